@@ -183,7 +183,7 @@ def read_private(path: Path) -> str | None:
         return None
 
 
-def why_not(path: Path, error: OSError) -> str:
+def write_failure(path: Path, error: OSError) -> str:
     """Return the reason why a file cannot be written.
 
     Args:

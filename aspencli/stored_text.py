@@ -172,7 +172,7 @@ _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class Odd(NamedTuple):
+class UnusualCharacter(NamedTuple):
     """A character that a text may not contain.
 
     Attributes:
@@ -198,13 +198,13 @@ def code_point(char: str) -> str:
 def identifier_flaw(text: str, longest: int = LONGEST) -> str | None:
     """Return what is wrong with an identifier, as the end of a sentence; None if valid."""
     if text.isprintable() and 0 < len(text) <= longest and _LOST not in text:
-        return _contains(odd_in_identifier(text))
-    return line_flaw(text, longest) or _contains(odd_in_identifier(text))
+        return _contains(unusual_in_identifier(text))
+    return line_flaw(text, longest) or _contains(unusual_in_identifier(text))
 
 
 def name_flaw(text: str, longest: int = LONGEST_TEXT) -> str | None:
     """Return what is wrong with a name or other display text; None if valid."""
-    return line_flaw(text, longest) or _contains(odd_in_name(text))
+    return line_flaw(text, longest) or _contains(unusual_in_name(text))
 
 
 def email_flaw(text: str) -> str | None:
@@ -214,7 +214,7 @@ def email_flaw(text: str) -> str | None:
         return reason
     if text.lower().startswith("mailto:"):
         return "starts with 'mailto:'; use only the address"
-    reason = _contains(odd_in_identifier(text))
+    reason = _contains(unusual_in_identifier(text))
     if reason:
         return reason
     local, _at, domain = text.rpartition("@")
@@ -247,7 +247,7 @@ def line_flaw(text: str, longest: int = LONGEST) -> str | None:
     return None
 
 
-def odd_in_identifier(text: str) -> list[Odd]:
+def unusual_in_identifier(text: str) -> list[UnusualCharacter]:
     """Return the characters of an identifier that are invisible or look like others."""
     if text.isascii():
         return []
@@ -257,27 +257,29 @@ def odd_in_identifier(text: str) -> list[Odd]:
         and _suspects().isdisjoint(text)
     ):
         return []
-    return list(_odd_in_identifier(text))
+    return list(_unusual_in_identifier(text))
 
 
-def _odd_in_identifier(text: str) -> Iterator[Odd]:
+def _unusual_in_identifier(text: str) -> Iterator[UnusualCharacter]:
     scripts = {_script(char) for char in text if char.isalpha() and char not in _alike()}
     for place, char in enumerate(text):
         if char.isascii():
             continue
-        why = _unseen(char)
+        why = _invisibility(char)
         if why is None and char in _alike() and not _belongs(text, place, scripts):
             why = f"which looks like {_alike()[char]!r}"
         if why is None and not unicodedata.is_normalized("NFKC", char):
             why = f"which looks like {folded(char)!r}"
         if why is not None:
-            yield Odd(place, char, why)
+            yield UnusualCharacter(place, char, why)
     if not unicodedata.is_normalized("NFC", text):
         for place in range(1, len(text)):
             pair = text[place - 1 : place + 1]
             if unicodedata.combining(pair[1]) and not unicodedata.is_normalized("NFC", pair):
                 whole = unicodedata.normalize("NFC", pair)
-                yield Odd(place, pair[1], f"which looks the same as {code_point(whole[0])}")
+                yield UnusualCharacter(
+                    place, pair[1], f"which looks the same as {code_point(whole[0])}"
+                )
 
 
 def _belongs(text: str, place: int, scripts: set[str]) -> bool:
@@ -292,14 +294,14 @@ def _belongs(text: str, place: int, scripts: set[str]) -> bool:
     return not any(char.isalpha() and _script(char) == "LATIN" for char in text[start:end])
 
 
-def odd_in_name(text: str) -> list[Odd]:
+def unusual_in_name(text: str) -> list[UnusualCharacter]:
     """Return the characters of a name that are invisible or have no defined appearance."""
     if text.isascii() or (text.isprintable() and not _BLANK.search(text)):
         return []
     return [
-        Odd(place, char, why)
+        UnusualCharacter(place, char, why)
         for place, char in enumerate(text)
-        if (why := _unseen(char)) is not None and not _is_needed(text, place)
+        if (why := _invisibility(char)) is not None and not _is_needed(text, place)
     ]
 
 
@@ -327,7 +329,7 @@ def _kind(char: str) -> str:
     return unicodedata.category(char) if char else ""
 
 
-def _unseen(char: str) -> str | None:
+def _invisibility(char: str) -> str | None:
     kind = unicodedata.category(char)
     if kind == "Zs" and char != " ":
         return "which looks like a space"
@@ -340,11 +342,11 @@ def _unseen(char: str) -> str | None:
     return "which is not assigned in Unicode" if kind == "Cn" else None
 
 
-def without_unseen(text: str) -> tuple[str, list[str]]:
+def strip_invisible(text: str) -> tuple[str, list[str]]:
     """Return the text without invisible characters, and those removed; line breaks are kept."""
     if text.isprintable() and not _BLANK.search(text):
         return text, []
-    unseen = [char for char in text if _unseen(char) == "which is invisible"]
+    unseen = [char for char in text if _invisibility(char) == "which is invisible"]
     return "".join(char for char in text if char not in unseen), unseen
 
 
@@ -354,7 +356,7 @@ def folded(text: str) -> str:
     seen = (
         _alike().get(char, char)
         for char in plain
-        if char == " " or _unseen(char) in {None, "which looks like a space"}
+        if char == " " or _invisibility(char) in {None, "which looks like a space"}
     )
     return "".join(" " if unicodedata.category(char) == "Zs" else char for char in seen).strip()
 
@@ -375,7 +377,7 @@ def _script(char: str) -> str:
     return unicodedata.name(char, "").partition(" ")[0]
 
 
-def _contains(odd: list[Odd]) -> str | None:
+def _contains(odd: list[UnusualCharacter]) -> str | None:
     if not odd:
         return None
     more = len(odd) - 1

@@ -33,7 +33,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
-from aspen.database.engine import Database, normalise_url
+from aspen.database.engine import Database, normalize_url
 from aspen.database.profiling.budgets import held_to
 from aspen.database.profiling.recorder import Recordable, Recorder
 from aspen.local.aws.content import ObjectFolder
@@ -205,7 +205,7 @@ class Server:
         self._kept: Any = None
         self._prefix = f"aspen_test_{folder.name.removeprefix(_FOLDER).replace('-', '_')}"
         if given:
-            self._url = normalise_url(given)
+            self._url = normalize_url(given)
         else:
             cluster = Cluster(folder, settings=_FAST)
             cluster.up()

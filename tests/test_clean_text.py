@@ -12,7 +12,7 @@ from aspencli.stored_text import as_id, clean_email, clean_text
 
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(st.text())
-def test_a_text_is_refused_or_can_be_shown_and_stored(text: str) -> None:
+def test_clean_text_returns_one_storable_line_or_refuses(text: str) -> None:
     try:
         clean = clean_text(text, "it")
     except BadInputError:
@@ -26,7 +26,7 @@ def test_a_text_is_refused_or_can_be_shown_and_stored(text: str) -> None:
 
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(st.text())
-def test_an_id_is_one_that_postgresql_has(text: str) -> None:
+def test_as_id_accepts_only_postgresql_integers(text: str) -> None:
     number = as_id(text)
     assert number is None or (0 <= number < 2**31 and str(number) == text)
 
@@ -34,11 +34,11 @@ def test_an_id_is_one_that_postgresql_has(text: str) -> None:
 @pytest.mark.parametrize(
     "address", ["a@b.org", "ada+lab@sub.domain.example.org", "o'neil@lab.ie", "ada@münchen.de"]
 )
-def test_an_address_is_taken_as_it_is(address: str) -> None:
+def test_valid_email_address_is_returned_unchanged(address: str) -> None:
     assert clean_email(f" {address} ") == address
 
 
 @pytest.mark.parametrize("address", ["@b.org", "a@.org", "a@b.", "a@b.c@d.e", "a@b", "a b@c.d", ""])
-def test_what_is_no_address(address: str) -> None:
+def test_invalid_email_address_is_refused(address: str) -> None:
     with pytest.raises(BadInputError):
         clean_email(address)

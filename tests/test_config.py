@@ -50,7 +50,7 @@ def configured(tmp_path: Path) -> Configured:
         ("pathogen_slug", "CZGE_PATHOGEN", "--pathogen-slug", "SC2"),
     ],
 )
-def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(
+def test_setting_precedence_is_flag_variable_file_default(
     configured: Configured, name: str, variable: str, option: str, default: str | None
 ) -> None:
     text = f'[defaults]\n{name} = "filed"\n'
@@ -66,16 +66,16 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(
     assert (found.value, found.source) == (default, "default")
 
 
-def test_an_empty_variable_counts_as_not_set(configured: Configured) -> None:
+def test_empty_environment_variable_counts_as_unset(configured: Configured) -> None:
     assert configured(environ={"ASPEN_ENV": ""}).value("env") == "local"
 
 
-def test_a_number_in_the_file_is_taken_as_text(configured: Configured) -> None:
+def test_number_in_config_file_is_read_as_text(configured: Configured) -> None:
     assert configured("[defaults]\norg = 3\n").value("org") == "3"
 
 
 @pytest.mark.parametrize("where", ["flag", "environment", "file"])
-def test_an_unknown_format_is_refused_wherever_it_comes_from(
+def test_unknown_output_format_is_refused_from_any_source(
     configured: Configured, where: str
 ) -> None:
     config = configured(
@@ -90,7 +90,7 @@ def test_an_unknown_format_is_refused_wherever_it_comes_from(
     assert "jsonl" in caught.value.message
 
 
-def test_the_file_lies_in_the_home_that_was_named(aspen_home: Path, run_cli: CliRunner) -> None:
+def test_config_file_is_read_from_aspen_home(aspen_home: Path, run_cli: CliRunner) -> None:
     path = aspen_home / "config" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text('[defaults]\norg = "7"\n')
@@ -102,7 +102,7 @@ def test_the_file_lies_in_the_home_that_was_named(aspen_home: Path, run_cli: Cli
 # Targets
 
 
-def test_there_are_four_targets_to_begin_with(configured: Configured) -> None:
+def test_four_targets_are_built_in(configured: Configured) -> None:
     targets = configured().targets
     assert {name: target.safety for name, target in targets.items()} == {
         "local": Safety.LOCAL,
@@ -112,7 +112,7 @@ def test_there_are_four_targets_to_begin_with(configured: Configured) -> None:
     }
 
 
-def test_a_target_can_be_redefined(configured: Configured) -> None:
+def test_config_file_can_redefine_target(configured: Configured) -> None:
     text = '[targets.staging]\ndatabase_url = "postgresql://db.example.org/aspen_db"\n'
     target = configured(text, flags={"env": "staging"}).target
     assert target.database_url == "postgresql://db.example.org/aspen_db"
@@ -120,14 +120,14 @@ def test_a_target_can_be_redefined(configured: Configured) -> None:
     assert target.safety is Safety.SHARED
 
 
-def test_a_target_can_be_added(configured: Configured) -> None:
+def test_config_file_can_add_target(configured: Configured) -> None:
     text = '[targets.demo]\nsafety = "shared"\napi_url = "https://demo.example.org/"\n'
     target = configured(text, flags={"env": "demo"}).target
     assert (target.label, target.safety) == ("demo", Safety.SHARED)
     assert target.api_url == "https://demo.example.org"
 
 
-def test_a_target_whose_safety_nobody_told_is_taken_for_production(configured: Configured) -> None:
+def test_target_without_safety_counts_as_production(configured: Configured) -> None:
     text = '[targets.demo]\napi_url = "https://demo.example.org"\n'
     assert configured(text, flags={"env": "demo"}).target.is_production
 
@@ -135,24 +135,24 @@ def test_a_target_whose_safety_nobody_told_is_taken_for_production(configured: C
 @pytest.mark.parametrize(
     ("name", "word"), [("prod", "shared"), ("prod", "local"), ("staging", "local")]
 )
-def test_safety_cannot_be_lowered(configured: Configured, name: str, word: str) -> None:
+def test_target_safety_cannot_be_lowered(configured: Configured, name: str, word: str) -> None:
     config = configured(f'[targets.{name}]\nsafety = "{word}"\n', flags={"env": name})
     with pytest.raises(BadInputError, match="lowers the safety"):
         _ = config.target
 
 
-def test_safety_can_be_raised(configured: Configured) -> None:
+def test_target_safety_can_be_raised(configured: Configured) -> None:
     config = configured('[targets.staging]\nsafety = "production"\n', flags={"env": "staging"})
     assert config.target.is_production
 
 
-def test_an_unknown_safety_is_refused(configured: Configured) -> None:
+def test_unknown_target_safety_is_refused(configured: Configured) -> None:
     with pytest.raises(BadInputError) as caught:
         _ = configured('[targets.demo]\nsafety = "none"\n', flags={"env": "demo"}).target
     assert "local, shared, production" in str(caught.value.hint)
 
 
-def test_production_is_never_a_default(configured: Configured) -> None:
+def test_production_cannot_be_default_target(configured: Configured) -> None:
     with pytest.raises(BadInputError, match="sets prod as the default"):
         _ = configured('[defaults]\nenv = "prod"\n').target
     assert configured('[defaults]\nenv = "prod"\n', flags={"env": "local"}).target.name == "local"
@@ -160,13 +160,13 @@ def test_production_is_never_a_default(configured: Configured) -> None:
     assert configured(flags={"env": "prod"}).target.is_production
 
 
-def test_an_added_target_of_production_is_no_default_either(configured: Configured) -> None:
+def test_added_production_target_cannot_be_default_target(configured: Configured) -> None:
     text = '[defaults]\nenv = "live"\n[targets.live]\napi_url = "https://live.example.org"\n'
     with pytest.raises(BadInputError, match="sets live as the default"):
         _ = configured(text).target
 
 
-def test_the_environment_tells_where_a_database_is(configured: Configured) -> None:
+def test_environment_variable_overrides_database_url(configured: Configured) -> None:
     text = '[targets.my-lab]\nsafety = "local"\ndatabase_url = "postgresql://filed/db"\n'
     environ = {"ASPEN_DATABASE_URL_MY_LAB": "postgresql://environed/db"}
     config = configured(text, flags={"env": "my-lab"}, environ=environ)
@@ -174,12 +174,12 @@ def test_the_environment_tells_where_a_database_is(configured: Configured) -> No
     assert configured(text, flags={"env": "my-lab"}).target.database_url == "postgresql://filed/db"
 
 
-def test_another_address_of_the_api_is_taken(configured: Configured) -> None:
+def test_api_flag_overrides_api_url(configured: Configured) -> None:
     config = configured(flags={"env": "prod", "api": "http://localhost:8000/"})
     assert config.target.api_url == "http://localhost:8000"
 
 
-def test_rdev_wants_a_stack_and_the_others_none(configured: Configured) -> None:
+def test_stack_flag_is_required_for_rdev_and_refused_elsewhere(configured: Configured) -> None:
     with pytest.raises(BadInputError, match="requires a stack"):
         _ = configured(flags={"env": "rdev"}).target
     assert configured(flags={"env": "rdev", "stack": "mine"}).target.label == "rdev/mine"
@@ -190,7 +190,7 @@ def test_rdev_wants_a_stack_and_the_others_none(configured: Configured) -> None:
     assert configured(flags={"env": "staging"}, environ=environ).target.stack is None
 
 
-def test_an_unknown_target_is_met_with_a_suggestion(configured: Configured) -> None:
+def test_unknown_target_gets_suggestion(configured: Configured) -> None:
     with pytest.raises(BadInputError, match=r"Unknown target: 'stagin' \(from --env\)") as caught:
         _ = configured(flags={"env": "stagin"}).target
     assert "Did you mean staging?" in str(caught.value.hint)
@@ -215,7 +215,7 @@ def test_an_unknown_target_is_met_with_a_suggestion(configured: Configured) -> N
     ],
 )
 @pytest.mark.parametrize("name", ["local", "staging", "rdev"])
-def test_every_spelling_of_the_production_api_is_production(
+def test_any_spelling_of_production_api_counts_as_production(
     configured: Configured, address: str, name: str
 ) -> None:
     flags = {"env": name, "stack": "mine" if name == "rdev" else None}
@@ -245,14 +245,14 @@ def test_another_api_is_not_production(configured: Configured, address: str) -> 
     assert (found.safety, found.belongs_to) == (Safety.LOCAL, None)
 
 
-def test_a_moved_production_target_keeps_its_built_in_address(configured: Configured) -> None:
+def test_builtin_production_address_stays_protected_after_move(configured: Configured) -> None:
     text = '[targets.prod]\napi_url = "https://prod.example.org"\n'
     for address in ("https://prod.example.org", "https://api.czgenepi.org"):
         found = configured(text, flags={"env": "local", "api": address}).safest_target
         assert found.belongs_to == "prod"
 
 
-def test_an_address_of_any_stack_is_shared(configured: Configured) -> None:
+def test_api_address_of_any_stack_counts_as_shared(configured: Configured) -> None:
     text = '[targets.rdev]\napi_url = "https://{stack}-api.rdev.example.org"\n'
     address = "https://mine-api.rdev.example.org"
     found = configured(text, flags={"env": "local", "api": address}).safest_target
@@ -273,7 +273,7 @@ def test_an_address_of_any_stack_is_shared(configured: Configured) -> None:
         "host=db.example.org dbname='aspen_db'",
     ],
 )
-def test_every_spelling_of_the_production_database_is_production(
+def test_any_spelling_of_production_database_counts_as_production(
     configured: Configured, address: str
 ) -> None:
     production = {"ASPEN_DATABASE_URL_PROD": "postgresql://me:word@db.example.org:5432/aspen_db"}
@@ -315,7 +315,7 @@ def test_another_database_is_not_production(configured: Configured, address: str
         ("[targets]\ndemo = 3\n", "targets.demo in", "[targets.demo]"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told(
+def test_invalid_config_file_is_refused_with_hint(
     configured: Configured, text: str, message: str, hint: str
 ) -> None:
     with pytest.raises(BadInputError) as caught:
@@ -324,19 +324,19 @@ def test_a_file_that_cannot_be_used_is_told(
     assert hint in str(caught.value.hint)
 
 
-def test_a_file_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+def test_config_file_not_in_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b'[defaults]\norg = "\xff"\n')
     with pytest.raises(BadInputError, match="not valid TOML"):
         Config({}, {"ASPEN_CONFIG": str(path)}).value("org")
 
 
-def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+def test_directory_as_config_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="Cannot read"):
         Config({}, {"ASPEN_CONFIG": str(tmp_path)}).value("org")
 
 
-def test_a_bad_file_ends_a_command_with_2(
+def test_invalid_config_file_exits_with_2(
     aspen_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = aspen_home / "config" / "config.toml"
@@ -362,7 +362,7 @@ def test_a_bad_file_ends_a_command_with_2(
     ],
 )
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_a_password_is_never_shown(
+def test_config_show_masks_passwords(
     address: str, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", address)
@@ -372,7 +372,7 @@ def test_a_password_is_never_shown(
     assert "***" in out
 
 
-def test_an_address_without_a_password_is_shown_whole(
+def test_config_show_prints_address_without_password_in_full(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = "postgresql://me@db.example.org:5433/aspen_db?sslmode=require"
@@ -393,7 +393,7 @@ def test_a_setting_is_shown_whole_with_its_source(
     assert "stack           not set (default)" in lines
 
 
-def test_a_target_keeps_its_address_out_of_its_repr(configured: Configured) -> None:
+def test_target_repr_omits_password(configured: Configured) -> None:
     environ = {"ASPEN_DATABASE_URL_LOCAL": "postgresql://me:hunter2@db/aspen_db"}
     config = configured(environ=environ)
     assert "hunter2" not in repr(config.target)
@@ -403,7 +403,7 @@ def test_a_target_keeps_its_address_out_of_its_repr(configured: Configured) -> N
 # Signing in
 
 
-def test_where_to_sign_in_comes_from_the_file_and_the_environment(configured: Configured) -> None:
+def test_sign_in_settings_come_from_file_and_environment(configured: Configured) -> None:
     text = '[targets.staging]\nauth_url = "https://a.example.org"\nauth_client_id = "from-file"\n'
     environ = {"ASPEN_AUTH_CLIENT_ID_STAGING": "from-environment"}
     target = configured(text, flags={"env": "staging"}, environ=environ).target
@@ -411,7 +411,7 @@ def test_where_to_sign_in_comes_from_the_file_and_the_environment(configured: Co
     assert target.auth_audience is None
 
 
-def test_one_address_serves_every_stack(configured: Configured) -> None:
+def test_stack_placeholder_in_api_url_is_filled_in(configured: Configured) -> None:
     text = '[targets.rdev]\napi_url = "https://{stack}-api.rdev.example.org/"\n'
     target = configured(text, flags={"env": "rdev", "stack": "mine"}).target
     assert target.api_url == "https://mine-api.rdev.example.org"
@@ -423,12 +423,12 @@ def test_config_file_named_by_variable_must_exist(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["~no-such-user/config.toml", "/dev/zero"])
-def test_config_path_that_cannot_be_a_file_is_refused(path: str) -> None:
+def test_invalid_config_path_is_refused(path: str) -> None:
     with pytest.raises(BadInputError):
         Config({}, {"ASPEN_CONFIG": path}).value("org")
 
 
-def test_home_of_unknown_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aspen_home_of_unknown_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_HOME", "~no-such-user/aspen")
     with pytest.raises(BadInputError, match="~no-such-user"):
         paths.state_dir()
@@ -443,7 +443,7 @@ def test_home_of_unknown_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         "[defaults]\norg = false",
     ],
 )
-def test_nested_table_or_flag_is_not_a_value(tmp_path: Path, text: str) -> None:
+def test_table_or_boolean_as_config_value_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
     with pytest.raises(BadInputError, match="must be a string"):

@@ -59,7 +59,7 @@ def test_killed_server_and_service_are_not_running(
     assert not endpoints.runs("api")
 
 
-def test_service_without_a_process_is_not_running(endpoints: Endpoints) -> None:
+def test_service_without_process_is_not_running(endpoints: Endpoints) -> None:
     assert not endpoints.runs("api", "aws")
     assert not endpoints.runs("identity")
 
@@ -82,21 +82,19 @@ def test_server_on_another_port_is_not_used(endpoints: Endpoints) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "12\n", "x\n" * 8, "\x00"])
-def test_incomplete_process_file_means_no_server(endpoints: Endpoints, content: str) -> None:
+def test_damaged_postmaster_pid_file_means_no_server(endpoints: Endpoints, content: str) -> None:
     (Path(endpoints.data) / "postmaster.pid").write_text(content)
     assert not endpoints.has_running_database
 
 
-def test_file_is_read_back_and_readable_by_its_owner_only(
-    endpoints: Endpoints, tmp_path: Path
-) -> None:
+def test_endpoints_file_round_trips_and_is_private(endpoints: Endpoints, tmp_path: Path) -> None:
     write_endpoints(tmp_path, endpoints)
     assert read_endpoints(tmp_path) == endpoints
     assert endpoints_file(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{", '{"database": "x"}', "null"])
-def test_missing_or_damaged_file_means_no_endpoints(tmp_path: Path, content: str | None) -> None:
+def test_missing_or_damaged_endpoints_file_is_ignored(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         endpoints_file(tmp_path).write_text(content)
     assert read_endpoints(tmp_path) is None

@@ -41,7 +41,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_file_is_for_its_owner_whatever_the_umask(tmp_path: Path, umask: None) -> None:
+def test_written_files_are_private_under_any_umask(tmp_path: Path, umask: None) -> None:
     folder = tmp_path / "one" / "two"
     files.make_folder(folder)
     files.write_whole(folder / "whole", "text")
@@ -58,7 +58,7 @@ def test_a_file_is_for_its_owner_whatever_the_umask(tmp_path: Path, umask: None)
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["a file", "nothing"])
-def test_a_planted_link_is_refused(tmp_path: Path, there: bool) -> None:
+def test_planted_symlink_is_refused(tmp_path: Path, there: bool) -> None:
     victim, link = tmp_path / "victim", tmp_path / "link"
     if there:
         victim.write_text("precious")
@@ -74,7 +74,7 @@ def test_a_planted_link_is_refused(tmp_path: Path, there: bool) -> None:
     assert link.is_symlink()
 
 
-def test_a_link_that_is_planted_while_we_write_is_replaced(tmp_path: Path) -> None:
+def test_symlink_planted_during_write_is_replaced(tmp_path: Path) -> None:
     victim, place = tmp_path / "victim", tmp_path / "place"
     victim.write_text("precious")
     with files.replacing(place) as file:
@@ -85,7 +85,7 @@ def test_a_link_that_is_planted_while_we_write_is_replaced(tmp_path: Path) -> No
     assert place.read_text() == "ours"
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+def test_failed_write_keeps_existing_file(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.write_text("before")
     with pytest.raises(ZeroDivisionError), files.replacing(place):
@@ -94,7 +94,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     assert place.read_text() == "before"
 
 
-def test_a_folder_is_not_written_to(tmp_path: Path) -> None:
+def test_write_to_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="is a directory"):
         files.write_whole(tmp_path, "x")
     with pytest.raises(IsADirectoryError):
@@ -102,7 +102,7 @@ def test_a_folder_is_not_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDWR | os.O_APPEND])
-def test_a_pipe_is_not_kept_as_a_file(tmp_path: Path, flags: int) -> None:
+def test_open_own_refuses_named_pipe(tmp_path: Path, flags: int) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match="it is not a regular file"):
@@ -110,7 +110,7 @@ def test_a_pipe_is_not_kept_as_a_file(tmp_path: Path, flags: int) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_a_pipe_gets_what_is_written(tmp_path: Path) -> None:
+def test_write_whole_writes_into_named_pipe(tmp_path: Path) -> None:
     pipe, read = tmp_path / "pipe", list[bytes]()
     os.mkfifo(pipe)
     thread = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
@@ -121,7 +121,7 @@ def test_a_pipe_gets_what_is_written(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_devices_stay_devices() -> None:
+def test_devices_are_streams_and_are_not_replaced() -> None:
     files.write_whole(Path("/dev/null"), "text")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     assert files.is_stream(Path("/dev/stdout"))
@@ -129,7 +129,7 @@ def test_devices_stay_devices() -> None:
     assert not files.is_stream(Path("/nowhere"))
 
 
-def test_a_page_of_a_profile_is_private_and_follows_no_link(
+def test_profile_page_is_private_and_refuses_symlink(
     tmp_path: Path, run_cli: CliRunner, seeded: Database, umask: None
 ) -> None:
     words = ("db", "profile", "--sql", "select 1", "--html")
@@ -191,7 +191,7 @@ def _writes(tree: ast.AST) -> Iterator[int]:
             yield node.lineno
 
 
-def test_every_file_is_written_in_one_place() -> None:
+def test_only_files_module_writes_files_directly() -> None:
     found = {
         f"{path.relative_to(ROOT)}:{line}"
         for package in ("aspencli", "api", "db", "local", "migrations")

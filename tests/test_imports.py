@@ -32,7 +32,7 @@ def test_runbook_imports_work_in_any_folder(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "aspen.users get_db\n"), done.stderr
 
 
-def test_program_runs_in_a_folder_with_its_own_db_package(tmp_path: Path) -> None:
+def test_program_runs_in_folder_with_packages_of_same_names(tmp_path: Path) -> None:
     for name in ("api", "db", "local", "migrations"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError({name!r})\n")
@@ -41,7 +41,7 @@ def test_program_runs_in_a_folder_with_its_own_db_package(tmp_path: Path) -> Non
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_wheel_installs_two_roots_only(tmp_path: Path) -> None:
+def test_wheel_contains_only_aspen_and_aspencli(tmp_path: Path) -> None:
     build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     done = _python(*build, "--wheel-dir", str(tmp_path), str(ROOT), folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_wheel_installs_two_roots_only(tmp_path: Path) -> None:
     assert checkout == {name for name in names if ".dist-info/" not in name}
 
 
-def test_wheel_overwrites_nothing_of_other_packages(tmp_path: Path) -> None:
+def test_wheel_install_leaves_other_packages_intact(tmp_path: Path) -> None:
     site = tmp_path / "site"
     for name in ("api", "db", "local", "migrations"):
         (site / name).mkdir(parents=True)

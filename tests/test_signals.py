@@ -37,7 +37,7 @@ def send(number: signal.Signals, after: float = 0.0) -> threading.Timer:
     return timer
 
 
-def test_shield_notes_and_its_check_obeys() -> None:
+def test_shield_records_signal_and_check_raises_it() -> None:
     obey_sigterm()
     with Shield() as shield:
         shield.raise_shield()
@@ -48,7 +48,7 @@ def test_shield_notes_and_its_check_obeys() -> None:
     assert interrupt_code() == 143
 
 
-def test_shield_lets_nothing_through_after_the_check() -> None:
+def test_shield_defers_interrupt_after_check() -> None:
     with Shield() as shield:
         shield.raise_shield()
         shield.check()
@@ -57,7 +57,7 @@ def test_shield_lets_nothing_through_after_the_check() -> None:
     assert interrupt_code() == 130
 
 
-def test_shield_lets_an_ignored_interrupt_be_ignored() -> None:
+def test_shield_keeps_ignored_interrupt_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Shield() as shield:
@@ -69,7 +69,7 @@ def test_shield_lets_an_ignored_interrupt_be_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_sigterm_leaves_an_event_loop_between_two_callbacks() -> None:
+def test_sigterm_ends_event_loop_between_callbacks() -> None:
     seen: list[str] = []
 
     def data_received() -> None:
@@ -94,7 +94,7 @@ def test_sigterm_leaves_an_event_loop_between_two_callbacks() -> None:
     assert interrupt_code() == 143
 
 
-def test_second_sigterm_ends_an_event_loop_that_does_not_turn() -> None:
+def test_second_sigterm_ends_blocked_event_loop() -> None:
     async def work() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -105,7 +105,7 @@ def test_second_sigterm_ends_an_event_loop_that_does_not_turn() -> None:
         asyncio.run(work())
 
 
-def test_sigterm_while_asyncio_is_imported_ends_the_program(
+def test_sigterm_during_asyncio_import_ends_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))  # partly imported
@@ -137,7 +137,7 @@ except {error}:
 @pytest.mark.parametrize(
     ("name", "error"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "TerminatedError")]
 )
-def test_interrupt_in_a_finalizer_is_obeyed_after_it(name: str, error: str) -> None:
+def test_signal_during_finalizer_is_obeyed_after_it(name: str, error: str) -> None:
     script = LOST.format(name=name, error=error)
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
@@ -145,7 +145,7 @@ def test_interrupt_in_a_finalizer_is_obeyed_after_it(name: str, error: str) -> N
     assert (ended.stdout, ended.stderr, ended.returncode) == ("obeyed\n", "", 0)
 
 
-def test_interrupted_statement_ends_at_once_on_the_server(database: Database) -> None:
+def test_interrupt_cancels_statement_on_server(database: Database) -> None:
     began = time.monotonic()
     with database.engine.connect() as connection:
         timer = send(signal.SIGINT, 0.2)
@@ -157,7 +157,7 @@ def test_interrupted_statement_ends_at_once_on_the_server(database: Database) ->
     assert time.monotonic() - began < 5
 
 
-def test_ignored_interrupt_stays_ignored(database: Database) -> None:
+def test_ignored_interrupt_does_not_cancel_statement(database: Database) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with database.engine.connect() as connection:
@@ -178,7 +178,7 @@ def table(database: Database) -> Iterator[sa.Connection]:
         connection.invalidate()
 
 
-def test_what_fails_while_lines_are_made_is_raised_as_it_is(table: sa.Connection) -> None:
+def test_copy_in_raises_error_of_line_iterator(table: sa.Connection) -> None:
     def lines() -> Iterator[str]:
         yield "a\n" * 100_000
         raise LookupError("in the middle")
@@ -188,12 +188,12 @@ def test_what_fails_while_lines_are_made_is_raised_as_it_is(table: sa.Connection
     assert table.scalar(sa.text("SELECT count(*) FROM t")) == 0
 
 
-def test_what_the_server_refuses_is_raised(table: sa.Connection) -> None:
+def test_copy_in_raises_server_error(table: sa.Connection) -> None:
     with table.begin(), pytest.raises(psycopg2.DataError, match="extra data after last expected"):
         copy_in(table, "t", ["one\ttoo many\n"] * 100_000)
 
 
-def test_interrupt_reaches_a_copy_that_awaits_its_next_line(table: sa.Connection) -> None:
+def test_interrupt_ends_copy_in_that_waits_for_next_line(table: sa.Connection) -> None:
     def lines() -> Iterator[str]:
         yield "a\n"
         time.sleep(30)
@@ -207,7 +207,7 @@ def test_interrupt_reaches_a_copy_that_awaits_its_next_line(table: sa.Connection
     assert time.monotonic() - began < 5
 
 
-def test_copy_in_another_thread(table: sa.Connection) -> None:
+def test_copy_in_works_in_another_thread(table: sa.Connection) -> None:
     thread = threading.Thread(target=copy_in, args=(table, "t", ["a\n", "é\\\\\n"] * 50_000))
     thread.start()
     thread.join()

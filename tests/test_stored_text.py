@@ -21,7 +21,7 @@ from aspencli.stored_text import (
     folded,
     identifier_flaw,
     name_flaw,
-    odd_in_identifier,
+    unusual_in_identifier,
 )
 
 INVISIBLE = (
@@ -43,14 +43,14 @@ def test_invisible_characters_are_refused_in_all_stored_text(char: str) -> None:
 
 
 @pytest.mark.parametrize("char", SPACES, ids=code_point)
-def test_odd_spaces_are_refused_in_all_stored_text(char: str) -> None:
+def test_nonstandard_spaces_are_refused_in_all_stored_text(char: str) -> None:
     for flaw in (identifier_flaw, name_flaw):
         assert "which looks like a space" in str(flaw(f"CA{char}1"))
     assert folded(f"CA{char}1") == "CA 1"
 
 
 @pytest.mark.parametrize("char", DASHES, ids=code_point)
-def test_dashes_are_refused_in_identifiers(char: str) -> None:
+def test_unicode_dashes_are_refused_in_identifiers(char: str) -> None:
     found = str(identifier_flaw(f"CA{char}1"))
     assert found == f"contains {code_point(char)} at position 3, which looks like '-'"
     assert name_flaw(f"Lab {char} West") is None
@@ -84,7 +84,7 @@ def test_dashes_are_refused_in_identifiers(char: str) -> None:
         ("3\u00d74", "3x4"),
     ],
 )
-def test_look_alikes_are_refused_in_identifiers(text: str, meant: str) -> None:
+def test_lookalike_characters_are_refused_in_identifiers(text: str, meant: str) -> None:
     assert "which looks like" in str(identifier_flaw(text))
     assert folded(text) == meant
 
@@ -101,7 +101,7 @@ def test_identifiers_of_any_script_are_accepted(text: str) -> None:
     assert identifier_flaw(text) is None
 
 
-def test_letters_that_are_composed_otherwise_are_refused_in_identifiers() -> None:
+def test_decomposed_letters_are_refused_in_identifiers() -> None:
     text = "e\u0301-lab"
     assert identifier_flaw(text) == (
         "contains U+0301 COMBINING ACUTE ACCENT at position 2, which looks the same as "
@@ -114,7 +114,7 @@ def test_letters_that_are_composed_otherwise_are_refused_in_identifiers() -> Non
 @pytest.mark.parametrize(
     "char", ["\ue000", "\U000f0000", "\ud800"], ids=["BMP", "plane 15", "half"]
 )
-def test_characters_without_a_meaning_are_refused(char: str) -> None:
+def test_private_use_and_surrogate_characters_are_refused(char: str) -> None:
     for flaw in (identifier_flaw, name_flaw):
         assert "at position 2, which has no meaning" in str(flaw(f"A{char}"))
 
@@ -141,7 +141,7 @@ def test_names_of_any_script_are_accepted(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["Bo\u200cb", "\u200dBob", "Bob\u200d", "Bob \u3000 Li", "Bob\ufe0f", "a\u200d1"]
 )
-def test_joiners_and_selectors_are_refused_where_nothing_needs_them(name: str) -> None:
+def test_unneeded_joiners_and_selectors_are_refused_in_names(name: str) -> None:
     assert "U+" in str(name_flaw(name))
 
 
@@ -158,7 +158,7 @@ def test_joiners_and_selectors_are_refused_where_nothing_needs_them(name: str) -
         *("ADA@LAB.ORG", "a@b.museum", "用户@例子.广告"),
     ],
 )
-def test_e_mail_addresses_are_accepted(text: str) -> None:
+def test_valid_email_addresses_are_accepted(text: str) -> None:
     assert clean_email(f" {text} ") == text
 
 
@@ -180,25 +180,25 @@ def test_e_mail_addresses_are_accepted(text: str) -> None:
         *("bob@lab.org.", "bob@lab.org/", "bob@[127.0.0.1]", f"{'a' * 250}@x.org", ""),
     ],
 )
-def test_other_texts_are_no_e_mail_addresses(text: str) -> None:
+def test_invalid_email_addresses_are_refused(text: str) -> None:
     with pytest.raises(BadInputError):
         clean_email(text)
 
 
 @pytest.mark.parametrize("clean", [clean_identifier, clean_name])
-def test_checked_texts_say_what_they_are(clean: Callable[[str, str], str]) -> None:
+def test_error_about_invalid_text_names_its_field(clean: Callable[[str, str], str]) -> None:
     with pytest.raises(BadInputError, match=r"The name contains U\+200B ZERO WIDTH SPACE"):
         clean("a\u200bb", "the name")
     with pytest.raises(BadInputError, match="The name is blank"):
         clean("  ", "the name")
 
 
-def test_every_character_is_classified() -> None:
+def test_unsupported_characters_are_flagged_in_identifiers() -> None:
     accepted = {"Ll", "Lu", "Lt", "Lo", "Lm", "Mn", "Mc", "Me", "Nd", "Nl", "No"}
     accepted |= {"Pc", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Pd"}
     for code in range(0x80, sys.maxunicode + 1, 7):  # every seventh character
         char = chr(code)
-        odd = odd_in_identifier(f"A{char}1")
+        odd = unusual_in_identifier(f"A{char}1")
         if (
             unicodedata.category(char) not in accepted
             or unicodedata.normalize("NFKC", char) != char
@@ -207,7 +207,7 @@ def test_every_character_is_classified() -> None:
 
 
 @given(value=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
-def test_folded_text_is_as_good_as_it_gets(value: str) -> None:
+def test_folding_is_stable_after_two_passes(value: str) -> None:
     again = folded(folded(value))
     assert again == folded(again)
 
@@ -225,7 +225,7 @@ ERRORS = (
 
 
 @pytest.mark.parametrize("text", ERRORS)
-def test_errors_of_spreadsheets_are_refused(text: str) -> None:
+def test_spreadsheet_errors_are_refused_in_identifiers(text: str) -> None:
     assert identifier(text)[1] == f"contains the error {text}"
 
 
@@ -271,7 +271,7 @@ def test_words_for_missing_values_are_refused_unless_allowed(text: str) -> None:
         *("'RCPHL-1", '="RCPHL-1"', '=""', "=A2", '=A2&"-x"', "=VLOOKUP(A1;B1)", "=$B$2", '"L-1"'),
     ],
 )
-def test_damage_by_spreadsheets_is_refused(text: str) -> None:
+def test_spreadsheet_damage_is_refused_with_remedy(text: str) -> None:
     reason = str(identifier(text)[1])
     assert reason.startswith(("is ", "starts with", '"'))
     remedies = ("format the column as text", "use its value", "remove", "save")
@@ -286,5 +286,5 @@ def test_damage_by_spreadsheets_is_refused(text: str) -> None:
         *("L-1.0", "A1,234", "1,23", "=1+1", "@SUM", "+1", "-1", "O'Neil-1", 'a"b', "L'1", "E1234"),
     ],
 )
-def test_identifiers_that_only_resemble_damage_are_accepted(text: str) -> None:
+def test_identifiers_resembling_spreadsheet_damage_are_accepted(text: str) -> None:
     assert identifier(text, missing_words=False) == (text, None)

@@ -103,7 +103,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SessionFacts:
     """The facts gathered by connecting once before psql starts.
 
     Attributes:
@@ -126,7 +126,7 @@ class Standing:
         return self.can_write and self.reader is None
 
 
-def look(address: Address, *, as_reader: bool) -> Standing:
+def gather_facts(address: Address, *, as_reader: bool) -> SessionFacts:
     """Connect as psql will, and determine the settings for its session.
 
     Args:
@@ -151,7 +151,7 @@ def look(address: Address, *, as_reader: bool) -> Standing:
         elif address.policy.overrides.read_only:
             settings[READ_ONLY] = "off"
         rights = roles.rights(connection, address.policy.schema) if as_reader else None
-        standing = Standing(
+        standing = SessionFacts(
             settings,
             connection.pooled,
             can_write=rights is None or rights.can_write,
@@ -201,7 +201,7 @@ def _ask_plainly(address: Address, query: str) -> tuple[int, str | None]:
             return pid, value
 
 
-def _verify(address: Address, standing: Standing) -> None:
+def _verify(address: Address, standing: SessionFacts) -> None:
     """Check that the settings psql passes in ``options`` take effect on the server.
 
     Raises:
@@ -222,7 +222,7 @@ def _verify(address: Address, standing: Standing) -> None:
                 )
 
 
-def _options(address: Address, standing: Standing) -> str:
+def _options(address: Address, standing: SessionFacts) -> str:
     chosen = {**standing.settings, **({"role": standing.reader} if standing.reader else {})}
     words = [f"-c {name}={_escaped(value)}" for name, value in chosen.items()]
     return " ".join([*filter(None, [address.libpq["options"]]), *words])
@@ -312,7 +312,7 @@ def psql_call(
     target: Target,
     arguments: Sequence[str] = (),
     *,
-    standing: Standing,
+    standing: SessionFacts,
     script: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> PsqlCall:
@@ -343,7 +343,7 @@ def psql_call(
     )
 
 
-def startup_script(standing: Standing, environ: Mapping[str, str] = os.environ) -> str:
+def startup_script(standing: SessionFacts, environ: Mapping[str, str] = os.environ) -> str:
     """Return the startup script for psql behind a pooler, which ignores ``options``.
 
     If transactions may run in different sessions, it sets nothing, since that would leak into
@@ -362,7 +362,7 @@ def startup_script(standing: Standing, environ: Mapping[str, str] = os.environ) 
     return "\n".join([*lines, ""])
 
 
-def _connection(address: Address, standing: Standing) -> Iterator[tuple[str, str]]:
+def _connection(address: Address, standing: SessionFacts) -> Iterator[tuple[str, str]]:
     given = address.parameters
     yield "PGDATABASE", given.get("dbname", "")
     for name, variable in (("user", "PGUSER"), ("password", "PGPASSWORD")):
@@ -437,7 +437,7 @@ def could_leave(texts: Sequence[str]) -> str | None:
     return None
 
 
-def require_kept_session(standing: Standing, words: Words, *, writable: bool) -> None:
+def require_kept_session(standing: SessionFacts, words: Words, *, writable: bool) -> None:
     """Check that a pooler cannot drop psql's read-only mode.
 
     Raises:

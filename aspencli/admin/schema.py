@@ -103,7 +103,7 @@ class Setup:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def translated_failures() -> Iterator[None]:
     """Translate migration errors into the command line's errors and exit codes."""
     try:
         yield
@@ -117,7 +117,7 @@ def told() -> Iterator[None]:
 
 def schema_state(database: Database) -> SchemaState:
     """Return the schema's revision and how far it is behind the newest one."""
-    with told():
+    with translated_failures():
         at = migrate.current(database.engine)
         chain = _chain()
     position = _position(chain, at)
@@ -138,7 +138,7 @@ def visible_schema_state(database: Database) -> SchemaState:
 
 def history(database: Database, *, directory: Path | None = None) -> list[Revision]:
     """Return all revisions, newest first, with the database's current one marked."""
-    with told():
+    with translated_failures():
         return migrate.history(database.engine, directory=directory)
 
 
@@ -184,7 +184,7 @@ def upgrade(
     database: Database, steps: Sequence[Revision], *, directory: Path | None = None
 ) -> UpgradeResult:
     """Apply `pending` revisions; the database's sessions must be writable."""
-    with told():
+    with translated_failures():
         if not steps:
             at = migrate.current(database.engine)
             return UpgradeResult(at, at, ())
@@ -195,7 +195,7 @@ def downgrade(
     database: Database, steps: Sequence[Revision], *, directory: Path | None = None
 ) -> DowngradeResult:
     """Revert the `undone` revisions; the database's sessions must be writable."""
-    with told():
+    with translated_failures():
         if not steps:
             at = migrate.current(database.engine)
             return DowngradeResult(at, at, ())
@@ -208,13 +208,13 @@ def upgrade_sql(steps: Sequence[Revision], *, directory: Path | None = None) -> 
     if not steps:
         return ""
     ends = f"{steps[0].down_revision or BASE}:{steps[-1].revision}"
-    with told():
+    with translated_failures():
         return migrate.upgrade_sql(ends, directory=directory)
 
 
 def differences(database: Database) -> list[str]:
     """Return the differences between the database and the models, one per line."""
-    with told():
+    with translated_failures():
         return migrate.check(database.engine)
 
 
@@ -222,7 +222,7 @@ def write_revision(
     database: Database, message: str, *, empty: bool = False, directory: Path | None = None
 ) -> Path:
     """Write a new revision file, filled with the changes that the models have over the database."""
-    with told():
+    with translated_failures():
         return migrate.revision(
             database.engine, message, autogenerate=not empty, directory=directory
         )
@@ -231,7 +231,7 @@ def write_revision(
 def plan_setup(database: Database) -> SetupPlan:
     """Return what is missing: the database, revisions, or nothing."""
     there = databases.exists(database)
-    with told():
+    with translated_failures():
         steps = pending(database) if there else _chain()
     return SetupPlan(databases.name_of(database), not there, tuple(steps))
 
@@ -255,7 +255,7 @@ def _position(chain: Sequence[Revision], revision: str | None) -> int | None:
 
 
 def _stand(database: Database, directory: Path | None) -> tuple[list[Revision], int]:
-    with told():
+    with translated_failures():
         chain = _chain(directory)
         at = migrate.current(database.engine)
     position = _position(chain, at)

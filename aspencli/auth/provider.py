@@ -67,7 +67,7 @@ class Reply:
         return said if isinstance(said, str) else ""
 
 
-def where_to_sign_in(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
+def login_redirect(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
     """Return the issuer and client that the service sends browsers to, or None if not known.
 
     This needs no sign-in: the service's login page redirects to its provider.

@@ -25,7 +25,7 @@ from aspencli.errors import (
     NotFoundError,
     UnreachableError,
 )
-from aspencli.stored_text import folded, odd_in_identifier
+from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.delimited import Fault
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Faults:
 
     def look_at_key(self, line: int, key: str) -> None:
         """Remember a key that contains odd characters, because it may match no row."""
-        odd = odd_in_identifier(key) if len(self._keys) < self._MOST_KEYS else []
+        odd = unusual_in_identifier(key) if len(self._keys) < self._MOST_KEYS else []
         if odd:
             self._keys[line] = f"it contains {odd[0]}", folded(key)
 

@@ -16,7 +16,7 @@ from aspencli.tabular.damage import (
     plainly_whole,
     power_like,
 )
-from aspencli.tabular.dates import read_day, why_no_day
+from aspencli.tabular.dates import day_flaw, read_day
 from aspencli.tabular.delimited import Fault
 from aspencli.tabular.headers import locate
 from aspencli.tabular.table import Table
@@ -83,7 +83,7 @@ def text(cell: str) -> Understood:
 def day(cell: str) -> Understood:
     """Parse a date written as YYYY-MM-DD."""
     found = read_day(cell)
-    return (found, None) if found else (None, why_no_day(cell))
+    return (found, None) if found else (None, day_flaw(cell))
 
 
 def truth(cell: str) -> Understood:
@@ -167,7 +167,7 @@ def _finds(line: int, lab: str, sought: SoughtKey) -> bool:
 def _reason(source: Table, cell: str) -> str | None:
     if isinstance(cell, Unusable):
         return cell.reason
-    if source.is_told(cell):
+    if source.is_reported(cell):
         return ""
     text = cell.strip()
     return line_flaw(text) or error_in(text)

@@ -386,4 +386,4 @@ class _Column:
 def _damage(source: Table, cell: str) -> str | None:
     if isinstance(cell, Unusable):
         return cell.reason
-    return _REPORTED if source.is_told(cell) else error_in(cell.strip())
+    return _REPORTED if source.is_reported(cell) else error_in(cell.strip())

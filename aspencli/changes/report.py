@@ -27,7 +27,6 @@ from aspen.database.bulk.spec import AssessedRow, Change, Problem
 from aspencli import files, paths
 from aspencli.changes.runs import InputFile
 from aspencli.errors import AspenError, BadInputError
-from aspencli.files import why_not
 from aspencli.tabular.delimited import REJECTED
 from aspencli.tabular.source import STDIN
 from aspencli.tabular.table import Table

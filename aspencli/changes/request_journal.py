@@ -25,7 +25,6 @@ from typing import IO, Any, NamedTuple, Self
 from aspencli import files, paths
 from aspencli.changes.journal import sync_folder
 from aspencli.errors import AspenError, BadInputError, ConflictError
-from aspencli.files import why_not
 
 VERSION = 1
 _TAIL = 4_096  # bytes, more than the last event takes
@@ -34,7 +33,7 @@ _LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02  # Readers hold the lock only for a moment
 
 
 @dataclass(frozen=True)
-class Head:
+class RunFacts:
     """The facts about a run.
 
     Attributes:
@@ -75,7 +74,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """The state of a run according to its journal.
 
     Attributes:
@@ -88,7 +87,7 @@ class Standing:
     """
 
     path: Path
-    head: Head
+    head: RunFacts
     begun: bool
     ended: str | None
     basis: str | None
@@ -117,7 +116,7 @@ class RunJournal:
         sent: The number of requests that succeeded.
     """
 
-    def __init__(self, path: Path, file: IO[bytes], head: Head, rows: list[Row]):
+    def __init__(self, path: Path, file: IO[bytes], head: RunFacts, rows: list[Row]):
         self.path = path
         self.head = head
         self.rows = rows
@@ -198,7 +197,7 @@ class RunJournal:
             ) from error
 
 
-def create(head: Head, rows: list[Row]) -> RunJournal:
+def create(head: RunFacts, rows: list[Row]) -> RunJournal:
     """Create a journal, and return once it is safely on disk.
 
     Raises:
@@ -256,14 +255,14 @@ def path_of(run: str) -> Path:
     return folder() / f"{run}.jsonl"
 
 
-def look_up(run: str) -> Standing | None:
+def read_state(run: str) -> RunState | None:
     """Return the state of a run, or None if it has no complete journal."""
-    return _look_into(path_of(run))
+    return _read_state(path_of(run))
 
 
 def unfinished(
     target: str, group_id: int, but: Iterable[str | None] = (), api: str | None = None
-) -> Standing | None:
+) -> RunState | None:
     """Return the newest run that blocks other runs in this group, if any.
 
     Args:
@@ -279,7 +278,7 @@ def unfinished(
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
         if path.stem in passed_over or _has_ended(path):
             continue
-        found = _look_into(path)
+        found = _read_state(path)
         if (
             found is not None
             and found.is_open
@@ -323,10 +322,10 @@ def _read(path: Path, file: IO[bytes]) -> RunJournal:
     return journal
 
 
-def _head(fields: Any) -> Head:
+def _head(fields: Any) -> RunFacts:
     if fields.pop("v") != VERSION:
         raise ValueError
-    return Head(**fields)
+    return RunFacts(**fields)
 
 
 def _rows(lines: Iterator[bytes]) -> Iterator[Row]:
@@ -340,18 +339,18 @@ def _rows(lines: Iterator[bytes]) -> Iterator[Row]:
     raise ValueError
 
 
-def _look_into(path: Path) -> Standing | None:
+def _read_state(path: Path) -> RunState | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
         head = _head(json.loads(file.readline()))
         last = _last_event(file)
         if last.get("event") == "ended":  # True of most; saves reading all the rows.
-            return Standing(path, head, True, last.get("outcome"), last.get("basis"), False)
+            return RunState(path, head, True, last.get("outcome"), last.get("basis"), False)
         file.seek(0)
         # Rows start with a bracket. A line cut off by a crash has no line break, or is not JSON.
         events = [_event(line) for line in file if line[:1] == b"{" and line.endswith(b"\n")]
         names = [event.get("event") for event in events]
         if _READY in names:
-            return Standing(path, head, "sending" in names, None, None, _is_locked(file))
+            return RunState(path, head, "sending" in names, None, None, _is_locked(file))
     return None
 
 

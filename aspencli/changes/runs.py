@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aspencli.changes.journal import Event
-from aspencli.changes.request_journal import Standing, look_up
+from aspencli.changes.request_journal import RunState, read_state
 from aspencli.errors import BadInputError, ConflictError, NotFoundError, RefusedError
 from aspencli.machine import Process
 
@@ -330,7 +330,7 @@ def command_for(target: str, *words: str, api: str | None = None) -> str:
     return shlex.join(["aspencli", *place, *words])
 
 
-def fold(events: Iterable[Event]) -> list[Run]:
+def runs_of(events: Iterable[Event]) -> list[Run]:
     """Return one run for each ID, the newest first.
 
     A run without an end event is *running* while its process is alive, and *unknown* afterwards.
@@ -445,7 +445,7 @@ _ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
 
 def _settled(run: Run) -> Run:
     if run.via == _API and not run.single:
-        standing = look_up(run.id)
+        standing = read_state(run.id)
         return _without_journal(run) if standing is None else _by_journal(run, standing)
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
@@ -460,7 +460,7 @@ def _other_host(run: Run) -> str:
     return f"it ran on {run.process.host}, and its process cannot be checked from this machine"
 
 
-def _by_journal(run: Run, found: Standing) -> Run:
+def _by_journal(run: Run, found: RunState) -> Run:
     """Return a run through the API in the state shown by its journal."""
     if found.ended is not None:
         outcome = _outcome({"outcome": found.ended})

@@ -22,7 +22,6 @@ from aspencli import files, paths
 from aspencli.changes.journal import sync_folder
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
-from aspencli.files import why_not
 from aspencli.tabular.delimited import Fault
 from aspencli.tabular.headers import locate
 from aspencli.tabular.source import Observer
@@ -384,7 +383,7 @@ def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Faul
     elif any("\x00" in cell for cell in record):
         fault(Fault(line, "", "contains a NUL"))
     else:
-        return not any(map(source.is_told, record))
+        return not any(map(source.is_reported, record))
     return False
 
 

@@ -71,9 +71,9 @@ class Access:
         return Whereabouts(self._target, self._config, self.folder, self._ask_where)
 
     def _ask_where(self) -> tuple[str, str] | None:
-        from aspencli.auth.provider import where_to_sign_in
+        from aspencli.auth.provider import login_redirect
 
-        found = where_to_sign_in(self._caller, self._cookie)
+        found = login_redirect(self._caller, self._cookie)
         if found is not None:
             self._out.info(f"Sign-in page of {self.at.api_name}: {found[0]}")
         return found

@@ -39,7 +39,7 @@ class Consent:
     name: str | None = None
 
 
-def authorise(
+def authorize(
     target: Target,
     consent: Consent,
     out: Output,

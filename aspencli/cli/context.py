@@ -126,7 +126,7 @@ class AppContext:
 
         return self.__dict__.get("out") or Output()
 
-    def authorise(
+    def authorize(
         self,
         what: str,
         *,
@@ -159,14 +159,14 @@ class AppContext:
             RefusedError: The write was declined, or there is no terminal to confirm it on.
             AspenError: The history cannot be written; nothing was changed.
         """
-        from aspencli.cli.confirm import Consent, authorise
+        from aspencli.cli.confirm import Consent, authorize
 
         if recorded:
             self.record.begin(self, group, items)
         consent = Consent(
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
-        authorise(target or self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
+        authorize(target or self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
         if recorded and not prepares:
             self.record.confirmed()
         self.out.finish_anyway()

@@ -186,7 +186,7 @@ def _publish(whole: Path, place: Destination) -> int:
     return whole.stat().st_size
 
 
-def say_where(context: AppContext, place: Destination, size: int) -> None:
+def report_saved(context: AppContext, place: Destination, size: int) -> None:
     """Print the destination and size of a download."""
     if place.path is not None:
         context.out.done(f"Saved {place.path} ({size:,} bytes).")

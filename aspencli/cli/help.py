@@ -173,7 +173,7 @@ def _console(stream: TextIO) -> Console:
         width=width_of(stream, piped=usual),
         height=24,  # otherwise Rich ignores the width where TERM is dumb
         force_terminal=stream.isatty(),
-        color_system="auto" if Output().colour(stream) else None,
+        color_system="auto" if Output().color(stream) else None,
         highlight=False,
         markup=False,
         emoji=False,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TABLE_LIMIT = 100  # rows; more than a person reads
 
 
-class Road(enum.Enum):
+class Backend(enum.Enum):
     """The backend through which a command reaches the data of a target."""
 
     DB = "db"
@@ -81,7 +81,7 @@ def day(text: str) -> dt.date:
         ) from None
 
 
-def spoken_day(text: str) -> dt.date:
+def parse_typed_day(text: str) -> dt.date:
     """Parse a date, also in words such as ``yesterday``.
 
     Raises:
@@ -126,7 +126,7 @@ AfterOption = Annotated[
 
 
 ViaOption = Annotated[
-    Road | None,
+    Backend | None,
     typer.Option(
         "--via",
         help="Backend: database or API. Default: the database for local, the API for other "
@@ -267,7 +267,9 @@ def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None
     return limit
 
 
-def chosen_road(context: AppContext, given: Road | None, usual: Road | None = None) -> Road:
+def choose_backend(
+    context: AppContext, given: Backend | None, usual: Backend | None = None
+) -> Backend:
     """Return the backend for a command that supports both.
 
     The order is: the option, the setting, the command's ``usual`` backend if it has one, and then
@@ -278,26 +280,26 @@ def chosen_road(context: AppContext, given: Road | None, usual: Road | None = No
         return given
     chosen = context.config.value("via")
     if chosen is not None:
-        return Road(chosen)
+        return Backend(chosen)
     if usual is not None:
         return usual
     target = context.target
     only_database = target.database_url is not None and target.api_url is None
-    return Road.DB if target.name == "local" or only_database else Road.API
+    return Backend.DB if target.name == "local" or only_database else Backend.API
 
 
-def announce(context: AppContext, road: Road) -> None:
+def announce(context: AppContext, backend: Backend) -> None:
     """Show the target and the backend if standard error is a terminal."""
     if context.out.err.isatty():
         if context.target.warning:
             context.out.warn(context.target.warning)
-        context.out.info(road_words(context, road))
+        context.out.info(describe_target(context, backend))
 
 
-def road_words(context: AppContext, road: Road) -> str:
+def describe_target(context: AppContext, backend: Backend) -> str:
     """Return the target and backend for banners and prompts: ``Target: prod (API)``."""
-    backend = "database" if road is Road.DB else "API"
-    return f"Target: {context.target.title} ({backend})"
+    name = "database" if backend is Backend.DB else "API"
+    return f"Target: {context.target.title} ({name})"
 
 
 def chosen_scope(
@@ -321,7 +323,7 @@ def chosen_scope(
         require_writer(context.api().users.me(), org)
     scope = Scope(org, pathogen or context.config.value("pathogen_slug") or "")
     if context.out.err.isatty():
-        context.out.info(f"{road_words(context, Road.API)}, {scope}")
+        context.out.info(f"{describe_target(context, Backend.API)}, {scope}")
     return scope
 
 

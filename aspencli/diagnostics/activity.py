@@ -37,7 +37,7 @@ _STEP_S = 0.05
 
 
 @dataclass(frozen=True)
-class SeenSession:
+class VisibleSession:
     """A session as the server shows it; None stands for a value that is hidden or missing.
 
     Attributes:
@@ -97,7 +97,7 @@ class SeenSession:
 class Activity:
     """The sessions of the database, and the user's visibility rights."""
 
-    sessions: tuple[SeenSession, ...]
+    sessions: tuple[VisibleSession, ...]
     rights: Rights
 
     @property
@@ -113,21 +113,21 @@ class Activity:
 
 def activity(session: ReadSession) -> Activity:
     """Return the other sessions in the session's database, oldest transaction first."""
-    return Activity(seen_sessions(session), rights(session))
+    return Activity(visible_sessions(session), rights(session))
 
 
-def seen_sessions(session: ReadSession, pids: Iterable[int] = ()) -> tuple[SeenSession, ...]:
+def visible_sessions(session: ReadSession, pids: Iterable[int] = ()) -> tuple[VisibleSession, ...]:
     """Return the other sessions of the database, and those with these PIDs in any database."""
     rows = session.execute(sa.text(_QUERY), {"kinds": list(_KINDS), "pids": list(pids)})
-    return tuple(_seen(dict(row)) for row in rows.mappings())
+    return tuple(_visible(dict(row)) for row in rows.mappings())
 
 
-def _seen(row: dict[str, Any]) -> SeenSession:
+def _visible(row: dict[str, Any]) -> VisibleSession:
     query = None if row["query"] in {"", _HIDDEN} else masked(row["query"])
     # A blocker is listed twice if it blocks a statement and that statement's parallel workers.
     blockers = tuple(sorted(set(row["blocked_by"])))
     ages = {key: _rounded(row[key]) for key in ("state_s", "transaction_s")}
-    return SeenSession(**{**row, **ages, "query": query, "blocked_by": blockers})
+    return VisibleSession(**{**row, **ages, "query": query, "blocked_by": blockers})
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -155,13 +155,13 @@ class Outcome(enum.Enum):
     PENDING = "pending"
 
 
-def find_sessions(session: ReadSession, pids: list[int]) -> list[SeenSession]:
+def find_sessions(session: ReadSession, pids: list[int]) -> list[VisibleSession]:
     """Return the sessions with these PIDs.
 
     Raises:
         NotFoundError: No session in this database has one of the PIDs.
     """
-    known = {found.pid: found for found in seen_sessions(session)}
+    known = {found.pid: found for found in visible_sessions(session)}
     missing = [pid for pid in pids if pid not in known]
     if missing:
         named = ", ".join(map(str, missing))
@@ -173,7 +173,7 @@ def find_sessions(session: ReadSession, pids: list[int]) -> list[SeenSession]:
 
 
 def send(
-    database: Database, target: SeenSession, signal: Signal, *, patience: float = 5.0
+    database: Database, target: VisibleSession, signal: Signal, *, patience: float = 5.0
 ) -> Outcome:
     """Send the signal to exactly this session, and wait for the outcome.
 
@@ -205,7 +205,7 @@ def send(
     return Outcome.DONE
 
 
-def _is_there(session: ReadSession, target: SeenSession, signal: Signal) -> bool:
+def _is_there(session: ReadSession, target: VisibleSession, signal: Signal) -> bool:
     session.rollback()  # within a transaction the server keeps showing its first snapshot
     query = "SELECT 1 FROM pg_stat_activity WHERE pid = :pid" + _same(signal)  # noqa: S608 - ours
     return session.scalar(sa.text(query), _identity(target)) is not None
@@ -221,7 +221,7 @@ def _same(signal: Signal) -> str:
     return condition
 
 
-def _identity(target: SeenSession) -> dict[str, object]:
+def _identity(target: VisibleSession) -> dict[str, object]:
     return {
         "pid": target.pid,
         "started": target.started,

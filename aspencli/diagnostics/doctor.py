@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from aspen.database.engine import Database, ReadSession
 from aspen.database.errors import sqlstate
 from aspencli.admin.schema import schema_state
-from aspencli.diagnostics.activity import SeenSession, activity
+from aspencli.diagnostics.activity import VisibleSession, activity
 from aspencli.diagnostics.bloat import BLOATED_BYTES, Bloats, Kind, bloat
 from aspencli.diagnostics.indexes import Finding, IndexFinding, indexes
 from aspencli.diagnostics.locks import Node, locks
@@ -168,7 +168,7 @@ def check_activity(session: ReadSession) -> Examined:
     return Examined("activity", Verdict.OK, message)
 
 
-def _transaction(seen: SeenSession) -> str:
+def _transaction(seen: VisibleSession) -> str:
     return f"PID {seen.pid} ({seen}): {seen.state}, transaction open for {seen.transaction_s:.0f} s"
 
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from aspen.database.engine import ReadSession
-from aspencli.diagnostics.activity import SeenSession, seen_sessions
+from aspencli.diagnostics.activity import (
+    VisibleSession,
+    visible_sessions,
+)
 from aspencli.diagnostics.session import Rights, columns_of, rights
 
 # PostgreSQL does not show which row a session waits for, but it shows the table: the first session
@@ -63,7 +66,7 @@ class Node:
     pid: int
     depth: int
     blocks: int
-    session: SeenSession | None
+    session: VisibleSession | None
     wait: Wait | None
 
 
@@ -99,7 +102,7 @@ def locks(session: ReadSession) -> Locks:
     """Return the lock waits in the session's database, with blockers from any database."""
     waits = _waits(session)
     involved = {*waits, *(pid for wait in waits.values() for pid in wait.blocked_by)}
-    seen = {found.pid: found for found in seen_sessions(session, involved)}
+    seen = {found.pid: found for found in visible_sessions(session, involved)}
     here = session.scalar(sa.text("SELECT current_database()"))
     ours = [pid for pid in waits if pid in seen and seen[pid].database == here]
     return Locks(tuple(_forest(_reach(ours, waits), seen)), rights(session))
@@ -133,7 +136,7 @@ def _reach(pids: list[int], waits: Mapping[int, Wait]) -> dict[int, Wait]:
     return reached
 
 
-def _forest(waits: Mapping[int, Wait], seen: Mapping[int, SeenSession]) -> Iterator[Node]:
+def _forest(waits: Mapping[int, Wait], seen: Mapping[int, VisibleSession]) -> Iterator[Node]:
     below: dict[int, list[int]] = {}
     for pid in sorted(waits):
         for blocker in waits[pid].blocked_by:

@@ -19,7 +19,7 @@ from aspencli.remote.scope import Directory, Scope, find_slugs
 from aspencli.remote.types import NewGenome, NewSample, NewSampleFields, Sample
 from aspencli.samples.edit import IDENTIFIERS
 from aspencli.samples.remote import ListsSamples
-from aspencli.stored_text import folded, odd_in_identifier
+from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.damage import error_in, missing_in
 from aspencli.tabular.dates import DayFormat, FutureDays
 from aspencli.tabular.delimited import Fault
@@ -253,7 +253,7 @@ class Sequences:
         for name, one in self._by_name.items():
             if name not in seen:
                 near = look_alikes.get(folded(name))
-                odd = odd_in_identifier(name) or odd_in_identifier(near or "")
+                odd = unusual_in_identifier(name) or unusual_in_identifier(near or "")
                 why = f" ({odd[0]})" if odd else ""
                 meant = f"; did you mean {quote(near)}?{why}" if near is not None else ""
                 fault(Fault(one.line, "", f"has no sequence {quote(name)} in {self._path}{meant}"))

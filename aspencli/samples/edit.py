@@ -19,7 +19,7 @@ from aspencli.remote.scope import Scope
 from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.models import SampleKey, settle_keys
 from aspencli.samples.remote import Finder, ListsSamples
-from aspencli.tabular.dates import read_day, why_no_day
+from aspencli.tabular.dates import read_day
 from aspencli.text import counted
 
 EDIT_CHUNK = 250
@@ -59,7 +59,7 @@ class DeletesSamples(ListsSamples, Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
+class EditableSample:
     """A sample's writable record, along with the full sample.
 
     Attributes:
@@ -78,7 +78,7 @@ def find_samples(
     by: SampleKey | None,
     *,
     skip_missing: bool = False,
-) -> list[Held]:
+) -> list[EditableSample]:
     """Return the group's own samples that the keys name, in the given order, without duplicates.
 
     Args:
@@ -115,7 +115,7 @@ def read_again(samples: ListsSamples, scope: Scope, ids: Sequence[int]) -> dict[
     return {sample["id"]: sample for sample in listed if sample is not None}
 
 
-def held(sample: Sample) -> Held:
+def held(sample: Sample) -> EditableSample:
     """Return a sample along with its writable record.
 
     Raises:
@@ -128,7 +128,7 @@ def held(sample: Sample) -> Held:
             "your group cannot see its private identifier.",
             hint=f"Send the request as that group: --group {sample['submitting_group']['id']}",
         )
-    return Held(record_of(sample, private), sample)
+    return EditableSample(record_of(sample, private), sample)
 
 
 def record_of(sample: Sample, private_identifier: str) -> SampleRecord:
@@ -149,7 +149,7 @@ def record_of(sample: Sample, private_identifier: str) -> SampleRecord:
 class Edit:
     """A sample before and after a change."""
 
-    before: Held
+    before: EditableSample
     after: SampleRecord
 
     @property
@@ -319,7 +319,7 @@ def _moved(edits: Sequence[Edit], state: str) -> ConflictError:
     )
 
 
-def _edit(before: Held, changes: Mapping[str, Any]) -> Edit:
+def _edit(before: EditableSample, changes: Mapping[str, Any]) -> Edit:
     known: Any = {**before.record, **{name: changes[name] for name in FIELDS if name in changes}}
     return Edit(before, known)
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from aspencli.errors import BadInputError, NotFoundError
-from aspencli.stored_text import folded, odd_in_identifier
+from aspencli.stored_text import folded, unusual_in_identifier
 
 _Fields = dict[str, Any]
 _REFERENCE = (
@@ -218,7 +218,9 @@ def settle_keys(
 def _demand_found(missing: list[str], *, within: str | None) -> None:
     if missing:
         place = f" in group {within}" if within is not None else ""
-        odd = [(key, found) for key in dict.fromkeys(missing) if (found := odd_in_identifier(key))]
+        odd = [
+            (key, found) for key in dict.fromkeys(missing) if (found := unusual_in_identifier(key))
+        ]
         meant = f"Did you mean {folded(odd[0][0])!r}? " if odd else ""
         raise NotFoundError(
             f"No such sample{place}: {', '.join(repr(key) for key in dict.fromkeys(missing))}",

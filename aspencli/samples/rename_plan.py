@@ -30,7 +30,7 @@ from aspencli.samples.remote import FindsIdentifiers
 _AS_IT_IS = 0  # location ID that leaves the location unchanged
 
 
-class Held(NamedTuple):
+class ListedSample(NamedTuple):
     """A sample of the group, with all fields that an update has to write."""
 
     id: int
@@ -66,10 +66,10 @@ class Snapshot:
         elsewhere: The public identifiers of visible samples in other groups.
     """
 
-    samples: dict[int, Held]
+    samples: dict[int, ListedSample]
     elsewhere: frozenset[str]
 
-    def holders(self) -> dict[str, Held]:
+    def holders(self) -> dict[str, ListedSample]:
         """Return the group's samples by public identifier, which is unique within the group."""
         return {held.public_identifier: held for held in self.samples.values()}
 
@@ -95,7 +95,7 @@ class GroupSamples:
 
     def read(self) -> Snapshot:
         """Fetch the list."""
-        samples: dict[int, Held] = {}
+        samples: dict[int, ListedSample] = {}
         elsewhere: set[str] = set()
 
         def keep(sample: Sample) -> None:
@@ -113,8 +113,8 @@ class GroupSamples:
         return not self.samples.missing(self.group_id, self.slug, list(names))
 
 
-def _held(sample: Sample) -> Held:
-    return Held(
+def _held(sample: Sample) -> ListedSample:
+    return ListedSample(
         sample["id"],
         sample["private_identifier"] or "",
         sample["public_identifier"] or "",
@@ -129,7 +129,7 @@ class _Entry:
     """A row of the file, along with the sample that it matches."""
 
     request: Request
-    held: Held | None
+    held: ListedSample | None
     label: str
 
     @property
@@ -288,12 +288,12 @@ class ListPlan:
             for row in self.all_rows()
         ]
 
-    def _keys(self) -> dict[str, Held]:
+    def _keys(self) -> dict[str, ListedSample]:
         """Return the samples by the key that the file uses."""
         samples, by_id = self.snapshot.samples.values(), self._spec.by_id
         return {str(held.id) if by_id else held.private_identifier: held for held in samples}
 
-    def _entry(self, request: Request, held: Held | None) -> _Entry:
+    def _entry(self, request: Request, held: ListedSample | None) -> _Entry:
         label = request.key
         if self._spec.tells_label:
             label = held.private_identifier if held else request.label or request.key
@@ -346,7 +346,7 @@ class ListPlan:
     def _find_held(self, told: list[Problem], *, skip_taken: bool) -> int:
         """Report rows whose new name another sample keeps; return how many names are passed on."""
         holders = self.snapshot.holders()
-        wants: list[tuple[_Entry, Held]] = []
+        wants: list[tuple[_Entry, ListedSample]] = []
         for entry in self._entries.values():
             holder = holders.get(entry.after)
             if holder and entry.before != entry.after:
@@ -374,10 +374,10 @@ class ListPlan:
 
 
 def _with_waiting(
-    blocked: list[tuple[_Entry, Held]], wants: list[tuple[_Entry, Held]]
-) -> list[tuple[_Entry, Held]]:
+    blocked: list[tuple[_Entry, ListedSample]], wants: list[tuple[_Entry, ListedSample]]
+) -> list[tuple[_Entry, ListedSample]]:
     """Return the blocked rows, and those that directly or indirectly wait for their names."""
-    waiting: dict[int, list[tuple[_Entry, Held]]] = {}
+    waiting: dict[int, list[tuple[_Entry, ListedSample]]] = {}
     for entry, holder in wants:
         waiting.setdefault(holder.id, []).append((entry, holder))
     found = {entry.line: (entry, holder) for entry, holder in blocked}
@@ -391,7 +391,7 @@ def _with_waiting(
     return list(found.values())
 
 
-def _taken(entry: _Entry, holder: Held) -> Problem:
+def _taken(entry: _Entry, holder: ListedSample) -> Problem:
     wanted, label = _quoted(entry.after), _quoted(holder.private_identifier)
     reason = f"{wanted} is already used by {SAMPLES.noun} {label}"
     return Problem(entry.line, PUBLIC.name, reason)

@@ -18,7 +18,7 @@ from aspen.database.bulk.spec import Problem
 from aspencli.changes.request_journal import Row, RunJournal
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
 from aspencli.remote.types import Sample
-from aspencli.samples.rename_plan import GroupSamples, Held, Snapshot
+from aspencli.samples.rename_plan import GroupSamples, ListedSample, Snapshot
 from aspencli.samples.rename_schedule import Move, Rename, Schedule, Steering
 from aspencli.text import guard
 
@@ -53,7 +53,7 @@ class Remaining:
     temporary: int = 0
 
 
-def what_remains(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining:
+def find_remaining(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining:
     """Compare a run with the current list of samples.
 
     Samples that are gone or were renamed by another user are skipped, and so are those whose new
@@ -65,7 +65,7 @@ def what_remains(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining
         snapshot: The current list.
     """
     found = Remaining()
-    waiting: dict[int, tuple[Row, Held]] = {}
+    waiting: dict[int, tuple[Row, ListedSample]] = {}
     for row in rows:
         if row.before == row.after:
             continue
@@ -89,7 +89,7 @@ def what_remains(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining
 
 
 def _leave_blocked(
-    found: Remaining, waiting: dict[int, tuple[Row, Held]], snapshot: Snapshot
+    found: Remaining, waiting: dict[int, tuple[Row, ListedSample]], snapshot: Snapshot
 ) -> None:
     """Skip rows whose new name another sample keeps, and those that wait for them, and so on."""
     holders = snapshot.holders()
@@ -153,7 +153,7 @@ class Running:
         self._stops = stops
         self._sleep = sleep
         self._steering = Steering()
-        self._samples: dict[int, Held] = {}
+        self._samples: dict[int, ListedSample] = {}
         self._others: frozenset[str] = frozenset()
         self._in_doubt = False
         self._failures = 0
@@ -210,7 +210,7 @@ class Running:
         return None
 
     def _measure(self, snapshot: Snapshot) -> Remaining:
-        left = what_remains(self._journal.head.run, self._journal.rows, snapshot)
+        left = find_remaining(self._journal.head.run, self._journal.rows, snapshot)
         self._samples = snapshot.samples
         self._others = snapshot.elsewhere | {s.private_identifier for s in self._samples.values()}
         self.done = left.done

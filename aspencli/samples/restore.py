@@ -30,7 +30,15 @@ from aspen.database.bulk.spec import (
 from aspencli.changes.undo import UndoRow
 from aspencli.reference.locations import Locations, name_of
 from aspencli.remote.types import Sample, SampleRecord
-from aspencli.samples.edit import STORED, Edit, Held, cell_of, held, undo_rows, value_of
+from aspencli.samples.edit import (
+    STORED,
+    Edit,
+    EditableSample,
+    cell_of,
+    held,
+    undo_rows,
+    value_of,
+)
 from aspencli.samples.rename_plan import GroupSamples
 
 _LIMIT = "the API cannot do that; use --via db"
@@ -46,7 +54,7 @@ class Listing:
         holders: The group's samples by identifier, for each column; with their labels.
     """
 
-    samples: dict[int, Held] = field(default_factory=dict)
+    samples: dict[int, EditableSample] = field(default_factory=dict)
     slugs: dict[int, str] = field(default_factory=dict)
     holders: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
 
@@ -62,7 +70,7 @@ def read_listing(place: GroupSamples, ids: Iterable[int], unique: Iterable[Colum
     wanted, names = frozenset(ids), [column.name for column in unique]
     found = Listing(holders={name: {} for name in names})
 
-    def keep(sample: Sample) -> Held | None:
+    def keep(sample: Sample) -> EditableSample | None:
         if sample["submitting_group"]["id"] != place.group_id:
             return None
         label = sample["private_identifier"] or ""
@@ -85,7 +93,7 @@ class _Entry:
     """A row of the file, along with the sample that it names and the values of its columns."""
 
     request: Request
-    held: Held | None
+    held: EditableSample | None
     columns: tuple[Column, ...]
 
     @property
@@ -117,7 +125,7 @@ class _Entry:
         """Yield each changing column without the expected value: the current and the expected."""
         return ((column, now, old) for column, now, _new, old in self.differing() if now != old)
 
-    def edit(self, before: Held) -> Edit:
+    def edit(self, before: EditableSample) -> Edit:
         """Return the edit that restores the sample."""
         changes = {STORED[c.name]: value_of(c.name, new) for c, _, new, _ in self.differing()}
         after: SampleRecord = {**before.record, **changes}  # type: ignore[typeddict-item] # checked
@@ -377,7 +385,7 @@ def _is_day(text: str) -> bool:
     return True
 
 
-def _has_no_genome(found: Held | None) -> bool:
+def _has_no_genome(found: EditableSample | None) -> bool:
     return found is not None and found.sample["upload_date"] is None
 
 

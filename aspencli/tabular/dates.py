@@ -34,7 +34,7 @@ _SERIALS = range(18_000, 80_000)  # 1949 to 2119
 
 
 @dataclass(frozen=True)
-class SpokenDay:
+class TypedDay:
     """A date, along with the text it was parsed from.
 
     Attributes:
@@ -122,7 +122,7 @@ def read_day(text: str) -> str | None:
         return None
 
 
-def why_no_day(text: str) -> str:
+def day_flaw(text: str) -> str:
     """Return why a text is not a date, and what it might mean."""
     shown = quote(text)
     meant = meanings(text)
@@ -185,7 +185,7 @@ def _century(year: int) -> int:
     return year + 2000 if year < 100 else year  # noqa: PLR2004 - two digits
 
 
-def understand_day(said: str, now: dt.datetime | None = None) -> SpokenDay:
+def understand_day(said: str, now: dt.datetime | None = None) -> TypedDay:
     """Parse a date such as ``2023-05-17``, ``17 May 2023``, or ``2 days ago``.
 
     Args:
@@ -198,14 +198,14 @@ def understand_day(said: str, now: dt.datetime | None = None) -> SpokenDay:
     text = said.strip()
     exact = read_day(text)
     if exact is not None:
-        return SpokenDay(text, dt.date.fromisoformat(exact))
+        return TypedDay(text, dt.date.fromisoformat(exact))
     meant = meanings(text)
     found = meant[0] if len(meant) == 1 else None
     if not meant and any(char.isalpha() for char in text):
         found = _by_words(text, now or dt.datetime.now().astimezone())
     if found is None:
-        raise BadInputError(why_no_day(text), hint="Use the format YYYY-MM-DD: 2023-05-17.")
-    return SpokenDay(text, found)
+        raise BadInputError(day_flaw(text), hint="Use the format YYYY-MM-DD: 2023-05-17.")
+    return TypedDay(text, found)
 
 
 def _by_words(text: str, now: dt.datetime) -> dt.date | None:

@@ -238,7 +238,7 @@ class Delimited(Reading):
         """Return how to fix the undecodable cells, or None until there is one."""
         return self.text.remedy
 
-    def is_told(self, value: str) -> bool:
+    def is_reported(self, value: str) -> bool:
         """Return True if the value has undecodable bytes, which were already reported."""
         return self.text.is_damaged(value)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from aspencli.errors import BadInputError
-from aspencli.stored_text import code_point, without_unseen
+from aspencli.stored_text import code_point, strip_invisible
 
 AUTO = "auto"
 """Recognize a template by the columns of the file."""
@@ -213,7 +213,7 @@ class Reading:
         """Set the header, with invisible characters removed."""
         self.header = []
         for cell in cells:
-            name, unseen = without_unseen(cell)
+            name, unseen = strip_invisible(cell)
             self.header.append(name.strip())
             if unseen:
                 shown = ", ".join(map(code_point, dict.fromkeys(unseen)))

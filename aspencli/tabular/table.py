@@ -64,7 +64,7 @@ class Table(Protocol):
     def line_of(self, names: Collection[str]) -> int | None:
         """Return an early line after the header that has all these names as cells, if any."""
 
-    def is_told(self, value: str) -> bool:
+    def is_reported(self, value: str) -> bool:
         """Return True if the value is unreadable and already reported as a fault."""
 
 

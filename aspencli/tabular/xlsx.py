@@ -171,7 +171,7 @@ class Sheet(Reading):
             yield last, cells
         self._add_notes()
 
-    def is_told(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
+    def is_reported(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
         """Return False; this kind of table never reports values as faults."""
         return False
 

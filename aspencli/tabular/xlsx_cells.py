@@ -20,7 +20,7 @@ _TOKEN = re.compile(
     r"""
       "(?P<quoted>[^"]*)"   | \\(?P<escaped>.)      # text
     | _(?P<space>.)         | \*(?P<fill>.)         # white space
-    | \[(?P<bracket>[^\]]*)\]                       # a colour, a currency, a condition
+    | \[(?P<bracket>[^\]]*)\]                       # a color, a currency, a condition
     | (?P<general>General|@)
     | (?P<power>E[+-])
     | (?P<place>[0#?])                              # the place of a digit

@@ -20,7 +20,7 @@ from aspen.local.postgres.prepare import prepare
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspencli.changes.journal import Journal
 from aspencli.changes.reconcile import judge
-from aspencli.changes.runs import Outcome, Run, fold
+from aspencli.changes.runs import Outcome, Run, runs_of
 from aspencli.errors import ConflictError
 from benchmarks.accidents.works import State, Work, Works, names
 from tests import zygote
@@ -161,7 +161,7 @@ class Trial:
 
     def runs(self) -> list[Run]:
         """Return the runs in the history, oldest first."""
-        return fold(self._journal.read().events)[::-1]
+        return runs_of(self._journal.read().events)[::-1]
 
     def verdict(self, run: Run) -> Outcome:
         """Return a run's outcome from the history, or from the database if it is unknown there."""

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from aspen.database.profiling.compare import as_document
 from aspen.database.profiling.page import as_page
 from aspen.database.profiling.recorder import Recorder
-from aspen.database.profiling.summary import summarise
+from aspen.database.profiling.summary import summarize
 
 _TRANSACTION = 100  # queries
 _KINDS = 500
@@ -46,7 +46,7 @@ def main() -> int:
     engine.dispose()
     if recorder is None:
         return 0
-    profile = summarise(recorder)
+    profile = summarize(recorder)
     page = as_page(profile, as_document(profile, f"{chosen.count:,} queries"))
     sys.stdout.write(f"{profile.totals.queries:,} queries, a page of {len(page):,} characters\n")
     return 0 if profile.totals.queries == chosen.count else 1

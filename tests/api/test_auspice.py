@@ -51,7 +51,7 @@ def shown(api: Api, path: str) -> dict[str, Any]:
     return {node["name"]: node for node in nodes(document)}
 
 
-def test_a_link_shows_the_tree_with_the_private_names_of_its_maker(lab: Api) -> None:
+def test_auspice_link_shows_own_samples_by_private_identifier(lab: Api) -> None:
     tree = trees_of(lab, 1)[0]
     found = shown(lab, link_to(lab, tree))
     with lab.database.reading() as session:
@@ -67,13 +67,13 @@ def test_a_link_shows_the_tree_with_the_private_names_of_its_maker(lab: Api) -> 
     assert "USA/WA-CTX-1/2020" in found  # another group's sample keeps its name
 
 
-def test_a_link_of_another_group_shows_public_names(lab: Api) -> None:
+def test_auspice_link_of_another_group_shows_public_identifiers(lab: Api) -> None:
     tree = trees_of(lab, 1)[0]
     found = shown(lab, link_to(lab, tree, "g2admin", group=2))
     assert not any("GISAID_ID" in node for node in found.values())
 
 
-def test_a_link_opens_nothing_else(lab: Api) -> None:
+def test_auspice_link_opens_only_its_tree(lab: Api) -> None:
     first, second = trees_of(lab, 1)[:2]
     path = link_to(lab, first)
     link = path.rpartition("/")[2]
@@ -97,7 +97,7 @@ def test_a_link_opens_nothing_else(lab: Api) -> None:
         lambda _: "🦠",
     ],
 )
-def test_a_changed_link_opens_nothing(lab: Api, change: Any) -> None:
+def test_tampered_auspice_link_is_rejected(lab: Api, change: Any) -> None:
     start, _, link = link_to(lab, trees_of(lab, 1)[0]).rpartition("/")
     answer = lab("GET", f"{start}/{change(link)}")
     assert answer.status_code in {400, 404}
@@ -105,14 +105,14 @@ def test_a_changed_link_opens_nothing(lab: Api, change: Any) -> None:
         assert answer.json()["error"].startswith("Unauthenticated attempt")
 
 
-def test_a_link_is_for_the_organization_that_it_was_made_in(lab: Api) -> None:
+def test_auspice_link_is_valid_only_for_its_group(lab: Api) -> None:
     path = link_to(lab, trees_of(lab, 1)[0], "multi")
     assert lab("GET", path.replace("/orgs/1/", "/orgs/2/")).status_code == 400
     assert lab("GET", f"{path}?group_id=2").status_code == 400
     assert lab("GET", path.replace("/pathogens/SC2", "")).status_code == 200
 
 
-def test_a_link_ends_after_a_week(lab: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auspice_link_expires_after_one_week(lab: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = trees_of(lab, 1)[0]
     with lab.database.reading() as session:
         user = session.scalars(sa.select(User.id).where(User.auth0_user_id == "auth0|member")).one()
@@ -128,7 +128,7 @@ def test_a_link_ends_after_a_week(lab: Api, monkeypatch: pytest.MonkeyPatch) -> 
     assert aged(7.01) == 400
 
 
-def test_a_link_ends_with_the_rights_of_its_maker(lab: Api) -> None:
+def test_auspice_link_follows_current_rights_of_its_creator(lab: Api) -> None:
     path = link_to(lab, trees_of(lab, 1)[0])
     with lab.database.begin() as session:
         user = session.scalars(sa.select(User.id).where(User.auth0_user_id == "auth0|member")).one()
@@ -141,7 +141,7 @@ def test_a_link_ends_with_the_rights_of_its_maker(lab: Api) -> None:
 
 
 @pytest.mark.parametrize(("principal", "group"), [("member", 1), ("g3admin", 3)])
-def test_no_link_is_made_to_what_one_may_not_see(lab: Api, principal: str, group: int) -> None:
+def test_auspice_link_to_inaccessible_tree_is_refused(lab: Api, principal: str, group: int) -> None:
     foreign = trees_of(lab, 2 if group == 1 else 1)[0]
     for tree in (foreign, 999_999, -1):
         answer = lab(
@@ -152,13 +152,13 @@ def test_no_link_is_made_to_what_one_may_not_see(lab: Api, principal: str, group
 
 
 @pytest.mark.parametrize("body", [{}, [], {"tree_id": "x"}, {"tree_id": 2**31}], ids=str)
-def test_a_body_that_names_no_tree_is_a_422(lab: Api, body: Any) -> None:
+def test_auspice_link_request_without_valid_tree_returns_422(lab: Api, body: Any) -> None:
     assert lab("POST", GENERATE, "member", json=body).status_code == 422
     assert lab("POST", GENERATE, "nogroup", json=body).status_code == 403
     assert lab("POST", GENERATE, None, json=body).status_code == 401
 
 
-def test_a_tree_whose_file_is_gone_is_a_404(lab: Api) -> None:
+def test_auspice_link_to_missing_tree_file_returns_404(lab: Api) -> None:
     tree = trees_of(lab, 1)[0]
     with lab.database.begin() as session:
         session.get_one(PhyloTree, tree).s3_key = "no/such/file.json"
@@ -190,17 +190,19 @@ def assert_storage_is_away(api: Api) -> None:
     assert answer.headers["Retry-After"]
 
 
-def test_storage_that_is_away_is_a_503(make_api: ApiFactory, roles: Database, aws: Cloud) -> None:
+def test_storage_outage_returns_503(make_api: ApiFactory, roles: Database, aws: Cloud) -> None:
     away = {**aws.settings, "BOTO_ENDPOINT_URL": "http://127.0.0.1:1"}
     assert_storage_is_away(make_api(roles, **away))
 
 
-def test_storage_that_hangs_up_is_a_503(make_api: ApiFactory, roles: Database, aws: Cloud) -> None:
+def test_storage_that_closes_connection_returns_503(
+    make_api: ApiFactory, roles: Database, aws: Cloud
+) -> None:
     with hanging_up() as address:
         assert_storage_is_away(make_api(roles, **{**aws.settings, "BOTO_ENDPOINT_URL": address}))
 
 
-def test_credentials_that_are_missing_for_now_are_a_503(
+def test_missing_aws_credentials_return_503(
     make_api: ApiFactory, roles: Database, aws: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):

@@ -20,16 +20,16 @@ def ask(api: Api, token: str, scheme: str = "Bearer") -> tuple[int, Any]:
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)
-def test_everybody_in_the_database_is_let_in(shared_api: Api, principal: str) -> None:
+def test_token_of_any_known_user_is_accepted(shared_api: Api, principal: str) -> None:
     assert shared_api("GET", PATH, principal).status_code == 200
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer"])
-def test_the_schemes_case_does_not_matter(shared_api: Api, scheme: str) -> None:
+def test_authorization_scheme_is_case_insensitive(shared_api: Api, scheme: str) -> None:
     assert ask(shared_api, shared_api.token("member"), scheme)[0] == 200
 
 
-def test_several_audiences_are_fine_when_this_client_asked(shared_api: Api) -> None:
+def test_token_with_several_audiences_and_matching_azp_is_accepted(shared_api: Api) -> None:
     assert (
         ask(shared_api, shared_api.token("member", aud=[CLIENT_ID, "x"], azp=CLIENT_ID))[0] == 200
     )
@@ -54,7 +54,7 @@ def test_several_audiences_are_fine_when_this_client_asked(shared_api: Api) -> N
     ],
     ids=",".join,
 )
-def test_what_is_not_a_valid_token_of_ours_is_refused(
+def test_token_with_invalid_claim_or_key_id_is_rejected(
     shared_api: Api, changes: dict[str, Any]
 ) -> None:
     assert ask(shared_api, shared_api.token("member", **changes)) == (
@@ -64,20 +64,20 @@ def test_what_is_not_a_valid_token_of_ours_is_refused(
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "a.b", "ä"])
-def test_what_is_no_token_at_all_is_refused(shared_api: Api, token: str) -> None:
+def test_malformed_token_is_rejected(shared_api: Api, token: str) -> None:
     answer = shared_api("GET", PATH, headers={"Authorization": f"Bearer {token}".encode()})
     assert (answer.status_code, answer.json()) == (401, {"error": "Login failure"})
     assert "www-authenticate" not in answer.headers
 
 
-def test_a_changed_signature_is_refused(shared_api: Api) -> None:
+def test_token_with_wrong_signature_is_rejected(shared_api: Api) -> None:
     header, claims, signature = shared_api.token("viewer").split(".")
     other = shared_api.token("gadmin").split(".")[1]
     assert ask(shared_api, f"{header}.{other}.{signature}")[0] == 401
     assert ask(shared_api, f"{header}.{claims}.")[0] == 401
 
 
-def test_no_other_algorithm_is_taken(shared_api: Api) -> None:
+def test_token_signed_with_hs256_is_rejected(shared_api: Api) -> None:
     now = int(time.time())
     claims: dict[str, Any] = {
         "iss": f"{shared_api.provider.url}/",
@@ -89,7 +89,7 @@ def test_no_other_algorithm_is_taken(shared_api: Api) -> None:
     assert ask(shared_api, jwt.encode({"alg": "HS256"}, claims, symmetric))[0] == 401
 
 
-def test_the_provider_is_not_asked_again_for_each_request(api: Api) -> None:
+def test_provider_keys_are_fetched_once_for_many_requests(api: Api) -> None:
     before = len(api.provider.requests)
     for _ in range(5):
         assert api("GET", PATH, "member").status_code == 200
@@ -99,14 +99,14 @@ def test_the_provider_is_not_asked_again_for_each_request(api: Api) -> None:
     assert len(api.provider.requests) - before <= 2
 
 
-def test_a_new_key_of_the_provider_is_taken_at_once(api: Api) -> None:
+def test_token_signed_with_rotated_provider_key_is_accepted(api: Api) -> None:
     assert api("GET", PATH, "member").status_code == 200
     time.sleep(1.1)
     api.provider.rotate()
     assert ask(api, api.token("member"))[0] == 200
 
 
-def test_a_provider_that_is_away_is_a_503_and_no_401(api: Api, provider: Provider) -> None:
+def test_provider_outage_returns_503_not_401(api: Api, provider: Provider) -> None:
     provider.answering = False
     try:
         status, body = ask(api, api.token("member"))
@@ -117,5 +117,5 @@ def test_a_provider_that_is_away_is_a_503_and_no_401(api: Api, provider: Provide
     assert api("GET", PATH, "member").status_code == 200
 
 
-def test_a_link_to_a_tree_is_no_credential(shared_api: Api) -> None:
+def test_magic_link_is_not_accepted_as_credential(shared_api: Api) -> None:
     assert shared_api("GET", f"{PATH}?magic_link=anything").status_code == 401

@@ -78,13 +78,13 @@ def shared_of(lab: Database, group: int) -> int:
 @pytest.mark.parametrize(
     "action", [Action.READ, Action.READ_PRIVATE, Action.SEQUENCES, Action.WRITE]
 )
-def test_admins_and_members_may_all_with_their_groups_samples(
+def test_admins_and_members_have_full_access_to_group_samples(
     lab: Database, principal: str, action: Action
 ) -> None:
     assert counted(lab, principal, 1, action) == {1: 60}
 
 
-def test_a_viewer_sees_what_is_shared_and_changes_nothing(lab: Database) -> None:
+def test_viewer_can_only_read_shared_samples(lab: Database) -> None:
     shared = shared_of(lab, 1)
     assert 0 < shared < 60
     assert counted(lab, "viewer", 1, Action.READ) == {1: shared}
@@ -93,13 +93,15 @@ def test_a_viewer_sees_what_is_shared_and_changes_nothing(lab: Database) -> None
 
 
 @pytest.mark.parametrize("principal", ["g2admin", "g2member", "multi"])
-def test_a_group_sees_what_another_group_lets_it_see(lab: Database, principal: str) -> None:
+def test_viewer_grant_gives_group_read_access_to_shared_samples(
+    lab: Database, principal: str
+) -> None:
     assert counted(lab, principal, 2, Action.READ) == {1: shared_of(lab, 1), 2: 20}
     assert counted(lab, principal, 2, Action.WRITE) == {2: 20}
     assert counted(lab, principal, 2, Action.SEQUENCES) == {2: 20}
 
 
-def test_a_group_that_was_granted_member_may_as_much_as_one(lab: Database) -> None:
+def test_member_grant_gives_group_full_access_to_samples(lab: Database) -> None:
     for action in (Action.READ, Action.READ_PRIVATE, Action.SEQUENCES, Action.WRITE):
         assert counted(lab, "g3member", 3, action) == {2: 20, 3: 5}
 
@@ -113,9 +115,7 @@ def test_a_group_that_was_granted_member_may_as_much_as_one(lab: Database) -> No
         ("g3admin", 2),
     ],
 )
-def test_who_is_not_in_a_group_has_no_role_of_his_own_there(
-    lab: Database, principal: str, group: int
-) -> None:
+def test_user_outside_group_has_no_role_in_it(lab: Database, principal: str, group: int) -> None:
     access: Access = ask(lab, lambda session: access_of(session, principal, group))
     assert not access.own
     assert not any(
@@ -129,7 +129,7 @@ def test_who_is_not_in_a_group_has_no_role_of_his_own_there(
     )
 
 
-def test_there_is_no_access_to_a_group_that_is_not_there(lab: Database) -> None:
+def test_access_to_unknown_group_is_none(lab: Database) -> None:
     assert ask(lab, lambda session: access_of(session, "gadmin", 99)) is None
 
 
@@ -141,7 +141,7 @@ def test_there_is_no_access_to_a_group_that_is_not_there(lab: Database) -> None:
         ("viewer", set()),
     ],
 )
-def test_what_each_role_may_with_its_group(
+def test_each_role_permits_its_actions_in_group(
     lab: Database, principal: str, allowed: set[str]
 ) -> None:
     access: Access = ask(lab, lambda session: access_of(session, principal, 1))

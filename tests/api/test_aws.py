@@ -35,7 +35,7 @@ def http_server() -> Iterator[tuple[int, list[str]]]:
         server.shutdown()
 
 
-def test_a_client_without_credentials_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aws_client_without_credentials_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client without credentials never gets any, and a machine's may arrive late."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -50,7 +50,7 @@ def test_a_client_without_credentials_is_not_kept(monkeypatch: pytest.MonkeyPatc
     assert aws.client("ssm") is aws.client("ssm")
 
 
-def test_the_credentials_that_were_checked_are_those_of_the_client(
+def test_aws_client_uses_the_credentials_that_were_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A change of the environment after the check must not yield a client without credentials."""
@@ -69,7 +69,7 @@ def test_the_credentials_that_were_checked_are_those_of_the_client(
     assert client._request_signer._credentials.access_key == "local"
 
 
-def test_given_credentials_do_not_depend_on_the_environment(
+def test_given_aws_credentials_override_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -81,7 +81,7 @@ def test_given_credentials_do_not_depend_on_the_environment(
 
 @pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "http://[::1", "http://127.0.0.1:9"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_proxy_of_the_environment_does_not_lead_to_this_machine(
+def test_aws_client_bypasses_proxy_for_local_endpoint(
     monkeypatch: pytest.MonkeyPatch, proxy: str, host: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
@@ -104,7 +104,7 @@ def test_proxy_of_the_environment_does_not_lead_to_this_machine(
         ("AWS_S3_US_EAST_1_REGIONAL_ENDPOINT", "nonsense"),
     ],
 )
-def test_settings_of_awss_tools_do_not_reach_a_client_with_credentials_of_its_own(
+def test_aws_client_with_given_credentials_ignores_aws_cli_settings(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -25,7 +25,7 @@ def sent(api: Api, body: bytes, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
-def test_a_nul_is_found_in_whatever_encoding(shared_api: Api, encoding: str) -> None:
+def test_nul_in_body_is_rejected_in_any_encoding(shared_api: Api, encoding: str) -> None:
     answer = sent(shared_api, json.dumps({"country": "a\0"}).encode(encoding))
     assert answer.status_code == 422
     assert answer.json()["detail"] == [
@@ -33,7 +33,7 @@ def test_a_nul_is_found_in_whatever_encoding(shared_api: Api, encoding: str) -> 
     ]
 
 
-def test_every_nul_is_told_with_its_place_in_the_order_of_the_body(shared_api: Api) -> None:
+def test_nuls_are_listed_with_location_in_body_order(shared_api: Api) -> None:
     wanted = {"samples": [{"private_identifier": "a\0"}, {"id": 2}, {"public_identifier": "\0"}]}
     path = "/v2/orgs/1/pathogens/SC2/samples/"
     answer = shared_api("PUT", path, "member", json={**wanted, "more": ["b", "\0"]})
@@ -46,11 +46,11 @@ def test_every_nul_is_told_with_its_place_in_the_order_of_the_body(shared_api: A
 
 
 @pytest.mark.parametrize("text", ["\\u0000", "u0000", "\\\\u0000", "\u0001"])
-def test_what_only_looks_like_a_nul_is_text(shared_api: Api, text: str) -> None:
+def test_text_resembling_nul_escape_is_accepted(shared_api: Api, text: str) -> None:
     assert sent(shared_api, json.dumps({"country": text}).encode()).is_success
 
 
-def test_a_body_with_nuls_that_is_no_json_is_told_so(shared_api: Api) -> None:
+def test_invalid_json_with_nul_is_reported_as_invalid_json(shared_api: Api) -> None:
     for body in (b'{"country": "\0"}', b'"\\u0000', b"\0"):
         answer = sent(shared_api, body)
         assert answer.status_code == 422, body
@@ -59,7 +59,7 @@ def test_a_body_with_nuls_that_is_no_json_is_told_so(shared_api: Api) -> None:
     assert answer.status_code == 422
 
 
-def test_a_nul_may_lie_as_deep_as_a_body_can(shared_api: Api) -> None:
+def test_nul_at_maximum_depth_is_reported(shared_api: Api) -> None:
     document: Any = "\0"
     for _ in range(31):
         document = [document]
@@ -112,18 +112,18 @@ def python_calls(request: Request) -> int:
 
 
 @pytest.mark.parametrize("value", [b"{}", b"[]", b'{"a":[0]}', b'"\\\\u0000"'])
-def test_checks_of_bodies_call_no_function_for_each_value(value: bytes) -> None:
+def test_body_checks_make_no_python_call_per_value(value: bytes) -> None:
     body = b'{"more": [%s0]}'
     few, many = (python_calls(request_of(body % (b"%s," % value * n))) for n in (100, 10_000))
     assert many == few
 
 
-def test_nuls_above_the_limit_cost_nothing() -> None:
+def test_nul_check_stops_at_error_limit() -> None:
     with pytest.raises(RequestValidationError) as caught:
         python_calls(request_of(b"[%s0]" % (b'"\\u0000",' * 100_000)))
     assert len(caught.value.errors()) == 1_001
 
 
-def test_who_is_not_signed_in_learns_nothing_of_the_body(shared_api: Api) -> None:
+def test_body_errors_are_not_shown_without_sign_in(shared_api: Api) -> None:
     answer = shared_api("POST", PATH, None, json={"country": "\0"})
     assert answer.status_code == 401

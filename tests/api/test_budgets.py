@@ -34,7 +34,7 @@ QueryBudget = Callable[[Any, str], AbstractContextManager[Recorder]]
         ("/v2/orgs/1/pathogens/SC2/phylo_runs/", 8),
     ],
 )
-def test_a_request_keeps_to_its_budget(
+def test_request_stays_within_query_budget(
     shared_roles: Api, query_budget: QueryBudget, path: str, queries: int
 ) -> None:
     found = answer(
@@ -46,7 +46,7 @@ def test_a_request_keeps_to_its_budget(
     assert found.status == 200, path
 
 
-def test_an_endpoint_that_loads_one_by_one_breaks_it_and_is_named(
+def test_endpoint_with_n_plus_one_queries_breaks_budget_and_is_named(
     shared_roles: Api, query_budget: QueryBudget
 ) -> None:
     router = APIRouter()

@@ -20,7 +20,7 @@ def ask(
 
 @pytest.mark.parametrize("prefix", ["", "pathogens/SC2/", "pathogens/HCV/"])
 @pytest.mark.parametrize("principal", ["gadmin", "member", "viewer", "sysmember", "multi"])
-def test_who_has_a_role_in_the_group_may_use_its_paths(
+def test_any_role_in_group_grants_access_to_its_paths(
     shared_api: Api, principal: str, prefix: str
 ) -> None:
     assert ask(shared_api, f"/v2/orgs/1/{prefix}{TREES}", principal)[0] == 200
@@ -37,32 +37,32 @@ def test_who_has_a_role_in_the_group_may_use_its_paths(
         ("gadmin", 99),
     ],
 )
-def test_nobody_else_may(shared_api: Api, principal: str, group: int) -> None:
+def test_user_without_role_in_group_gets_403(shared_api: Api, principal: str, group: int) -> None:
     refused = (403, {"error": "Not authorized"})
     assert ask(shared_api, f"/v2/orgs/{group}/{TREES}", principal) == refused
     # A wrong pathogen must not reveal more either.
     assert ask(shared_api, f"/v2/orgs/{group}/pathogens/XX/{TREES}", principal) == refused
 
 
-def test_a_group_in_the_query_overrides_the_paths(shared_api: Api) -> None:
+def test_group_id_in_query_overrides_group_in_path(shared_api: Api) -> None:
     assert ask(shared_api, f"/v2/orgs/1/{TREES}?group_id=2", "g2admin")[0] == 200
     assert ask(shared_api, f"/v2/orgs/1/{TREES}?group_id=2", "member")[0] == 403
     assert ask(shared_api, f"/v2/orgs/99/{TREES}?group_id=1", "member")[0] == 200
 
 
 @pytest.mark.parametrize("slug", ["sc2", "XX", "SC2%00", "%F0%9F%A6%A0"])
-def test_an_unknown_pathogen_is_a_400(shared_api: Api, slug: str) -> None:
+def test_unknown_pathogen_returns_400(shared_api: Api, slug: str) -> None:
     refused = (400, {"error": "Invalid pathogen slug"})
     assert ask(shared_api, f"/v2/orgs/1/pathogens/{slug}/{TREES}", "member") == refused
     assert ask(shared_api, f"/v2/orgs/1/{TREES}?pathogen_slug={slug}", "member") == refused
 
 
-def test_the_pathogen_of_the_long_form_is_the_paths(shared_api: Api) -> None:
+def test_pathogen_in_path_overrides_pathogen_in_query(shared_api: Api) -> None:
     path = f"/v2/orgs/1/pathogens/XX/{TREES}?pathogen_slug=SC2"
     assert ask(shared_api, path, "member")[0] == 400
 
 
-def test_nobody_without_a_token_learns_anything_else(shared_api: Api) -> None:
+def test_request_without_token_returns_401_before_other_checks(shared_api: Api) -> None:
     refused = (401, {"error": "Login failure"})
     for path in (
         f"/v2/orgs/1/{TREES}",
@@ -74,7 +74,7 @@ def test_nobody_without_a_token_learns_anything_else(shared_api: Api) -> None:
     assert ask(shared_api, "/v2/locations/search/", None, "POST", json={"country": []}) == refused
 
 
-def test_broken_json_is_reported_after_the_checks_that_need_no_body(shared_api: Api) -> None:
+def test_invalid_json_is_reported_after_checks_that_need_no_body(shared_api: Api) -> None:
     options: dict[str, Any] = {
         "content": b'{"country": ',
         "headers": {"Content-Type": "application/json"},
@@ -94,7 +94,7 @@ def test_broken_json_is_reported_after_the_checks_that_need_no_body(shared_api: 
 
 
 @pytest.mark.parametrize("number", ["x", "1.5", "", "99999999999", "-99999999999"])
-def test_a_group_that_is_no_number_is_a_422_told_once(shared_api: Api, number: str) -> None:
+def test_invalid_group_id_returns_422_with_one_error(shared_api: Api, number: str) -> None:
     status, body = ask(shared_api, f"/v2/orgs/{number}/{TREES}", "member")
     if number == "":
         assert status == 404
@@ -104,7 +104,7 @@ def test_a_group_that_is_no_number_is_a_422_told_once(shared_api: Api, number: s
     assert finding["loc"] == ["path", "org_id"]
 
 
-def test_a_body_without_a_type_is_json_and_a_text_is_none(shared_api: Api) -> None:
+def test_body_without_content_type_is_json_and_text_plain_is_rejected(shared_api: Api) -> None:
     path, body = "/v2/locations/search/", b'{"country": "usa"}'
     assert ask(shared_api, path, "member", "POST", content=body)[0] == 200
     status, answer = ask(
@@ -115,7 +115,7 @@ def test_a_body_without_a_type_is_json_and_a_text_is_none(shared_api: Api) -> No
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b'{"country": "\\ud800"}', b"[" * 100_000, b"1e999"])
-def test_odd_bodies_are_refused_and_nothing_breaks(shared_api: Api, body: bytes) -> None:
+def test_malformed_body_returns_422(shared_api: Api, body: bytes) -> None:
     answer = shared_api("POST", "/v2/locations/search/", "member", content=body)
     assert answer.status_code == 422
     (finding,) = answer.json()["detail"]

@@ -64,11 +64,11 @@ def body_of(document: Document, operation: Document) -> Document:
     return schema_of(document, content.get("application/json", {}).get("schema", {}))
 
 
-def test_every_operation_is_there_and_no_other(ours: Document) -> None:
+def test_openapi_lists_exactly_the_contract_operations(ours: Document) -> None:
     assert set(all_of(ours)) == set(operations())
 
 
-def test_the_page_of_the_documentation_shows_all_43_paths(shared_api: Api) -> None:
+def test_docs_page_shows_all_43_paths(shared_api: Api) -> None:
     address = re.search("url: '(.+?)'", shared_api("GET", "/v2/docs").text)
     assert address is not None
     shown = shared_api("GET", address[1]).json()["paths"]
@@ -76,13 +76,13 @@ def test_the_page_of_the_documentation_shows_all_43_paths(shared_api: Api) -> No
     assert len(shown) == 43
 
 
-def test_every_success_has_the_fields_that_it_always_had(ours: Document) -> None:
+def test_success_responses_require_all_contract_fields(ours: Document) -> None:
     for key, operation in all_of(ours).items():
         schema = success_of(ours, operation)
         assert operations()[key] <= set(schema.get("required", [])), key
 
 
-def test_the_facts_are_those_of_the_live_service(theirs: Document) -> None:
+def test_contract_facts_match_live_service(theirs: Document) -> None:
     found = {
         (method.upper(), path): frozenset(success_of(theirs, operation).get("required", []))
         for path, methods in theirs["paths"].items()
@@ -91,7 +91,7 @@ def test_the_facts_are_those_of_the_live_service(theirs: Document) -> None:
     assert found == operations()
 
 
-def test_answers_hold_what_the_live_services_hold(ours: Document, theirs: Document) -> None:
+def test_response_schemas_include_all_live_service_fields(ours: Document, theirs: Document) -> None:
     known = all_of(theirs)
     for key, operation in all_of(ours).items():
         their_schema = success_of(theirs, known[key])
@@ -99,7 +99,9 @@ def test_answers_hold_what_the_live_services_hold(ours: Document, theirs: Docume
             _holds(ours, success_of(ours, operation), theirs, their_schema, str(key))
 
 
-def test_requests_ask_for_no_more_than_the_live_services(ours: Document, theirs: Document) -> None:
+def test_request_schemas_require_no_more_than_live_service(
+    ours: Document, theirs: Document
+) -> None:
     known = all_of(theirs)
     for key, operation in all_of(ours).items():
         their_body, our_body = body_of(theirs, known[key]), body_of(ours, operation)

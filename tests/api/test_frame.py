@@ -8,7 +8,7 @@ from aspen.database.engine import Database
 from tests.api.conftest import Api, ApiFactory
 
 
-def test_it_says_that_it_runs(shared_api: Api) -> None:
+def test_health_endpoint_reports_healthy(shared_api: Api) -> None:
     answer = shared_api("GET", "/v2/health/")
     assert (answer.status_code, answer.json()) == (200, {"healthy": True})
 
@@ -16,7 +16,7 @@ def test_it_says_that_it_runs(shared_api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "right"), [("/v2/health", "/v2/health/"), ("/v2/pathogens", "/v2/pathogens/")]
 )
-def test_the_wrong_slash_is_redirected_with_an_absolute_address(
+def test_wrong_trailing_slash_redirects_to_absolute_url(
     shared_api: Api, path: str, right: str
 ) -> None:
     answer = shared_api("GET", path)
@@ -24,14 +24,14 @@ def test_the_wrong_slash_is_redirected_with_an_absolute_address(
     assert answer.headers["location"] == shared_api.url + right
 
 
-def test_unknown_paths_and_methods_have_the_frameworks_shape(shared_api: Api) -> None:
+def test_unknown_path_or_method_returns_framework_error(shared_api: Api) -> None:
     absent, wrong = shared_api("GET", "/v2/nothing"), shared_api("PATCH", "/v2/health/")
     assert (absent.status_code, absent.json()) == (404, {"detail": "Not Found"})
     assert (wrong.status_code, wrong.json()) == (405, {"detail": "Method Not Allowed"})
     assert wrong.headers["allow"] == "GET"
 
 
-def test_a_wrong_method_is_told_with_the_right_ones(shared_api: Api) -> None:
+def test_wrong_method_returns_405_with_allowed_methods(shared_api: Api) -> None:
     for path, allowed in {
         "/v2/users/me": "GET, PUT",
         "/v2/groups/1/invitations/": "GET, POST",
@@ -40,7 +40,7 @@ def test_a_wrong_method_is_told_with_the_right_ones(shared_api: Api) -> None:
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
-def test_the_documentation_needs_no_network(shared_api: Api) -> None:
+def test_docs_page_loads_only_local_assets(shared_api: Api) -> None:
     page = shared_api("GET", "/v2/docs").text
     addresses = [
         part.partition('"')[0] for part in page.split('src="')[1:] + page.split('href="')[1:]
@@ -53,7 +53,7 @@ def test_the_documentation_needs_no_network(shared_api: Api) -> None:
     assert shared_api("GET", "/v2/openapi.json").json()["openapi"].startswith("3.1")
 
 
-def test_pages_of_the_front_end_may_read_answers(shared_api: Api) -> None:
+def test_cors_allows_front_end_only(shared_api: Api) -> None:
     asking = {"Origin": "http://localhost:8000", "Access-Control-Request-Method": "PUT"}
     assert shared_api("OPTIONS", "/v2/users/me", headers=asking).status_code == 200
     foreign = shared_api(
@@ -62,7 +62,7 @@ def test_pages_of_the_front_end_may_read_answers(shared_api: Api) -> None:
     assert (foreign.status_code, foreign.text) == (400, "Disallowed CORS origin")
 
 
-def test_a_database_that_is_away_is_a_503(make_api: ApiFactory, seeded: Database) -> None:
+def test_database_outage_returns_503(make_api: ApiFactory, seeded: Database) -> None:
     url = seeded.url.set(port=1)
     away = make_api(Database(url))
     answer = away("GET", "/v2/pathogens/", "member")

@@ -56,7 +56,7 @@ def ask(api: Api, method: str, path: str, principal: str | None, **options: Any)
 # --- creating groups ---
 
 
-def test_a_group_is_made_with_its_organization(lab: Api, identity: Identity) -> None:
+def test_create_group_creates_its_organization(lab: Api, identity: Identity) -> None:
     body = wanted(lab, prefix=f"Ab-{uuid4().hex[:6]} ä", submitting_lab="The Lab", address="Here 1")
     status, made = ask(lab, "POST", "/v2/groups/", "sysadmin", json=body)
     assert status == 200, made
@@ -78,20 +78,20 @@ def test_a_group_is_made_with_its_organization(lab: Api, identity: Identity) -> 
     assert known["display_name"] == body["name"]
 
 
-def test_a_group_without_a_submitting_lab_has_its_own_name_there(lab: Api) -> None:
+def test_submitting_lab_defaults_to_group_name(lab: Api) -> None:
     body = wanted(lab, prefix=f"L-{uuid4().hex[:6]}")
     _, made = ask(lab, "POST", "/v2/groups/", "sysadmin", json=body)
     assert made["submitting_lab"] == body["name"]
 
 
 @pytest.mark.parametrize("principal", [name for name in PRINCIPALS if not name.startswith("sys")])
-def test_only_system_administrators_make_groups(shared_api: Api, principal: str) -> None:
+def test_create_group_requires_system_admin(shared_api: Api, principal: str) -> None:
     refused = (403, {"error": "Not authorized"})
     assert ask(shared_api, "POST", "/v2/groups/", principal, json={}) == refused
 
 
 @pytest.mark.parametrize("field", ["name", "prefix"])
-def test_a_duplicate_is_named_and_leaves_nothing_behind(
+def test_create_group_with_taken_name_or_prefix_creates_nothing(
     lab: Api, identity: Identity, field: str
 ) -> None:
     with lab.database.reading() as session:
@@ -105,7 +105,7 @@ def test_a_duplicate_is_named_and_leaves_nothing_behind(
     assert (organizations(identity), groups(lab)) == before
 
 
-def test_an_unknown_location_leaves_nothing_behind(lab: Api, identity: Identity) -> None:
+def test_create_group_with_unknown_location_creates_nothing(lab: Api, identity: Identity) -> None:
     before = organizations(identity), groups(lab)
     body = wanted(lab, default_tree_location_id=99_999)
     assert ask(lab, "POST", "/v2/groups/", "sysadmin", json=body) == (
@@ -115,7 +115,9 @@ def test_an_unknown_location_leaves_nothing_behind(lab: Api, identity: Identity)
     assert (organizations(identity), groups(lab)) == before
 
 
-def test_an_organization_that_is_there_is_not_taken_over(lab: Api, identity: Identity) -> None:
+def test_create_group_does_not_take_over_existing_organization(
+    lab: Api, identity: Identity
+) -> None:
     body = wanted(lab)
     name = f"group-{body['prefix']}"
     with identity.management() as management:
@@ -127,7 +129,7 @@ def test_an_organization_that_is_there_is_not_taken_over(lab: Api, identity: Ide
     assert name in organizations(identity)
 
 
-def test_of_several_at_once_one_is_made(lab: Api, identity: Identity) -> None:
+def test_concurrent_creates_of_same_group_create_one(lab: Api, identity: Identity) -> None:
     before, body = set(organizations(identity)), wanted(lab)
     with ThreadPoolExecutor(6) as threads:
         answers = list(
@@ -138,7 +140,7 @@ def test_of_several_at_once_one_is_made(lab: Api, identity: Identity) -> None:
     assert set(organizations(identity)) - before == {f"group-{body['prefix']}"}
 
 
-def test_a_commit_that_fails_takes_the_organization_back(lab: Api, identity: Identity) -> None:
+def test_failed_commit_of_group_deletes_its_organization(lab: Api, identity: Identity) -> None:
     with lab.database.begin() as session:
         # This constraint is checked only at commit.
         session.execute(
@@ -174,7 +176,7 @@ def test_a_commit_that_fails_takes_the_organization_back(lab: Api, identity: Ide
     ],
     ids=str,
 )
-def test_what_cannot_be_is_a_422_that_names_the_field(
+def test_create_group_with_invalid_value_returns_422_with_field(
     shared_api: Api, changes: dict[str, Any], field: str
 ) -> None:
     body = wanted(shared_api, **changes)
@@ -183,7 +185,7 @@ def test_what_cannot_be_is_a_422_that_names_the_field(
     assert [finding["loc"] for finding in answer["detail"]] == [["body", field]]
 
 
-def test_a_provider_that_is_away_is_a_503_and_leaves_no_group(
+def test_create_group_during_provider_outage_returns_503(
     make_api: ApiFactory, seeded: Database, identity: Identity
 ) -> None:
     away = managed_by(identity) | {"AUTH0_MANAGEMENT_DOMAIN": "http://127.0.0.1:1"}
@@ -196,7 +198,7 @@ def test_a_provider_that_is_away_is_a_503_and_leaves_no_group(
         assert groups(api) == before
 
 
-def test_a_wrong_secret_of_ours_is_no_bug_of_the_caller(
+def test_create_group_with_wrong_management_secret_returns_503(
     make_api: ApiFactory, seeded: Database, identity: Identity
 ) -> None:
     settings = managed_by(identity) | {"AUTH0_MANAGEMENT_CLIENT_SECRET": "wrong"}
@@ -243,7 +245,7 @@ def losing_answers(identity: Identity) -> Iterator[tuple[str, list[str]]]:
     thread.join()
 
 
-def test_an_organization_whose_answer_is_lost_is_found_again(
+def test_create_group_recovers_from_lost_organization_response(
     make_api: ApiFactory, seeded: Database, identity: Identity
 ) -> None:
     with losing_answers(identity) as (address, seen):
@@ -261,9 +263,7 @@ def test_an_organization_whose_answer_is_lost_is_found_again(
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)
-def test_admins_and_members_see_their_group_and_nobody_else(
-    shared_api: Api, principal: str
-) -> None:
+def test_group_is_visible_to_its_admins_and_members_only(shared_api: Api, principal: str) -> None:
     status, answer = ask(shared_api, "GET", "/v2/groups/1/", principal)
     if principal in {"gadmin", "member", "sysmember", "multi"}:
         assert (status, answer["prefix"]) == (200, "RCPHL")
@@ -276,7 +276,9 @@ def test_admins_and_members_see_their_group_and_nobody_else(
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)
-def test_admins_and_members_see_the_members(shared_api: Api, principal: str) -> None:
+def test_group_members_are_visible_to_admins_and_members_only(
+    shared_api: Api, principal: str
+) -> None:
     for path in ("/v2/groups/1/members/", "/v2/groups/99/members/"):
         status, answer = ask(shared_api, "GET", path, principal)
         if principal in {"gadmin", "member", "sysmember", "multi"} and "/1/" in path:
@@ -298,7 +300,7 @@ def test_admins_and_members_see_the_members(shared_api: Api, principal: str) -> 
             assert (status, answer) == (403, {"error": "unauthorized"})
 
 
-def test_of_several_roles_the_strongest_is_told(api: Api) -> None:
+def test_member_with_several_roles_is_listed_with_strongest(api: Api) -> None:
     with api.database.begin() as session:
         viewer = session.scalars(sa.select(Role).where(Role.name == "viewer")).one()
         query = sa.select(UserRole).join(UserRole.role)
@@ -320,7 +322,7 @@ def invitations(lab: Api, principal: str = "member", group: int = 1) -> list[dic
 
 
 @pytest.mark.parametrize("principal", ["gadmin", "sysadmin", "sysmember"])
-def test_group_admins_and_system_administrators_invite(
+def test_group_admins_and_system_admins_can_invite(
     lab: Api, identity: Identity, principal: str
 ) -> None:
     fine, bad = f"{uuid4().hex}@example.org", "no address"
@@ -341,7 +343,7 @@ def test_group_admins_and_system_administrators_invite(
 
 
 @pytest.mark.parametrize("principal", ["member", "viewer", "g2admin", "nogroup", "multi"])
-def test_nobody_else_invites(lab: Api, principal: str) -> None:
+def test_invite_without_admin_role_returns_403(lab: Api, principal: str) -> None:
     body = {"role": "member", "emails": []}
     assert ask(lab, "POST", "/v2/groups/1/invitations/", principal, json=body) == (
         403,
@@ -349,12 +351,12 @@ def test_nobody_else_invites(lab: Api, principal: str) -> None:
     )
 
 
-def test_nobody_invites_into_a_group_that_is_not_there(lab: Api) -> None:
+def test_invite_to_unknown_group_returns_403(lab: Api) -> None:
     body = {"role": "member", "emails": []}
     assert ask(lab, "POST", "/v2/groups/99/invitations/", "sysadmin", json=body)[0] == 403
 
 
-def test_an_unknown_role_is_told_with_those_that_are_known(lab: Api) -> None:
+def test_invite_with_unknown_role_returns_400_with_valid_roles(lab: Api) -> None:
     body = {"role": "queen", "emails": ["somebody@example.org"]}
     assert ask(lab, "POST", "/v2/groups/1/invitations/", "gadmin", json=body) == (
         400,
@@ -365,13 +367,11 @@ def test_an_unknown_role_is_told_with_those_that_are_known(lab: Api) -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"role": "member"}, {"role": "x", "emails": "a@b.c"}], ids=str
 )
-def test_a_wrong_body_is_a_422(lab: Api, body: dict[str, Any]) -> None:
+def test_invite_with_invalid_body_returns_422(lab: Api, body: dict[str, Any]) -> None:
     assert ask(lab, "POST", "/v2/groups/1/invitations/", "gadmin", json=body)[0] == 422
 
 
-def test_more_invitations_than_fit_on_a_page_all_come_and_limits_are_kept(
-    lab: Api, identity: Identity
-) -> None:
+def test_invitations_are_listed_across_pages_and_rate_limits(lab: Api, identity: Identity) -> None:
     emails = [f"{n}-{uuid4().hex}@example.org" for n in range(60)]
     body = {"role": "viewer", "emails": emails}
     answer = lab("POST", "/v2/groups/2/invitations/", "g2admin", json=body)
@@ -383,14 +383,14 @@ def test_more_invitations_than_fit_on_a_page_all_come_and_limits_are_kept(
 
 
 @pytest.mark.parametrize("principal", ["viewer", "sysadmin", "g2admin", "nogroup"])
-def test_who_is_no_member_sees_no_invitations(lab: Api, principal: str) -> None:
+def test_invitations_are_hidden_from_viewers_and_outsiders(lab: Api, principal: str) -> None:
     assert ask(lab, "GET", "/v2/groups/1/invitations/", principal) == (
         403,
         {"error": "unauthorized"},
     )
 
 
-def test_a_group_whose_organization_is_gone_has_none(lab: Api) -> None:
+def test_invitations_of_missing_organization_return_400(lab: Api) -> None:
     with lab.database.begin() as session:
         session.get_one(Group, 1).auth0_org_id = "org_gone"
     refused = (400, {"error": "Not found"})
@@ -400,14 +400,14 @@ def test_a_group_whose_organization_is_gone_has_none(lab: Api) -> None:
 # --- names ---
 
 
-def test_a_new_name_is_told_to_the_provider(lab: Api, identity: Identity) -> None:
+def test_changed_user_name_is_sent_to_provider(lab: Api, identity: Identity) -> None:
     status, me = ask(lab, "PUT", "/v2/users/me", "viewer", json={"name": " Vic the Second "})
     assert (status, me["name"]) == (200, "Vic the Second")
     with identity.management() as management:
         assert management.get("users/auth0|viewer").json()["name"] == "Vic the Second"
 
 
-def test_a_name_that_the_provider_refuses_is_nowhere(lab: Api) -> None:
+def test_user_name_rejected_by_provider_changes_nothing(lab: Api) -> None:
     before = lab("GET", "/v2/users/me", "member").json()
     changes = {"name": "x" * 301, "agreed_to_tos": False}
     status, answer = ask(lab, "PUT", "/v2/users/me", "member", json=changes)
@@ -415,7 +415,7 @@ def test_a_name_that_the_provider_refuses_is_nowhere(lab: Api) -> None:
     assert lab("GET", "/v2/users/me", "member").json() == before
 
 
-def test_without_a_new_name_the_provider_is_not_needed(api: Api) -> None:
+def test_unchanged_user_name_needs_no_provider(api: Api) -> None:
     name = api("GET", "/v2/users/me", "member").json()["name"]
     assert ask(api, "PUT", "/v2/users/me", "member", json={"name": name})[0] == 200
     assert ask(api, "PUT", "/v2/users/me", "member", json={"name": "Another"})[0] == 503

@@ -60,7 +60,7 @@ def status_of(answer: Any) -> int:
     ("principal", "path", "status"),
     [(None, SAMPLES, 401), ("g2admin", SAMPLES, 403), (None, SEARCH, 401)],
 )
-def test_refusal_comes_before_the_body_is_sent(
+def test_unauthorized_request_is_refused_before_body_is_sent(
     shared_api: Api, principal: str | None, path: str, status: int, framing: str
 ) -> None:
     method = "PUT" if path == SAMPLES else "POST"
@@ -70,7 +70,7 @@ def test_refusal_comes_before_the_body_is_sent(
         assert status_of(answer) == status
 
 
-def test_announced_size_above_the_limit_is_refused_unread(shared_api: Api) -> None:
+def test_content_length_above_limit_is_refused_unread(shared_api: Api) -> None:
     for path, size in ((SEARCH, MIB), (SAMPLES + "validate_ids/", 8 * MIB)):
         head = f"POST {path} HTTP/1.1\r\nContent-Length: {size + 1}"
         with sending(shared_api, head) as answer:
@@ -91,13 +91,13 @@ def test_chunked_body_above_the_limit_is_refused(shared_api: Api) -> None:
     )
 
 
-def test_body_of_20_mb_is_read_where_samples_are_written(shared_api: Api) -> None:
+def test_body_of_20_mb_is_accepted_for_sample_update(shared_api: Api) -> None:
     body = b'{"samples": [], "note": "%s"}' % (b"x" * (20 * MIB))
     answer = shared_api("PUT", SAMPLES, "member", content=body)
     assert (answer.status_code, answer.json()) == (200, {"samples": []})
 
 
-def test_too_many_values_are_refused_before_they_are_parsed(shared_api: Api) -> None:
+def test_body_with_too_many_values_is_refused_before_parsing(shared_api: Api) -> None:
     body = b'{"samples": [], "more": [%s0]}' % (b"{}," * 250_000)
     answer = shared_api("PUT", SAMPLES, "member", content=body)
     assert (answer.status_code, answer.json()) == (
@@ -117,7 +117,7 @@ def test_too_many_values_are_refused_before_they_are_parsed(shared_api: Api) -> 
         ("POST", "/v2/orgs/1/qc_mutations/", "sample_ids", MAX_NAMES),
     ],
 )
-def test_longer_lists_are_refused(
+def test_list_above_maximum_length_is_refused(
     shared_api: Api, method: str, path: str, key: str, most: int
 ) -> None:
     answer = shared_api(method, path, "member", json={key: [0] * (most + 1)})
@@ -129,7 +129,9 @@ def test_longer_lists_are_refused(
 
 @pytest.mark.parametrize("deep", [33, 900])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_deeper_bodies_are_refused(shared_api: Api, deep: int, opening: str, closing: str) -> None:
+def test_body_above_maximum_depth_is_refused(
+    shared_api: Api, deep: int, opening: str, closing: str
+) -> None:
     inner = opening * deep + "0" + closing * deep
     answer = shared_api("POST", SEARCH, "member", content=f'{{"more": {inner}}}')
     assert answer.status_code == 422
@@ -187,7 +189,7 @@ def test_few_errors_among_many_rows_are_all_listed(shared_api: Api) -> None:
     ]
 
 
-def test_errors_do_not_repeat_long_keys(shared_api: Api) -> None:
+def test_long_keys_are_truncated_in_errors(shared_api: Api) -> None:
     body = json.dumps({"k" * 1_000_000: "\0", "\ud800": "\0"})
     answer = shared_api("PUT", SAMPLES, "viewer", content=body)
     assert answer.status_code == 422
@@ -233,7 +235,7 @@ def in_use(api: Api) -> int:
         return int(session.scalar(query) or 0)
 
 
-def test_readers_who_do_not_read_hold_no_connection(
+def test_clients_that_do_not_read_hold_no_database_connection(
     make_api: ApiFactory, crowded: Database
 ) -> None:
     api = make_api(crowded, connections=ConnectionLimits(read_seconds=600))
@@ -307,7 +309,7 @@ def test_user_with_too_many_requests_is_refused_and_others_are_answered(
     ],
     ids=["bytes", "values"],
 )
-def test_large_bodies_are_answered_one_at_a_time(
+def test_large_bodies_are_processed_one_at_a_time(
     make_api: ApiFactory, seeded: Database, limits: Limits, large: dict[str, Any]
 ) -> None:
     api = make_api(seeded, limits=limits)
@@ -327,7 +329,7 @@ def test_large_bodies_are_answered_one_at_a_time(
     assert api("POST", SEARCH, "g2admin", json=large).status_code == 200
 
 
-def test_large_bodies_leave_time_for_others() -> None:
+def test_large_bodies_are_separated_by_a_pause() -> None:
     pause = 0.05
 
     async def times() -> list[float]:
@@ -392,13 +394,13 @@ def test_connection_without_a_request_is_closed(impatient: Api) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"G", b"GET /v2/health/ HTTP/1.1\r\nHost: x\r\nX-A"])
-def test_half_a_head_is_answered_with_408(impatient: Api, sent: bytes) -> None:
+def test_incomplete_request_head_is_answered_with_408(impatient: Api, sent: bytes) -> None:
     with connected(impatient) as connection:
         connection.sendall(sent)
         assert rest(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_head_that_trickles_in_is_answered_with_408(impatient: Api) -> None:
+def test_slow_request_head_is_answered_with_408(impatient: Api) -> None:
     with connected(impatient) as connection:
         connection.settimeout(0.02)
         head = iter(b"GET /v2/health/ HTTP/1.1\r\n" + b"X-A: b\r\n" * 10_000)
@@ -412,7 +414,7 @@ def test_head_that_trickles_in_is_answered_with_408(impatient: Api) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_second_request_has_as_little_time(impatient: Api) -> None:
+def test_incomplete_second_request_is_answered_with_408(impatient: Api) -> None:
     with connected(impatient) as connection:
         connection.sendall(b"GET /v2/health/ HTTP/1.1\r\nHost: x\r\n\r\nGET /v2/health/ HT")
         answers = rest(connection)
@@ -420,13 +422,13 @@ def test_second_request_has_as_little_time(impatient: Api) -> None:
         assert b"HTTP/1.1 408 " in answers
 
 
-def test_head_that_is_too_long_is_refused(impatient: Api) -> None:
+def test_request_head_above_size_limit_is_answered_with_400(impatient: Api) -> None:
     with connected(impatient) as connection:
         connection.sendall(b"GET /v2/health/ HTTP/1.1\r\n" + b"X-A: b\r\n" * 6_000)
         assert rest(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_refused_body_does_not_go_on_without_end(impatient: Api) -> None:
+def test_connection_with_endless_refused_body_is_closed(impatient: Api) -> None:
     with connected(impatient) as connection:
         connection.sendall(
             b"POST /v2/locations/search/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
@@ -449,7 +451,7 @@ def _is_closed(connection: socket.socket, part: bytes) -> bool:
             return True
 
 
-def test_body_of_tiny_chunks_is_cut_off(impatient: Api) -> None:
+def test_body_of_too_many_tiny_chunks_is_cut_off(impatient: Api) -> None:
     with connected(impatient) as connection:
         connection.sendall(
             b"POST /v2/locations/search/ HTTP/1.1\r\nHost: x\r\n"
@@ -525,7 +527,7 @@ def test_bodies_of_tiny_chunks_are_read_in_turns() -> None:
     assert sum(Counted.turns.values()) > 9_000 * 4 / 50 - 100
 
 
-def test_reader_who_stops_is_cut_off(impatient: Api) -> None:
+def test_client_that_stops_reading_is_disconnected(impatient: Api) -> None:
     with sending(impatient, f"GET {SAMPLES} HTTP/1.1") as answer:
         assert status_of(answer) == 200
         time.sleep(1.5)
@@ -533,7 +535,7 @@ def test_reader_who_stops_is_cut_off(impatient: Api) -> None:
             _whole(answer)
 
 
-def test_newcomer_takes_the_place_of_the_connection_that_waited_longest(
+def test_new_connection_replaces_longest_waiting_one_at_limit(
     make_api: ApiFactory, seeded: Database
 ) -> None:
     api = make_api(seeded, connections=ConnectionLimits(connections=3))

@@ -37,7 +37,7 @@ def audited(identity: Identity, text: str) -> int:
     return identity.log.count(text)
 
 
-def test_a_token_serves_until_shortly_before_it_expires(identity: Identity) -> None:
+def test_management_token_is_reused_until_shortly_before_expiry(identity: Identity) -> None:
     identity.turn(access_token_seconds=62)
 
     async def question(management: Management) -> list[int]:
@@ -53,7 +53,7 @@ def test_a_token_serves_until_shortly_before_it_expires(identity: Identity) -> N
     assert third > second
 
 
-def test_a_token_that_is_taken_no_more_is_renewed(identity: Identity) -> None:
+def test_rejected_management_token_is_renewed(identity: Identity) -> None:
     async def question(management: Management) -> dict[str, str]:
         before = await management.role_ids()
         with identity.management() as keys:
@@ -65,7 +65,7 @@ def test_a_token_that_is_taken_no_more_is_renewed(identity: Identity) -> None:
     assert set(ask(identity, question)) == {"admin", "member", "viewer"}
 
 
-def test_patience_is_had_as_long_as_the_provider_wants(identity: Identity) -> None:
+def test_management_client_waits_for_retry_after(identity: Identity) -> None:
     async def question(management: Management) -> float:
         await management.role_ids()
         identity.turn(throttled=2, retry_after=1)
@@ -76,7 +76,7 @@ def test_patience_is_had_as_long_as_the_provider_wants(identity: Identity) -> No
     assert 2 <= ask(identity, question) < 10
 
 
-def test_patience_has_an_end(identity: Identity) -> None:
+def test_management_client_gives_up_on_long_retry_after(identity: Identity) -> None:
     async def question(management: Management) -> None:
         await management.role_ids()
         identity.turn(throttled=1, retry_after=3600)
@@ -88,7 +88,7 @@ def test_patience_has_an_end(identity: Identity) -> None:
     ask(identity, question)
 
 
-def test_what_is_absent_or_taken_is_told(identity: Identity) -> None:
+def test_management_errors_distinguish_absent_and_taken(identity: Identity) -> None:
     async def question(management: Management) -> None:
         with pytest.raises(ManagementError) as caught:
             await management.invitations("org_none")
@@ -106,7 +106,7 @@ def test_what_is_absent_or_taken_is_told(identity: Identity) -> None:
     ask(identity, question)
 
 
-def test_members_and_their_roles(identity: Identity) -> None:
+def test_management_client_adds_members_with_roles(identity: Identity) -> None:
     async def question(management: Management) -> None:
         roles = await management.role_ids()
         organization = await management.create_organization(f"group-{uuid4().hex[:8]}", "Members")
@@ -120,7 +120,7 @@ def test_members_and_their_roles(identity: Identity) -> None:
     ask(identity, question)
 
 
-def test_invitations_are_taken_back_once(identity: Identity) -> None:
+def test_delete_of_invitation_can_be_repeated(identity: Identity) -> None:
     async def question(management: Management) -> None:
         roles, place = await management.role_ids(), ORGANIZATIONS[2]
         email = f"{uuid4().hex}@example.org"
@@ -145,7 +145,7 @@ def test_invitations_are_taken_back_once(identity: Identity) -> None:
     ],
     ids=str,
 )
-def test_a_provider_that_cannot_be_used_is_unavailable(
+def test_unusable_provider_raises_management_unavailable_error(
     identity: Identity, changes: dict[str, str]
 ) -> None:
     async def question(management: Management) -> None:

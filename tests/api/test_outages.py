@@ -38,7 +38,7 @@ def refusing(server: Server, database: Database) -> Iterator[None]:
             connection.close()
 
 
-def test_it_goes_on_as_soon_as_the_database_is_back(api: Api, postgres: Server) -> None:
+def test_service_recovers_as_soon_as_database_is_back(api: Api, postgres: Server) -> None:
     before = api("GET", PATH, "member")
     with refusing(postgres, api.database):
         answer = api("GET", PATH, "member")
@@ -51,7 +51,7 @@ def test_it_goes_on_as_soon_as_the_database_is_back(api: Api, postgres: Server) 
     assert (after.status_code, after.json()) == (200, before.json())
 
 
-def test_a_connection_that_breaks_in_the_middle_is_a_503(api: Api) -> None:
+def test_connection_lost_during_request_returns_503(api: Api) -> None:
     with (
         api.database.writing().engine.connect() as holding,
         ThreadPoolExecutor(1) as threads,
@@ -73,7 +73,7 @@ def test_a_connection_that_breaks_in_the_middle_is_a_503(api: Api) -> None:
     assert api("GET", PATH, "member").status_code == 200
 
 
-def test_who_waits_too_long_for_a_lock_is_told_to_come_back(api: Api) -> None:
+def test_lock_wait_timeout_returns_503(api: Api) -> None:
     with api.database.writing().engine.connect() as holding:
         holding.execute(sa.text("LOCK TABLE aspen.users IN ACCESS EXCLUSIVE MODE"))
         answer = api("GET", PATH, "member")
@@ -82,7 +82,7 @@ def test_who_waits_too_long_for_a_lock_is_told_to_come_back(api: Api) -> None:
 
 
 @pytest.mark.parametrize("many", [60])
-def test_more_requests_at_once_than_connections_all_get_their_answer(api: Api, many: int) -> None:
+def test_more_concurrent_requests_than_connections_all_succeed(api: Api, many: int) -> None:
     api("GET", PATH, "member")
     with ThreadPoolExecutor(many) as threads:
         answers = list(threads.map(lambda _: api("GET", PATH, "member"), range(many * 3)))

@@ -103,7 +103,7 @@ def test_runs_are_listed_with_their_trees(shared_roles: Api) -> None:
     assert (waiting["end_datetime"], waiting["phylo_tree"]) == (None, None)
 
 
-def test_runs_of_nobody_are_listed(lab: Api) -> None:
+def test_runs_without_user_or_name_are_listed(lab: Api) -> None:
     number = run_that_is(lab, "FAILED")
     with lab.database.begin() as session:
         run = session.get_one(PhyloRun, number)
@@ -115,7 +115,7 @@ def test_runs_of_nobody_are_listed(lab: Api) -> None:
 # Starting
 
 
-def test_a_run_starts_with_what_was_asked_for(lab: Api, aws: Cloud) -> None:
+def test_run_starts_with_requested_samples_and_arguments(lab: Api, aws: Cloud) -> None:
     with lab.database.reading() as session:
         own = session.scalars(sa.select(Sample).where(Sample.submitting_group_id == 1)).first()
         assert own
@@ -141,7 +141,7 @@ def test_a_run_starts_with_what_was_asked_for(lab: Api, aws: Cloud) -> None:
         assert {entity.id for entity in run.inputs} == {genome, dump.entity_id}
 
 
-def test_job_of_a_run_has_the_inputs_of_its_workflow(lab: Api, aws: Cloud) -> None:
+def test_job_of_run_receives_its_workflow_inputs(lab: Api, aws: Cloud) -> None:
     with lab.database.begin() as session:
         group = session.get_one(Group, 1)
         group.prefix, group.location = "RC/PHL é", "San Mateo County"
@@ -166,21 +166,21 @@ def test_job_of_a_run_has_the_inputs_of_its_workflow(lab: Api, aws: Cloud) -> No
     assert set(told) == {"Input", "OutputPrefix", *COPIED}
 
 
-def test_another_pathogens_run_takes_the_dump_that_there_is(lab: Api) -> None:
+def test_run_requires_aligned_dump_of_its_pathogen(lab: Api) -> None:
     assert start(lab, path=MPX).json()["contextual_data_source"] == "GenBank"
     refused = start(lab, path=HCV)
     assert refused.status_code == 400
     assert refused.json() == {"error": "No aligned upstream dump for run", "pathogen": "HCV"}
 
 
-def test_names_that_name_nothing_are_told_once_in_their_order(lab: Api) -> None:
+def test_run_with_unknown_samples_lists_them_once_in_request_order(lab: Api) -> None:
     before = counts(lab)
     refused = start(lab, "zzz", "RCPHL-0000001", "aaa", "zzz")
     assert refused.json() == {"error": "missing ids", "ids": ["zzz", "aaa"]}
     assert counts(lab) == before
 
 
-def test_private_names_of_others_are_missing(lab: Api) -> None:
+def test_run_with_private_identifier_of_another_group_is_rejected(lab: Api) -> None:
     with lab.database.reading() as session:
         theirs = session.scalars(sa.select(Sample).where(Sample.submitting_group_id == 1)).first()
     assert theirs
@@ -190,7 +190,7 @@ def test_private_names_of_others_are_missing(lab: Api) -> None:
     assert refused.json() == {"error": "missing ids", "ids": [theirs.private_identifier]}
 
 
-def test_a_sample_without_a_sequence_is_told(lab: Api) -> None:
+def test_run_with_samples_without_sequence_is_rejected(lab: Api) -> None:
     first = sa.select(Sample.id).where(Sample.submitting_group_id == 1).order_by(Sample.id).limit(2)
     with lab.database.begin() as session:
         uploaded = UploadedPathogenGenome.metadata.tables["aspen.uploaded_pathogen_genomes"]
@@ -203,7 +203,7 @@ def test_a_sample_without_a_sequence_is_told(lab: Api) -> None:
     }
 
 
-def test_a_name_that_two_groups_gave_names_both_samples(lab: Api) -> None:
+def test_identifier_used_by_two_groups_selects_both_samples(lab: Api) -> None:
     with lab.database.begin() as session:
         theirs, own = (
             session.scalars(
@@ -224,7 +224,7 @@ def test_a_name_that_two_groups_gave_names_both_samples(lab: Api) -> None:
         assert genomes < {entity.id for entity in inputs}
 
 
-def test_a_sample_that_just_gets_another_name_is_waited_for(lab: Api) -> None:
+def test_run_waits_for_concurrent_rename_of_its_sample(lab: Api) -> None:
     with ThreadPoolExecutor(1) as threads, lab.database.begin() as session:
         first = session.scalars(
             sa.select(Sample).where(Sample.private_identifier == "RCPHL-0000030").with_for_update()
@@ -237,7 +237,7 @@ def test_a_sample_that_just_gets_another_name_is_waited_for(lab: Api) -> None:
         assert asked.result().json() == {"error": "missing ids", "ids": ["RCPHL-0000030"]}
 
 
-def test_a_whole_group_is_one_run(lab: Api) -> None:
+def test_run_can_include_all_samples_of_group(lab: Api) -> None:
     with lab.database.reading() as session:
         names = list(
             session.scalars(
@@ -264,7 +264,7 @@ def failing(
     return make_api(roles, **aws.settings, DEPLOYMENT_STAGE="elsewhere"), 502
 
 
-def test_a_job_that_does_not_start_leaves_no_run(failing: tuple[Api, int]) -> None:
+def test_run_is_not_created_if_its_job_does_not_start(failing: tuple[Api, int]) -> None:
     api, status = failing
     before = counts(api)
     answer = start(api, "RCPHL-0000001")
@@ -273,7 +273,7 @@ def test_a_job_that_does_not_start_leaves_no_run(failing: tuple[Api, int]) -> No
     assert counts(api) == before
 
 
-def test_a_run_that_cannot_be_kept_stops_its_job(lab: Api, aws: Cloud) -> None:
+def test_job_is_stopped_if_its_run_cannot_be_committed(lab: Api, aws: Cloud) -> None:
     with lab.database.begin() as session:
         session.execute(
             sa.text("""
@@ -293,7 +293,7 @@ def test_a_run_that_cannot_be_kept_stops_its_job(lab: Api, aws: Cloud) -> None:
 # Renaming and deleting
 
 
-def test_a_run_and_its_tree_get_another_name(lab: Api) -> None:
+def test_rename_changes_run_and_its_tree(lab: Api) -> None:
     run = run_that_is(lab, "COMPLETED")
     answer = lab("PUT", f"{SC2}{run}", "member", json={"name": "  Renamed "})
     assert answer.status_code == 200
@@ -302,7 +302,7 @@ def test_a_run_and_its_tree_get_another_name(lab: Api) -> None:
     assert sum(each["name"] == "Renamed" for each in runs(lab)) == 1
 
 
-def test_a_deleted_run_takes_its_tree_along_and_nothing_else(lab: Api) -> None:
+def test_delete_removes_run_with_its_tree_and_nothing_else(lab: Api) -> None:
     run, before = run_that_is(lab, "COMPLETED"), counts(lab)
     with lab.database.reading() as session:
         tree = session.scalars(
@@ -322,7 +322,7 @@ def test_a_deleted_run_takes_its_tree_along_and_nothing_else(lab: Api) -> None:
     }
 
 
-def test_what_else_a_deleted_run_made_stays_without_it(lab: Api) -> None:
+def test_delete_of_run_keeps_other_entities_it_produced(lab: Api) -> None:
     run = run_that_is(lab, "COMPLETED")
     made = sa.insert(Entity).values(
         entity_type=EntityType.ALIGNED_GISAID_DUMP, producing_workflow_id=run
@@ -336,7 +336,7 @@ def test_what_else_a_deleted_run_made_stays_without_it(lab: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_a_run_that_is_going_on_stays_as_it_is(lab: Api, method: str) -> None:
+def test_run_in_progress_cannot_be_renamed_or_deleted(lab: Api, method: str) -> None:
     run, before = run_that_is(lab, "STARTED"), runs(lab)
     answer = lab(method, f"{SC2}{run}", "member", json={"name": "x"})
     assert answer.status_code == 400

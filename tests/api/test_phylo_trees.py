@@ -39,7 +39,7 @@ def bare(name: str) -> str:
     return name.removeprefix("hCoV-19/")
 
 
-def test_own_samples_have_their_private_names(shared_roles: Api) -> None:
+def test_tree_shows_own_samples_by_private_identifier(shared_roles: Api) -> None:
     tree = trees_of(shared_roles, 1)[0]
     shown, samples = names_in(shared_roles, tree), own(shared_roles, tree)
     assert shown >= set(samples.values())
@@ -49,7 +49,7 @@ def test_own_samples_have_their_private_names(shared_roles: Api) -> None:
 @pytest.mark.parametrize(
     "options", [{"id_style": "public"}, {"who": "viewer"}, {"who": "g2admin", "group": 2}]
 )
-def test_public_names_where_asked_for_or_where_no_others_may_be_seen(
+def test_tree_shows_public_identifiers_on_request_or_without_access(
     shared_roles: Api, options: dict[str, Any]
 ) -> None:
     tree = trees_of(shared_roles, 1)[0]
@@ -59,7 +59,7 @@ def test_public_names_where_asked_for_or_where_no_others_may_be_seen(
 
 
 @pytest.mark.parametrize("style", ["private", "public"])
-def test_the_samples_of_a_tree_and_which_were_asked_for(shared_roles: Api, style: str) -> None:
+def test_sample_list_of_tree_marks_selected_samples(shared_roles: Api, style: str) -> None:
     tree = trees_of(shared_roles, 1)[0]
     answer = fetch(shared_roles, tree, "sample_ids", id_style=style)
     assert answer.headers["content-type"].startswith("text/tsv")
@@ -72,7 +72,7 @@ def test_the_samples_of_a_tree_and_which_were_asked_for(shared_roles: Api, style
     assert "no" in told.values()  # public samples around them
 
 
-def test_nodes_have_no_prefix_and_colorings_of_places_have_scales(shared_roles: Api) -> None:
+def test_tree_download_strips_prefix_and_adds_color_scales(shared_roles: Api) -> None:
     tree = trees_of(shared_roles, 1)[0]
     answer = fetch(shared_roles, tree, "download", id_style="public")
     assert answer.headers["content-disposition"] == f"attachment; filename={tree}.json"
@@ -97,7 +97,7 @@ def test_nodes_have_no_prefix_and_colorings_of_places_have_scales(shared_roles: 
     }
 
 
-def test_scales_begin_at_the_home_of_the_trees_group(
+def test_color_scales_begin_at_default_location_of_group(
     make_api: ApiFactory, roles: Database, aws: Cloud
 ) -> None:
     api = make_api(roles, **aws.settings)
@@ -115,14 +115,14 @@ def test_scales_begin_at_the_home_of_the_trees_group(
 
 
 @pytest.mark.parametrize("what", ["download", "sample_ids"])
-def test_a_tree_that_one_may_not_see(shared_roles: Api, what: str) -> None:
+def test_inaccessible_or_unknown_tree_returns_400(shared_roles: Api, what: str) -> None:
     for tree in (trees_of(shared_roles, 2)[0], 999_999, -1):
         answer = shared_roles("GET", PATH.format(1, tree, what), "member")
         assert answer.status_code == 400
         assert answer.json() == {"error": f"PhyloTree with id {tree} not viewable by user"}
 
 
-def test_a_tree_whose_file_is_gone(roles: Any, make_api: Any, aws: Any) -> None:
+def test_tree_with_missing_file_returns_404(roles: Any, make_api: Any, aws: Any) -> None:
     api = make_api(roles, **aws.settings)
     tree = trees_of(api, 1)[0]
     with api.database.begin() as session:

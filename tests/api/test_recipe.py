@@ -110,7 +110,7 @@ def _test_copy(folder: Path, server: Server, *tests: str) -> None:
     assert re.search(r"^\d+ passed", done.stdout.splitlines()[-1])
 
 
-def test_runbooks_own_recipe_makes_an_endpoint(tmp_path: Path, postgres: Server) -> None:
+def test_runbook_recipe_produces_working_endpoint(tmp_path: Path, postgres: Server) -> None:
     _copy_service(tmp_path)
     service = tmp_path / "api" / "aspen" / "api"
     (service / "schemas" / "new_module.py").write_text(_RUNBOOK_SCHEMAS)
@@ -133,7 +133,7 @@ def test_runbooks_own_recipe_makes_an_endpoint(tmp_path: Path, postgres: Server)
     _test_copy(tmp_path, postgres, "tests/api/test_new_module.py")
 
 
-def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(
+def test_add_endpoint_guide_produces_endpoint_that_passes_its_tests(
     tmp_path: Path, postgres: Server
 ) -> None:
     _copy_service(tmp_path)

@@ -28,12 +28,12 @@ def search(api: Api, **body: Any) -> list[tuple[str | None, ...]]:
     ]
 
 
-def test_the_pathogens(shared_api: Api) -> None:
+def test_pathogens_are_listed(shared_api: Api) -> None:
     found = shared_api("GET", "/v2/pathogens/", "nogroup").json()["pathogens"]
     assert [(row["id"], row["slug"]) for row in found] == [(1, "SC2"), (2, "MPX"), (3, "HCV")]
 
 
-def test_every_location_comes_once_in_the_order_of_ids(shared_api: Api) -> None:
+def test_locations_are_listed_once_in_id_order(shared_api: Api) -> None:
     found = locations(shared_api)
     assert [row["id"] for row in found] == sorted({row["id"] for row in found})
     assert set(found[0]) == {"id", "region", "country", "division", "location"}
@@ -48,7 +48,9 @@ def test_every_location_comes_once_in_the_order_of_ids(shared_api: Api) -> None:
         ("region", {"location", "division", "country"}),
     ],
 )
-def test_a_depth_keeps_what_is_no_more_exact(shared_api: Api, depth: str, hidden: set[str]) -> None:
+def test_max_location_depth_omits_more_specific_locations(
+    shared_api: Api, depth: str, hidden: set[str]
+) -> None:
     found = locations(shared_api, max_location_depth=depth)
     assert found == [
         row for row in locations(shared_api) if all(row[level] is None for level in hidden)
@@ -56,63 +58,61 @@ def test_a_depth_keeps_what_is_no_more_exact(shared_api: Api, depth: str, hidden
     assert found
 
 
-def test_an_unknown_depth_is_a_422(shared_api: Api) -> None:
+def test_unknown_max_location_depth_returns_422(shared_api: Api) -> None:
     answer = shared_api("GET", "/v2/locations/", "member", params={"max_location_depth": "x"})
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["query", "max_location_depth"]
 
 
-def test_a_country_comes_with_its_divisions(shared_api: Api) -> None:
+def test_search_by_country_returns_it_with_divisions(shared_api: Api) -> None:
     found = search(shared_api, country="uSs")
     assert found[0] == ("North America", "USA", None, None)
     assert len(found) > 1
     assert all(row[1] == "USA" and row[2] and row[3] is None for row in found[1:])
 
 
-def test_a_division_comes_with_its_locations(shared_api: Api) -> None:
+def test_search_by_division_returns_it_with_locations(shared_api: Api) -> None:
     found = search(shared_api, country="usa", division=" californa ")
     assert found[0] == ("North America", "USA", "California", None)
     assert len(found) > 1
     assert all(row[2] == "California" and row[3] for row in found[1:])
 
 
-def test_a_region_alone_comes_with_locations(shared_api: Api) -> None:
+def test_search_by_region_returns_locations(shared_api: Api) -> None:
     found = search(shared_api, region="north amerika")
     assert 1 < len(found) <= 30
     assert all(row[3] for row in found)
     assert found == sorted(found)
 
 
-def test_locations_come_nearest_first(shared_api: Api) -> None:
+def test_search_by_location_returns_nearest_first(shared_api: Api) -> None:
     found = search(shared_api, location="humbolt county")
     assert found[0] == ("North America", "USA", "California", "Humboldt County")
     assert 1 < len(found) <= 30
 
 
-def test_something_is_always_nearest(shared_api: Api) -> None:
+def test_search_for_unknown_country_returns_nearest(shared_api: Api) -> None:
     assert search(shared_api, country="Uzbek")[0][1] == "USA"
 
 
 @pytest.mark.parametrize("body", [{}, {"country": None}, {"country": "  "}, {"unknown": "x"}])
-def test_a_search_for_nothing_finds_nothing(shared_api: Api, body: dict[str, Any]) -> None:
+def test_search_without_terms_returns_nothing(shared_api: Api, body: dict[str, Any]) -> None:
     assert search(shared_api, **body) == []
 
 
 @pytest.mark.parametrize("level", ["region", "country", "division", "location"])
 @pytest.mark.parametrize("typed", ["x" * 300, "İ" * 255, "100%_", "'; --", 7], ids=str)
-def test_any_text_can_be_searched_for(shared_api: Api, level: str, typed: Any) -> None:
+def test_search_accepts_any_text(shared_api: Api, level: str, typed: Any) -> None:
     assert search(shared_api, **{level: typed})
 
 
-def test_a_nul_is_refused_with_its_place(shared_api: Api) -> None:
+def test_search_with_nul_returns_422_with_field(shared_api: Api) -> None:
     answer = shared_api("POST", "/v2/locations/search/", "member", json={"country": "a\0"})
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "country"]
 
 
-def test_a_place_without_a_row_of_its_own_is_found_by_what_lies_in_it(
-    make_api: ApiFactory, seeded: Database
-) -> None:
+def test_search_finds_place_by_location_inside_it(make_api: ApiFactory, seeded: Database) -> None:
     with seeded.begin() as session:
         session.add(Location(region="Asia", country="Japan", division="Kanto", location="Tokyo"))
         session.add(Location(region="Asia", country="Japan", division="Kansai"))
@@ -121,7 +121,7 @@ def test_a_place_without_a_row_of_its_own_is_found_by_what_lies_in_it(
     assert search(api, division="kanto") == [("Asia", "Japan", "Kanto", "Tokyo")]
 
 
-def test_lineages_come_sorted_with_parents_and_variants(
+def test_lineages_are_listed_sorted_with_parents_and_variants(
     make_api: ApiFactory, seeded: Database
 ) -> None:
     with seeded.begin() as session:
@@ -134,7 +134,7 @@ def test_lineages_come_sorted_with_parents_and_variants(
     assert found == sorted([*names, *parents, "Delta", "Omicron"])
 
 
-def test_trees_for_usher_come_in_their_order_and_of_the_pathogen(
+def test_usher_trees_are_listed_by_priority_for_one_pathogen(
     make_api: ApiFactory, seeded: Database
 ) -> None:
     with seeded.begin() as session:

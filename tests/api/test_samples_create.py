@@ -76,7 +76,7 @@ def refused(api: Api, *samples: Record, status: int = 400, **options: Any) -> Re
     return body
 
 
-def test_a_sample_is_stored_with_its_sequence(lab: Api) -> None:
+def test_created_sample_is_stored_with_its_sequence(lab: Api) -> None:
     genome = {"sequencing_date": "2023-02-03", "sequencing_depth": 12.5}
     wanted = new(lab, "L-new", authors="A. One, B. Two", host="Human", genome=genome)
     (sample,) = created(create(lab, wanted))
@@ -108,23 +108,23 @@ def test_a_sample_is_stored_with_its_sequence(lab: Api) -> None:
 
 
 @pytest.mark.parametrize("public", [None, "", "  "])
-def test_a_public_identifier_is_made_up_where_there_is_none(lab: Api, public: str | None) -> None:
+def test_missing_public_identifier_is_generated(lab: Api, public: str | None) -> None:
     (sample,) = created(create(lab, new(lab, "L-new", public_identifier=public)))
     assert sample["public_identifier"] == f"hCoV-19/USA/RCPHL-{sample['id']}/{YEAR}"
 
 
-def test_many_come_in_the_order_of_their_ids(lab: Api) -> None:
+def test_created_samples_are_returned_in_id_order(lab: Api) -> None:
     before = count(lab)
     samples = created(create(lab, *(new(lab, f"M-{number}") for number in range(300))))
     assert [sample["private_identifier"] for sample in samples] == [f"M-{n}" for n in range(300)]
     assert count(lab) == before + 300
 
 
-def test_nothing_is_created_of_nothing(lab: Api) -> None:
+def test_create_of_empty_list_creates_nothing(lab: Api) -> None:
     assert created(create(lab)) == []
 
 
-def test_a_name_that_exists_creates_nothing_and_is_told(lab: Api) -> None:
+def test_create_with_existing_identifier_is_rejected_with_rows(lab: Api) -> None:
     (first,) = created(create(lab, new(lab, "L-1st")))
     body = refused(
         lab,
@@ -161,7 +161,7 @@ def rename(connection: sa.Connection, before: str, after: str) -> None:
     connection.execute(statement.values(private_identifier=after))
 
 
-def test_who_is_second_to_take_a_name_is_told_like_who_is_late(lab: Api) -> None:
+def test_create_reports_identifier_taken_by_concurrent_transaction(lab: Api) -> None:
     before = count(lab)
     with ThreadPoolExecutor(1) as threads, holding(lab, "b") as connection:
         asked = threads.submit(create, lab, new(lab, "a"), new(lab, "b"))
@@ -175,7 +175,7 @@ def test_who_is_second_to_take_a_name_is_told_like_who_is_late(lab: Api) -> None
     assert count(lab) == before
 
 
-def test_two_who_wait_for_each_others_names_are_not_both_lost(lab: Api) -> None:
+def test_create_aborted_by_deadlock_returns_503_and_creates_nothing(lab: Api) -> None:
     before = count(lab)
     with ThreadPoolExecutor(1) as threads, holding(lab, "b") as connection:
         asked = threads.submit(create, lab, new(lab, "a"), new(lab, "b"))
@@ -187,18 +187,18 @@ def test_two_who_wait_for_each_others_names_are_not_both_lost(lab: Api) -> None:
     assert count(lab) == before
 
 
-def test_another_group_may_have_the_same_names(lab: Api) -> None:
+def test_two_groups_can_use_the_same_identifiers(lab: Api) -> None:
     created(create(lab, new(lab, "L-1st")))
     created(create(lab, new(lab, "L-1st"), who="g2member", group=2))
 
 
-def test_a_name_twice_in_a_request_creates_nothing_and_is_told(lab: Api) -> None:
+def test_create_with_duplicate_identifiers_is_rejected_with_rows(lab: Api) -> None:
     body = refused(lab, new(lab, "twice"), new(lab, "once"), new(lab, "twice"))
     assert body["error"].startswith("Error processing data, either duplicate")
     assert body["rows"] == [0, 2]
 
 
-def test_an_unknown_location_creates_nothing_and_is_told(lab: Api) -> None:
+def test_create_with_unknown_location_is_rejected_with_rows(lab: Api) -> None:
     body = refused(lab, new(lab, "good"), new(lab, "bad", location_id=999_999))
     assert body == {
         "error": "Invalid location id for sample",
@@ -208,7 +208,7 @@ def test_an_unknown_location_creates_nothing_and_is_told(lab: Api) -> None:
 
 
 @pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 1), (None, 1)])
-def test_who_may_not_create_creates_nothing(lab: Api, who: str | None, group: int) -> None:
+def test_create_without_permission_creates_nothing(lab: Api, who: str | None, group: int) -> None:
     before = count(lab)
     body = json.dumps([new(lab, "L-new")])
     answer = lab("POST", PATH.format(group, "SC2"), who, content=body)
@@ -231,7 +231,9 @@ def test_who_may_not_create_creates_nothing(lab: Api, who: str | None, group: in
         ({"location_id": 2**31}, ["sample", "location_id"]),
     ],
 )
-def test_what_is_no_sample_is_named(lab: Api, changes: Record, place: list[str]) -> None:
+def test_create_with_invalid_field_returns_422_with_row_and_field(
+    lab: Api, changes: Record, place: list[str]
+) -> None:
     body = refused(lab, new(lab, "good"), new(lab, "bad", **changes), status=422)
     assert body["detail"][0]["loc"] == ["body", 1, *place]
 
@@ -258,7 +260,7 @@ def executions(aws: Cloud, job: str) -> list[Record]:
         ("MPX", {"lineage-qc-ondemand-sfn"}),
     ],
 )
-def test_jobs_of_new_samples_have_the_inputs_of_their_workflows(
+def test_jobs_for_new_samples_receive_their_workflow_inputs(
     lab: Api, aws: Cloud, slug: str, jobs: set[str]
 ) -> None:
     samples = [new(lab, f"J-{slug}-{number}") for number in (1, 2)]
@@ -290,7 +292,7 @@ def test_jobs_of_new_samples_have_the_inputs_of_their_workflows(
         assert set(given) == {"Input", "OutputPrefix", *COPIED}
 
 
-def test_samples_that_one_execution_cannot_hold_are_shared_among_several() -> None:
+def test_pangolin_job_above_size_limit_is_split_into_several() -> None:
     group = Group(prefix="G" * 90)
     names = [f"hCoV-19/USA/{number:0{width}}" for number, width in enumerate([90] * 9_000)]
     orders = list(pangolin_orders(group, names))
@@ -300,12 +302,14 @@ def test_samples_that_one_execution_cannot_hold_are_shared_among_several() -> No
     assert not list(pangolin_orders(group, []))
 
 
-def test_samples_are_created_though_no_job_can_start(make_api: ApiFactory, roles: Database) -> None:
+def test_samples_are_created_even_if_no_job_can_start(
+    make_api: ApiFactory, roles: Database
+) -> None:
     api = make_api(roles, BOTO_ENDPOINT_URL="http://127.0.0.1:9")
     created(create(api, new(api, "L-new")))
 
 
-def test_the_genome_of_a_sample_is_an_entity_of_the_group(lab: Api) -> None:
+def test_genome_of_created_sample_belongs_to_group(lab: Api) -> None:
     (sample,) = created(create(lab, new(lab, "L-new")))
     with lab.database.reading() as session:
         genome = session.scalars(

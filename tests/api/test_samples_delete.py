@@ -50,7 +50,7 @@ def delete(api: Api, numbers: list[Any], who: str = "member", group: int = 1) ->
     return api("DELETE", path, who, json={"ids": numbers})
 
 
-def test_samples_of_trees_go_with_their_genomes_and_lineages(lab: Api) -> None:
+def test_delete_removes_samples_with_genomes_and_lineages(lab: Api) -> None:
     everything, before = ids(lab) + ids(lab, private=True), counts(lab)
     answer = delete(lab, everything)
     assert (answer.status_code, answer.json()) == (200, {"ids": everything})
@@ -67,7 +67,7 @@ def test_samples_of_trees_go_with_their_genomes_and_lineages(lab: Api) -> None:
     assert lab("GET", PATH.format(1, "SC2"), "member").json() == {"samples": []}
 
 
-def test_one_sample(lab: Api) -> None:
+def test_single_sample_is_deleted_by_id_in_path(lab: Api) -> None:
     first, second, *_ = ids(lab)
     answer = lab("DELETE", f"{PATH.format(1, 'SC2')}{first}", "member")
     assert (answer.status_code, answer.json()) == (200, {"id": first})
@@ -77,17 +77,17 @@ def test_one_sample(lab: Api) -> None:
     assert (again.status_code, again.json()) == (404, {"error": "sample not found", "ids": [first]})
 
 
-def test_the_pathogen_of_the_path_does_not_matter(lab: Api) -> None:
+def test_delete_ignores_pathogen_in_path(lab: Api) -> None:
     first = ids(lab)[0]
     assert lab("DELETE", f"{PATH.format(1, 'HCV')}{first}", "member").status_code == 200
 
 
-def test_no_sample_is_no_error(lab: Api) -> None:
+def test_delete_of_empty_list_succeeds(lab: Api) -> None:
     answer = delete(lab, [])
     assert (answer.status_code, answer.json()) == (200, {"ids": []})
 
 
-def test_all_or_nothing(lab: Api) -> None:
+def test_delete_is_all_or_nothing(lab: Api) -> None:
     before = counts(lab)
     (theirs, *_), (first, second, *_) = ids(lab, 2), ids(lab)
     for numbers, blamed in (
@@ -103,7 +103,7 @@ def test_all_or_nothing(lab: Api) -> None:
     assert counts(lab) == before
 
 
-def test_a_granted_member_deletes_and_a_viewer_does_not(lab: Api) -> None:
+def test_delete_requires_member_role_or_member_grant(lab: Api) -> None:
     (theirs, *_), (ours, *_) = ids(lab, 2), ids(lab)
     assert delete(lab, [theirs], "g3member", 3).status_code == 200
     for who, group in (("viewer", 1), ("g2admin", 2), ("multi", 2)):
@@ -112,7 +112,7 @@ def test_a_granted_member_deletes_and_a_viewer_does_not(lab: Api) -> None:
     assert delete(lab, [ours], "nogroup").status_code == 403
 
 
-def test_more_than_a_statement_has_parameters(lab: Api) -> None:
+def test_delete_accepts_more_ids_than_sql_parameters(lab: Api) -> None:
     before = counts(lab)
     answer = delete(lab, [*range(1_000_000, 1_040_000)])
     assert answer.status_code == 404
@@ -121,7 +121,7 @@ def test_more_than_a_statement_has_parameters(lab: Api) -> None:
 
 
 @pytest.mark.parametrize("numbers", [["x"], [2**31], [None]])
-def test_what_is_no_id_is_named(lab: Api, numbers: list[Any]) -> None:
+def test_delete_with_invalid_id_returns_422(lab: Api, numbers: list[Any]) -> None:
     answer = delete(lab, numbers)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "ids", 0]

@@ -41,7 +41,7 @@ def missing(api: Api, names: list[str], who: str = "member", group: int = 1) -> 
     return found
 
 
-def test_every_kind_of_name_is_known(shared_roles: Api) -> None:
+def test_validate_ids_recognizes_every_kind_of_identifier(shared_roles: Api) -> None:
     ours, strain = sample_of(shared_roles, 1, private=True), strains()[0]
     names = [
         ours.public_identifier,
@@ -53,13 +53,13 @@ def test_every_kind_of_name_is_known(shared_roles: Api) -> None:
     assert missing(shared_roles, names) == []
 
 
-def test_what_is_missing_comes_in_its_order_and_once(shared_roles: Api) -> None:
+def test_validate_ids_lists_missing_ids_once_in_request_order(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     names = ["z", ours.public_identifier, "a", "z", ours.public_identifier.lower(), ""]
     assert missing(shared_roles, names) == ["z", "a", ours.public_identifier.lower(), ""]
 
 
-def test_many_names_are_looked_up_in_batches(shared_roles: Api) -> None:
+def test_validate_ids_looks_up_identifiers_in_batches(shared_roles: Api) -> None:
     ours, strain = sample_of(shared_roles, 1, private=True), strains()[0]
     known = [ours.public_identifier, ours.private_identifier, f"hCoV-19/{strain.strain}"]
     unknown = [str(number) for number in range(25_000)]
@@ -86,7 +86,9 @@ def test_many_names_are_looked_up_in_batches(shared_roles: Api) -> None:
 
 
 @pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 2)])
-def test_private_identifiers_are_no_oracle(shared_roles: Api, who: str, group: int) -> None:
+def test_validate_ids_does_not_reveal_private_identifiers(
+    shared_roles: Api, who: str, group: int
+) -> None:
     """A sample's public identifier in the same request must not reveal its private one."""
     ours = sample_of(shared_roles, 1)
     both = [ours.public_identifier, ours.private_identifier]
@@ -96,7 +98,7 @@ def test_private_identifiers_are_no_oracle(shared_roles: Api, who: str, group: i
     assert missing(shared_roles, both, who, group) == both
 
 
-def test_more_names_than_a_statement_has_parameters(shared_roles: Api) -> None:
+def test_validate_ids_accepts_more_ids_than_sql_parameters(shared_roles: Api) -> None:
     names = [f"nobody-{number}" for number in range(40_000)]
     assert missing(shared_roles, names) == names
 
@@ -106,7 +108,7 @@ def form(api: Api, names: list[str], repository: str, who: str = "member", group
     return api("POST", PATH.format(group, "submission_template"), who, json=body)
 
 
-def test_gisaid_form_is_the_live_services(shared_roles: Api) -> None:
+def test_gisaid_template_matches_live_service(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     answer = form(shared_roles, [ours.private_identifier, "nobody"], "GISAID")
     assert answer.status_code == 200
@@ -124,7 +126,7 @@ def test_gisaid_form_is_the_live_services(shared_roles: Api) -> None:
     assert row["covv_location"].startswith("North America / USA / California")
 
 
-def test_genbank_form_is_the_live_services(shared_roles: Api) -> None:
+def test_genbank_template_matches_live_service(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     answer = form(shared_roles, [ours.public_identifier], "GenBank")
     assert answer.headers["content-type"].startswith("text/tsv")
@@ -156,7 +158,9 @@ def test_files_for_public_repositories_hold_no_private_identifier(
 
 
 @pytest.mark.parametrize("repository", ["gisaid", "ENA", ""])
-def test_an_unknown_repository_is_told(shared_roles: Api, repository: str) -> None:
+def test_template_for_unknown_repository_returns_400_with_valid_names(
+    shared_roles: Api, repository: str
+) -> None:
     answer = form(shared_roles, [], repository)
     assert answer.status_code == 400
     assert answer.json() == {
@@ -166,7 +170,7 @@ def test_an_unknown_repository_is_told(shared_roles: Api, repository: str) -> No
     }
 
 
-def test_a_form_without_samples_has_its_headers(shared_roles: Api) -> None:
+def test_template_without_samples_has_headers_only(shared_roles: Api) -> None:
     answer = form(shared_roles, [], "GISAID")
     assert answer.text.count("\n") == 2
     assert answer.text.startswith("submitter,fn,covv_virus_name,")

@@ -51,7 +51,7 @@ def listed(api: Api, principal: str, group: int = 1, **query: Any) -> list[dict[
         *((who, 3, {2: 20, 3: 5}, 5) for who in ("g3admin", "g3member")),
     ],
 )
-def test_everybody_sees_what_their_role_lets_them(
+def test_sample_list_shows_samples_that_role_permits(
     shared_roles: Api, principal: str, group: int, seen: dict[int, int], of_them_private: int
 ) -> None:
     samples = listed(shared_roles, principal, group)
@@ -76,31 +76,31 @@ def test_everybody_sees_what_their_role_lets_them(
         ("member", 99),
     ],
 )
-def test_who_is_not_in_the_group_gets_nothing(
+def test_sample_list_without_role_in_group_returns_403(
     shared_roles: Api, principal: str, group: int
 ) -> None:
     answer = shared_roles("GET", PATH.format(group), principal)
     assert (answer.status_code, answer.json()) == (403, {"error": "Not authorized"})
 
 
-def test_nobody_gets_nothing(shared_roles: Api) -> None:
+def test_sample_list_without_sign_in_returns_401(shared_roles: Api) -> None:
     answer = shared_roles("GET", PATH.format(1))
     assert (answer.status_code, answer.json()) == (401, {"error": "Login failure"})
 
 
-def test_the_short_form_and_the_group_of_the_query_lead_to_the_same(shared_roles: Api) -> None:
+def test_sample_list_is_same_for_short_path_and_group_id_query(shared_roles: Api) -> None:
     whole = shared_roles("GET", PATH.format(1), "multi").content
     assert shared_roles("GET", "/v2/orgs/1/samples/", "multi").content == whole
     assert listed(shared_roles, "multi", 1, group_id=2) == listed(shared_roles, "multi", 2)
     assert shared_roles("GET", "/v2/orgs/1/samples", "multi").status_code == 307
 
 
-def test_samples_of_another_pathogen_are_another_list(shared_roles: Api) -> None:
+def test_sample_list_of_another_pathogen_is_separate(shared_roles: Api) -> None:
     answer = shared_roles("GET", "/v2/orgs/1/pathogens/MPX/samples/", "member")
     assert (answer.status_code, answer.content) == (200, b'{"samples":[]}')
 
 
-def test_what_postgresql_makes_is_what_the_documentation_says(shared_roles: Api) -> None:
+def test_sample_list_built_in_sql_matches_documented_schema(shared_roles: Api) -> None:
     samples = listed(shared_roles, "multi", 2)
     SamplesResponse.model_validate({"samples": samples})
     for sample in samples:
@@ -119,7 +119,7 @@ def assert_shaped(model: type[BaseModel], value: dict[str, Any]) -> None:
                         assert_shaped(part, one)
 
 
-def test_a_sample_is_told_whole(api: Api) -> None:
+def test_sample_list_includes_every_field(api: Api) -> None:
     with api.database.begin() as session:
         session.execute(sa.delete(SampleLineage).where(SampleLineage.sample_id == 1))
         session.execute(sa.delete(SampleQCMetric).where(SampleQCMetric.sample_id == 1))
@@ -237,7 +237,7 @@ def test_a_sample_is_told_whole(api: Api) -> None:
     assert listed(api, "member")[0] == expected
 
 
-def test_nothing_but_the_fields_is_in_the_way_of_the_bytes(shared_roles: Api) -> None:
+def test_sample_list_is_compact_json(shared_roles: Api) -> None:
     body = shared_roles("GET", PATH.format(3), "g3member").text
     assert json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False) == body
 
@@ -270,7 +270,7 @@ def test_samples_without_location_or_sequence_are_listed(api: Api) -> None:
     SamplesResponse.model_validate({"samples": list(samples.values())})
 
 
-def test_list_that_breaks_off_does_not_look_whole(shared_api: Api) -> None:
+def test_list_that_fails_midway_does_not_look_complete(shared_api: Api) -> None:
     app = create_app(shared_api.settings)
 
     @app.get("/broken/")
@@ -292,7 +292,7 @@ def test_list_that_breaks_off_does_not_look_whole(shared_api: Api) -> None:
         assert client.get("/v2/health/").status_code == 200
 
 
-def test_a_reader_who_goes_away_leaves_no_connection_behind(
+def test_disconnected_client_releases_database_connection(
     make_api: ApiFactory, crowded: Database
 ) -> None:
     api = make_api(crowded)

@@ -85,7 +85,7 @@ def public_ids(api: Api) -> dict[int, str]:
 # Effects of a whole record
 
 
-def test_every_field_that_is_given_is_written(api: Api) -> None:
+def test_put_writes_every_given_field(api: Api) -> None:
     with api.database.reading() as session:
         place = session.scalars(sa.select(Location.id).order_by(Location.id.desc())).first()
     wanted = {
@@ -113,7 +113,7 @@ def test_every_field_that_is_given_is_written(api: Api) -> None:
     assert list(stored(api).items())[8:] == list(stored(api).items())[8:]
 
 
-def test_the_answer_shows_the_samples_in_the_order_of_their_ids(api: Api) -> None:
+def test_put_returns_samples_in_id_order(api: Api) -> None:
     wanted = records(api)[:20]
     random.Random(1).shuffle(wanted)
     answer = put(api, wanted)
@@ -124,19 +124,19 @@ def test_the_answer_shows_the_samples_in_the_order_of_their_ids(api: Api) -> Non
     assert samples == [{**sample, "gisaid": None} for sample in listed[:20]]
 
 
-def test_records_put_back_as_they_are_change_nothing(api: Api) -> None:
+def test_put_of_unchanged_records_changes_nothing(api: Api) -> None:
     with nothing_changed(api):
         assert len(done(put(api, records(api)))) == 60
 
 
-def test_the_same_again_changes_nothing(api: Api) -> None:
+def test_repeated_put_changes_nothing(api: Api) -> None:
     wanted = [{**r, "public_identifier": f"again-{r['id']}"} for r in records(api)]
     first = done(put(api, wanted))
     with nothing_changed(api):
         assert done(put(api, wanted)) == first
 
 
-def test_an_omitted_sequencing_date_is_wiped(api: Api) -> None:
+def test_omitted_sequencing_date_is_cleared(api: Api) -> None:
     one, other = records(api)[:2]
     del one["sequencing_date"]
     samples = done(put(api, [one, {**other, "sequencing_date": None}]))
@@ -145,7 +145,7 @@ def test_an_omitted_sequencing_date_is_wiped(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("slug", "prefix"), [("SC2", "hCoV-19"), ("MPX", "MPXV"), ("HCV", "hcv")])
-def test_an_omitted_public_identifier_is_made_up(api: Api, slug: str, prefix: str) -> None:
+def test_omitted_public_identifier_is_generated(api: Api, slug: str, prefix: str) -> None:
     one, other = records(api)[:2]
     del one["public_identifier"]
     done(put(api, [one, {**other, "public_identifier": None}], slug=slug))
@@ -153,7 +153,7 @@ def test_an_omitted_public_identifier_is_made_up(api: Api, slug: str, prefix: st
     assert public_ids(api)[2] == f"{prefix}/USA/RCPHL-2/{YEAR}"
 
 
-def test_a_made_up_identifier_tells_the_new_country(api: Api) -> None:
+def test_generated_identifier_contains_new_country(api: Api) -> None:
     with api.database.begin() as session:
         places = [
             Location(region="Europe", country="Iceland", division="Reykjavík"),
@@ -177,12 +177,12 @@ def records_of(api: Api, *ids: int) -> list[Record]:
     return [as_record(s) for s in answer.json()["samples"] if s["id"] in ids]
 
 
-def test_location_zero_leaves_the_sample_where_it_is(api: Api) -> None:
+def test_location_zero_keeps_current_location(api: Api) -> None:
     with nothing_changed(api):
         done(put(api, [{**record, "collection_location": 0} for record in records(api)]))
 
 
-def test_of_the_same_id_twice_the_last_counts(api: Api) -> None:
+def test_last_record_with_same_id_wins(api: Api) -> None:
     (record,) = records(api)[:1]
     taken = records(api)[1]["public_identifier"]
     wanted = [{**record, "public_identifier": name} for name in (taken, "first", "last")]
@@ -190,7 +190,7 @@ def test_of_the_same_id_twice_the_last_counts(api: Api) -> None:
     assert public_ids(api)[1] == "last"
 
 
-def test_a_sample_without_location_or_sequence_can_be_changed(api: Api) -> None:
+def test_sample_without_location_or_sequence_can_be_updated(api: Api) -> None:
     with api.database.begin() as session:
         session.get_one(Sample, 2).location_id = None
         remove_sequence(session, 2)
@@ -202,7 +202,7 @@ def test_a_sample_without_location_or_sequence_can_be_changed(api: Api) -> None:
     assert stored(api)[2][3:] == (True, stored(api)[2][4], None, None)
 
 
-def test_a_sequencing_date_without_a_sequence_is_refused_not_lost(api: Api) -> None:
+def test_sequencing_date_without_sequence_is_rejected(api: Api) -> None:
     with api.database.begin() as session:
         remove_sequence(session, 2)
     wanted = [{**record, "sequencing_date": "2022-01-01"} for record in records(api)[:3]]
@@ -218,7 +218,7 @@ def remove_sequence(session: Any, sample: int) -> None:
     session.execute(statement, {"sample": sample})
 
 
-def test_an_empty_list_is_done_at_once(api: Api) -> None:
+def test_put_of_empty_list_returns_no_samples(api: Api) -> None:
     assert put(api, []).json() == {"samples": []}
 
 
@@ -248,13 +248,17 @@ def permuted(api: Api, moves: dict[int, int], column: str = "public_identifier")
     ],
     ids=["swap", "cycle", "cycle the other way", "everybody moves on", "everybody swaps"],
 )
-def test_names_can_change_hands(api: Api, moves: dict[int, int], column: str) -> None:
+def test_identifiers_can_be_permuted_between_samples(
+    api: Api, moves: dict[int, int], column: str
+) -> None:
     permuted(api, moves, column)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("down", [False, True])
-def test_a_chain_ends_moved_whatever_its_order(api: Api, backwards: bool, down: bool) -> None:
+def test_chain_of_identifiers_moves_in_any_record_order(
+    api: Api, backwards: bool, down: bool
+) -> None:
     held = public_ids(api)
     chain = [14, 15, 16] if down else [16, 15, 14]
     names = [held[chain[1]], held[chain[2]], "new"]
@@ -264,7 +268,7 @@ def test_a_chain_ends_moved_whatever_its_order(api: Api, backwards: bool, down: 
     assert [public_ids(api)[number] for number in chain] == names
 
 
-def test_both_names_can_change_hands_at_once(api: Api) -> None:
+def test_swap_of_both_identifiers_succeeds_in_one_request(api: Api) -> None:
     one, other = records(api)[:2]
     names = ("private_identifier", "public_identifier")
     done(
@@ -283,7 +287,7 @@ def test_both_names_can_change_hands_at_once(api: Api) -> None:
     assert [r["sequencing_date"] for r in after] == [r["sequencing_date"] for r in (one, other)]
 
 
-def test_a_name_that_is_given_up_in_the_same_request_is_free(api: Api) -> None:
+def test_identifier_released_in_same_request_can_be_reused(api: Api) -> None:
     one, other = records(api)[:2]
     freed = other["public_identifier"]
     wanted = [{**one, "public_identifier": freed}, {**other, "public_identifier": "elsewhere"}]
@@ -291,7 +295,9 @@ def test_a_name_that_is_given_up_in_the_same_request_is_free(api: Api) -> None:
     assert (public_ids(api)[1], public_ids(api)[2]) == (freed, "elsewhere")
 
 
-def test_another_group_may_hold_the_same_name(make_api: ApiFactory, roles: Database) -> None:
+def test_identifier_used_by_another_group_is_accepted(
+    make_api: ApiFactory, roles: Database
+) -> None:
     api = make_api(roles)
     theirs = records(api, "g2member", 2)
     name = next(r["public_identifier"] for r in theirs if r["private_identifier"])
@@ -304,7 +310,7 @@ def test_another_group_may_hold_the_same_name(make_api: ApiFactory, roles: Datab
 
 
 @pytest.mark.parametrize("column", ["public_identifier", "private_identifier"])
-def test_a_name_that_another_sample_holds_is_refused_and_named(api: Api, column: str) -> None:
+def test_identifier_held_by_another_sample_is_rejected_with_clash(api: Api, column: str) -> None:
     held = records(api)
     wanted = [{**record, column: f"fine-{record['id']}"} for record in held[:5]]
     wanted[2][column] = held[30][column]
@@ -326,7 +332,7 @@ def test_a_name_that_another_sample_holds_is_refused_and_named(api: Api, column:
 
 
 @pytest.mark.parametrize("column", ["public_identifier", "private_identifier"])
-def test_a_name_that_is_wanted_twice_is_refused_and_named(api: Api, column: str) -> None:
+def test_identifier_requested_twice_is_rejected_with_clash(api: Api, column: str) -> None:
     wanted = [{**record, column: "the same"} for record in records(api)[:3]]
     with nothing_changed(api):
         answer = put(api, wanted)
@@ -336,7 +342,7 @@ def test_a_name_that_is_wanted_twice_is_refused_and_named(api: Api, column: str)
     ]
 
 
-def test_a_name_that_its_holder_in_the_request_keeps_is_refused(api: Api) -> None:
+def test_identifier_kept_by_its_holder_in_request_is_rejected(api: Api) -> None:
     one, other = records(api)[:2]
     with nothing_changed(api):
         answer = put(api, [{**one, "public_identifier": other["public_identifier"]}, other])
@@ -344,7 +350,7 @@ def test_a_name_that_its_holder_in_the_request_keeps_is_refused(api: Api) -> Non
     assert answer.json()["clashes"][0]["ids"] == [1, 2]
 
 
-def test_a_name_held_by_a_sample_of_another_pathogen_is_refused(api: Api) -> None:
+def test_identifier_held_by_sample_of_another_pathogen_is_rejected(api: Api) -> None:
     with api.database.begin() as session:
         session.get_one(Sample, 9).pathogen_id = 2
         name = session.get_one(Sample, 9).public_identifier
@@ -353,12 +359,12 @@ def test_a_name_held_by_a_sample_of_another_pathogen_is_refused(api: Api) -> Non
     assert (answer.status_code, answer.json()["clashes"][0]["held_by"]) == (400, 9)
 
 
-def test_names_differ_by_letter_case(api: Api) -> None:
+def test_identifiers_are_case_sensitive(api: Api) -> None:
     one, other = records(api)[:2]
     done(put(api, [{**one, "public_identifier": other["public_identifier"].upper()}]))
 
 
-def test_a_thousand_good_rows_and_one_bad_one_change_nothing(
+def test_one_invalid_record_among_1000_changes_nothing(
     make_api: ApiFactory, roles: Database
 ) -> None:
     api = make_api(roles)
@@ -374,7 +380,7 @@ def test_a_thousand_good_rows_and_one_bad_one_change_nothing(
 
 
 @pytest.mark.parametrize("unknown", [[0], [-1], [999_999], [-(2**31), 2**31 - 1]])
-def test_samples_that_are_not_there_are_named(api: Api, unknown: list[int]) -> None:
+def test_unknown_sample_ids_return_404_with_ids(api: Api, unknown: list[int]) -> None:
     good = records(api)[0]
     wanted = [{**good, "public_identifier": "new"}, *({**good, "id": n} for n in unknown)]
     with nothing_changed(api):
@@ -383,7 +389,7 @@ def test_samples_that_are_not_there_are_named(api: Api, unknown: list[int]) -> N
     assert answer.json() == {"error": "some samples cannot be updated", "ids": unknown}
 
 
-def test_a_location_that_is_not_there_is_named_with_its_samples(api: Api) -> None:
+def test_unknown_location_is_rejected_with_sample_ids(api: Api) -> None:
     wanted = records(api)[:4]
     wanted[1]["collection_location"], wanted[3]["collection_location"] = 99_999, -5
     with nothing_changed(api):
@@ -426,7 +432,7 @@ def test_a_location_that_is_not_there_is_named_with_its_samples(api: Api) -> Non
     ],
     ids=str,
 )
-def test_a_record_that_does_not_fit_is_a_422_that_names_row_and_field(
+def test_invalid_record_returns_422_with_row_and_field(
     api: Api, change: Record, field: str
 ) -> None:
     wanted = records(api)[:3]
@@ -440,7 +446,7 @@ def test_a_record_that_does_not_fit_is_a_422_that_names_row_and_field(
 
 
 @pytest.mark.parametrize("without", [{}, {"collection_date": None}], ids=["omitted", "null"])
-def test_samples_without_a_collection_date_are_named(api: Api, without: Record) -> None:
+def test_missing_collection_date_is_rejected_with_sample_ids(api: Api, without: Record) -> None:
     wanted = records(api)[:5]
     for row in (1, 3):
         del wanted[row]["collection_date"]
@@ -455,13 +461,13 @@ def test_samples_without_a_collection_date_are_named(api: Api, without: Record) 
     ("body", "status"),
     [("{}", 422), ("[]", 422), ('{"samples": {}}', 422), ("nonsense", 422), ("", 422)],
 )
-def test_a_body_of_another_shape_is_a_422(api: Api, body: str, status: int) -> None:
+def test_body_of_wrong_shape_returns_422(api: Api, body: str, status: int) -> None:
     answer = api("PUT", PATH.format(1, "SC2"), "member", content=body)
     assert answer.status_code == status
     assert answer.json()["detail"]
 
 
-def test_a_list_instead_of_an_object_is_refused(api: Api) -> None:
+def test_list_instead_of_object_returns_422(api: Api) -> None:
     answer = api("PUT", PATH.format(1, "SC2"), "member", json=records(api)[:1])
     assert answer.status_code == 422
     assert api("PUT", PATH.format(1, "SC2"), "member", json={}).json()["detail"][0]["loc"] == [
@@ -470,7 +476,7 @@ def test_a_list_instead_of_an_object_is_refused(api: Api) -> None:
     ]
 
 
-def test_a_name_of_128_letters_fits(api: Api) -> None:
+def test_identifier_of_128_characters_is_accepted(api: Api) -> None:
     (record,) = records(api)[:1]
     done(put(api, [{**record, "public_identifier": "x" * 128}]))
 
@@ -492,7 +498,7 @@ def test_a_name_of_128_letters_fits(api: Api) -> None:
         (None, 1, 1, 401),
     ],
 )
-def test_who_may_put_what(
+def test_put_is_permitted_by_role_and_group(
     make_api: ApiFactory,
     roles: Database,
     principal: str | None,
@@ -524,7 +530,7 @@ def test_who_may_put_what(
         assert stored(api)[number or 0] == before
 
 
-def test_a_name_made_up_for_another_groups_sample_has_that_groups_prefix(
+def test_generated_identifier_has_prefix_of_owning_group(
     make_api: ApiFactory, roles: Database
 ) -> None:
     api = make_api(roles)
@@ -536,7 +542,7 @@ def test_a_name_made_up_for_another_groups_sample_has_that_groups_prefix(
 
 
 @pytest.mark.parametrize("slug", ["SC2", "MPX", "HCV"])
-def test_the_pathogen_of_the_path_is_not_asked_about(api: Api, slug: str) -> None:
+def test_pathogen_in_path_need_not_match_sample(api: Api, slug: str) -> None:
     with nothing_changed(api):
         done(put(api, records(api)[:1], slug=slug))
     answer = put(api, records(api)[:1], slug="sc2")
@@ -546,7 +552,7 @@ def test_the_pathogen_of_the_path_is_not_asked_about(api: Api, slug: str) -> Non
 # Large requests and concurrent ones
 
 
-def test_more_than_32766_samples_are_put_at_once(make_api: ApiFactory, crowded: Database) -> None:
+def test_put_accepts_more_than_32766_samples(make_api: ApiFactory, crowded: Database) -> None:
     seed_samples(crowded, 20_800, group=1)
     api = make_api(crowded)
     wanted = records(api)
@@ -559,7 +565,7 @@ def test_more_than_32766_samples_are_put_at_once(make_api: ApiFactory, crowded: 
     assert records(api) == wanted
 
 
-def test_two_puts_of_the_same_samples_come_one_after_the_other(api: Api) -> None:
+def test_concurrent_puts_of_same_samples_are_serialized(api: Api) -> None:
     wanted = [
         [{**record, "public_identifier": f"{run}-{record['id']}"} for record in records(api)]
         for run in range(6)
@@ -581,7 +587,7 @@ def test_two_puts_of_the_same_samples_come_one_after_the_other(api: Api) -> None
     assert len(runs) == 1
 
 
-def test_of_two_samples_that_want_a_name_at_the_same_time_one_gets_it(api: Api) -> None:
+def test_concurrent_puts_of_same_identifier_let_one_succeed(api: Api) -> None:
     held = records(api)
     for attempt in range(10):
         barrier = threading.Barrier(2)
@@ -605,7 +611,7 @@ def test_of_two_samples_that_want_a_name_at_the_same_time_one_gets_it(api: Api) 
         assert {*clash["ids"], clash["held_by"]} == {record["id"] for record in wanted}
 
 
-def test_a_sample_that_somebody_else_works_on_is_waited_for(api: Api) -> None:
+def test_put_waits_for_sample_locked_by_another_transaction(api: Api) -> None:
     wanted = [{**record, "public_identifier": f"n-{record['id']}"} for record in records(api)[:3]]
     with api.database.begin() as session, ThreadPoolExecutor(1) as pool:
         session.get_one(Sample, 2).host = "Bat"

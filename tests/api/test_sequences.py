@@ -30,7 +30,7 @@ def titles(text: str) -> list[str]:
     return [line[1:] for line in text.splitlines() if line.startswith(">")]
 
 
-def test_own_samples_are_called_by_their_private_identifiers(shared_roles: Api) -> None:
+def test_fasta_of_own_samples_uses_private_identifiers(shared_roles: Api) -> None:
     ours, hidden = sample_of(shared_roles, 1), sample_of(shared_roles, 1, private=True)
     answer = ask(shared_roles, [hidden.private_identifier, ours.public_identifier, "nobody"])
     assert answer.status_code == 200
@@ -44,7 +44,7 @@ def test_own_samples_are_called_by_their_private_identifiers(shared_roles: Api) 
         assert f">{ours.private_identifier}\n{genome.sequence}\n" in answer.text
 
 
-def test_samples_of_a_granting_group_are_called_by_their_public_ones(shared_roles: Api) -> None:
+def test_fasta_of_granting_groups_samples_uses_public_identifiers(shared_roles: Api) -> None:
     theirs = sample_of(shared_roles, 2)
     named = [theirs.private_identifier]
     answer = ask(shared_roles, named, "g3member", 3)
@@ -55,7 +55,7 @@ def test_samples_of_a_granting_group_are_called_by_their_public_ones(shared_role
     ]
 
 
-def test_own_samples_have_public_names_in_a_file_for_a_repository(shared_roles: Api) -> None:
+def test_fasta_for_repository_uses_public_identifiers(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1, private=True)
     prefixes = {"GISAID": "hCoV-19", "GenBank": "SARS-CoV-2/human"}
     for repository, prefix in prefixes.items():
@@ -66,7 +66,7 @@ def test_own_samples_have_public_names_in_a_file_for_a_repository(shared_roles: 
 
 
 @pytest.mark.parametrize("name", ["Grün", "东", 'Say "x"', "a;b", "line\nbreak"])
-def test_group_names_that_no_header_can_hold_are_encoded(api: Api, name: str) -> None:
+def test_group_name_in_fasta_file_name_is_encoded(api: Api, name: str) -> None:
     with api.database.begin() as session:
         session.get_one(Group, 1).name = name
     header = ask(api, []).headers["content-disposition"]
@@ -75,13 +75,13 @@ def test_group_names_that_no_header_can_hold_are_encoded(api: Api, name: str) ->
 
 
 @pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 2)])
-def test_who_may_only_read_gets_no_sequence(shared_roles: Api, who: str, group: int) -> None:
+def test_fasta_for_read_only_access_is_empty(shared_roles: Api, who: str, group: int) -> None:
     ours = sample_of(shared_roles, 1)
     answer = ask(shared_roles, [ours.public_identifier], who, group)
     assert (answer.status_code, answer.text) == (200, "")
 
 
-def test_a_repository_without_the_pathogen_is_told(shared_roles: Api) -> None:
+def test_fasta_for_repository_without_prefix_returns_400(shared_roles: Api) -> None:
     answer = ask(shared_roles, [], public_repository_name="ENA")
     assert answer.status_code == 400
     assert answer.json() == {
@@ -89,7 +89,7 @@ def test_a_repository_without_the_pathogen_is_told(shared_roles: Api) -> None:
     }
 
 
-def test_a_name_with_a_line_break_breaks_no_record(api: Api) -> None:
+def test_line_break_in_identifier_does_not_split_fasta_record(api: Api) -> None:
     with api.database.begin() as session:
         sample = session.scalars(sa.select(Sample).order_by(Sample.id)).first()
         assert sample is not None
@@ -98,7 +98,7 @@ def test_a_name_with_a_line_break_breaks_no_record(api: Api) -> None:
     assert titles(answer.text) == ["L-1 >fake"]
 
 
-def test_many_sequences_are_sent_as_they_are_read(make_api: ApiFactory, seeded: Database) -> None:
+def test_fasta_of_many_samples_is_streamed(make_api: ApiFactory, seeded: Database) -> None:
     seed_samples(seeded, 300, group=1)
     api = make_api(seeded)
     with seeded.reading() as session:
@@ -131,7 +131,7 @@ def link(api: Api, names: list[str], **more: Any) -> str:
     return str(answer.json()["url"])
 
 
-def test_a_link_hands_sequences_to_anybody(lab: Api) -> None:
+def test_fasta_link_works_without_sign_in(lab: Api) -> None:
     ours = sample_of(lab, 1)
     url = link(lab, [ours.public_identifier])
     assert "X-Amz-Expires=3600" in url
@@ -143,7 +143,7 @@ def test_a_link_hands_sequences_to_anybody(lab: Api) -> None:
     assert httpx.get(link(lab, ["nobody"]), trust_env=False).text == ""
 
 
-def test_usher_reads_names_up_to_a_blank(lab: Api) -> None:
+def test_fasta_link_for_usher_replaces_spaces_in_identifiers(lab: Api) -> None:
     with lab.database.begin() as session:
         session.get_one(Sample, sample_of(lab, 1).id).private_identifier = "L 1"
     url = link(lab, ["L 1"], downstream_consumer="USHER")
@@ -158,7 +158,7 @@ def found(api: Api, names: list[str], who: str = "member", group: int = 1) -> An
     return api("POST", PATH.format(group, "qc_mutations/"), who, json={"sample_ids": names})
 
 
-def test_quality_and_mutations_come_as_a_table(shared_roles: Api) -> None:
+def test_qc_mutations_are_returned_as_tsv(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     answer = found(shared_roles, [ours.public_identifier, "nobody"])
     assert answer.status_code == 200
@@ -176,7 +176,7 @@ def test_quality_and_mutations_come_as_a_table(shared_roles: Api) -> None:
     assert answer.text.count("\r\n") == answer.text.count("\n") == 2
 
 
-def test_columns_are_those_of_all_outputs(api: Api) -> None:
+def test_qc_mutations_columns_are_union_of_all_outputs(api: Api) -> None:
     outputs: list[Any] = [
         {"seqName": "1", "clade": "22F", "note": 'a "b"\tc'},
         {"seqName": "2", "lineage": "B.1", "sites": [1, 2], "gone": None},
@@ -197,7 +197,7 @@ def test_columns_are_those_of_all_outputs(api: Api) -> None:
     assert rows[2]["qc.overallScore"] == score
 
 
-def test_a_viewer_of_another_group_sees_public_names(shared_roles: Api) -> None:
+def test_qc_mutations_of_another_group_show_public_identifiers(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     answer = found(shared_roles, [ours.public_identifier], "g2admin", 2)
     assert ours.public_identifier in answer.text
@@ -205,7 +205,7 @@ def test_a_viewer_of_another_group_sees_public_names(shared_roles: Api) -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["nobody"]])
-def test_where_nothing_is_known_that_is_told(shared_roles: Api, names: list[str]) -> None:
+def test_qc_mutations_without_data_return_404(shared_roles: Api, names: list[str]) -> None:
     answer = found(shared_roles, names)
     assert answer.status_code == 404
     assert answer.json() == {"error": "No associated QC/Mutation data found"}

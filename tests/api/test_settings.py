@@ -42,7 +42,7 @@ def settings(**changes: Any) -> Settings:
     return Settings.load({**COMPLETE, **changes})
 
 
-def test_a_domain_is_spoken_to_by_tls_unless_it_says_otherwise() -> None:
+def test_auth0_domain_without_scheme_uses_https() -> None:
     assert settings().auth0_url == "https://example.auth0.com"
     assert settings(AUTH0_DOMAIN="http://127.0.0.1:3031/").auth0_url == "http://127.0.0.1:3031"
 
@@ -68,7 +68,7 @@ def test_a_domain_is_spoken_to_by_tls_unless_it_says_otherwise() -> None:
     ],
     ids=str,
 )
-def test_the_databases_address(changes: dict[str, str], url: str) -> None:
+def test_database_url_is_built_from_settings(changes: dict[str, str], url: str) -> None:
     assert settings(**changes).database_url.render_as_string(hide_password=False) == url
 
 
@@ -81,11 +81,13 @@ def test_the_databases_address(changes: dict[str, str], url: str) -> None:
     ],
     ids=str,
 )
-def test_where_the_parameters_of_jobs_lie(changes: dict[str, str], path: str) -> None:
+def test_job_parameters_path_is_built_from_stage_and_stack(
+    changes: dict[str, str], path: str
+) -> None:
     assert settings(**changes).parameters_path == path
 
 
-def test_what_is_missing_is_named_and_no_secret_is_told() -> None:
+def test_settings_error_names_settings_without_their_secrets() -> None:
     with pytest.raises(SettingsError) as caught:
         settings(FLASK_SECRET="", AUSPICE_MAC_KEY="hunter2hunter2!")
     assert "FLASK_SECRET" in str(caught.value)
@@ -94,7 +96,7 @@ def test_what_is_missing_is_named_and_no_secret_is_told() -> None:
     assert "hidden" not in repr(settings())
 
 
-def test_the_secret_is_read_and_the_environment_wins(aws: Cloud) -> None:
+def test_environment_overrides_aws_secret(aws: Cloud) -> None:
     name = f"mine-{uuid4().hex}"
     secret = {
         **{key: value for key, value in COMPLETE.items() if key.isupper()},
@@ -124,14 +126,14 @@ def test_the_secret_is_read_and_the_environment_wins(aws: Cloud) -> None:
 
 
 @pytest.mark.parametrize("text", ["no json", "[]"])
-def test_a_secret_that_is_no_object_is_named(aws: Cloud, text: str) -> None:
+def test_aws_secret_that_is_not_an_object_is_named(aws: Cloud, text: str) -> None:
     name = f"bad-{uuid4().hex}"
     aws.client("secretsmanager").create_secret(Name=name, SecretString=text)
     with pytest.raises(SettingsError, match=f"the secret {name} is not"):
         Settings.load({**aws.settings, "GENEPI_CONFIG_SECRET_NAME": name})
 
 
-def test_a_secret_that_cannot_be_read_is_named() -> None:
+def test_unreadable_aws_secret_is_named() -> None:
     away = {
         "GENEPI_CONFIG_SECRET_NAME": "genepi-config",
         "BOTO_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -141,7 +143,7 @@ def test_a_secret_that_cannot_be_read_is_named() -> None:
         settings(**away)
 
 
-def test_the_module_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_service_runs_until_sigterm_and_logs_no_secrets(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with (
@@ -181,7 +183,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> httpx.Response:
             time.sleep(0.05)
 
 
-def test_the_module_says_what_keeps_it_from_starting() -> None:
+def test_service_that_cannot_start_names_invalid_setting() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "aspen.api"],
         env={**os.environ, **COMPLETE, "AUTH0_DOMAIN": ""},

@@ -67,7 +67,7 @@ def roles_of(api: Api, account: str) -> dict[int, list[str]]:
         return {group: sorted(roles) for group, roles in session.execute(query)}
 
 
-def test_signing_in_gives_a_session_for_the_api(lab: Api, browser: httpx.Client) -> None:
+def test_sign_in_creates_session_for_api(lab: Api, browser: httpx.Client) -> None:
     answer = signed_in(browser, "member@example.org")
     assert (answer.status_code, answer.headers["location"]) == (307, f"{lab.url}/")
     cookie = answer.headers["set-cookie"].lower()
@@ -101,7 +101,7 @@ def bearer(lab: Api, name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {tokens['id_token']}"}
 
 
-def test_signing_in_leads_to_the_provider_with_what_it_needs(
+def test_sign_in_redirects_to_provider_with_required_parameters(
     lab: Api, browser: httpx.Client
 ) -> None:
     query = {"organization": "org_x", "invitation": "ticket", "organization_name": "group-x"}
@@ -114,7 +114,7 @@ def test_signing_in_leads_to_the_provider_with_what_it_needs(
     assert len(sent["state"]) > 30
 
 
-def test_an_answer_to_another_browser_is_refused(lab: Api, browser: httpx.Client) -> None:
+def test_sign_in_callback_in_another_browser_is_rejected(lab: Api, browser: httpx.Client) -> None:
     page = onward(browser, browser.get("/v2/auth/login"))
     back = choose(browser, page, "member@example.org")
     with httpx.Client(trust_env=False) as other:
@@ -133,7 +133,7 @@ def test_an_answer_to_another_browser_is_refused(lab: Api, browser: httpx.Client
     [{}, {"code": "x"}, {"code": "x", "state": "x"}, {"error_description": "denied"}],
     ids=str,
 )
-def test_a_callback_without_a_sign_in_is_refused(
+def test_sign_in_callback_without_pending_sign_in_is_rejected(
     browser: httpx.Client, query: dict[str, str]
 ) -> None:
     answer = browser.get("/v2/auth/callback", params=query)
@@ -142,16 +142,14 @@ def test_a_callback_without_a_sign_in_is_refused(
 
 
 @pytest.mark.parametrize("knob", ["wrong_key", "unknown_key"])
-def test_a_token_that_is_not_the_providers_is_refused(
+def test_sign_in_token_not_signed_by_provider_is_rejected(
     browser: httpx.Client, identity: Identity, knob: str
 ) -> None:
     identity.turn(signing=knob)
     assert signed_in(browser, "member@example.org").status_code == 403
 
 
-def test_roles_are_taken_over_where_the_provider_names_some(
-    lab: Api, browser: httpx.Client
-) -> None:
+def test_sign_in_updates_roles_of_groups_known_to_provider(lab: Api, browser: httpx.Client) -> None:
     assert roles_of(lab, "auth0|multi") == {1: ["member"], 2: ["admin"]}
     with lab.database.begin() as session:
         user = session.scalars(sa.select(User).where(User.auth0_user_id == "auth0|multi")).one()
@@ -178,7 +176,7 @@ def ticket_of(identity: Identity, email: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
 
-def test_who_was_invited_becomes_a_user_at_the_first_sign_in(
+def test_first_sign_in_with_invitation_creates_user(
     lab: Api, browser: httpx.Client, identity: Identity
 ) -> None:
     email = f"{uuid4().hex}@example.org"
@@ -195,7 +193,7 @@ def test_who_was_invited_becomes_a_user_at_the_first_sign_in(
     assert browser.get("/v2/users/me").json() == me
 
 
-def test_a_stranger_is_signed_in_at_the_provider_only(
+def test_sign_in_without_invitation_is_rejected_and_creates_no_user(
     lab: Api, browser: httpx.Client, identity: Identity
 ) -> None:
     email = f"{uuid4().hex}@example.org"
@@ -214,7 +212,7 @@ def test_a_stranger_is_signed_in_at_the_provider_only(
         assert not session.scalars(sa.select(User).where(User.email == email)).all()
 
 
-def test_an_invitation_is_accepted_by_who_is_signed_in(
+def test_invitation_is_accepted_only_for_signed_in_invitee(
     lab: Api, browser: httpx.Client, identity: Identity
 ) -> None:
     invite(lab, "nogroup@example.org", "member")
@@ -233,7 +231,7 @@ def test_an_invitation_is_accepted_by_who_is_signed_in(
     assert (again.status_code, again.json()) == (400, {"error": "Not found"})
 
 
-def test_signing_out_forgets_the_session_here_and_there(lab: Api, browser: httpx.Client) -> None:
+def test_sign_out_ends_sessions_in_service_and_provider(lab: Api, browser: httpx.Client) -> None:
     signed_in(browser, "member@example.org")
     answer = browser.get("/v2/auth/logout")
     assert answer.status_code == 307
@@ -243,7 +241,7 @@ def test_signing_out_forgets_the_session_here_and_there(lab: Api, browser: httpx
     assert gone.headers["location"] == f"{lab.url}/"
 
 
-def test_a_session_of_another_service_or_age_is_none(lab: Api) -> None:
+def test_session_cookie_with_wrong_key_or_shape_is_ignored(lab: Api) -> None:
     def cookie(secret: str, session: object) -> dict[str, str]:
         serializer = URLSafeTimedSerializer(
             secret, salt="cookie-session", signer_kwargs={"key_derivation": "hmac"}

@@ -21,7 +21,7 @@ NEW: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)
-def test_everybody_is_told_who_they_are(shared_api: Api, principal: str) -> None:
+def test_users_me_returns_signed_in_user(shared_api: Api, principal: str) -> None:
     me = shared_api("GET", "/v2/users/me", principal).json()
     assert set(me) == {
         *("id", "name", "agreed_to_tos", "acknowledged_policy_version", "split_id"),
@@ -39,13 +39,13 @@ def test_everybody_is_told_who_they_are(shared_api: Api, principal: str) -> None
         assert [(group["id"], group["roles"]) for group in me["groups"]] == expected[principal]
 
 
-def test_with_a_slash_it_is_redirected(shared_api: Api) -> None:
+def test_users_me_with_trailing_slash_is_redirected(shared_api: Api) -> None:
     answer = shared_api("GET", "/v2/users/me/", "member")
     assert answer.status_code == 307
     assert answer.headers["location"] == f"{shared_api.url}/v2/users/me"
 
 
-def test_a_user_who_was_entered_by_hand_can_sign_in(api: Api) -> None:
+def test_user_without_split_id_can_sign_in(api: Api) -> None:
     with api.database.begin() as session:
         session.execute(
             sa.update(User).where(User.auth0_user_id == "auth0|member").values(split_id=None)
@@ -72,7 +72,7 @@ def test_a_user_who_was_entered_by_hand_can_sign_in(api: Api) -> None:
     ],
     ids=str,
 )
-def test_what_is_given_is_changed_and_the_rest_stays(
+def test_users_me_update_changes_only_given_fields(
     api: Api, changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     before = api("GET", "/v2/users/me", "member").json()
@@ -96,7 +96,7 @@ def test_what_is_given_is_changed_and_the_rest_stays(
     ],
     ids=str,
 )
-def test_what_cannot_be_is_a_422_that_names_the_field(
+def test_users_me_update_with_invalid_value_returns_422_with_field(
     shared_api: Api, changes: dict[str, Any], field: str
 ) -> None:
     answer = shared_api("PUT", "/v2/users/me", "member", json=changes)
@@ -105,7 +105,7 @@ def test_what_cannot_be_is_a_422_that_names_the_field(
     assert finding["loc"] == ["body", field]
 
 
-def test_a_system_administrator_makes_a_user_with_its_role(api: Api) -> None:
+def test_system_admin_creates_user_with_role(api: Api) -> None:
     answer = api("POST", "/v2/users/", "sysadmin", json=NEW)
     assert answer.status_code == 200, answer.text
     assert answer.json()["groups"] == [
@@ -117,7 +117,7 @@ def test_a_system_administrator_makes_a_user_with_its_role(api: Api) -> None:
     assert api("POST", "/v2/users/", "nell", json=NEW).status_code == 403
 
 
-def test_a_new_user_may_be_a_system_administrator(api: Api) -> None:
+def test_new_user_can_be_system_admin(api: Api) -> None:
     answer = api("POST", "/v2/users/", "sysadmin", json={**NEW, "system_admin": "yes"})
     assert answer.status_code == 200
     assert api("POST", "/v2/users/", "nell", json=NEW).status_code == 409
@@ -139,7 +139,9 @@ def untouched(shared_api: Api) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("principal", [name for name in PRINCIPALS if not name.startswith("sys")])
-def test_nobody_else_makes_users(shared_api: Api, untouched: None, principal: str) -> None:
+def test_create_user_requires_system_admin(
+    shared_api: Api, untouched: None, principal: str
+) -> None:
     answer = shared_api("POST", "/v2/users/", principal, json=NEW)
     assert (answer.status_code, answer.json()) == (403, {"error": "Not authorized"})
     # Permissions are checked before the body.
@@ -169,7 +171,7 @@ def test_nobody_else_makes_users(shared_api: Api, untouched: None, principal: st
     ],
     ids=str,
 )
-def test_what_does_not_fit_the_database_is_named(
+def test_create_user_names_unknown_group_or_taken_field(
     shared_api: Api, untouched: None, changes: dict[str, Any], status: int, body: dict[str, Any]
 ) -> None:
     answer = shared_api("POST", "/v2/users/", "sysadmin", json={**NEW, **changes})
@@ -177,14 +179,14 @@ def test_what_does_not_fit_the_database_is_named(
 
 
 @pytest.mark.parametrize("missing", ["name", "email", "group_id", "auth0_user_id"])
-def test_each_field_is_needed(shared_api: Api, untouched: None, missing: str) -> None:
+def test_create_user_requires_each_field(shared_api: Api, untouched: None, missing: str) -> None:
     body = {name: value for name, value in NEW.items() if name != missing}
     answer = shared_api("POST", "/v2/users/", "sysadmin", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", missing]
 
 
-def test_of_several_at_once_one_is_made(api: Api) -> None:
+def test_concurrent_creates_of_same_user_create_one(api: Api) -> None:
     with ThreadPoolExecutor(8) as threads:
         answers = list(
             threads.map(lambda _: api("POST", "/v2/users/", "sysadmin", json=NEW), range(8))

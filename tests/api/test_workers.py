@@ -154,7 +154,7 @@ def test_worker_that_dies_is_replaced(workers: Workers) -> None:
         assert httpx.get(workers.url + ME, headers=headers, trust_env=False).status_code == 200
 
 
-def test_sessions_are_known_to_every_worker(workers: Workers) -> None:
+def test_pending_sign_in_is_known_to_every_worker(workers: Workers) -> None:
     # The state of a sign-in in progress is in a cookie, not in a process.
     states = set()
     for _ in range(10):
@@ -169,7 +169,7 @@ def test_sessions_are_known_to_every_worker(workers: Workers) -> None:
     assert states == {(403, None)}
 
 
-def test_workers_end_with_their_parent(workers: Workers) -> None:
+def test_workers_exit_when_parent_is_killed(workers: Workers) -> None:
     left = workers.pids
     workers.process.kill()
     workers.process.wait(PATIENCE_S)
@@ -177,7 +177,7 @@ def test_workers_end_with_their_parent(workers: Workers) -> None:
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
-def test_number_of_workers_is_checked(given: str) -> None:
+def test_invalid_number_of_workers_is_rejected(given: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "aspen.api", f"--workers={given}"],
         capture_output=True,
@@ -189,7 +189,7 @@ def test_number_of_workers_is_checked(given: str) -> None:
     assert f"must be a whole number, 1 or more: '{given}'" in done.stderr
 
 
-def test_process_accepts_one_connection_at_a_time() -> None:
+def test_event_loop_accepts_one_connection_per_iteration() -> None:
     """Waiting connections are left to the other processes, which are woken as well."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

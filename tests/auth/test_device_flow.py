@@ -46,44 +46,44 @@ class Answers:
         return wait_for_approval(self, code, self.told.append, clock)
 
 
-def test_it_is_asked_in_the_interval_until_it_is_approved() -> None:
+def test_provider_is_polled_at_interval_until_approval() -> None:
     provider = Answers([PENDING, PENDING, DONE])
     assert provider.wait(interval=7) is DONE
     assert provider.pauses == [7, 7, 7]
 
 
-def test_the_time_is_told_each_second() -> None:
+def test_elapsed_time_is_reported_each_second() -> None:
     provider = Answers([PENDING, DONE])
     provider.wait(interval=3)
     assert provider.told == [1, 2, 3, 4, 5, 6]
 
 
-def test_each_slow_down_adds_five_seconds_for_good() -> None:
+def test_slow_down_adds_five_seconds_permanently() -> None:
     provider = Answers([SLOW_DOWN, PENDING, SLOW_DOWN, PENDING, DONE])
     provider.wait()
     assert provider.pauses == [5, 10, 10, 15, 15]
 
 
-def test_a_wait_that_the_provider_asks_for_is_kept() -> None:
+def test_polling_respects_retry_after_of_provider() -> None:
     provider = Answers([NotYet("status 429", passing=True, wait=30), PENDING, DONE])
     provider.wait()
     assert provider.pauses == [5, 30, 5]
 
 
-def test_trouble_makes_it_rarer_and_passes() -> None:
+def test_polling_backs_off_on_failures_and_recovers() -> None:
     provider = Answers([*[NO_ANSWER] * 5, PENDING, DONE])
     provider.wait()
     assert provider.pauses == [5, 10, 20, 40, 60, 60, 5]
 
 
-def test_it_ends_when_the_code_lapses() -> None:
+def test_wait_ends_when_device_code_expires() -> None:
     provider = Answers([PENDING])
     with pytest.raises(CredentialsError, match="The sign-in was not approved within 2 minutes"):
         provider.wait(seconds=120, interval=50)
     assert provider.asked == [50, 100, 120]
 
 
-def test_trouble_without_an_end_ends_with_the_code() -> None:
+def test_wait_with_persistent_failures_ends_at_code_expiry() -> None:
     with pytest.raises(CredentialsError, match="expired"):
         Answers([NO_ANSWER]).wait(seconds=600)
 
@@ -98,7 +98,7 @@ def test_trouble_without_an_end_ends_with_the_code() -> None:
         (NotYet("unauthorized_client", "no"), "refused: unauthorized_client: no"),
     ],
 )
-def test_a_refusal_ends_it_at_once(answer: NotYet, words: str) -> None:
+def test_denied_or_rejected_request_ends_wait_immediately(answer: NotYet, words: str) -> None:
     provider = Answers([PENDING, answer])
     with pytest.raises(CredentialsError, match=words):
         provider.wait()

@@ -38,7 +38,7 @@ def _status(lab: Lab, **env: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dialect", ["auth0", "rfc"])
-def test_an_approved_sign_in_is_kept_and_used(lab: Lab, dialect: str) -> None:
+def test_approved_login_is_saved_and_used(lab: Lab, dialect: str) -> None:
     lab.identity.turn(dialect=dialect)
     result = lab.login()
     assert (result.code, result.out) == (0, "")
@@ -55,14 +55,14 @@ def test_an_approved_sign_in_is_kept_and_used(lab: Lab, dialect: str) -> None:
     assert len(lab.kept()) == 1
 
 
-def test_the_status_reads_well_on_a_terminal(lab: Lab) -> None:
+def test_status_table_shows_groups_with_roles(lab: Lab) -> None:
     lab.login("multi@example.org")
     shown = lab.run("auth", "status", "-o", "table").out
     assert "Redwood County Public Health Laboratory (member)" in shown
     assert "Bayside Department of Public Health (admin)" in shown
 
 
-def test_tokens_are_shown_nowhere(lab: Lab) -> None:
+def test_login_with_debug_shows_no_tokens(lab: Lab) -> None:
     lab.identity.turn(interval=1)
     result = lab.login("member@example.org", "--debug")
     assert result.code == 0
@@ -79,7 +79,7 @@ def _secrets(lab: Lab) -> list[str]:
     return [kept["id_token"], kept["refresh_token"]]
 
 
-def test_a_busy_provider_costs_time_only(lab: Lab) -> None:
+def test_login_continues_after_throttled_poll(lab: Lab) -> None:
     process = lab.start("auth", "login")
     lines = lab.until(process, "shows the code")
     lab.identity.turn(throttled=1, retry_after=1)
@@ -88,14 +88,14 @@ def test_a_busy_provider_costs_time_only(lab: Lab) -> None:
     assert process.returncode == 0, err
 
 
-def test_a_provider_that_begins_busy_is_waited_for(lab: Lab) -> None:
+def test_login_waits_for_throttled_provider_at_start(lab: Lab) -> None:
     lab.identity.turn(throttled=1, retry_after=1)
     result = lab.login()
     assert result.code == 0
     assert "HTTP 429; retrying in 1 s" in result.err
 
 
-def test_to_go_slower_is_obeyed(lab: Lab) -> None:
+def test_login_obeys_slow_down(lab: Lab) -> None:
     lab.identity.turn(slow_down=1)
     assert lab.login().code == 0
 
@@ -103,7 +103,7 @@ def test_to_go_slower_is_obeyed(lab: Lab) -> None:
 # Not approved
 
 
-def test_a_denied_sign_in_ends_with_4(lab: Lab) -> None:
+def test_denied_login_exits_with_4(lab: Lab) -> None:
     result = lab.login(approve=False)
     assert result.code == 4
     assert "The sign-in was denied on the other device" in result.err
@@ -111,7 +111,7 @@ def test_a_denied_sign_in_ends_with_4(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["auth0", "rfc"])
-def test_a_code_that_lapses_ends_with_4(lab: Lab, dialect: str) -> None:
+def test_login_with_expired_code_exits_with_4(lab: Lab, dialect: str) -> None:
     lab.identity.turn(device_seconds=3, interval=2, dialect=dialect)
     result = lab.run("auth", "login")
     assert result.code == 4
@@ -119,7 +119,7 @@ def test_a_code_that_lapses_ends_with_4(lab: Lab, dialect: str) -> None:
     assert lab.kept() == {}
 
 
-def test_ctrl_c_ends_the_wait_and_keeps_nothing(lab: Lab) -> None:
+def test_ctrl_c_during_login_exits_with_130_and_saves_nothing(lab: Lab) -> None:
     process = lab.start("auth", "login")
     lab.until(process, "shows the code")
     process.send_signal(signal.SIGINT)
@@ -130,27 +130,27 @@ def test_ctrl_c_ends_the_wait_and_keeps_nothing(lab: Lab) -> None:
     assert lab.kept() == {}
 
 
-def test_no_provider_ends_with_5(lab: Lab) -> None:
+def test_login_with_unreachable_provider_exits_with_5(lab: Lab) -> None:
     result = lab.run("auth", "login", env={"ASPEN_AUTH_URL_MYLAB": "http://127.0.0.1:9"})
     assert result.code == 5
     assert "Request to the mylab identity provider at http://127.0.0.1:9 failed" in result.err
 
 
-def test_a_client_that_the_provider_does_not_know_ends_with_4(lab: Lab) -> None:
+def test_login_with_unknown_client_id_exits_with_4(lab: Lab) -> None:
     result = lab.run("auth", "login", env={"ASPEN_AUTH_CLIENT_ID_MYLAB": "nobody"})
     assert result.code == 4
     assert "Request rejected by" in result.err
     assert "Device Code" in result.err
 
 
-def test_a_provider_that_is_somebody_else_ends_with_4(lab: Lab) -> None:
+def test_login_with_wrong_issuer_exits_with_4(lab: Lab) -> None:
     elsewhere = lab.identity.issuer.replace("127.0.0.1", "localhost")
     result = lab.run("auth", "login", env={"ASPEN_AUTH_URL_MYLAB": elsewhere})
     assert result.code == 4
     assert "Wrong issuer: " in result.err
 
 
-def test_without_settings_the_api_says_where_to_sign_in(lab: Lab) -> None:
+def test_login_without_settings_asks_api_for_provider(lab: Lab) -> None:
     config = Path(lab.env["ASPEN_CONFIG"])
     config.write_text(f'[targets.mylab]\nsafety = "shared"\napi_url = "{lab.api_url}"\n')
     issuer = lab.identity.issuer.rstrip("/")
@@ -163,7 +163,7 @@ def test_without_settings_the_api_says_where_to_sign_in(lab: Lab) -> None:
     assert "Sign-in page of" not in result.err  # it is remembered
 
 
-def test_what_a_proxy_wants_goes_along(lab: Lab, serving: Serving) -> None:
+def test_login_sends_oauth2_proxy_cookie_to_api(lab: Lab, serving: Serving) -> None:
     proxy = serving(reply(302, headers={"Location": "https://sso.example.org/oauth2/start"}))
     for given, sent in (
         ("abc|1|x", "_oauth2_proxy=abc|1|x"),
@@ -183,7 +183,7 @@ def test_what_a_proxy_wants_goes_along(lab: Lab, serving: Serving) -> None:
     assert lab.run("auth", "login", env=bad).code == 2
 
 
-def test_a_proxys_cookie_is_not_sent_to_an_address_of_no_target(lab: Lab, serving: Serving) -> None:
+def test_proxy_cookie_is_not_sent_to_unconfigured_address(lab: Lab, serving: Serving) -> None:
     stranger = serving(reply(404))
     env = {"OAUTH2_PROXY_COOKIE": "abc|1|x", "ASPEN_ENV": "prod"}
     result = lab.run("--api", stranger.url, "auth", "login", env=env)
@@ -193,7 +193,7 @@ def test_a_proxys_cookie_is_not_sent_to_an_address_of_no_target(lab: Lab, servin
 
 
 @pytest.mark.parametrize("key", ["api_url", "auth_url"])
-def test_nothing_is_sent_without_encryption(lab: Lab, key: str) -> None:
+def test_login_refuses_unencrypted_addresses(lab: Lab, key: str) -> None:
     text = Path(lab.env["ASPEN_CONFIG"]).read_text()
     lines = [
         f'{key} = "http://example.org"' if line.startswith(key) else line
@@ -224,7 +224,7 @@ def test_nothing_is_sent_without_encryption(lab: Lab, key: str) -> None:
         ),
     ],
 )
-def test_a_token_that_is_not_what_it_claims_is_not_used(
+def test_login_with_invalid_token_exits_with_4_and_saves_nothing(
     lab: Lab, knobs: dict[str, Any], words: str
 ) -> None:
     lab.identity.turn(**knobs)
@@ -246,14 +246,14 @@ def test_a_token_that_is_not_what_it_claims_is_not_used(
         ),
     ],
 )
-def test_a_wrong_clock_here_is_explained(lab: Lab, off: int, words: str) -> None:
+def test_login_explains_wrong_local_clock(lab: Lab, off: int, words: str) -> None:
     result = lab.login(env=wrong_clock(lab, off))
     assert result.code == 4
     assert words in result.err
     assert "timedatectl" in result.err
 
 
-def test_a_clock_that_is_wrong_but_harmless_is_warned_of(lab: Lab) -> None:
+def test_login_warns_of_harmless_clock_skew(lab: Lab) -> None:
     result = lab.login(env=wrong_clock(lab, 1200))
     assert result.code == 0
     assert "this machine's clock is 20 minutes ahead of the clock of" in result.err
@@ -262,7 +262,7 @@ def test_a_clock_that_is_wrong_but_harmless_is_warned_of(lab: Lab) -> None:
 # Users that only the provider knows
 
 
-def test_who_is_no_user_of_the_service_is_told_so(lab: Lab) -> None:
+def test_login_of_user_unknown_to_api_exits_with_4(lab: Lab) -> None:
     seed(lab.identity.folder, Seed(users=[User("auth0|stranger", "stranger@example.org", "S.")]))
     result = lab.login("stranger@example.org")
     assert result.code == 4
@@ -271,7 +271,7 @@ def test_who_is_no_user_of_the_service_is_told_so(lab: Lab) -> None:
     assert "(auth0|stranger), but the API may have no user with this ID" in result.err
 
 
-def test_who_has_no_group_is_told_so(lab: Lab) -> None:
+def test_login_of_user_without_group_succeeds_and_says_so(lab: Lab) -> None:
     result = lab.login("nogroup@example.org")
     assert result.code == 0
     assert "Groups: none" in result.err
@@ -280,7 +280,7 @@ def test_who_has_no_group_is_told_so(lab: Lab) -> None:
 # Repeated sign-in
 
 
-def test_signing_in_again_changes_nothing(lab: Lab) -> None:
+def test_login_when_already_signed_in_changes_nothing(lab: Lab) -> None:
     lab.login()
     before = lab.kept()
     result = lab.run("auth", "login")
@@ -289,7 +289,7 @@ def test_signing_in_again_changes_nothing(lab: Lab) -> None:
     assert lab.kept() == before
 
 
-def test_signing_in_as_somebody_else_revokes_the_one_before(lab: Lab) -> None:
+def test_forced_login_as_different_user_revokes_old_sign_in(lab: Lab) -> None:
     lab.login()
     _, refresh_token = _secrets(lab)
     assert lab.login("viewer@example.org", "--force").code == 0
@@ -311,7 +311,7 @@ def _refresh(lab: Lab, refresh_token: str) -> httpx.Response:
         (NULL, "a test value could not be read back"),
     ],
 )
-def test_a_keyring_that_is_missing_is_found_out_first(
+def test_missing_keyring_is_reported_before_login_starts(
     lab: Lab, backend: dict[str, str], words: str
 ) -> None:
     result = lab.run("auth", "login", env=backend)
@@ -322,7 +322,7 @@ def test_a_keyring_that_is_missing_is_found_out_first(
     assert lab.events("device.requested") == 0
 
 
-def test_a_file_is_used_when_told_so_once(lab: Lab) -> None:
+def test_choice_of_file_store_is_remembered(lab: Lab) -> None:
     assert lab.login("member@example.org", "--store", "file", env=FAIL).code == 0
     status = _status(lab, **FAIL)
     path = Path(status["stored"].removeprefix("file "))
@@ -334,7 +334,7 @@ def test_a_file_is_used_when_told_so_once(lab: Lab) -> None:
     assert path.exists()
 
 
-def test_a_file_that_others_can_read_is_not_used(lab: Lab) -> None:
+def test_sign_in_file_readable_by_others_is_refused(lab: Lab) -> None:
     lab.login("member@example.org", "--store", "file")
     path = Path(_status(lab)["stored"].removeprefix("file "))
     path.chmod(0o644)
@@ -346,7 +346,7 @@ def test_a_file_that_others_can_read_is_not_used(lab: Lab) -> None:
     assert not path.exists()
 
 
-def test_a_sign_in_can_move_to_another_store(lab: Lab) -> None:
+def test_login_with_store_moves_existing_sign_in(lab: Lab) -> None:
     lab.login()
     assert lab.run("auth", "login", "--store", "file").code == 0
     assert _status(lab)["stored"].startswith("file ")
@@ -360,7 +360,7 @@ def _on_a_terminal(lab: Lab, *arguments: str, env: dict[str, str]) -> Any:
     )
 
 
-def test_on_a_terminal_a_file_is_asked_for_once(lab: Lab) -> None:
+def test_login_asks_once_before_using_file_store(lab: Lab) -> None:
     child = _on_a_terminal(lab, "auth", "login", env=FAIL)
     child.expect("Store sign-ins in .* in files that only you can read")
     child.sendline("y")
@@ -378,7 +378,7 @@ def test_on_a_terminal_a_file_is_asked_for_once(lab: Lab) -> None:
     again.close()
 
 
-def test_on_a_terminal_a_no_is_a_no(lab: Lab) -> None:
+def test_declined_file_store_ends_login_with_4(lab: Lab) -> None:
     child = _on_a_terminal(lab, "auth", "login", env=FAIL)
     child.expect("Store sign-ins in .* in files")
     child.sendline("n")
@@ -396,7 +396,7 @@ def _plain(match: Any) -> str:
 # Automatic sign-in
 
 
-def test_a_command_signs_in_by_itself_on_a_terminal(lab: Lab) -> None:
+def test_command_starts_login_on_terminal(lab: Lab) -> None:
     child = _on_a_terminal(lab, "auth", "token", env={})
     child.expect("[Yy]ou are not signed in to mylab. Signing in")
     child.expect(r"shows the code (\S+)")
@@ -409,14 +409,14 @@ def test_a_command_signs_in_by_itself_on_a_terminal(lab: Lab) -> None:
     assert child.exitstatus == 0
 
 
-def test_off_a_terminal_it_says_what_to_run(lab: Lab) -> None:
+def test_command_without_terminal_suggests_auth_login(lab: Lab) -> None:
     result = lab.run("auth", "token")
     assert (result.code, result.out) == (4, "")
     assert "You are not signed in to mylab" in result.err
     assert "Sign in: aspencli --env mylab auth login" in result.err
 
 
-def test_the_command_to_run_names_what_was_given(lab: Lab) -> None:
+def test_suggested_login_command_repeats_given_options(lab: Lab) -> None:
     env = {
         "ASPEN_AUTH_URL_RDEV": lab.identity.issuer,
         "ASPEN_AUTH_CLIENT_ID_RDEV": "aspencli-local",
@@ -429,7 +429,7 @@ def test_the_command_to_run_names_what_was_given(lab: Lab) -> None:
     assert wanted in result.err
 
 
-def test_a_browser_is_opened_where_there_is_one(lab: Lab, tmp_path: Path) -> None:
+def test_login_opens_browser_unless_disabled(lab: Lab, tmp_path: Path) -> None:
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\necho noise\n')
@@ -445,7 +445,7 @@ def test_a_browser_is_opened_where_there_is_one(lab: Lab, tmp_path: Path) -> Non
     assert "noise" not in result.out + result.err
 
 
-def test_a_process_list_shows_no_secret(lab: Lab) -> None:
+def test_login_command_line_contains_no_secret(lab: Lab) -> None:
     process = lab.start("auth", "login")
     lab.until(process, "shows the code")
     command = Path(f"/proc/{process.pid}/cmdline")

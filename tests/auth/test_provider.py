@@ -54,7 +54,7 @@ def making(serving: Serving) -> Iterator[Making]:
         yield make
 
 
-def test_what_is_left_out_has_its_default(making: Making) -> None:
+def test_device_code_without_optional_fields_uses_defaults(making: Making) -> None:
     code = making(reply_json(BEGUN)).begin()
     assert (code.interval, code.seconds, code.page_with_code) == (5, 900, None)
     assert code.link == "https://login.example.org/device"
@@ -62,7 +62,7 @@ def test_what_is_left_out_has_its_default(making: Making) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", -1, 0, True, None])
-def test_what_is_no_number_has_its_default(making: Making, value: Any) -> None:
+def test_device_code_with_invalid_numbers_uses_defaults(making: Making, value: Any) -> None:
     code = making(reply_json({**BEGUN, "interval": value, "expires_in": value})).begin()
     assert (code.interval, code.seconds) == (5, 900)
 
@@ -70,14 +70,14 @@ def test_what_is_no_number_has_its_default(making: Making, value: Any) -> None:
 @pytest.mark.parametrize(
     "link", ["file:///etc/passwd", "http://x.example.org/", "javascript:1", ""]
 )
-def test_a_page_that_must_not_be_opened_is_refused(making: Making, link: str) -> None:
+def test_unsafe_sign_in_page_url_is_rejected(making: Making, link: str) -> None:
     for key in ("verification_uri", "verification_uri_complete"):
         with pytest.raises(CredentialsError, match="No valid sign-in page"):
             making(reply_json({**BEGUN, key: link})).begin()
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 428])
-def test_the_json_decides_and_not_the_status(making: Making, status: int) -> None:
+def test_poll_result_depends_on_json_not_on_status(making: Making, status: int) -> None:
     pending = reply_json({"error": "authorization_pending"}, status)
     found = making(pending).poll(CODE)
     assert found == NotYet("authorization_pending")
@@ -98,18 +98,20 @@ def test_the_json_decides_and_not_the_status(making: Making, status: int) -> Non
         ),
     ],
 )
-def test_trouble_of_the_moment_passes(making: Making, answer: Reply, expected: NotYet) -> None:
+def test_temporary_poll_failure_is_retryable(
+    making: Making, answer: Reply, expected: NotYet
+) -> None:
     assert making(answer).poll(CODE) == expected
 
 
 @pytest.mark.parametrize("answer", [{}, {"access_token": "x"}, {"id_token": 3}, []])
-def test_an_approval_without_a_token_is_told(making: Making, answer: Any) -> None:
+def test_approval_without_id_token_is_reported(making: Making, answer: Any) -> None:
     with pytest.raises(CredentialsError, match=r"No id_token was issued by .* \(HTTP 200\)"):
         making(reply_json(answer)).poll(CODE)
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", ""])
-def test_a_token_that_is_none_is_refused(making: Making, token: str) -> None:
+def test_malformed_id_token_is_rejected(making: Making, token: str) -> None:
     provider = making(reply_json({"id_token": token, "keys": [{"kty": "EC"}]}))
     with pytest.raises(CredentialsError, match="has an invalid signature"):
         provider.poll(CODE)
@@ -127,7 +129,7 @@ def test_a_token_that_is_none_is_refused(making: Making, token: str) -> None:
         ({"issuer": None}, "Wrong issuer: "),
     ],
 )
-def test_a_provider_that_cannot_be_trusted_is_not_asked(
+def test_untrusted_provider_configuration_is_rejected(
     making: Making, document: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(AspenError, match=words) as caught:
@@ -136,7 +138,7 @@ def test_a_provider_that_cannot_be_trusted_is_not_asked(
 
 
 @pytest.mark.parametrize("answer", [reply(404), reply(200, "<html>"), reply_json([]), reply(302)])
-def test_an_address_without_a_provider_is_told(serving: Serving, answer: Reply) -> None:
+def test_server_that_is_not_a_provider_is_reported(serving: Serving, answer: Reply) -> None:
     place = Place("mylab", "https://api.example.org", serving(answer).url, "client")
     with (
         Provider(place) as provider,
@@ -145,17 +147,17 @@ def test_an_address_without_a_provider_is_told(serving: Serving, answer: Reply) 
         provider.begin()
 
 
-def test_a_provider_without_revocation_says_so(making: Making) -> None:
+def test_revoke_returns_false_without_revocation_endpoint(making: Making) -> None:
     assert making(reply_json({})).revoke("token") is False
 
 
-def test_a_renewal_says_why_there_is_none(making: Making) -> None:
+def test_failed_renewal_returns_provider_error(making: Making) -> None:
     before = SignIn("token", "refresh", "auth0|x", 0, 0)
     found = making(reply_json({"error": "invalid_grant"}, 403)).refresh(before)
     assert found == NotYet("invalid_grant")
 
 
-def test_a_revocation_that_is_refused_is_told(making: Making, serving: Serving) -> None:
+def test_rejected_revocation_is_reported(making: Making, serving: Serving) -> None:
     refusing = serving(reply_json({"error": "unsupported_token_type"}, 400))
     provider = making(reply_json({}), revocation_endpoint=f"{refusing.url}/revoke")
     with pytest.raises(CredentialsError, match=r"rejected by .*: unsupported_token_type"):
@@ -186,7 +188,7 @@ def _verified(claims: dict[str, Any], *, ahead: float | None = 0) -> dict[str, A
 
 
 @pytest.mark.parametrize("claims", [{}, {"aud": ["client", "api"], "azp": "client"}])
-def test_a_token_that_is_for_us_is_taken(claims: dict[str, Any]) -> None:
+def test_token_for_this_client_is_accepted(claims: dict[str, Any]) -> None:
     assert _verified(claims)["sub"] == "x"
 
 
@@ -202,19 +204,19 @@ def test_a_token_that_is_for_us_is_taken(claims: dict[str, Any]) -> None:
         ({"nbf": time.time() + 9_000}, "is not valid yet"),
     ],
 )
-def test_a_token_that_is_not_is_refused(claims: dict[str, Any], words: str) -> None:
+def test_token_with_invalid_claims_is_rejected(claims: dict[str, Any], words: str) -> None:
     with pytest.raises(CredentialsError, match=words):
         _verified(claims)
 
 
-def test_whose_clock_is_wrong_is_left_open_where_it_is_not_known() -> None:
+def test_expired_token_with_unknown_clock_skew_blames_either_clock() -> None:
     with pytest.raises(
         CredentialsError, match="has already expired: one of the two clocks is wrong"
     ):
         _verified({"exp": time.time() - 900}, ahead=None)
 
 
-def test_a_renewal_for_somebody_else_is_refused(making: Making) -> None:
+def test_renewal_for_different_user_is_rejected(making: Making) -> None:
     def answer(seen: Seen) -> Reply:
         now = int(time.time())
         claims = {"aud": "client", "sub": "auth0|y", "iat": now, "exp": now + 600}

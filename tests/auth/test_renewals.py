@@ -47,7 +47,7 @@ def _session(store: Store, provider: Provider) -> Session:
     return Session(PLACE, store, lambda: provider, use_old=False)
 
 
-def test_a_renewal_is_kept_and_used(store: Store) -> None:
+def test_renewed_sign_in_is_saved_and_used(store: Store) -> None:
     store.save(_sign_in(), "file")
     renewed = _sign_in("second", lasts=3600, refresh="r2")
     session = _session(store, Provider(renewed))
@@ -63,7 +63,7 @@ def test_a_renewal_is_kept_and_used(store: Store) -> None:
         (UnreachableError("no way"), UnreachableError, "no way"),
     ],
 )
-def test_a_renewal_that_fails_otherwise_costs_no_sign_in(
+def test_failed_renewal_keeps_sign_in(
     store: Store, answer: NotYet | AspenError, kind: type[AspenError], words: str
 ) -> None:
     store.save(before := _sign_in(), "file")
@@ -72,7 +72,7 @@ def test_a_renewal_that_fails_otherwise_costs_no_sign_in(
     assert store.load() == before
 
 
-def test_a_worthless_refresh_token_is_tried_once(store: Store) -> None:
+def test_invalid_refresh_token_is_tried_once(store: Store) -> None:
     store.save(_sign_in(), "file")
     provider = Provider(NotYet("invalid_grant"))
     with pytest.raises(CredentialsError, match="has expired or was revoked"):
@@ -82,33 +82,33 @@ def test_a_worthless_refresh_token_is_tried_once(store: Store) -> None:
     assert len(provider.asked) == 1
 
 
-def test_a_refused_token_is_renewed_though_it_seems_to_last(store: Store) -> None:
+def test_rejected_token_is_renewed_before_its_expiry(store: Store) -> None:
     store.save(_sign_in(lasts=3600), "file")
     session = _session(store, Provider(_sign_in("second", lasts=3600)))
     assert session.renew("first") == "second"
 
 
-def test_a_refused_token_that_somebody_renewed_meanwhile_is_left(store: Store) -> None:
+def test_token_renewed_by_another_process_is_used(store: Store) -> None:
     store.save(_sign_in("theirs", lasts=3600), "file")
     provider = Provider(_sign_in("another", lasts=3600))
     assert _session(store, provider).renew("mine") == "theirs"
     assert provider.asked == []
 
 
-def test_a_refused_token_that_is_brand_new_is_not_renewed(store: Store) -> None:
+def test_rejected_token_that_is_new_is_not_renewed(store: Store) -> None:
     store.save(replace(_sign_in(lasts=3600), issued_at=time.time()), "file")
     provider = Provider(_sign_in("another", lasts=3600))
     assert _session(store, provider).renew("first") is None
     assert provider.asked == []
 
 
-def test_a_refused_token_without_a_way_to_renew_stays_refused(store: Store) -> None:
+def test_rejected_token_without_refresh_token_is_not_renewed(store: Store) -> None:
     assert _session(store, Provider(_sign_in())).renew("x") is None
     store.save(_sign_in(lasts=3600, refresh=None), "file")
     assert _session(store, Provider(_sign_in())).renew("first") is None
 
 
-def test_a_lock_that_somebody_keeps_is_told(
+def test_renewal_lock_held_too_long_is_reported_with_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aspencli.auth.store._LOCK_S", 0.2)
@@ -122,7 +122,7 @@ def test_a_lock_that_somebody_keeps_is_told(
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]"])
-def test_what_cannot_be_read_says_how_to_get_rid_of_it(store: Store, text: str) -> None:
+def test_unreadable_sign_in_file_suggests_logout_forget(store: Store, text: str) -> None:
     store.save(_sign_in(), "file")
     path = Path(str(store.where).removeprefix("file "))
     path.write_text(text)
@@ -132,12 +132,12 @@ def test_what_cannot_be_read_says_how_to_get_rid_of_it(store: Store, text: str) 
 
 
 @pytest.mark.parametrize("text", ["{}", '{"place": {}}'])
-def test_what_another_version_kept_is_no_sign_in(store: Store, text: str) -> None:
+def test_sign_in_saved_in_unknown_format_is_ignored(store: Store, text: str) -> None:
     store.save(_sign_in(), "file")
     Path(str(store.where).removeprefix("file ")).write_text(text)
     assert store.load() is None
 
 
-def test_a_sign_in_shows_no_token_when_it_is_printed() -> None:
+def test_repr_of_sign_in_shows_no_token() -> None:
     assert "first" not in repr(_sign_in())
     assert "r1" not in repr(_sign_in())

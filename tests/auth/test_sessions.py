@@ -41,13 +41,13 @@ def _make_it_lapse(lab: Lab) -> None:
 # Renewal
 
 
-def test_a_token_that_lasts_is_used_as_it_is(lab: Lab) -> None:
+def test_valid_token_is_reused_without_renewal(lab: Lab) -> None:
     lab.login()
     assert _token(lab) == _token(lab) == _kept(lab)["id_token"]
     assert lab.events("token.issued") == 1
 
 
-def test_a_token_is_renewed_before_it_lapses(lab: Lab) -> None:
+def test_token_is_renewed_before_expiry(lab: Lab) -> None:
     lab.login()
     before = _kept(lab)
     _make_it_lapse(lab)
@@ -59,7 +59,7 @@ def test_a_token_is_renewed_before_it_lapses(lab: Lab) -> None:
     assert claims_of(token)["sub"] == "auth0|member"
 
 
-def test_commands_at_the_same_time_renew_it_once(lab: Lab) -> None:
+def test_concurrent_commands_renew_token_once(lab: Lab) -> None:
     lab.login()
     for _ in range(2):
         _make_it_lapse(lab)
@@ -72,7 +72,7 @@ def test_commands_at_the_same_time_renew_it_once(lab: Lab) -> None:
     assert lab.events("refresh.reused") == 0
 
 
-def test_a_renewal_that_is_interrupted_is_not_lost(lab: Lab) -> None:
+def test_interrupted_renewal_keeps_sign_in_usable(lab: Lab) -> None:
     import signal
 
     lab.login()
@@ -88,7 +88,7 @@ def test_a_renewal_that_is_interrupted_is_not_lost(lab: Lab) -> None:
     assert lab.events("refresh.reused") == 0
 
 
-def test_a_revoked_sign_in_says_so_and_what_to_run(lab: Lab) -> None:
+def test_revoked_sign_in_suggests_auth_login(lab: Lab) -> None:
     lab.login()
     with sqlite3.connect(lab.identity.folder / "identity.sqlite3") as database:
         database.execute("UPDATE refresh_tokens SET revoked_at = 1")
@@ -102,7 +102,7 @@ def test_a_revoked_sign_in_says_so_and_what_to_run(lab: Lab) -> None:
     assert "aspencli --env mylab auth login" in result.err
 
 
-def test_a_sign_in_without_a_refresh_token_ends(lab: Lab) -> None:
+def test_sign_in_with_invalid_refresh_token_exits_with_4(lab: Lab) -> None:
     lab.login()
     path = Path(lab.env["KEYRING_FILE"])
     text = path.read_text().replace(_kept(lab)["refresh_token"], "revoked")
@@ -113,7 +113,7 @@ def test_a_sign_in_without_a_refresh_token_ends(lab: Lab) -> None:
     assert "Your sign-in to mylab has expired or was revoked" in result.err
 
 
-def test_a_provider_that_is_away_ends_with_5_and_loses_nothing(lab: Lab) -> None:
+def test_renewal_during_provider_outage_exits_with_5_and_keeps_sign_in(lab: Lab) -> None:
     lab.login()
     _make_it_lapse(lab)
     before = lab.kept()
@@ -142,14 +142,14 @@ def _spoil(lab: Lab, **changes: Any) -> None:
     path.write_text(json.dumps(kept))
 
 
-def test_a_token_that_the_api_refuses_is_renewed(lab: Lab) -> None:
+def test_token_rejected_by_api_is_renewed(lab: Lab) -> None:
     lab.login()
     _spoil(lab)
     result = lab.run("auth", "status")
     assert result.code == 0, result.err
 
 
-def test_refused_sign_in_that_cannot_be_renewed_is_replaced_by_login(lab: Lab) -> None:
+def test_rejected_sign_in_without_refresh_token_is_replaced_by_login(lab: Lab) -> None:
     lab.login()
     _spoil(lab, refresh_token=None)
     refused = lab.run("auth", "status")
@@ -163,7 +163,7 @@ def test_refused_sign_in_that_cannot_be_renewed_is_replaced_by_login(lab: Lab) -
 # Hosts that may receive a token
 
 
-def test_another_host_gets_no_token(lab: Lab, serving: Serving) -> None:
+def test_saved_token_is_not_sent_to_another_host(lab: Lab, serving: Serving) -> None:
     lab.login()
     thief = serving(reply_json({"id": 1, "name": "x", "groups": []}))
     for arguments in (
@@ -176,7 +176,7 @@ def test_another_host_gets_no_token(lab: Lab, serving: Serving) -> None:
     assert thief.seen == []
 
 
-def test_targets_are_signed_in_to_side_by_side(lab: Lab) -> None:
+def test_several_targets_can_be_signed_in_at_once(lab: Lab) -> None:
     config = Path(lab.env["ASPEN_CONFIG"])
     other = config.read_text().replace("[targets.mylab]", "[targets.other]")
     config.write_text(config.read_text() + other)
@@ -193,7 +193,7 @@ def test_targets_are_signed_in_to_side_by_side(lab: Lab) -> None:
     assert row["target"] == "other"
 
 
-def test_one_that_cannot_be_read_hides_none_of_the_others(lab: Lab) -> None:
+def test_unreadable_sign_in_does_not_hide_others_in_status(lab: Lab) -> None:
     config = Path(lab.env["ASPEN_CONFIG"])
     other = config.read_text().replace("[targets.mylab]", "[targets.other]")
     config.write_text(config.read_text() + other)
@@ -207,7 +207,7 @@ def test_one_that_cannot_be_read_hides_none_of_the_others(lab: Lab) -> None:
     assert "mylab: Could not use the system keyring: none found" in result.err
 
 
-def test_nobody_signed_in_from_here(lab: Lab) -> None:
+def test_status_of_all_targets_without_sign_ins_is_empty(lab: Lab) -> None:
     result = lab.run("auth", "status", "--all", "-o", "json")
     assert (result.code, json.loads(result.out)) == (0, [])
 
@@ -215,7 +215,7 @@ def test_nobody_signed_in_from_here(lab: Lab) -> None:
 # ASPEN_TOKEN
 
 
-def test_a_token_from_the_environment_counts_before_any_other(lab: Lab) -> None:
+def test_aspen_token_overrides_saved_sign_in(lab: Lab) -> None:
     lab.login()
     given = lab.identity.tokens("viewer@example.org")["id_token"]
     result = lab.run("auth", "status", "-o", "json", env={"ASPEN_TOKEN": f" {given}\n"})
@@ -225,7 +225,7 @@ def test_a_token_from_the_environment_counts_before_any_other(lab: Lab) -> None:
     assert _token(lab, ASPEN_TOKEN=given) == given
 
 
-def test_it_needs_neither_keyring_nor_home_nor_provider(lab: Lab) -> None:
+def test_aspen_token_needs_no_keyring_home_or_provider(lab: Lab) -> None:
     given = lab.identity.tokens("viewer@example.org")["id_token"]
     env = {
         "ASPEN_TOKEN": given,
@@ -245,7 +245,7 @@ def test_it_needs_neither_keyring_nor_home_nor_provider(lab: Lab) -> None:
         ({"audience": "another"}, "is not valid for mylab and was not sent"),
     ],
 )
-def test_a_token_that_is_no_use_is_not_sent(
+def test_invalid_aspen_token_is_not_sent(
     lab: Lab, serving: Serving, knobs: dict[str, Any], words: str
 ) -> None:
     lab.identity.turn(**knobs)
@@ -262,7 +262,7 @@ def test_a_token_that_is_no_use_is_not_sent(
     "words",
     [("--env", name, "--api", "{}") for name in ("mylab", "prod", "local")],
 )
-def test_a_token_is_not_sent_to_an_address_of_no_target(
+def test_aspen_token_is_not_sent_to_unconfigured_address(
     lab: Lab, serving: Serving, words: tuple[str, ...]
 ) -> None:
     given = lab.identity.tokens("viewer@example.org")["id_token"]
@@ -273,7 +273,7 @@ def test_a_token_is_not_sent_to_an_address_of_no_target(
     assert not any(given in str(seen.headers) for seen in stranger.seen)
 
 
-def test_a_token_is_not_sent_to_an_api_that_merely_claims_the_issuer(lab: Lab) -> None:
+def test_aspen_token_is_not_sent_to_api_that_only_claims_issuer(lab: Lab) -> None:
     given = lab.identity.tokens("viewer@example.org")["id_token"]
     env: dict[str, str | None] = {
         "ASPEN_TOKEN": given,
@@ -292,21 +292,21 @@ def test_a_token_is_not_sent_to_an_api_that_merely_claims_the_issuer(lab: Lab) -
 
 
 @pytest.mark.parametrize("given", ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.W10.x", "ü.b.c"])
-def test_what_is_no_token_is_told_without_repeating_it(lab: Lab, given: str) -> None:
+def test_malformed_aspen_token_is_reported_without_its_value(lab: Lab, given: str) -> None:
     result = lab.run("auth", "token", env={"ASPEN_TOKEN": given})
     assert (result.code, result.out) == (4, "")
     assert "ASPEN_TOKEN is not an id_token" in result.err
     assert given not in result.err
 
 
-def test_signing_in_while_it_is_set_is_refused(lab: Lab) -> None:
+def test_login_with_aspen_token_set_is_refused(lab: Lab) -> None:
     given = lab.identity.tokens("viewer@example.org")["id_token"]
     result = lab.run("auth", "login", env={"ASPEN_TOKEN": given})
     assert result.code == 2
     assert "Unset it" in result.err
 
 
-def test_a_refused_one_says_where_it_came_from(lab: Lab) -> None:
+def test_rejected_aspen_token_is_reported_with_its_source(lab: Lab) -> None:
     given = lab.identity.tokens("viewer@example.org")["id_token"]
     head, body, signature = given.split(".")
     env = {"ASPEN_TOKEN": f"{head}.{body}.{signature[::-1]}"}
@@ -326,7 +326,7 @@ def _leave(lab: Lab, token: str, **more: Any) -> str:
     return key
 
 
-def test_the_old_tools_sign_in_is_used_and_left_alone(lab: Lab) -> None:
+def test_old_tool_sign_in_is_used_and_unchanged(lab: Lab) -> None:
     _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
     before = lab.kept()
     result = lab.run("auth", "status", "-o", "json")
@@ -336,7 +336,7 @@ def test_the_old_tools_sign_in_is_used_and_left_alone(lab: Lab) -> None:
     assert lab.kept() == before
 
 
-def test_signing_in_does_not_touch_it(lab: Lab) -> None:
+def test_login_and_logout_keep_old_tool_sign_in(lab: Lab) -> None:
     key = _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
     left = lab.kept()[key]
     lab.login("viewer@example.org")
@@ -348,7 +348,7 @@ def test_signing_in_does_not_touch_it(lab: Lab) -> None:
     assert lab.run("auth", "token").code == 4  # signed out means signed out
 
 
-def test_it_goes_to_no_other_host(lab: Lab, serving: Serving) -> None:
+def test_old_tool_token_is_not_sent_to_another_host(lab: Lab, serving: Serving) -> None:
     _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
     thief = serving(reply_json({}))
     assert lab.run("--api", thief.url, "auth", "status").code == 4
@@ -356,7 +356,7 @@ def test_it_goes_to_no_other_host(lab: Lab, serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("left", ["no JSON", "{}", "[]", '{"id_token": "x"}', '{"id_token": 3}'])
-def test_what_is_not_as_it_was_is_passed_over(lab: Lab, left: str) -> None:
+def test_malformed_old_tool_sign_in_is_ignored(lab: Lab, left: str) -> None:
     key = _leave(lab, "x")
     Path(lab.env["KEYRING_FILE"]).write_text(json.dumps({key: left}))
     result = lab.run("auth", "token")
@@ -364,7 +364,7 @@ def test_what_is_not_as_it_was_is_passed_over(lab: Lab, left: str) -> None:
     assert "You are not signed in" in result.err
 
 
-def test_one_of_another_client_is_passed_over(lab: Lab) -> None:
+def test_old_tool_token_for_another_client_is_ignored(lab: Lab) -> None:
     lab.identity.turn(audience="another")
     _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
     assert lab.run("auth", "token").code == 4
@@ -373,7 +373,7 @@ def test_one_of_another_client_is_passed_over(lab: Lab) -> None:
 # Tokens for other programs
 
 
-def test_the_token_comes_as_a_header_too(lab: Lab) -> None:
+def test_auth_token_prints_authorization_header(lab: Lab) -> None:
     lab.login()
     result = lab.run("auth", "token", "--header")
     assert result.out == f"Authorization: Bearer {_kept(lab)['id_token']}\n"
@@ -383,7 +383,7 @@ def test_the_token_comes_as_a_header_too(lab: Lab) -> None:
 # Signing out
 
 
-def test_signing_out_revokes_and_forgets(lab: Lab) -> None:
+def test_logout_revokes_and_deletes_sign_in(lab: Lab) -> None:
     lab.login()
     refresh_token = _kept(lab)["refresh_token"]
     result = lab.run("auth", "logout")
@@ -397,7 +397,7 @@ def test_signing_out_revokes_and_forgets(lab: Lab) -> None:
     assert "You are not signed in to mylab" in result.err
 
 
-def test_signing_out_without_the_provider_is_not_half_done(lab: Lab) -> None:
+def test_logout_during_provider_outage_keeps_sign_in(lab: Lab) -> None:
     lab.login()
     before = lab.kept()
     env = {"ASPEN_AUTH_URL_MYLAB": None}
@@ -416,7 +416,7 @@ def test_signing_out_without_the_provider_is_not_half_done(lab: Lab) -> None:
 # Without the service
 
 
-def test_the_status_without_the_api_tells_what_is_known_here(lab: Lab) -> None:
+def test_status_without_api_shows_saved_sign_in(lab: Lab) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -433,6 +433,6 @@ def test_the_status_without_the_api_tells_what_is_known_here(lab: Lab) -> None:
     assert "failed: connection refused" in result.err
 
 
-def test_the_client_is_the_one_of_the_settings(lab: Lab) -> None:
+def test_token_audience_is_configured_client_id(lab: Lab) -> None:
     lab.login()
     assert claims_of(_token(lab))["aud"] == CLIENT

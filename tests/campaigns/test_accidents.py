@@ -24,7 +24,7 @@ def site() -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_or_nothing_and_again(kind: str, site: Site) -> None:
+def test_accident_leaves_all_or_nothing_and_rerun_completes(kind: str, site: Site) -> None:
     times = _TIMES.get(kind, 1)
     try:
         tally = meet(site, kind, times, seed=7)

@@ -9,7 +9,9 @@ from benchmarks.fuzz.changes import ChangesCase, campaign
 from tests.cli.commands.mapping_lab import Lab
 
 
-def test_plan_outcome_and_undo_are_what_the_rules_say(migrated_db: str, tmp_path: Path) -> None:
+def test_plan_outcome_and_undo_of_random_changes_follow_rules(
+    migrated_db: str, tmp_path: Path
+) -> None:
     database = Database(migrated_db, application_name="fuzz", writable=True)
     case = ChangesCase(Lab(migrated_db, tmp_path), database, tmp_path)
     campaign(case, 80, seed=5)  # a fixed seed, so that enough of them are written

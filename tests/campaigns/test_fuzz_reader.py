@@ -18,12 +18,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(content=FILES)
 @settings(max_examples=400, deadline=None)
-def test_any_bytes_are_read_or_refused(content: bytes, file: Path) -> None:
+def test_reader_reads_or_rejects_any_bytes(content: bytes, file: Path) -> None:
     file.write_bytes(content)
     read_whole(file)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_memory_does_not_grow_with_an_odd_file(seed: int, file: Path) -> None:
+def test_reader_memory_is_bounded_for_large_malformed_file(seed: int, file: Path) -> None:
     write_large(file, 1, Random(seed))
     assert peak_of_reading(file) < LARGEST_MB

@@ -9,7 +9,7 @@ from benchmarks.fuzz.renames import Case, campaign
 from tests.cli.commands.mapping_lab import Lab
 
 
-def test_plan_and_outcome_are_what_the_rules_say(migrated_db: str, tmp_path: Path) -> None:
+def test_plan_and_outcome_of_random_renames_follow_rules(migrated_db: str, tmp_path: Path) -> None:
     database = Database(migrated_db, application_name="fuzz", writable=True)
     case = Case(Lab(migrated_db, tmp_path), database, tmp_path / "undo.csv")
     campaign(case, 80, seed=1)  # a fixed seed, so that enough of them are written

@@ -30,13 +30,13 @@ H = "private_identifier,public_identifier\n"
         ("\ufffd", "contains a replacement character (U+FFFD): an earlier conversion lost a"),
     ],
 )
-def test_flaws_of_identifiers(value: str, reason: str | None) -> None:
+def test_identifier_check_returns_reason_for_invalid_values(value: str, reason: str | None) -> None:
     _value, found = identifier(value)
     assert found == reason if reason is None else str(found).startswith(reason)
 
 
 @given(value=st.text(st.characters(codec="utf-8"), max_size=140))
-def test_what_passes_at_first_sight_has_no_flaw(
+def test_mapping_reader_reports_same_faults_as_identifier_check(
     value: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "one.csv"
@@ -50,7 +50,7 @@ def test_what_passes_at_first_sight_has_no_flaw(
     assert faults == ([Fault(2, "public_identifier", reason)] if reason else [])
 
 
-def test_damaged_identifiers_are_named_once(tmp_path: Path) -> None:
+def test_undecodable_identifier_is_reported_once(tmp_path: Path) -> None:
     file = tmp_path / "latin.csv"
     file.write_bytes(H.encode() + b"\xe9,\n")
     faults: list[Fault] = []

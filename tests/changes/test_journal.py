@@ -25,8 +25,8 @@ from aspencli.changes.runs import (
     Run,
     command_for,
     find,
-    fold,
     looks_like_id,
+    runs_of,
 )
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.machine import Process, start_of, this_process
@@ -54,7 +54,7 @@ def ids(journal: Journal) -> list[str]:
 
 
 def only(*events: Mapping[str, Any]) -> Run:
-    (run,) = fold(events)
+    (run,) = runs_of(events)
     return run
 
 
@@ -62,12 +62,12 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_there_is_no_history_at_first(journal: Journal) -> None:
+def test_reading_missing_journal_returns_no_events(journal: Journal) -> None:
     assert journal.read().events == ()
     assert not journal.path.parent.exists()
 
 
-def test_what_was_appended_is_read_in_order(journal: Journal) -> None:
+def test_journal_events_are_read_in_append_order(journal: Journal) -> None:
     journal.append(event("started", "a", file={"given": "mäp\u2028ping \udcff.csv"}))
     journal.append(event("ended", "a"))
     first, second = journal.read().events
@@ -75,7 +75,7 @@ def test_what_was_appended_is_read_in_order(journal: Journal) -> None:
     assert second["event"] == "ended"
 
 
-def test_only_its_owner_may_read_it(journal: Journal) -> None:
+def test_journal_is_readable_by_owner_only(journal: Journal) -> None:
     before = os.umask(0)
     try:
         journal.append(event("started"))
@@ -87,7 +87,7 @@ def test_only_its_owner_may_read_it(journal: Journal) -> None:
 @pytest.mark.parametrize(
     "torn", [b'{"v": 1, "event": "sta', b"\xff\xfe\n", b"[1]\n", b'{"run": "x"}\n', b"\0\0\0\0"]
 )
-def test_a_torn_line_is_named_and_hides_no_other(journal: Journal, torn: bytes) -> None:
+def test_torn_journal_line_is_reported_and_others_are_read(journal: Journal, torn: bytes) -> None:
     journal.append(event("started", "a"))
     with journal.path.open("ab") as file:
         file.write(torn)
@@ -97,13 +97,13 @@ def test_a_torn_line_is_named_and_hides_no_other(journal: Journal, torn: bytes) 
     assert journal.read().torn == (2,)
 
 
-def test_a_time_that_is_none_makes_a_line_unreadable(journal: Journal) -> None:
+def test_journal_line_with_invalid_time_is_reported_as_torn(journal: Journal) -> None:
     journal.append(event("started") | {"at": "yesterday"})
     journal.append(event("started") | {"at": "2026-11-24T03:40:12"})
     assert journal.read().torn == (1, 2)
 
 
-def test_many_writers_lose_no_line(journal: Journal) -> None:
+def test_concurrent_journal_writers_lose_no_lines(journal: Journal) -> None:
     code = """
         import sys
         from pathlib import Path
@@ -125,7 +125,7 @@ def test_many_writers_lose_no_line(journal: Journal) -> None:
     assert sorted(ids(journal)) == sorted(f"{w}-{n}" for w in range(4) for n in range(100))
 
 
-def test_a_disk_that_is_full_leaves_no_half_line(journal: Journal) -> None:
+def test_append_to_full_disk_leaves_no_partial_line(journal: Journal) -> None:
     journal.append(event("started", "a"))
     size = journal.path.stat().st_size
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
@@ -142,7 +142,7 @@ def test_a_disk_that_is_full_leaves_no_half_line(journal: Journal) -> None:
     assert ids(journal) == ["a", "c"]
 
 
-def test_a_run_that_told_nothing_more_is_running_while_its_process_lives() -> None:
+def test_run_without_end_event_is_running_while_process_is_alive() -> None:
     run = only(started())
     assert (run.outcome, run.changed) == (Outcome.RUNNING, None)
 
@@ -155,7 +155,9 @@ def test_a_run_that_told_nothing_more_is_running_while_its_process_lives() -> No
         ([event("committing", transaction=7, undo_file="/u.csv")], "died during the commit"),
     ],
 )
-def test_a_run_whose_process_died_is_unknown(events: list[dict[str, Any]], words: str) -> None:
+def test_run_whose_process_died_has_unknown_outcome(
+    events: list[dict[str, Any]], words: str
+) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
     run = only(started(pid=child.pid), *events)
@@ -164,11 +166,11 @@ def test_a_run_whose_process_died_is_unknown(events: list[dict[str, Any]], words
     assert words in (run.message or "")
 
 
-def test_a_later_process_of_the_same_number_is_another_one() -> None:
+def test_run_whose_pid_was_reused_has_unknown_outcome() -> None:
     assert only(started(process_started="some other boot 12345")).outcome is Outcome.UNKNOWN
 
 
-def test_a_zombie_is_not_alive() -> None:
+def test_zombie_process_is_not_alive() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         process = Process(this_process().host, child.pid, start_of(child.pid))
         assert process.is_alive
@@ -177,13 +179,13 @@ def test_a_zombie_is_not_alive() -> None:
         assert not process.is_alive
 
 
-def test_a_run_of_another_machine_cannot_be_seen_from_here() -> None:
+def test_run_from_another_host_has_unknown_outcome() -> None:
     run = only(started(host="elsewhere"))
     assert run.outcome is Outcome.UNKNOWN
     assert run.message == "it ran on elsewhere, and its process cannot be checked from this machine"
 
 
-def test_what_ended_tells_its_outcome() -> None:
+def test_ended_run_has_recorded_outcome_and_counts() -> None:
     counts = {"rows": 5, "to_change": 3, "already": 2, "left_out": 0, "problems": 0}
     run = only(
         started(counts=counts),
@@ -194,7 +196,7 @@ def test_what_ended_tells_its_outcome() -> None:
     assert (run.undo_file, run.seconds) == (Path("/undo.csv"), 2.0)
 
 
-def test_what_was_found_out_later_counts() -> None:
+def test_later_check_overrides_unknown_outcome_of_run() -> None:
     run = only(
         started(pid=1, process_started="gone"),
         event("ended", outcome="unknown"),
@@ -204,8 +206,8 @@ def test_what_was_found_out_later_counts() -> None:
     assert run.basis == "the database said so"
 
 
-def test_a_run_names_those_that_took_it_back() -> None:
-    runs = fold(
+def test_run_lists_completed_runs_that_undid_it() -> None:
+    runs = runs_of(
         [
             started("20260101-000000-aaaa"),
             event("ended", "20260101-000000-aaaa", outcome="written"),
@@ -219,7 +221,7 @@ def test_a_run_names_those_that_took_it_back() -> None:
     assert runs[2].undone_by == ("20260102-000000-bbbb",)
 
 
-def test_journals_of_other_versions_are_read_as_far_as_they_are_known(journal: Journal) -> None:
+def test_journal_reader_ignores_unknown_events_and_invalid_fields(journal: Journal) -> None:
     lines = [
         started(v=1, target=None, database="none", file=[1], counts={"rows": "many"}, group=7),
         event("invented", v=9, more={}),
@@ -234,8 +236,8 @@ def test_journals_of_other_versions_are_read_as_far_as_they_are_known(journal: J
     assert run.seconds is None
 
 
-def test_the_beginning_of_an_id_is_enough_where_it_is_the_only_one() -> None:
-    runs = fold([started(f"2026010{day}-000000-aaaa") for day in (1, 2, 2, 3)])
+def test_unique_run_id_prefix_finds_run() -> None:
+    runs = runs_of([started(f"2026010{day}-000000-aaaa") for day in (1, 2, 2, 3)])
     assert find(runs, "20260102").id == "20260102-000000-aaaa"
     with pytest.raises(BadInputError, match="3 run IDs begin with 2026"):
         find(runs, "2026")
@@ -243,25 +245,25 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_the_only_one() -> None:
         find(runs, "2027")
 
 
-def test_an_id_that_others_begin_with_names_itself() -> None:
-    runs = fold([started("20260101-000000-aaaa"), started("20260101-000000-aaaab")])
+def test_exact_run_id_wins_over_longer_ids_with_same_prefix() -> None:
+    runs = runs_of([started("20260101-000000-aaaa"), started("20260101-000000-aaaab")])
     assert find(runs, "20260101-000000-aaaa").id == "20260101-000000-aaaa"
 
 
 @pytest.mark.parametrize("text", ["20261124-034012-3f9a", "20261124-0340", "20261124"])
-def test_ids_are_told_from_files(text: str) -> None:
+def test_run_ids_are_distinguished_from_file_names(text: str) -> None:
     assert looks_like_id(text)
     assert not looks_like_id(f"{text}.csv")
     assert not looks_like_id(f"./{text}")
 
 
-def test_commands_name_the_stack_and_survive_a_shell() -> None:
+def test_suggested_command_names_stack_and_quotes_arguments() -> None:
     assert command_for("rdev/mine", "history", "check", "x y") == (
         "aspencli --env rdev --stack mine history check 'x y'"
     )
 
 
-def test_runs_that_begin_at_the_same_moment_have_ids_of_their_own(
+def test_runs_started_at_same_time_have_different_ids(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments = iter(["20261124-034012-3f9a", "20261124-034012-3f9a", "20261124-034012-3f9b"])
@@ -272,4 +274,4 @@ def test_runs_that_begin_at_the_same_moment_have_ids_of_their_own(
         Recording(journal, subject, pytest.fail) as second,
     ):
         assert (first.id[-4:], second.id[-4:]) == ("3f9a", "3f9b")
-    assert {run.id for run in fold(journal.read().events)} == {first.id, second.id}
+    assert {run.id for run in runs_of(journal.read().events)} == {first.id, second.id}

@@ -29,7 +29,7 @@ def written(path: Path) -> list[str]:
     return path.read_text().splitlines()[1:]
 
 
-def test_every_line_has_its_outcome_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_csv_report_lists_outcome_of_each_line_in_file_order(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     with ReportFile(path, RENAMES) as report:
         report.write(ROWS, FAULTS, "updated")
@@ -45,7 +45,7 @@ def test_every_line_has_its_outcome_in_the_order_of_the_file(tmp_path: Path) -> 
     ]
 
 
-def test_the_last_thing_written_counts(tmp_path: Path) -> None:
+def test_csv_report_keeps_only_last_write_and_replaces_old_file(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     path.write_text("from before")
     with ReportFile(path, RENAMES) as report:
@@ -56,7 +56,7 @@ def test_the_last_thing_written_counts(tmp_path: Path) -> None:
     assert written(path) == ["2,A,1,2,skipped,"]
 
 
-def test_only_what_is_bad(tmp_path: Path) -> None:
+def test_csv_report_with_bad_only_omits_good_rows(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     with ReportFile(path, RENAMES) as report:
         report.write(ROWS, FAULTS, "updated", bad_only=True)
@@ -64,13 +64,13 @@ def test_only_what_is_bad(tmp_path: Path) -> None:
     assert [line[0] for line in written(path)] == ["3", "4", "5", "7"]
 
 
-def test_unpublished_report_leaves_nothing(tmp_path: Path) -> None:
+def test_unpublished_report_leaves_no_file(tmp_path: Path) -> None:
     with ReportFile(tmp_path / "report.csv", RENAMES) as report:
         report.write(ROWS, FAULTS, "updated")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_neither_formulas_nor_escapes_get_into_it(tmp_path: Path) -> None:
+def test_csv_report_neutralizes_formulas_and_escape_sequences(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     row = AssessedRow(
         2, "=HYPERLINK()", renamed("\x1b[31mred\r\n", "@x\u202e"), None, left_out=False
@@ -82,7 +82,7 @@ def test_neither_formulas_nor_escapes_get_into_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["real.csv", "missing.csv"])
-def test_link_is_refused_and_stays(tmp_path: Path, target: str) -> None:
+def test_report_to_symbolic_link_is_refused_and_link_remains(tmp_path: Path, target: str) -> None:
     (tmp_path / "real.csv").write_text("precious")
     (tmp_path / "link.csv").symlink_to(target)
     with pytest.raises(RefusedError, match="is a symbolic link; nothing was written"):
@@ -92,7 +92,7 @@ def test_link_is_refused_and_stays(tmp_path: Path, target: str) -> None:
     assert {one.name for one in tmp_path.iterdir()} == {"link.csv", "real.csv"}
 
 
-def test_places_that_take_no_file(tmp_path: Path) -> None:
+def test_report_to_anything_but_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
     for place in (tmp_path, tmp_path / "pipe", Path("/dev/null")):

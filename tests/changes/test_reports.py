@@ -58,7 +58,7 @@ def sheets(path: Path) -> list[list[tuple[object, ...]]]:
 # Reports
 
 
-def test_json_is_a_list_of_objects_to_the_letter(tmp_path: Path) -> None:
+def test_json_report_is_list_of_objects_with_exact_values(tmp_path: Path) -> None:
     path = report(tmp_path / "out.json", ROWS, FAULTS)
     text = path.read_text()
     assert "\x1b" not in text
@@ -70,7 +70,7 @@ def test_json_is_a_list_of_objects_to_the_letter(tmp_path: Path) -> None:
     assert json.loads(report(tmp_path / "none.json", [], []).read_text()) == []
 
 
-def test_workbook_holds_texts_that_nothing_computes(tmp_path: Path) -> None:
+def test_workbook_report_stores_formulas_as_text(tmp_path: Path) -> None:
     ((header, *rows),) = sheets(report(tmp_path / "out.XLSX", ROWS, FAULTS))
     assert header == RENAMES.header
     assert rows[:2] == TOLD[:2]
@@ -81,7 +81,7 @@ def test_workbook_holds_texts_that_nothing_computes(tmp_path: Path) -> None:
     assert header == RENAMES.header
 
 
-def test_rows_beyond_a_sheet_go_to_a_further_one(
+def test_workbook_report_continues_on_further_sheets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writers, "_MOST_ROWS", 5)
@@ -92,7 +92,7 @@ def test_rows_beyond_a_sheet_go_to_a_further_one(
 
 
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.xls", "out.csv.gz"])
-def test_other_suffixes_are_refused_before_anything_is_done(name: str, tmp_path: Path) -> None:
+def test_report_with_unknown_suffix_is_refused_before_any_write(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"(choose \.csv, \.json, or \.xlsx)") as caught:
         ReportFile(tmp_path / "folder" / name, RENAMES)
     assert "out" in str(caught.value.hint)
@@ -103,7 +103,7 @@ def test_other_suffixes_are_refused_before_anything_is_done(name: str, tmp_path:
 
 
 @given(st.text(max_size=4))
-def test_what_is_guarded_is_unguarded(text: str) -> None:
+def test_unguard_reverses_formula_guard(text: str) -> None:
     assert unguard(guard(text)) == text
     assert not guard(text).startswith(("=", "+", "-", "@"))
 
@@ -129,7 +129,7 @@ def reread(path: Path) -> tuple[list[Request], list[Fault], list[str]]:
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_fixed_rejects_are_read_again(suffix: str, delimiter: str, tmp_path: Path) -> None:
+def test_rejects_file_is_accepted_as_input(suffix: str, delimiter: str, tmp_path: Path) -> None:
     source, place = tmp_path / "ids.txt", tmp_path / f"bad{suffix}"
     rows = [
         ["private_identifier", "note", "public_identifier"],
@@ -159,7 +159,7 @@ def test_fixed_rejects_are_read_again(suffix: str, delimiter: str, tmp_path: Pat
     assert [record[3] for record in records] == ["=1+1", "a\r\n; , \t | b", "é\u2028"]
 
 
-def test_text_of_rejects_is_harmless_and_opens_in_excel(tmp_path: Path) -> None:
+def test_csv_rejects_file_has_bom_and_guards_formulas(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.csv", tmp_path / "bad.csv"
     source.write_text(f"{H};x\n=HYPERLINK();é;;y\n".replace(",", ";"))
     reject(source, place)
@@ -168,7 +168,7 @@ def test_text_of_rejects_is_harmless_and_opens_in_excel(tmp_path: Path) -> None:
     assert "\r\n2;has too many cells: 4 (the header has 3);'=HYPERLINK();é;;y\r\n" in data
 
 
-def test_rows_of_another_width_keep_it(tmp_path: Path) -> None:
+def test_rejects_file_keeps_width_of_irregular_rows(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.csv", tmp_path / "bad.xlsx"
     source.write_text(f"{H}\nL-1\nL-2,N-2,x,y\n")
     reject(source, place)
@@ -176,7 +176,7 @@ def test_rows_of_another_width_keep_it(tmp_path: Path) -> None:
     assert [row[2:] for row in rows] == [("L-1", None, None, None), ("L-2", "N-2", "x", "y")]
 
 
-def test_rejects_that_are_rejected_again_have_their_columns_once(tmp_path: Path) -> None:
+def test_rejects_of_rejects_file_have_reason_columns_once(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.csv", tmp_path / "bad.csv"
     source.write_text(f"{H}\nL-1,N-1\nL-2,\n'L-3,\n")
     for problem in (Problem(2, "", "first"), Problem(2, "", "again")):
@@ -192,7 +192,7 @@ def test_rejects_that_are_rejected_again_have_their_columns_once(tmp_path: Path)
     ]
 
 
-def test_lines_that_are_no_rows_are_counted(tmp_path: Path) -> None:
+def test_rejects_file_counts_unparsable_lines(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.csv", tmp_path / "bad.csv"
     source.write_bytes(H.encode() + b'\nL-1,\xe9\n"L-2,N-2\nL-3,\n')
     done, _faults = reject(source, place)
@@ -203,7 +203,7 @@ def test_lines_that_are_no_rows_are_counted(tmp_path: Path) -> None:
     assert "replacement character" in faults[0].reason
 
 
-def test_characters_that_xml_has_not_come_back(tmp_path: Path) -> None:
+def test_workbook_rejects_preserve_characters_invalid_in_xml(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.csv", tmp_path / "bad.xlsx"
     source.write_text(f"{H},note\nL-1,N\x1b1,_x0041_\uffff\n")
     reject(source, place)
@@ -214,7 +214,7 @@ def test_characters_that_xml_has_not_come_back(tmp_path: Path) -> None:
     assert record[2:] == ["L-1", "N\x1b1", "_x0041_\uffff"]
 
 
-def test_cell_that_no_workbook_takes(tmp_path: Path) -> None:
+def test_workbook_rejects_refuse_cell_over_excel_limit(tmp_path: Path) -> None:
     source = tmp_path / "ids.csv"
     source.write_text(f"{H},genome\nL-1,,{'a' * 40_000}\n")
     with pytest.raises(BadInputError, match="A cell on line 2 has 40,000 characters"):
@@ -223,7 +223,7 @@ def test_cell_that_no_workbook_takes(tmp_path: Path) -> None:
     assert reject(source, tmp_path / "bad.csv")[0].rows == 1
 
 
-def test_workbook_is_rejected_as_it_was_seen(tmp_path: Path) -> None:
+def test_workbook_rejects_keep_displayed_cell_values(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.xlsx", tmp_path / "bad.xlsx"
     book = openpyxl.Workbook()
     assert book.active is not None
@@ -238,7 +238,7 @@ def test_workbook_is_rejected_as_it_was_seen(tmp_path: Path) -> None:
     assert written == (2, reason, "00123", "#N/A")
 
 
-def test_nothing_rejected_leaves_a_header(tmp_path: Path) -> None:
+def test_rejects_file_without_rejects_has_only_header(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.csv", tmp_path / "bad.csv"
     source.write_text(f"{H}\nL-1,N-1\n")
     place.write_text("from before")
@@ -247,6 +247,6 @@ def test_nothing_rejected_leaves_a_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bad", "bad.json", "bad.txt"])
-def test_rejects_have_a_form_that_is_read(name: str, tmp_path: Path) -> None:
+def test_rejects_file_with_unsupported_suffix_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"(choose \.csv, \.tsv, or \.xlsx)"):
         RejectsFile(tmp_path / name)

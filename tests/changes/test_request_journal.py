@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aspencli.changes import request_journal
-from aspencli.changes.request_journal import Head, Row, Standing
+from aspencli.changes.request_journal import Row, RunFacts, RunState
 from aspencli.errors import AspenError, BadInputError, ConflictError
 
 ROWS = [Row(2, "LAB-1", 11, "old-1", "new-1"), Row(3, "LAB-2 \u2028 \u00e9", 12, "same", "same")]
@@ -18,18 +18,20 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_HOME", str(tmp_path))
 
 
-def head(run: str = "20261124-034012-3f9a", group: int = 1) -> Head:
+def head(run: str = "20261124-034012-3f9a", group: int = 1) -> RunFacts:
     command = "samples update-public-ids"
-    return Head(run, command, "prod", group, "Lab", "SC2", "ids.csv", "ab" * 32, "/tmp/undo.csv")
+    return RunFacts(
+        run, command, "prod", group, "Lab", "SC2", "ids.csv", "ab" * 32, "/tmp/undo.csv"
+    )
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_request_journal_restores_run_state_when_reopened() -> None:
     with request_journal.create(head(), ROWS) as made:
         made.sending([11])
         made.answered(0.25)
         made.sending([12])
     found = request_journal.unfinished("prod", 1)
-    assert found == Standing(made.path, head(), begun=True, ended=None, basis=None, busy=False)
+    assert found == RunState(made.path, head(), begun=True, ended=None, basis=None, busy=False)
     with request_journal.reopen(made.path) as read:
         assert (read.head, read.rows, read.sent, read.ended) == (head(), ROWS, 1, None)
         read.resumed()
@@ -39,13 +41,13 @@ def test_what_is_written_is_read_again() -> None:
         assert read.ended == "written"
 
 
-def test_it_is_its_owners_alone() -> None:
+def test_request_journal_is_accessible_to_owner_only() -> None:
     with request_journal.create(head(), ROWS) as made:
         assert made.path.stat().st_mode & 0o777 == 0o600
         assert made.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_only_one_process_goes_on_with_a_run() -> None:
+def test_request_journal_in_use_cannot_be_reopened() -> None:
     with (
         request_journal.create(head(), ROWS) as made,
         pytest.raises(ConflictError, match="is using"),
@@ -54,13 +56,13 @@ def test_only_one_process_goes_on_with_a_run() -> None:
     request_journal.reopen(made.path).__exit__(None, None, None)
 
 
-def test_other_groups_and_targets_have_nothing_unfinished() -> None:
+def test_unfinished_run_is_limited_to_its_group_and_target() -> None:
     with request_journal.create(head(), ROWS):
         assert request_journal.unfinished("staging", 1) is None
         assert request_journal.unfinished("prod", 2) is None
 
 
-def test_a_journal_cut_anywhere_is_whole_or_refused() -> None:
+def test_truncated_request_journal_is_complete_or_refused() -> None:
     with request_journal.create(head(), ROWS) as made:
         made.sending([11])
         made.answered(1)
@@ -80,7 +82,7 @@ def test_a_journal_cut_anywhere_is_whole_or_refused() -> None:
             assert read.ended == "written"
 
 
-def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_request_journal_is_refused(tmp_path: Path) -> None:
     for number, text in enumerate(("", "{}\n", "private_identifier\n", "[1]\n", '{"v": 2}\n')):
         path = tmp_path / f"{number}.jsonl"
         path.write_text(text)
@@ -90,7 +92,7 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
         request_journal.reopen(tmp_path / "none.jsonl")
 
 
-def test_where_it_cannot_be_made_nothing_begins(tmp_path: Path) -> None:
+def test_request_journal_that_cannot_be_created_prevents_run(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
     with pytest.raises(AspenError, match="nothing was changed"):
         request_journal.create(head(), ROWS)

@@ -15,7 +15,7 @@ import pytest
 
 from aspencli.changes.journal import Event, Journal
 from aspencli.changes.retention import plan_pruning, prune, stored
-from aspencli.changes.runs import fold
+from aspencli.changes.runs import runs_of
 from tests.conftest import CliRunner
 
 NOW = dt.datetime(2026, 11, 29, tzinfo=dt.UTC)
@@ -56,7 +56,7 @@ def started(events: tuple[Event, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("block", [7, 100, 1 << 16])
-def test_recent_runs_are_read_from_the_end(
+def test_read_recent_returns_newest_runs(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr("aspencli.changes.journal._BLOCK", block)
@@ -64,11 +64,11 @@ def test_recent_runs_are_read_from_the_end(
     assert journal.read_recent(99) == journal.read()
     recent = journal.read_recent(3)
     assert started(recent.events) == runs[-3:]
-    assert fold(recent.events) == fold(journal.read().events)[:3]
+    assert runs_of(recent.events) == runs_of(journal.read().events)[:3]
     assert journal.count_runs() == 10
 
 
-def test_recent_runs_of_a_target_skip_others(journal: Journal) -> None:
+def test_read_recent_with_filter_skips_runs_of_other_targets(journal: Journal) -> None:
     wanted = [record(journal, number, target="prod") for number in range(2)]
     for number in range(2, 6):
         record(journal, number)
@@ -76,7 +76,7 @@ def test_recent_runs_of_a_target_skip_others(journal: Journal) -> None:
     assert started(recent.events)[0] == wanted[1]
 
 
-def test_torn_lines_near_the_end_have_their_line_number(journal: Journal) -> None:
+def test_read_recent_reports_line_numbers_of_torn_lines(journal: Journal) -> None:
     record(journal, 1)
     with journal.path.open("ab") as file:
         file.write(b'{"torn": \n')
@@ -84,7 +84,7 @@ def test_torn_lines_near_the_end_have_their_line_number(journal: Journal) -> Non
     assert journal.read_recent(9).torn == journal.read().torn == (4,)
 
 
-def test_reading_the_newest_costs_the_same_with_many_runs(journal: Journal) -> None:
+def test_read_recent_memory_does_not_grow_with_journal_size(journal: Journal) -> None:
     record(journal, 0)
     many = journal.path.read_bytes() * 20_000
     journal.path.write_bytes(many)
@@ -106,33 +106,33 @@ def test_reading_the_newest_costs_the_same_with_many_runs(journal: Journal) -> N
     assert grown < 2_000, f"{grown} kB for {len(many):,} bytes"
 
 
-def test_old_runs_go_with_their_files(journal: Journal, state: Path) -> None:
+def test_pruning_removes_old_runs_and_their_undo_files(journal: Journal, state: Path) -> None:
     old = record(journal, 1, days=200)
     failed = record(journal, 2, days=190, end="rolled back")
     recent = record(journal, 3, days=10)
-    plan = plan_pruning(fold(journal.read().events), NOW - dt.timedelta(days=180))
+    plan = plan_pruning(runs_of(journal.read().events), NOW - dt.timedelta(days=180))
     assert [run.id for run in plan.runs] == [failed, old]
     assert [run.id for run in plan.undoable] == [old]
     assert plan.size == 200
     assert prune(journal, plan) == []
-    assert [run.id for run in fold(journal.read().events)] == [recent]
+    assert [run.id for run in runs_of(journal.read().events)] == [recent]
     assert [path.name for path in (state / "undo").iterdir()] == [f"{recent}.csv"]
-    again = plan_pruning(fold(journal.read().events), NOW - dt.timedelta(days=180))
+    again = plan_pruning(runs_of(journal.read().events), NOW - dt.timedelta(days=180))
     assert again.is_empty
 
 
-def test_unfinished_runs_stay(journal: Journal, state: Path) -> None:
+def test_pruning_keeps_unfinished_and_unknown_runs(journal: Journal, state: Path) -> None:
     dead = {"host": "elsewhere", "pid": 1, "process_started": "x"}
     open_ = record(journal, 1, days=400, end=None, **dead)
     unknown = record(journal, 2, days=400, end="unknown")
-    plan = plan_pruning(fold(journal.read().events), NOW)
+    plan = plan_pruning(runs_of(journal.read().events), NOW)
     assert {run.id for run in plan.kept} == {open_, unknown}
     assert not plan.runs
     # No event names the undo file of the first one, so its age alone decides.
     assert [path.name for kind in plan.files for path in kind.paths] == [f"{open_}.csv"]
 
 
-def test_files_without_a_run_go_by_their_age(journal: Journal, state: Path) -> None:
+def test_pruning_removes_old_files_that_belong_to_no_run(journal: Journal, state: Path) -> None:
     crashes = state / "crashes"
     crashes.mkdir(parents=True)
     for name, days in (("old.txt", 300), ("new.txt", 1)):
@@ -145,7 +145,7 @@ def test_files_without_a_run_go_by_their_age(journal: Journal, state: Path) -> N
     assert {kind.kind: len(kind.paths) for kind in stored()}["crash reports"] == 1
 
 
-def test_appending_while_the_journal_is_replaced_loses_nothing(journal: Journal) -> None:
+def test_journal_rewrite_keeps_concurrently_appended_events(journal: Journal) -> None:
     record(journal, 0, days=400)
     code = """
         import sys
@@ -168,7 +168,7 @@ def test_appending_while_the_journal_is_replaced_loses_nothing(journal: Journal)
     assert sorted(runs) == sorted(f"{name}-{number}" for name in "ab" for number in range(300))
 
 
-def test_history_prune_shows_asks_and_removes(
+def test_history_prune_previews_confirms_and_removes_runs(
     journal: Journal, state: Path, run_cli: CliRunner
 ) -> None:
     old, recent = record(journal, 1, days=20_000), record(journal, 2, days=-1)
@@ -187,13 +187,13 @@ def test_history_prune_shows_asks_and_removes(
     code, _, err = cli("history", "prune", "--yes")
     assert code == 0
     assert "Removed 1 run, 100 bytes" in err
-    assert [run.id for run in fold(journal.read().events)] == [recent]
+    assert [run.id for run in runs_of(journal.read().events)] == [recent]
     code, out, err = cli("history", "prune", "--yes")
     assert code == 0
     assert "Nothing to change." in err
 
 
-def test_history_counts_the_runs_of_the_target_only(
+def test_history_total_counts_only_runs_of_given_target(
     journal: Journal, state: Path, run_cli: CliRunner
 ) -> None:
     for number in range(5):
@@ -205,9 +205,9 @@ def test_history_counts_the_runs_of_the_target_only(
         assert f"1 of {total} runs shown" in done.err
 
 
-def test_pruning_thousands_of_runs_compares_no_pairs(journal: Journal) -> None:
+def test_pruning_plan_does_not_compare_runs_pairwise(journal: Journal) -> None:
     run = record(journal, 0, days=400)
-    (one,) = fold(journal.read().events)
+    (one,) = runs_of(journal.read().events)
     compared = 0
 
     class Counted(type(one)):  # type: ignore[misc] # the class of a run, whatever it is called

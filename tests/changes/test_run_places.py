@@ -53,7 +53,7 @@ def test_is_same_place_compares_identity_before_addresses(
     assert str(here) in caught.value.message
 
 
-def test_command_for_names_every_option_quoted() -> None:
+def test_command_for_includes_and_quotes_every_option() -> None:
     command = command_for("rdev/my stack", "samples", "undo", "a b.csv", api="http://h:1/?x=1&y")
     assert command == (
         "aspencli --env rdev --stack 'my stack' --api 'http://h:1/?x=1&y' samples undo 'a b.csv'"

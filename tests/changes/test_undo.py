@@ -20,7 +20,7 @@ def put_rows(file: IO[bytes]) -> None:
     file.write(ROWS)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_undo_file_round_trips_origin_and_rows(tmp_path: Path) -> None:
     path = write_undo(tmp_path / "undo", ORIGIN, put_rows)
     assert path.name.endswith("-rdev-mine-group7.csv")
     assert [each.name for each in path.parent.iterdir()] == [path.name]
@@ -33,7 +33,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert faults == []
 
 
-def test_a_file_that_lost_its_last_letters_is_cut_short(tmp_path: Path) -> None:
+def test_undo_file_missing_last_byte_is_reported_as_truncated(tmp_path: Path) -> None:
     path = write_undo(tmp_path / "undo", ORIGIN, put_rows)
     path.write_bytes(path.read_bytes()[:-1])
     faults: list[Fault] = []
@@ -41,11 +41,11 @@ def test_a_file_that_lost_its_last_letters_is_cut_short(tmp_path: Path) -> None:
     assert faults == [Fault(4, "", "is truncated")]
 
 
-def test_two_of_the_same_moment_have_different_names(tmp_path: Path) -> None:
+def test_undo_files_written_at_same_time_have_different_names(tmp_path: Path) -> None:
     assert len({write_undo(tmp_path, ORIGIN, put_rows) for _ in range(20)}) == 20
 
 
-def test_it_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+def test_undo_file_gets_final_name_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "undo.csv"
 
     def look() -> None:
@@ -59,7 +59,9 @@ def test_it_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("late", [False, True])
-def test_failure_leaves_nothing_behind(error: BaseException, late: bool, tmp_path: Path) -> None:
+def test_failed_undo_file_write_leaves_no_file(
+    error: BaseException, late: bool, tmp_path: Path
+) -> None:
     def fail(_file: object = None) -> None:
         raise error
 
@@ -70,7 +72,7 @@ def test_failure_leaves_nothing_behind(error: BaseException, late: bool, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+def test_existing_undo_file_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "undo.csv"
     path.write_text("theirs")
     with pytest.raises(AspenError, match="File exists; nothing was changed"):
@@ -78,6 +80,6 @@ def test_file_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
     assert [path.read_text(), *tmp_path.iterdir()] == ["theirs", path]
 
 
-def test_folder_is_no_undo_file(tmp_path: Path) -> None:
+def test_reading_directory_as_undo_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="Cannot read"):
         read_origin(str(tmp_path))

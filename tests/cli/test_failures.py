@@ -54,7 +54,7 @@ def _failure(database: Database, *statements: str, writing: bool = True) -> Fail
 # Errors on connecting
 
 
-def test_a_wrong_password(
+def test_wrong_password_exits_with_4_and_is_not_shown(
     seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, err = _listing(seeded.url.set(password="wr0ng"), monkeypatch, capsys)
@@ -63,13 +63,13 @@ def test_a_wrong_password(
     assert "wr0ng" not in err
 
 
-def test_an_unknown_user(
+def test_unknown_database_user_exits_with_4(
     seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _listing(seeded.url.set(username="nobody"), monkeypatch, capsys)[0] == 4
 
 
-def test_a_port_where_nothing_listens(
+def test_closed_database_port_exits_with_5(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(socket.socket()) as bound:
@@ -82,14 +82,14 @@ def test_a_port_where_nothing_listens(
     assert "secret" not in err
 
 
-def test_a_host_that_does_not_exist(
+def test_unknown_database_host_exits_with_5(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = "postgresql://me@nowhere.invalid/db"
     assert _listing(address, monkeypatch, capsys)[0] == 5
 
 
-def test_a_database_that_does_not_exist(
+def test_missing_database_exits_with_6(
     postgres: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, err = _listing(postgres.url("no_such_database"), monkeypatch, capsys)
@@ -101,18 +101,18 @@ def test_a_database_that_does_not_exist(
     "address",
     ["mysql://me@db/x", "db.example.org", "postgresql://me@db:port/x"],
 )
-def test_what_is_no_address(
+def test_invalid_database_address_exits_with_2(
     address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _listing(address, monkeypatch, capsys)[0] == 2
 
 
-def test_an_address_that_nobody_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unconfigured_database_fails_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--env", "staging", "groups", "list"]) in {4, 5}
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_database_without_the_schema(
+def test_database_without_schema_exits_with_6_and_suggests_upgrade(
     empty_db: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, err = _listing(empty_db, monkeypatch, capsys)
@@ -123,19 +123,19 @@ def test_a_database_without_the_schema(
 # Errors while running a statement
 
 
-def test_a_session_for_reading_does_not_write(seeded: Database) -> None:
+def test_write_in_read_only_session_exits_with_3(seeded: Database) -> None:
     failure = _failure(seeded, INSERT, writing=False)
     assert failure.code == 3
     assert "nothing was written" in failure.message
 
 
-def test_a_statement_that_takes_too_long(seeded: Database) -> None:
+def test_statement_timeout_exits_with_5(seeded: Database) -> None:
     failure = _failure(seeded.with_limits(statement_ms=50), "SELECT pg_sleep(5)")
     assert failure.code == 5
     assert "too long" in failure.message
 
 
-def test_a_lock_that_somebody_else_holds(seeded: Database) -> None:
+def test_lock_timeout_exits_with_7_and_suggests_db_activity(seeded: Database) -> None:
     other = Database(seeded.url)
     with other.begin() as session:
         session.execute(sa.text("LOCK TABLE aspen.roles"))
@@ -153,13 +153,13 @@ def test_a_lock_that_somebody_else_holds(seeded: Database) -> None:
         "DELETE FROM aspen.groups WHERE id = 1",  # foreign key
     ],
 )
-def test_what_contradicts_the_data_is_a_conflict(seeded: Database, statement: str) -> None:
+def test_constraint_violation_exits_with_7(seeded: Database, statement: str) -> None:
     failure = _failure(seeded, statement)
     assert failure.code == 7
     assert failure.details  # the server names the constraint
 
 
-def test_two_transactions_that_cannot_both_be(seeded: Database) -> None:
+def test_serialization_failure_exits_with_7(seeded: Database) -> None:
     count = "SELECT count(*) FROM aspen.roles"
     other = Database(seeded.url)
     serial = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"
@@ -178,7 +178,7 @@ def test_two_transactions_that_cannot_both_be(seeded: Database) -> None:
     assert (failure.code, failure.hint) == (7, "Try again.")
 
 
-def test_a_connection_that_is_cut(seeded: Database) -> None:
+def test_terminated_connection_exits_with_5(seeded: Database) -> None:
     other = Database(seeded.url)
     with seeded.reading() as session:
         pid = session.scalar(sa.text("SELECT pg_backend_pid()"))
@@ -191,7 +191,7 @@ def test_a_connection_that_is_cut(seeded: Database) -> None:
     assert explain(caught.value).code == 5
 
 
-def test_a_user_who_may_not(seeded: Database) -> None:
+def test_missing_privilege_exits_with_4(seeded: Database) -> None:
     role = f"poor_{seeded.url.database}"
     with seeded.begin() as session:
         session.execute(sa.text(f'CREATE ROLE "{role}"'))
@@ -212,7 +212,7 @@ def test_a_user_who_may_not(seeded: Database) -> None:
         "the database system is shutting down",
     ],
 )
-def test_a_server_that_takes_nobody_now_is_worth_a_retry(words: str) -> None:
+def test_server_that_accepts_no_connections_exits_with_5(words: str) -> None:
     """The driver sets no SQLSTATE for these, so only the server's message identifies them."""
     said = psycopg2.OperationalError(f'connection to server at "db" failed: FATAL:  {words}\n')
     failure = explain(sa.exc.OperationalError("SELECT 1", {}, said))
@@ -220,7 +220,7 @@ def test_a_server_that_takes_nobody_now_is_worth_a_retry(words: str) -> None:
     assert words in failure.details[0]
 
 
-def test_a_write_that_only_reads_is_refused_by_the_server(
+def test_write_refused_by_read_only_server_exits_with_3(
     seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Check a server-side refusal, as on a standby, although our own session asked for writing."""
@@ -244,19 +244,19 @@ def test_a_write_that_only_reads_is_refused_by_the_server(
 # Errors that do not come from the database
 
 
-def test_an_unreadable_file_is_told_by_its_name() -> None:
+def test_error_about_unreadable_file_names_it() -> None:
     failure = explain(PermissionError(13, "Permission denied", "ids.csv"))
     assert failure.code == 1
     assert failure.message == "ids.csv: Permission denied"
 
 
-def test_anything_else_is_a_bug(seeded: Database) -> None:
+def test_unexpected_error_is_reported_as_bug(seeded: Database) -> None:
     failure = _failure(seeded, "SELECT nonsense FROM aspen.roles")
     assert failure.code == 1
     assert failure.message.startswith("Bug in aspencli: ProgrammingError")
 
 
-def test_the_report_of_a_bug_holds_no_data(seeded: Database, aspen_home: Path) -> None:
+def test_crash_report_contains_no_data(seeded: Database, aspen_home: Path) -> None:
     secret = "hunter" + str(1 + 1)  # the crash report quotes this line
     with seeded.reading() as session, pytest.raises(sa.exc.DBAPIError) as caught:
         session.execute(sa.text("SELECT nonsense WHERE 'x' = :value"), {"value": secret})
@@ -267,7 +267,7 @@ def test_the_report_of_a_bug_holds_no_data(seeded: Database, aspen_home: Path) -
     assert 'column "nonsense" does not exist' in text
 
 
-def test_report_of_a_bug_follows_no_planted_link(aspen_home: Path, tmp_path: Path) -> None:
+def test_crash_report_follows_no_planted_symlink(aspen_home: Path, tmp_path: Path) -> None:
     crashes = aspen_home / "state" / "crashes"
     crashes.mkdir(parents=True)
     now = dt.datetime.now(dt.UTC)

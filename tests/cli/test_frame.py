@@ -51,9 +51,7 @@ LEAVES = [words for words, command in COMMANDS.items() if not hasattr(command, "
 
 
 @pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
-def test_every_command_explains_itself(
-    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_has_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*words, "--help"]) == 0
     out, err = capsys.readouterr()
     assert f"Usage: aspencli {' '.join(words)}".rstrip() in out
@@ -67,7 +65,7 @@ def test_every_command_explains_itself(
     [words for words in LEAVES if words[0] in {"samples", "users", "groups", "auth"}],
     ids=" ".join,
 )
-def test_the_help_of_a_command_holds_an_example(words: tuple[str, ...]) -> None:
+def test_command_help_contains_example(words: tuple[str, ...]) -> None:
     command = COMMANDS[words]
     assert "Example" in command.epilog
     assert command.hidden or words[-1] in command.epilog  # old spellings show the new one
@@ -85,13 +83,15 @@ def test_the_help_of_a_command_holds_an_example(words: tuple[str, ...]) -> None:
         ("samples", "list", "--version"),
     ],
 )
-def test_the_version_is_told_from_anywhere(run_cli: CliRunner, arguments: tuple[str, ...]) -> None:
+def test_version_is_shown_from_any_position_on_command_line(
+    run_cli: CliRunner, arguments: tuple[str, ...]
+) -> None:
     result = run_cli(*arguments)
     assert (result.code, result.out, result.err) == (0, f"aspencli {__version__}\n", "")
 
 
 @pytest.mark.parametrize("words", [(), ("samples",), ("config",)])
-def test_nothing_asked_for_is_bad_usage_with_help(
+def test_missing_subcommand_shows_usage_and_exits_with_2(
     run_cli: CliRunner, words: tuple[str, ...]
 ) -> None:
     result = run_cli(*words)
@@ -103,7 +103,7 @@ def test_nothing_asked_for_is_bad_usage_with_help(
     ("words", "meant"),
     [(("smaples", "list"), "samples"), (("samples", "lits"), "list"), (("conf",), "config")],
 )
-def test_a_slip_of_the_pen_is_met_with_a_suggestion(
+def test_misspelled_command_gets_suggestion(
     words: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words) == 2
@@ -111,9 +111,9 @@ def test_a_slip_of_the_pen_is_met_with_a_suggestion(
 
 
 @pytest.mark.parametrize(
-    "words", [("samples", "list", "--colour"), ("users", "show"), ("config", "show", "extra")]
+    "words", [("samples", "list", "--color"), ("users", "show"), ("config", "show", "extra")]
 )
-def test_bad_usage_points_at_the_help(
+def test_usage_error_points_to_help(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words) == 2
@@ -125,14 +125,14 @@ def test_bad_usage_points_at_the_help(
 @pytest.mark.parametrize(
     "words", [("sample", "list"), ("user", "list"), ("group", "list"), ("user", "create")]
 )
-def test_old_names_of_groups_go_on_working(
+def test_old_command_group_names_still_work(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*words, "--help"]) == 0
     assert f"Usage: aspencli {words[0]}s {words[1]}" in capsys.readouterr().out
 
 
-def test_aliases_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_aliases_are_not_listed_in_help(capsys: pytest.CaptureFixture[str]) -> None:
     run(["--help"])
     out = capsys.readouterr().out
     assert "│ users " in out
@@ -151,7 +151,9 @@ def test_aliases_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
         ("--env", "staging", "config", "show", "--env", "staging"),
     ],
 )
-def test_global_options_stand_anywhere(run_cli: CliRunner, arguments: tuple[str, ...]) -> None:
+def test_global_options_work_in_any_position(
+    run_cli: CliRunner, arguments: tuple[str, ...]
+) -> None:
     result = run_cli(*arguments)
     assert result.code == 0
     assert "env\tstaging\tflag --env\n" in result.out
@@ -164,7 +166,7 @@ def test_global_options_stand_anywhere(run_cli: CliRunner, arguments: tuple[str,
         ("--local", "config", "show", "--env", "prod"),
     ],
 )
-def test_two_values_for_one_option_are_bad_usage(
+def test_two_values_for_one_global_option_exit_with_2(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 2
@@ -198,7 +200,7 @@ def test_every_command_takes_every_global_option(words: tuple[str, ...]) -> None
         (errors.ConflictError, 7),
     ],
 )
-def test_an_error_ends_with_its_code_and_what_to_do(
+def test_error_sets_exit_code_and_shows_hint(
     kind: type[errors.AspenError],
     code: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -211,7 +213,7 @@ def test_an_error_ends_with_its_code_and_what_to_do(
     assert err == "Error: it [bold]failed\\x1b[31m\n  line 3\n→ mend it\n"
 
 
-def test_a_bug_leaves_a_report_that_only_its_owner_reads(
+def test_crash_report_is_written_and_private(
     aspen_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _failing(monkeypatch, RuntimeError("out of cheese"))
@@ -231,7 +233,7 @@ def test_a_bug_leaves_a_report_that_only_its_owner_reads(
     assert "Traceback" in text
 
 
-def test_debug_shows_the_traceback(
+def test_debug_option_shows_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _failing(monkeypatch, errors.NotFoundError("gone"))
@@ -239,7 +241,7 @@ def test_debug_shows_the_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130(
+def test_ctrl_c_exits_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _failing(monkeypatch, KeyboardInterrupt())
@@ -249,7 +251,7 @@ def test_ctrl_c_ends_with_130(
     assert "Traceback" not in err
 
 
-def test_what_was_opened_is_closed_at_the_end(
+def test_database_connections_are_closed_at_end_of_command(
     monkeypatch: pytest.MonkeyPatch, seeded: Database
 ) -> None:
     address = seeded.url.render_as_string(hide_password=False)
@@ -274,7 +276,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("samples", "list", "-o", "jsonl"), ("config", "show")])
-def test_a_reader_who_has_enough_is_no_failure(
+def test_closed_output_pipe_exits_with_0(
     cli_env: CliEnvironment, seeded: Database, arguments: tuple[str, ...]
 ) -> None:
     reader, writer = os.pipe()
@@ -287,7 +289,7 @@ def test_a_reader_who_has_enough_is_no_failure(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_told_as_such(cli_env: CliEnvironment) -> None:
+def test_full_disk_is_reported_and_exits_with_1(cli_env: CliEnvironment) -> None:
     with Path("/dev/full").open("w") as full:
         done = _spawn("config", "show", stdout=full.fileno(), env=cli_env(None))
     assert done.returncode == 1
@@ -296,9 +298,7 @@ def test_a_full_disk_is_told_as_such(cli_env: CliEnvironment) -> None:
     assert "Exception ignored" not in done.stderr
 
 
-def test_a_locale_that_cannot_spell_a_name_gets_it_escaped(
-    run_cli: CliRunner, seeded: Database
-) -> None:
+def test_names_outside_locale_encoding_are_escaped(run_cli: CliRunner, seeded: Database) -> None:
     with seeded.begin() as session:
         session.connection().exec_driver_sql("UPDATE aspen.groups SET name = 'Łódź' WHERE id = 1")
     ascii_only = {"PYTHONIOENCODING": "ascii"}
@@ -310,14 +310,16 @@ def test_a_locale_that_cannot_spell_a_name_gets_it_escaped(
     assert table.code == 0
 
 
-def test_a_terminal_gets_a_table_and_colours(cli_env: CliEnvironment) -> None:
+def test_output_on_terminal_is_table_with_colors(cli_env: CliEnvironment) -> None:
     shown = _on_a_terminal(cli_env(None), "config", "show")
     assert "pathogen_slug" in shown
     assert "\x1b[" in shown
 
 
 @pytest.mark.parametrize("wish", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_who_wants_no_colours_gets_none(cli_env: CliEnvironment, wish: dict[str, str]) -> None:
+def test_no_color_and_dumb_terminal_turn_colors_off(
+    cli_env: CliEnvironment, wish: dict[str, str]
+) -> None:
     shown = _on_a_terminal(cli_env(None) | wish, "config", "show")
     assert "pathogen_slug" in shown
     assert "\x1b" not in shown
@@ -355,11 +357,13 @@ def _on_a_terminal(env: dict[str, str], *arguments: str) -> str:
         ("smaples",),
     ],
 )
-def test_a_start_loads_nothing_heavy(arguments: tuple[str, ...], cli_env: CliEnvironment) -> None:
+def test_startup_loads_no_heavy_modules(
+    arguments: tuple[str, ...], cli_env: CliEnvironment
+) -> None:
     assert _loaded(cli_env(None), *arguments) == set()
 
 
-def test_a_database_command_loads_nothing_of_the_sign_in(
+def test_database_command_loads_no_sign_in_modules(
     cli_env: CliEnvironment, seeded: Database
 ) -> None:
     done = _spawn("groups", "list", env=cli_env(seeded), python=("-X", "importtime"))
@@ -368,7 +372,7 @@ def test_a_database_command_loads_nothing_of_the_sign_in(
 
 
 @pytest.mark.parametrize("argument", ["--version", "-V", "version"])
-def test_the_version_needs_no_command_framework(argument: str, cli_env: CliEnvironment) -> None:
+def test_version_does_not_load_typer(argument: str, cli_env: CliEnvironment) -> None:
     done = _spawn(argument, env=cli_env(None), python=("-X", "importtime"))
     assert "typer" not in done.stderr
 
@@ -388,7 +392,7 @@ def test_the_version_needs_no_command_framework(argument: str, cli_env: CliEnvir
         ("aspencli help vers", "version"),
     ],
 )
-def test_completion_is_light_and_knows_the_names(
+def test_completion_offers_names_without_heavy_modules(
     words: str, offered: str, cli_env: CliEnvironment
 ) -> None:
     env = cli_env(None) | {
@@ -401,7 +405,7 @@ def test_completion_is_light_and_knows_the_names(
     assert _heavy(done.stderr) == set()
 
 
-def test_no_help_loads_anything_heavy(cli_env: CliEnvironment) -> None:
+def test_help_loads_no_heavy_modules(cli_env: CliEnvironment) -> None:
     script = (
         "import sys\n"
         "from aspencli.cli.main import run\n"

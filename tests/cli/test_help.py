@@ -101,7 +101,7 @@ def _texts(found: Any) -> list[str]:
 
 @pytest.mark.parametrize("width", [80, 140], indirect=True)
 @every_command
-def test_paragraphs_wrap_to_the_terminal(words: Words, width: int) -> None:
+def test_paragraphs_wrap_to_terminal_width(words: Words, width: int) -> None:
     found, _context = COMMANDS[words]
     page = _page(words)
     lines = page.splitlines()
@@ -126,7 +126,7 @@ def _require_full_lines(paragraph: str, lines: list[str], width: int) -> None:
 
 @pytest.mark.parametrize("width", [40], indirect=True)
 @every_command
-def test_a_narrow_terminal_loses_no_character(words: Words, width: int) -> None:
+def test_help_on_narrow_terminal_truncates_nothing(words: Words, width: int) -> None:
     page = _page(words)
     assert "…" not in page
     letters = re.sub(r"\W", "", page)
@@ -135,7 +135,7 @@ def test_a_narrow_terminal_loses_no_character(words: Words, width: int) -> None:
             assert word in letters or word in _flat(page), word
 
 
-def test_list_items_keep_their_lines() -> None:
+def test_list_items_in_help_keep_their_lines() -> None:
     assert paragraphs("One\ntwo.\n\n- a\n  b\n- c\n") == ["One two.", "- a\n  b\n- c"]
 
 
@@ -143,7 +143,7 @@ def test_list_items_keep_their_lines() -> None:
 
 
 @every_command
-def test_no_bracketed_text_is_lost(words: Words, width: int) -> None:
+def test_bracketed_text_in_help_is_shown(words: Words, width: int) -> None:
     found, _context = COMMANDS[words]
     page = _flat(_page(words))
     for text in _texts(found):
@@ -152,14 +152,14 @@ def test_no_bracketed_text_is_lost(words: Words, width: int) -> None:
 
 
 @every_command
-def test_examples_are_shown_unbroken(words: Words, width: int) -> None:
+def test_help_examples_are_not_wrapped(words: Words, width: int) -> None:
     found, _context = COMMANDS[words]
     lines = _page(words).splitlines()
     for example in example_lines(found.epilog):
         assert f"  {example}" in lines
 
 
-def test_the_example_of_db_profile_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+def test_db_profile_help_shows_complete_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["db", "profile", "--help"]) == 0
     code = '-c "[s.lineages for s in session.scalars(select(Sample))]"'
     assert f"  aspencli db profile {code}\n" in capsys.readouterr().out
@@ -168,7 +168,7 @@ def test_the_example_of_db_profile_is_complete(capsys: pytest.CaptureFixture[str
 BRACKETS = "the [bold]list[/bold] of [red] things [a, b] [/]"
 
 
-def test_markup_in_help_and_messages_is_text(width: int) -> None:
+def test_markup_in_help_is_shown_as_text(width: int) -> None:
     app: typer.Typer = AspenTyper(add_completion=False)
 
     @app.command(help=BRACKETS, epilog=examples(f"aspencli {BRACKETS}"))
@@ -181,7 +181,7 @@ def test_markup_in_help_and_messages_is_text(width: int) -> None:
     assert _flat(result.output).count(BRACKETS) == 3
 
 
-def test_brackets_in_a_message_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_in_error_message_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "[bold]show[/bold]"]) == 2
     assert "[bold]show[/bold]" in capsys.readouterr().err
 
@@ -190,7 +190,7 @@ def test_brackets_in_a_message_are_shown(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @every_command
-def test_defaults_are_shown_as_they_are_typed(words: Words, width: int) -> None:
+def test_help_shows_defaults_as_typed(words: Words, width: int) -> None:
     found, _context = COMMANDS[words]
     page = _flat(_page(words))
     for param in found.params:
@@ -206,7 +206,7 @@ def test_defaults_are_shown_as_they_are_typed(words: Words, width: int) -> None:
 
 
 @every_command
-def test_choices_are_named(words: Words, width: int) -> None:
+def test_help_lists_all_choices(words: Words, width: int) -> None:
     found, _context = COMMANDS[words]
     page = _flat(_page(words))
     for param in found.params:
@@ -250,7 +250,7 @@ def test_commands_are_grouped_in_panels(group: str, width: int) -> None:
 # The root
 
 
-def test_the_root_help_has_examples_and_a_link(width: int) -> None:
+def test_root_help_has_examples_and_documentation_link(width: int) -> None:
     page = _page(())
     lines = page.splitlines()
     shown = [line.strip() for line in lines if line.startswith("  aspencli ")]
@@ -272,7 +272,7 @@ def test_the_root_help_has_examples_and_a_link(width: int) -> None:
         (("--env", "staging", "help", "db"), ("db", "--help")),
     ],
 )
-def test_help_equals_the_help_option(
+def test_help_command_equals_help_option(
     arguments: Words, same: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 0
@@ -290,7 +290,7 @@ def test_help_equals_the_help_option(
         (("help", "samples", "list", "more"), "has no subcommands"),
     ],
 )
-def test_help_on_an_unknown_command_is_bad_usage(
+def test_help_for_unknown_command_exits_with_2(
     arguments: Words, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 2
@@ -299,7 +299,7 @@ def test_help_on_an_unknown_command_is_bad_usage(
     assert says in err
 
 
-def test_missing_commands_are_answered_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_subcommand_prints_usage_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["samples"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from aspencli.cli.context import AppContext
-from aspencli.cli.params import Road, chosen_road, road_words
+from aspencli.cli.params import (
+    Backend,
+    choose_backend,
+    describe_target,
+)
 from aspencli.errors import BadInputError
 
 LAB = '[targets.mylab]\nsafety = "shared"\n'
@@ -16,54 +20,54 @@ DATABASE = 'database_url = "postgresql://me@db.example.org/aspen_db"\n'
 
 
 @pytest.mark.parametrize(
-    ("env", "text", "road"),
+    ("env", "text", "backend"),
     [
-        ("local", "", Road.DB),
-        ("prod", "", Road.API),
-        ("mylab", LAB + API, Road.API),
-        ("mylab", LAB + API + DATABASE, Road.API),
-        ("mylab", LAB + DATABASE, Road.DB),
-        ("mylab", LAB, Road.API),
+        ("local", "", Backend.DB),
+        ("prod", "", Backend.API),
+        ("mylab", LAB + API, Backend.API),
+        ("mylab", LAB + API + DATABASE, Backend.API),
+        ("mylab", LAB + DATABASE, Backend.DB),
+        ("mylab", LAB, Backend.API),
     ],
 )
-def test_local_goes_to_the_database_and_others_through_the_api(
-    env: str, text: str, road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_default_backend_is_database_locally_and_api_elsewhere(
+    env: str, text: str, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = _context(env, text, tmp_path, monkeypatch)
-    assert chosen_road(context, None) is road
-    for given in Road:
-        assert chosen_road(context, given) is given
+    assert choose_backend(context, None) is backend
+    for given in Backend:
+        assert choose_backend(context, given) is given
 
 
-def test_what_is_set_counts_before_the_rule(
+def test_via_setting_overrides_default_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = _context("local", '[defaults]\nvia = "api"\n', tmp_path, monkeypatch)
-    assert chosen_road(context, None) is Road.API
+    assert choose_backend(context, None) is Backend.API
     monkeypatch.setenv("ASPEN_VIA", "db")
-    assert chosen_road(context, None) is Road.DB
+    assert choose_backend(context, None) is Backend.DB
 
 
-def test_a_command_may_have_a_usual_road_of_its_own(
+def test_command_can_have_its_own_default_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = _context("prod", "", tmp_path, monkeypatch)
-    assert chosen_road(context, None, usual=Road.DB) is Road.DB
-    assert chosen_road(context, Road.API, usual=Road.DB) is Road.API
+    assert choose_backend(context, None, usual=Backend.DB) is Backend.DB
+    assert choose_backend(context, Backend.API, usual=Backend.DB) is Backend.API
     monkeypatch.setenv("ASPEN_VIA", "api")
-    assert chosen_road(context, None, usual=Road.DB) is Road.API
+    assert choose_backend(context, None, usual=Backend.DB) is Backend.API
 
 
-def test_a_road_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_backend_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_VIA", "sea")
     with pytest.raises(BadInputError, match="Invalid value for ASPEN_VIA: 'sea'"):
-        chosen_road(_context("local", "", tmp_path, monkeypatch), None)
+        choose_backend(_context("local", "", tmp_path, monkeypatch), None)
 
 
-def test_the_road_is_told_with_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_target_line_names_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = _context("prod", "", tmp_path, monkeypatch)
-    assert road_words(context, Road.API) == "Target: prod (API)"
-    assert road_words(context, Road.DB) == "Target: prod (database)"
+    assert describe_target(context, Backend.API) == "Target: prod (API)"
+    assert describe_target(context, Backend.DB) == "Target: prod (database)"
 
 
 def _context(env: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppContext:

@@ -22,7 +22,7 @@ from tests.contract.answers import (
 
 
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded answers are not here")
-def test_recorded_answers_are_equal_or_documented(whole: Api) -> None:
+def test_responses_match_recorded_ones_or_documented_differences(whole: Api) -> None:
     prepare(whole, RECORDED / "rows.sql.gz")
     compared = list(replay(whole, read_requests(RECORDED / "answers.jsonl")))
     assert not [str(one) for one in compared if one.verdict is Verdict.WRONG]
@@ -52,11 +52,11 @@ def test_guide_has_a_row_for_each_difference() -> None:
         (None, "", False),
     ],
 )
-def test_shortened_values_match_whole_ones(live: Any, ours: Any, same: bool) -> None:
+def test_shortened_recorded_values_match_full_values(live: Any, ours: Any, same: bool) -> None:
     assert matches(live, ours) is same
 
 
-def test_difference_explains_nothing_else() -> None:
+def test_documented_difference_explains_only_its_own_deviation() -> None:
     one = Difference(row="", request="", rule="details", keys=("ids",))
     live = Answer(404, None, None, {"error": "gone"})
     assert one.accounts(live, Answer(404, None, None, {"error": "gone", "ids": [1]}))

@@ -13,7 +13,7 @@ from tests.contract.tables import TABLES
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "service-differences.md"
 
 
-def test_every_answer_is_what_the_live_service_gives_or_the_guide_tells(whole: Api) -> None:
+def test_responses_match_live_service_or_differences_in_guide(whole: Api) -> None:
     facts = facts_of(whole)
     answered = [answer for asks in TABLES.values() for answer in play(whole, facts, asks)]
     assert len(answered) >= 150
@@ -21,7 +21,7 @@ def test_every_answer_is_what_the_live_service_gives_or_the_guide_tells(whole: A
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_where_an_answer_differs_the_guide_says_so(name: str) -> None:
+def test_guide_mentions_each_expected_difference(name: str) -> None:
     guide = GUIDE.read_text()
     for ask in TABLES[name]:
         assert ask.differs in guide, f"{ask.method} {ask.path}: {ask.differs}"

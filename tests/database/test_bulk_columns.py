@@ -105,7 +105,7 @@ ROWS: list[tuple[Cell, ...]] = [
 ]
 
 
-def test_both_identifiers_swapped_at_once_and_put_back(
+def test_bulk_update_swaps_both_identifiers_and_undo_restores_them(
     database: Database, group: Group, tmp_path: Path
 ) -> None:
     before, undo = group.rows(), tmp_path / "undo.csv"
@@ -136,7 +136,7 @@ def test_both_identifiers_swapped_at_once_and_put_back(
     assert group.rows() == before
 
 
-def test_what_a_row_does_not_name_may_change_meanwhile(
+def test_concurrent_change_of_other_columns_is_not_conflict(
     database: Database, group: Group, tmp_path: Path
 ) -> None:
     rows = asked(group, ("X", KEEP, "bat"), (KEEP, "2"), (KEEP, KEEP, None))
@@ -164,7 +164,7 @@ def test_what_a_row_does_not_name_may_change_meanwhile(
     ],
 )
 @pytest.mark.parametrize("row", [("X", "1", "bat", "2024-01-01"), ("A", "1", None, "2023-05-17")])
-def test_what_a_row_names_may_not(
+def test_concurrent_change_of_requested_columns_is_conflict(
     change: dict[str, str],
     told: str,
     row: tuple[Cell, ...],
@@ -182,7 +182,7 @@ def test_what_a_row_names_may_not(
     assert group.rows() == now
 
 
-def test_undo_leaves_a_row_alone_of_which_any_column_was_changed_since(
+def test_undo_skips_rows_changed_since_run_and_rows_they_block(
     database: Database, group: Group, tmp_path: Path
 ) -> None:
     undo = tmp_path / "undo.csv"
@@ -212,7 +212,9 @@ def test_undo_leaves_a_row_alone_of_which_any_column_was_changed_since(
     ]
 
 
-def test_every_problem_is_named_with_its_column(database: Database, group: Group) -> None:
+def test_bulk_update_reports_each_problem_with_line_and_column(
+    database: Database, group: Group
+) -> None:
     rows = asked(group, ("B", "X"), (KEEP, "X"), ("Y", KEEP), ("Y", "9"))
     rows += [Request(6, "123456789012", ("Z", "4", KEEP, KEEP)), rows[1]._replace(line=7)]
     with planned(database, group.id, rows, spec=SPEC) as (run, plan):

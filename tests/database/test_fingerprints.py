@@ -30,24 +30,24 @@ from aspen.database.profiling.queries import fingerprint
         ("", ""),
     ],
 )
-def test_values_lists_and_gaps_are_folded(statement: str, expected: str) -> None:
+def test_fingerprint_folds_values_lists_and_whitespace(statement: str, expected: str) -> None:
     assert fingerprint(statement) == expected
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")))
-def test_any_text_has_a_fingerprint(statement: str) -> None:
+def test_fingerprint_accepts_any_text(statement: str) -> None:
     once = fingerprint(statement)
     assert isinstance(once, str)
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\\\0")))
-def test_nothing_of_a_literal_is_left(value: str) -> None:
+def test_fingerprint_contains_no_part_of_literal(value: str) -> None:
     literal = value.replace("'", "''")
     assert fingerprint(f"SELECT * FROM t WHERE x = '{literal}'") == "SELECT * FROM t WHERE x = ?"
 
 
 @given(st.integers(1, 400), st.integers(1, 5))
-def test_the_length_of_a_list_makes_no_difference(items: int, columns: int) -> None:
+def test_fingerprint_does_not_depend_on_list_length(items: int, columns: int) -> None:
     row = "(" + ", ".join(["%s"] * columns) + ")"
     statement = f"INSERT INTO t VALUES {', '.join([row] * items)}"
     assert fingerprint(statement) == "INSERT INTO t VALUES (...)"

@@ -21,7 +21,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("address", SHOWN)
-def test_hosts_are_the_same_for_driver_and_psql(address: str) -> None:
+def test_driver_and_psql_parse_same_hosts(address: str) -> None:
     database = Database(address)
     assert database.display_url == SHOWN[address]
     given = database.engine.dialect.create_connect_args(database.url)[1]
@@ -33,13 +33,13 @@ def test_hosts_are_the_same_for_driver_and_psql(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["postgresql://u@h1:5/db", "postgresql://u@/db?host=/tmp/x&port=5"]
 )
-def test_single_host_stays_as_it_is(address: str) -> None:
+def test_single_host_address_is_unchanged(address: str) -> None:
     assert Database(address).url.render_as_string() == address.replace(
         "postgresql:", "postgresql+psycopg2:"
     ).replace("/tmp/x", "%2Ftmp%2Fx")
 
 
-def test_hosts_are_tried_in_turn(migrated_db: str) -> None:
+def test_connection_tries_hosts_in_order(migrated_db: str) -> None:
     found = Database(migrated_db).url
     several = found.set(host=None, port=None).update_query_dict(
         {"host": f"{found.host},{found.host}", "port": f"1,{found.port}"}

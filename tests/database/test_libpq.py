@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from aspen.database import settings
-from aspen.database.engine import Database, normalise_url
+from aspen.database.engine import Database, normalize_url
 from aspen.database.settings import InvalidDatabaseUrlError
 from aspen.local.client import Laptop
 from aspencli.admin.psql import read_address
@@ -35,9 +35,9 @@ WRONG = {
 @pytest.mark.parametrize(
     "password", ["a/b", "a#b", "a?b", "a[b", "a]b", "a%zz", "a:b", "a%2Fb", " "]
 )
-def test_both_parsers_read_the_same_password(password: str) -> None:
+def test_both_address_parsers_read_same_password(password: str) -> None:
     address = f"postgresql://user:{password}@db.test:6543/aspen_db"
-    url, parameters = normalise_url(address), read_address(address)
+    url, parameters = normalize_url(address), read_address(address)
     expected = password.replace("%2F", "/")
     assert (url.host, url.port, url.database) == ("db.test", 6543, "aspen_db")
     assert url.password == parameters["password"] == expected
@@ -54,19 +54,19 @@ def test_both_parsers_read_the_same_password(password: str) -> None:
         "postgresql://user:s3cr3t%00@db.test/aspen_db",
     ],
 )
-def test_ambiguous_address_is_refused_without_showing_it(address: str) -> None:
+def test_ambiguous_address_is_refused_without_showing_password(address: str) -> None:
     with pytest.raises(InvalidDatabaseUrlError) as caught:
         Database(address)
     assert "s3cr3t" not in str(caught.value)
     assert explain(caught.value).code == 2
 
 
-def test_query_may_contain_an_at_sign() -> None:
-    url = normalise_url("postgresql://u:p@db.test/aspen_db?application_name=me@home")
+def test_address_query_may_contain_at_sign() -> None:
+    url = normalize_url("postgresql://u:p@db.test/aspen_db?application_name=me@home")
     assert url.query["application_name"] == "me@home"
 
 
-def test_variables_that_mislead_are_ignored(
+def test_misleading_libpq_variables_are_ignored(
     seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert WRONG.keys() == settings.MISLEADING
@@ -75,7 +75,7 @@ def test_variables_that_mislead_are_ignored(
     assert run(["pathogens", "list"]) == 0, capsys.readouterr().err
 
 
-def test_laptop_ignores_every_connection_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_target_ignores_every_connection_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in settings.MISLEADING | settings.CONNECTION:
         monkeypatch.setenv(name, "nonsense")
     assert Laptop().endpoints() is None
@@ -107,7 +107,9 @@ def test_laptop_ignores_every_connection_variable(monkeypatch: pytest.MonkeyPatc
         "sslcertmode=x",
     ],
 )
-def test_invalid_setting_is_bad_input(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_connection_setting_is_reported_as_bad_input(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGSSLCERTMODE", "disable")
     with pytest.raises(psycopg2.OperationalError) as caught:
         psycopg2.connect(f"host=127.0.0.1 port=1 password=s3cr3t {setting}")

@@ -25,7 +25,7 @@ except DBAPIError as error:
 """
 
 
-def test_error_is_the_only_thing_that_tells_of_it(migrated_db: str) -> None:
+def test_lost_connection_raises_error_without_other_output(migrated_db: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, migrated_db], capture_output=True, text=True, check=False
     )

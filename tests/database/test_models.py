@@ -132,7 +132,9 @@ def make_tree(world: SimpleNamespace, run: PhyloRun) -> PhyloTree:
     )
 
 
-def test_group_and_its_people_lead_to_each_other(session: Session, world: SimpleNamespace) -> None:
+def test_group_and_user_relationships_are_bidirectional(
+    session: Session, world: SimpleNamespace
+) -> None:
     session.expire_all()
 
     assert world.user.groups == [world.group]
@@ -142,7 +144,9 @@ def test_group_and_its_people_lead_to_each_other(session: Session, world: Simple
     assert world.role.role.user_roles == [world.role]
 
 
-def test_member_of_several_roles_is_listed_once(session: Session, world: SimpleNamespace) -> None:
+def test_group_member_with_several_roles_is_listed_once(
+    session: Session, world: SimpleNamespace
+) -> None:
     viewer = session.scalars(sa.select(Role).filter_by(name="viewer")).one()
     session.add(UserRole(user=world.user, group=world.group, role=viewer))
     session.flush()
@@ -152,7 +156,7 @@ def test_member_of_several_roles_is_listed_once(session: Session, world: SimpleN
     assert len(world.user.roles) == 2
 
 
-def test_group_role_knows_who_grants_and_who_receives(
+def test_group_role_links_grantor_and_grantee_groups(
     session: Session, world: SimpleNamespace
 ) -> None:
     other = make_group("DPH", world.place)
@@ -165,7 +169,9 @@ def test_group_role_knows_who_grants_and_who_receives(
     assert world.group.received_roles == other.granted_roles == []
 
 
-def test_sample_leads_to_where_it_is_from(session: Session, world: SimpleNamespace) -> None:
+def test_sample_links_group_uploader_location_and_pathogen(
+    session: Session, world: SimpleNamespace
+) -> None:
     session.expire_all()
     sample = world.sample
 
@@ -176,7 +182,9 @@ def test_sample_leads_to_where_it_is_from(session: Session, world: SimpleNamespa
     assert world.place.default_for_groups == [world.group]
 
 
-def test_sample_leads_to_what_is_known_of_it(session: Session, world: SimpleNamespace) -> None:
+def test_sample_links_accessions_lineages_genome_and_metrics(
+    session: Session, world: SimpleNamespace
+) -> None:
     sample = world.sample
     known: list[Any] = [
         Accession(sample=sample, accession_type=AccessionType.GISAID_ISL, accession="EPI_ISL_1"),
@@ -212,9 +220,7 @@ def test_sample_leads_to_what_is_known_of_it(session: Session, world: SimpleName
     assert sample.aligned_pathogen_genome is None
 
 
-def test_run_leads_to_its_tree_and_the_tree_to_its_samples(
-    session: Session, world: SimpleNamespace
-) -> None:
+def test_phylo_run_links_inputs_tree_and_samples(session: Session, world: SimpleNamespace) -> None:
     run = make_run(world, session)
     genome, tree = make_genome(world.sample), make_tree(world, run)
     session.add_all([genome, tree])
@@ -234,7 +240,7 @@ def test_run_leads_to_its_tree_and_the_tree_to_its_samples(
     assert world.pathogen.phylo_trees == [tree]
 
 
-def test_pathogen_leads_to_its_prefix_in_each_repository(session: Session) -> None:
+def test_pathogen_has_prefix_for_each_repository(session: Session) -> None:
     configs = session.scalars(
         sa.select(PathogenRepoConfig).join(Pathogen).where(Pathogen.slug == "SC2")
     ).all()
@@ -246,7 +252,7 @@ def test_pathogen_leads_to_its_prefix_in_each_repository(session: Session) -> No
     assert all(each in each.pathogen.repo_configs for each in configs)
 
 
-def test_entities_and_workflows_are_loaded_as_what_they_are(
+def test_entities_and_workflows_load_as_their_subclasses(
     session: Session, world: SimpleNamespace
 ) -> None:
     run = make_run(world, session)
@@ -271,7 +277,7 @@ def test_entities_and_workflows_are_loaded_as_what_they_are(
     ]
 
 
-def test_every_type_of_entity_and_workflow_has_a_class() -> None:
+def test_every_entity_and_workflow_type_has_class() -> None:
     configure_mappers()
 
     assert set(sa.inspect(Entity).polymorphic_map) == set(EntityType)
@@ -292,13 +298,13 @@ def test_new_user_has_no_rights_and_random_identifiers(session: Session) -> None
     assert abs(datetime.now(UTC).replace(tzinfo=None) - users[0].created_at).days < 1
 
 
-def test_new_sample_is_private_until_said_otherwise(world: SimpleNamespace) -> None:
+def test_new_sample_is_private_by_default(world: SimpleNamespace) -> None:
     assert world.sample.private is True
     assert world.sample.original_submission == {}
     assert world.sample.authors == []
 
 
-def test_new_run_has_no_arguments_and_an_unknown_type(
+def test_new_phylo_run_has_no_arguments_and_unknown_tree_type(
     session: Session, world: SimpleNamespace
 ) -> None:
     run = make_run(world, session)
@@ -307,9 +313,7 @@ def test_new_run_has_no_arguments_and_an_unknown_type(
     assert run.tree_type is TreeType.UNKNOWN
 
 
-def test_nothing_known_is_null_and_not_a_json_null(
-    session: Session, world: SimpleNamespace
-) -> None:
+def test_json_column_set_to_none_is_sql_null(session: Session, world: SimpleNamespace) -> None:
     world.group.tree_parameters = None
     session.flush()
 
@@ -317,9 +321,7 @@ def test_nothing_known_is_null_and_not_a_json_null(
     assert session.scalar(query) is True
 
 
-def test_look_up_values_come_as_members_of_their_enum(
-    session: Session, world: SimpleNamespace
-) -> None:
+def test_lookup_values_load_as_enum_members(session: Session, world: SimpleNamespace) -> None:
     run = make_run(world, session, tree_type=TreeType.TARGETED)
     session.expire_all()
 
@@ -327,12 +329,12 @@ def test_look_up_values_come_as_members_of_their_enum(
     assert session.scalars(sa.select(PhyloRun).where(PhyloRun.tree_type == "TARGETED")).all()
 
 
-def test_look_up_values_outside_the_enum_are_refused(session: Session) -> None:
+def test_lookup_values_outside_enum_are_refused(session: Session) -> None:
     with pytest.raises(StatementError, match="'TARGETTED' is not a valid TreeType"):
         session.scalars(sa.select(PhyloRun).where(PhyloRun.tree_type == "TARGETTED"))
 
 
-def test_look_up_values_of_a_newer_service_can_be_read(
+def test_lookup_values_of_newer_service_are_read_as_text(
     session: Session, world: SimpleNamespace
 ) -> None:
     run = make_run(world, session)
@@ -344,7 +346,7 @@ def test_look_up_values_of_a_newer_service_can_be_read(
     assert "type='RADIAL'" in repr(run)
 
 
-def test_look_up_values_are_rendered_as_text(session: Session) -> None:
+def test_lookup_values_render_as_sql_text_literals(session: Session) -> None:
     statement = sa.select(PhyloRun.name).where(PhyloRun.tree_type == TreeType.OVERVIEW)
 
     text = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
@@ -352,7 +354,7 @@ def test_look_up_values_are_rendered_as_text(session: Session) -> None:
 
 
 @pytest.mark.parametrize("victim", ["user", "place", "pathogen", "group"])
-def test_deleting_what_others_refer_to_is_refused(
+def test_deleting_referenced_row_is_refused(
     session: Session, world: SimpleNamespace, victim: str
 ) -> None:
     session.delete(getattr(world, victim))
@@ -361,9 +363,7 @@ def test_deleting_what_others_refer_to_is_refused(
         session.flush()
 
 
-def test_deleting_a_sample_leaves_no_lineage_without_one(
-    session: Session, world: SimpleNamespace
-) -> None:
+def test_deleting_sample_with_lineages_is_refused(session: Session, world: SimpleNamespace) -> None:
     """The column is nullable, so an ORM could set it to NULL and leave a row about nothing."""
     session.add(
         SampleLineage(
@@ -381,7 +381,7 @@ def test_deleting_a_sample_leaves_no_lineage_without_one(
         session.flush()
 
 
-def test_no_relationship_deletes_or_loads_in_advance() -> None:
+def test_relationships_neither_cascade_deletes_nor_load_eagerly() -> None:
     configure_mappers()
     for mapper in Base.registry.mappers:
         for relation in mapper.relationships:
@@ -392,7 +392,7 @@ def test_no_relationship_deletes_or_loads_in_advance() -> None:
                 assert relation.viewonly or relation.passive_deletes == "all", relation
 
 
-def test_reprs_say_what_a_row_is(world: SimpleNamespace) -> None:
+def test_repr_shows_identifying_fields(world: SimpleNamespace) -> None:
     sample, group, user = world.sample, world.group, world.user
 
     assert repr(sample) == (
@@ -404,7 +404,7 @@ def test_reprs_say_what_a_row_is(world: SimpleNamespace) -> None:
     assert repr(Sample(private_identifier="lab-2")) == "<Sample new private='lab-2'>"
 
 
-def test_repr_of_a_run_names_enums_by_value(session: Session, world: SimpleNamespace) -> None:
+def test_repr_of_phylo_run_shows_enum_values(session: Session, world: SimpleNamespace) -> None:
     run = make_run(world, session, name="week 12")
 
     assert repr(run) == (
@@ -412,9 +412,7 @@ def test_repr_of_a_run_names_enums_by_value(session: Session, world: SimpleNames
     )
 
 
-def test_repr_of_an_expired_row_asks_the_database_nothing(
-    session: Session, world: SimpleNamespace
-) -> None:
+def test_repr_of_expired_row_runs_no_query(session: Session, world: SimpleNamespace) -> None:
     statements: list[str] = []
     engine = session.get_bind()
     sample_id, user_id, group_id = world.sample.id, world.user.id, world.group.id
@@ -426,9 +424,7 @@ def test_repr_of_an_expired_row_asks_the_database_nothing(
     assert statements == []
 
 
-def test_repr_of_a_detached_expired_row_still_names_it(
-    session: Session, world: SimpleNamespace
-) -> None:
+def test_repr_of_detached_expired_row_shows_id(session: Session, world: SimpleNamespace) -> None:
     sample_id = world.sample.id
     session.expire_all()
     session.expunge_all()
@@ -436,11 +432,11 @@ def test_repr_of_a_detached_expired_row_still_names_it(
     assert repr(world.sample) == f"<Sample {sample_id}>"
 
 
-def test_repr_lets_no_terminal_escape_out() -> None:
+def test_repr_escapes_terminal_control_characters() -> None:
     assert repr(Sample(private_identifier="\x1b[2Jx")) == r"<Sample new private='\x1b[2Jx'>"
 
 
-def test_every_model_has_a_repr_of_attributes_it_has() -> None:
+def test_repr_fields_of_every_model_exist() -> None:
     for mapper in Base.registry.mappers:
         assert set(mapper.class_.repr_fields.values()) <= set(mapper.column_attrs.keys())
 
@@ -452,7 +448,7 @@ def test_every_model_is_exported() -> None:
     assert classes <= set(models.__all__)
 
 
-def test_importing_the_models_loads_nothing_heavy() -> None:
+def test_importing_models_loads_no_heavy_packages() -> None:
     heavy = {"alembic", "psycopg2", "typer", "rich", "httpx", "boto3", "IPython", "pydantic"}
     code = f"import sys, aspen.database.models; print(sorted({heavy} & set(sys.modules)))"
 

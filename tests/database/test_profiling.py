@@ -89,7 +89,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "sqltime"]
 
 
-def test_a_program_that_never_configured_logging_sees_the_lines(empty_db: str) -> None:
+def test_profiling_prints_lines_when_logging_is_unconfigured(empty_db: str) -> None:
     program = (
         "import sys, sqlalchemy as sa\n"
         "from aspen.database.profiling.sqltime import enable_profiling\n"
@@ -107,7 +107,7 @@ def test_a_program_that_never_configured_logging_sees_the_lines(empty_db: str) -
     assert len(lines) == 3
 
 
-def test_the_lines_go_to_the_standard_error_of_the_moment(
+def test_profiling_lines_go_to_current_stderr(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with unconfigured_logging(), enable_profiling_ctx(engine):
@@ -119,7 +119,7 @@ def test_the_lines_go_to_the_standard_error_of_the_moment(
     assert printed.out == ""
 
 
-def test_disabling_leaves_the_logger_as_it_was_found(engine: Engine) -> None:
+def test_disabling_profiling_restores_logger_state(engine: Engine) -> None:
     SQLTIME.setLevel(logging.ERROR)
     SQLTIME.disabled = True
     found = state()
@@ -138,7 +138,7 @@ def test_disabling_leaves_the_logger_as_it_was_found(engine: Engine) -> None:
         SQLTIME.disabled = False
 
 
-def test_an_application_that_shows_debug_sees_each_record_once(
+def test_profiling_records_appear_once_when_debug_is_shown(
     engine: Engine, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = state()
@@ -154,7 +154,7 @@ def test_an_application_that_shows_debug_sees_each_record_once(
     assert state() == found
 
 
-def test_an_application_that_shows_warnings_only_still_shows_the_queries(
+def test_profiling_prints_queries_when_handlers_show_only_warnings(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, handler = logging.getLogger(), logging.StreamHandler(sys.stderr)
@@ -166,7 +166,7 @@ def test_an_application_that_shows_warnings_only_still_shows_the_queries(
     assert capsys.readouterr().err.count("Start Query") == 1
 
 
-def test_logging_that_is_configured_meanwhile_does_not_print_twice(
+def test_logging_configured_during_profiling_does_not_print_twice(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with unconfigured_logging(), enable_profiling_ctx(engine):
@@ -175,7 +175,7 @@ def test_logging_that_is_configured_meanwhile_does_not_print_twice(
     assert capsys.readouterr().err.count("Start Query") == 1
 
 
-def test_nesting_reports_once_and_ends_with_the_outermost(
+def test_nested_profiling_reports_once_and_ends_with_outermost(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     with enable_profiling_ctx(engine):
@@ -189,7 +189,7 @@ def test_nesting_reports_once_and_ends_with_the_outermost(
     assert messages(caplog).count("Query Complete!") == 2
 
 
-def test_a_transaction_that_is_open_already_is_seen_from_its_next_statement_on(
+def test_profiling_sees_next_statement_of_open_transaction(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     # A recorder would miss this: it records a connection in use from its next transaction.
@@ -200,7 +200,7 @@ def test_a_transaction_that_is_open_already_is_seen_from_its_next_statement_on(
     assert [m for m in messages(caplog) if "select" in m] == ["Start Query: select 2"]
 
 
-def test_one_engine_says_nothing_of_another(
+def test_profiling_of_one_engine_ignores_other_engines(
     engine: Engine, empty_db: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = sa.create_engine(empty_db)
@@ -210,7 +210,7 @@ def test_one_engine_says_nothing_of_another(
     assert messages(caplog) == []
 
 
-def test_all_engines_and_one_of_them_report_once(
+def test_profiling_all_engines_and_one_engine_reports_once(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     derived = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -221,21 +221,19 @@ def test_all_engines_and_one_of_them_report_once(
     assert listeners(engine) == 0  # including the listeners of the class
 
 
-def test_disabling_what_was_not_enabled_does_nothing(engine: Engine) -> None:
+def test_disabling_profiling_that_is_off_does_nothing(engine: Engine) -> None:
     found = state()
     disable_profiling(engine)
     disable_profiling()
     assert state() == found
 
 
-def test_what_is_no_engine_is_named() -> None:
+def test_enable_profiling_refuses_non_engine() -> None:
     with pytest.raises(TypeError, match="expected an engine, not a str"):
         enable_profiling("postgresql://localhost")  # type: ignore[arg-type]
 
 
-def test_our_database_is_taken_as_its_engine(
-    empty_db: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_enable_profiling_accepts_database(empty_db: str, caplog: pytest.LogCaptureFixture) -> None:
     database = Database(empty_db)
     with enable_profiling_ctx(database), database.make_session() as session:
         session.execute(sa.text("select 7"))
@@ -243,7 +241,7 @@ def test_our_database_is_taken_as_its_engine(
     assert messages(caplog)[0] == "Start Query: select 7"
 
 
-def test_a_failing_query_prints_its_time_and_the_class_of_the_error(
+def test_failed_query_prints_time_and_error_class(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     with enable_profiling_ctx(engine):
@@ -256,19 +254,21 @@ def test_a_failing_query_prints_its_time_and_the_class_of_the_error(
     assert told[3:5] == ["Start Query: select 1", "Query Complete!"]
 
 
-def test_parameters_are_not_printed(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_query_parameters_are_not_printed(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     with enable_profiling_ctx(engine), engine.connect() as connection:
         connection.execute(sa.text("select :name"), {"name": "Jane Doe"})
     assert "Jane" not in "".join(messages(caplog))
 
 
-def test_sql_cannot_steer_the_terminal(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_control_characters_in_sql_are_replaced(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     with enable_profiling_ctx(engine):
         run(engine, "select '\x1b[2J'")
     assert messages(caplog)[0] == "Start Query: select '\N{REPLACEMENT CHARACTER}[2J'"
 
 
-def test_many_rows_are_one_query_each_time_they_are_sent(engine: Engine) -> None:
+def test_executemany_counts_one_query_per_batch_sent(engine: Engine) -> None:
     table = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Integer))
     recorder = Recorder()
     hooks = Hooks(recorder)
@@ -285,7 +285,7 @@ def test_many_rows_are_one_query_each_time_they_are_sent(engine: Engine) -> None
     assert all(e.seconds is not None and e.error is None for e in recorder.ended)
 
 
-def test_the_time_is_that_of_the_execution(engine: Engine) -> None:
+def test_query_time_covers_execution(engine: Engine) -> None:
     recorder = Recorder()
     hooks = Hooks(recorder)
     hooks.attach(engine)
@@ -296,7 +296,7 @@ def test_the_time_is_that_of_the_execution(engine: Engine) -> None:
     assert 0.05 <= execution.seconds < 1
 
 
-def test_threads_at_once_give_each_query_its_own_time(engine: Engine) -> None:
+def test_concurrent_threads_time_each_query_separately(engine: Engine) -> None:
     recorder = Recorder()
     hooks = Hooks(recorder)
     hooks.attach(engine)
@@ -311,7 +311,7 @@ def test_threads_at_once_give_each_query_its_own_time(engine: Engine) -> None:
         assert nap <= execution.seconds < nap + 0.5
 
 
-def test_disabling_does_not_disturb_queries_of_other_threads(engine: Engine) -> None:
+def test_toggling_profiling_does_not_disturb_other_threads(engine: Engine) -> None:
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -335,7 +335,7 @@ def test_disabling_does_not_disturb_queries_of_other_threads(engine: Engine) -> 
     assert failures == []
 
 
-def test_tasks_at_once_give_each_query_its_own_time(
+def test_concurrent_async_tasks_time_each_query_separately(
     empty_db: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder()
@@ -361,7 +361,7 @@ def test_tasks_at_once_give_each_query_its_own_time(
         assert seconds <= execution.seconds < seconds + 0.5
 
 
-def test_a_failing_asynchronous_query_names_the_drivers_error(
+def test_failed_async_query_prints_driver_error_class(
     empty_db: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -375,7 +375,7 @@ def test_a_failing_asynchronous_query_names_the_drivers_error(
     assert "Query Failed: UndefinedTableError" in messages(caplog)
 
 
-def test_an_engine_that_is_collected_gives_the_logger_back(empty_db: str) -> None:
+def test_garbage_collected_engine_restores_logger_state(empty_db: str) -> None:
     found = state()
     engine = sa.create_engine(empty_db)
     with unconfigured_logging():

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from aspen.database.profiling.page import as_timeline
 from aspen.database.profiling.recorder import Recorder
 from aspen.database.profiling.rehearsal import rehearsed
-from aspen.database.profiling.summary import summarise
+from aspen.database.profiling.summary import summarize
 from aspen.database.profiling.transactions import Outcome, Transactions
 
 NOTHING = sa.text("SELECT 1")
@@ -25,7 +25,7 @@ def seen(recorder: Recorder) -> list[tuple[int, Outcome]]:
     return [(one.depth, one.outcome) for one in recorder.transactions.spans()]
 
 
-def test_what_is_committed_and_what_is_rolled_back(engine: Engine) -> None:
+def test_transaction_is_recorded_as_committed_or_rolled_back(engine: Engine) -> None:
     with Recorder(engine) as recorder:
         with engine.begin() as connection:
             connection.execute(sa.text("SELECT pg_sleep(0.02)"))
@@ -37,7 +37,7 @@ def test_what_is_committed_and_what_is_rolled_back(engine: Engine) -> None:
     assert recorder.began <= first.started < second.started <= recorder.ended
 
 
-def test_savepoints_end_with_what_they_stand_in(engine: Engine) -> None:
+def test_savepoints_end_with_enclosing_transaction(engine: Engine) -> None:
     with Recorder(engine) as recorder, engine.begin() as connection:
         with connection.begin_nested(), connection.begin_nested():
             connection.execute(NOTHING)
@@ -55,7 +55,7 @@ def test_savepoints_end_with_what_they_stand_in(engine: Engine) -> None:
     assert {one.transaction for one in recorder.transactions.spans()} == {0}
 
 
-def test_a_commit_that_is_refused_has_failed(engine: Engine) -> None:
+def test_refused_commit_is_recorded_as_failed(engine: Engine) -> None:
     with Recorder(engine) as recorder, engine.connect() as connection:
         connection.execute(
             sa.text("CREATE TEMP TABLE t (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
@@ -67,7 +67,7 @@ def test_a_commit_that_is_refused_has_failed(engine: Engine) -> None:
     assert recorder.commits.failed == 1
 
 
-def test_a_connection_that_is_lost_ends_its_transaction(engine: Engine) -> None:
+def test_lost_connection_closes_recorded_transaction(engine: Engine) -> None:
     with Recorder(engine) as recorder:
         with engine.connect() as connection:
             pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
@@ -79,7 +79,7 @@ def test_a_connection_that_is_lost_ends_its_transaction(engine: Engine) -> None:
     assert [outcome for _, outcome in seen(recorder)] == [Outcome.CLOSED, Outcome.ROLLED_BACK]
 
 
-def test_what_is_open_when_the_recording_ends_is_kept_as_open(engine: Engine) -> None:
+def test_transaction_open_at_end_of_recording_is_recorded_as_open(engine: Engine) -> None:
     with engine.connect() as connection:
         with Recorder(engine) as recorder:
             connection.execute(NOTHING)
@@ -88,7 +88,7 @@ def test_what_is_open_when_the_recording_ends_is_kept_as_open(engine: Engine) ->
     assert len(recorder.transactions) == 1
 
 
-def test_a_rehearsal_shows_what_would_have_happened(engine: Engine) -> None:
+def test_rehearsed_transaction_is_recorded_with_outcome_of_real_run(engine: Engine) -> None:
     with rehearsed(engine), Recorder(engine) as recorder:
         with engine.begin() as connection:
             connection.execute(NOTHING)
@@ -97,7 +97,7 @@ def test_a_rehearsal_shows_what_would_have_happened(engine: Engine) -> None:
     assert seen(recorder) == [(0, Outcome.COMMITTED), (0, Outcome.ROLLED_BACK)]
 
 
-def test_asynchronous_transactions_that_are_open_at_once_are_drawn_apart(empty_db: str) -> None:
+def test_concurrent_async_transactions_have_separate_timeline_lanes(empty_db: str) -> None:
     async def work() -> Recorder:
         address = sa.make_url(empty_db).set(drivername="postgresql+asyncpg")
         engine = create_async_engine(address)
@@ -119,12 +119,12 @@ def test_asynchronous_transactions_that_are_open_at_once_are_drawn_apart(empty_d
         *[(1, Outcome.COMMITTED)] * 2,
         (1, Outcome.ROLLED_BACK),
     ]
-    timeline = as_timeline(summarise(recorder))
+    timeline = as_timeline(summarize(recorder))
     assert timeline["lanes"] == 3
     assert sorted(band[0] for band in timeline["transactions"]) == [0, 0, 1, 1, 2, 2]
 
 
-def test_a_savepoint_takes_those_that_were_set_after_it_with_it() -> None:
+def test_rollback_to_savepoint_ends_later_savepoints() -> None:
     transactions = Transactions()
     transactions.begin(1)
     for name in ("a", "b", "c"):
@@ -135,7 +135,7 @@ def test_a_savepoint_takes_those_that_were_set_after_it_with_it() -> None:
     assert [one.depth for one in transactions.spans()] == [3, 2, 1, 0]
 
 
-def test_a_savepoint_that_nobody_set_and_an_end_without_a_beginning_are_nothing() -> None:
+def test_unmatched_savepoint_and_transaction_ends_are_ignored() -> None:
     transactions = Transactions()
     transactions.end(1, Outcome.COMMITTED)
     transactions.save(1, "a")

@@ -25,7 +25,7 @@ from aspen.database.profiling import queries
 from aspen.database.profiling.page import as_timeline
 from aspen.database.profiling.queries import OTHERS, Key, Moment
 from aspen.database.profiling.recorder import Recorder
-from aspen.database.profiling.summary import summarise
+from aspen.database.profiling.summary import summarize
 
 HOOKS = ("do_begin", "do_commit", "do_rollback", "do_close", "do_terminate")
 
@@ -60,21 +60,21 @@ def line_here() -> int:
     return sys._getframe(1).f_lineno
 
 
-def test_an_execution_is_known_by_its_line_its_rows_and_its_times(engine: Engine) -> None:
+def test_execution_is_recorded_with_line_rows_and_times(engine: Engine) -> None:
     with Recorder(engine) as recorder, engine.connect() as connection:
         slow = sa.text("SELECT pg_sleep(0.02), generate_series(1, 30)")
         rows, line = connection.execute(slow).fetchmany(10), line_here()
     key, moment = only(recorder)
     assert len(rows) == 10
     assert (key.file, key.line) == (__file__, line)
-    assert key.function == "test_an_execution_is_known_by_its_line_its_rows_and_its_times"
+    assert key.function == "test_execution_is_recorded_with_line_rows_and_times"
     assert (moment.rows, moment.fetched, moment.failed) == (30, 10, False)
     assert moment.seconds > 0.02
     assert 0 < moment.fetching < moment.seconds
     assert (recorder.transactions.begun, len(recorder.rollbacks), len(recorder.waits)) == (1, 1, 1)
 
 
-def test_fetching_is_timed_where_the_server_hands_rows_out(engine: Engine) -> None:
+def test_fetch_time_of_server_side_cursor_is_recorded(engine: Engine) -> None:
     series = sa.text("SELECT pg_sleep(0.002) IS NULL, i FROM generate_series(1, 30) i")
     with Recorder(engine) as recorder, engine.connect() as connection:
         streaming = connection.execution_options(stream_results=True, max_row_buffer=10)
@@ -85,7 +85,7 @@ def test_fetching_is_timed_where_the_server_hands_rows_out(engine: Engine) -> No
     assert moment.fetching > 0.03
 
 
-def test_nothing_is_left_when_it_ends(engine: Engine) -> None:
+def test_recorder_leaves_no_hooks_when_it_ends(engine: Engine) -> None:
     pool, dialect = engine.pool, engine.dialect
     run_once(engine)  # the dialect detects the server's features
     before = {"pool": vars(pool).copy(), "dialect": vars(dialect).copy()}
@@ -100,7 +100,7 @@ def test_nothing_is_left_when_it_ends(engine: Engine) -> None:
     assert len(recorder.log) == 1
 
 
-def test_an_engine_that_was_disposed_of_is_recorded_on(engine: Engine) -> None:
+def test_recording_continues_after_engine_is_disposed(engine: Engine) -> None:
     with Recorder(engine) as recorder:
         for _ in range(3):
             with engine.begin() as connection:
@@ -111,7 +111,7 @@ def test_an_engine_that_was_disposed_of_is_recorded_on(engine: Engine) -> None:
     assert "connect" not in vars(engine.pool)
 
 
-def test_a_second_recorder_of_one_engine_is_refused(engine: Engine) -> None:
+def test_second_recorder_of_same_engine_is_refused(engine: Engine) -> None:
     derived = engine.execution_options(isolation_level="AUTOCOMMIT")
     with Recorder(engine) as recorder:
         with pytest.raises(RuntimeError, match="already being recorded"), Recorder(derived):
@@ -123,19 +123,19 @@ def test_a_second_recorder_of_one_engine_is_refused(engine: Engine) -> None:
         """The first recorder is gone."""
 
 
-def test_what_is_no_engine_is_refused() -> None:
+def test_recorder_refuses_non_engine() -> None:
     with pytest.raises(TypeError, match="not a str"):
         Recorder("postgresql://localhost")  # type: ignore[arg-type]
 
 
-def test_a_connection_in_use_is_recorded_from_its_next_transaction(engine: Engine) -> None:
+def test_connection_in_use_is_recorded_from_next_transaction(engine: Engine) -> None:
     with engine.connect() as connection, Recorder(engine) as recorder:
         for text in ("SELECT 'begins'", "SELECT 2", "SELECT 3"):
             connection.execute(sa.text(text))
     assert len(recorder.log) == 2
 
 
-def test_failures_are_recorded_with_their_class(engine: Engine) -> None:
+def test_failed_statement_is_recorded_with_error_class(engine: Engine) -> None:
     with Recorder(engine) as recorder, engine.connect() as connection:
         with pytest.raises(DBAPIError):
             connection.execute(sa.text("SELECT 1/0"))
@@ -146,7 +146,7 @@ def test_failures_are_recorded_with_their_class(engine: Engine) -> None:
     assert len(recorder.rollbacks) == 1
 
 
-def test_savepoints_and_many_sets_of_parameters_are_recorded(engine: Engine) -> None:
+def test_savepoints_and_executemany_are_recorded(engine: Engine) -> None:
     with Recorder(engine) as recorder, engine.begin() as connection:
         connection.execute(sa.text("CREATE TEMP TABLE t (a int)"))
         for _ in range(2):
@@ -158,7 +158,7 @@ def test_savepoints_and_many_sets_of_parameters_are_recorded(engine: Engine) -> 
     assert texts.count("RELEASE SAVEPOINT sa_savepoint_N") == 2
 
 
-def test_copy_and_the_drivers_own_cursors_are_recorded(engine: Engine) -> None:
+def test_copy_and_driver_cursors_are_recorded(engine: Engine) -> None:
     with Recorder(engine) as recorder, engine.begin() as connection:
         driver: Any = connection.connection.cursor()
         driver.execute(b"CREATE TEMP TABLE t (a int)")
@@ -176,7 +176,7 @@ def test_copy_and_the_drivers_own_cursors_are_recorded(engine: Engine) -> None:
     assert len(recorded(recorder)) == 4
 
 
-def test_parameters_are_kept_only_when_asked_for(engine: Engine) -> None:
+def test_parameters_are_recorded_only_on_request(engine: Engine) -> None:
     for wanted in (False, True):
         with Recorder(engine, parameters=wanted) as recorder, engine.connect() as connection:
             connection.execute(sa.text("SELECT :secret"), {"secret": "s3cret"})
@@ -184,7 +184,7 @@ def test_parameters_are_kept_only_when_asked_for(engine: Engine) -> None:
         assert kept == ({"secret": "s3cret"} if wanted else None)
 
 
-def test_what_is_loaded_lazily_is_named_with_its_cure(seeded: Database) -> None:
+def test_lazy_load_is_recorded_with_attribute_and_remedy(seeded: Database) -> None:
     with Recorder(seeded) as recorder, seeded.make_session() as session:
         group = session.scalars(sa.select(Group).limit(1)).one()
         assert len(group.samples) > 0
@@ -198,7 +198,7 @@ def test_what_is_loaded_lazily_is_named_with_its_cure(seeded: Database) -> None:
     assert cures[1].startswith("Set expire_on_commit=False")
 
 
-def test_what_a_flush_writes_is_put_down_to_the_line_that_flushed(seeded: Database) -> None:
+def test_flushed_statements_are_attributed_to_flushing_line(seeded: Database) -> None:
     writing = seeded.writing()
     with Recorder(writing) as recorder, writing.make_session() as session:
         group = session.scalars(sa.select(Group).limit(1)).one()
@@ -219,7 +219,7 @@ def _work(engine: Engine, number: int, count: int) -> None:
                 assert connection.execute(sa.text(f"SELECT {number}")).scalar() == number
 
 
-def test_counts_are_exact_with_32_threads_and_errors_among_them(engine: Engine) -> None:
+def test_recorder_counts_are_exact_with_32_threads_and_errors(engine: Engine) -> None:
     threads, each = 32, 25
     with Recorder(engine) as recorder, ThreadPoolExecutor(threads) as workers:
         list(workers.map(lambda number: _work(engine, number, each), range(threads)))
@@ -232,7 +232,7 @@ def test_counts_are_exact_with_32_threads_and_errors_among_them(engine: Engine) 
     assert not vars(engine.dialect).keys() & set(HOOKS)
 
 
-def test_it_comes_and_goes_while_other_threads_work(engine: Engine) -> None:
+def test_recorder_starts_and_stops_while_other_threads_run_queries(engine: Engine) -> None:
     ended = threading.Event()
 
     def go_on() -> None:
@@ -251,12 +251,12 @@ def test_it_comes_and_goes_while_other_threads_work(engine: Engine) -> None:
         assert type(cursor_of(connection)) is plain_cursor
 
 
-def test_what_is_summed_up_stays_so_while_recording_goes_on(engine: Engine) -> None:
+def test_profile_summary_does_not_change_as_recording_continues(engine: Engine) -> None:
     with Recorder(engine) as recorder:
         for _ in range(3):
             with engine.connect() as connection:
                 assert connection.scalar(sa.text("SELECT 1")) == 1
-        profile = summarise(recorder)
+        profile = summarize(recorder)
         moments, spans = recorder.log.moments(), recorder.transactions.spans()
         next(moments)
         next(spans)
@@ -284,7 +284,7 @@ async def _ask(engine: AsyncEngine, number: int) -> str:
 
 
 @pytest.mark.unpooled("asyncpg keeps prepared statements")
-def test_counts_are_exact_with_200_tasks_cancellations_among_them(empty_db: str) -> None:
+def test_recorder_counts_are_exact_with_200_tasks_and_cancellations(empty_db: str) -> None:
     async def run() -> tuple[Recorder, list[str], dict[str, Any]]:
         address = sa.make_url(empty_db).set(drivername="postgresql+asyncpg")
         engine = create_async_engine(address, pool_size=30)
@@ -308,7 +308,7 @@ def test_counts_are_exact_with_200_tasks_cancellations_among_them(empty_db: str)
     assert not left.keys() & set(HOOKS)
 
 
-def test_many_statements_are_kept_in_little_memory(engine: Engine) -> None:
+def test_recorder_memory_stays_small_with_many_statements(engine: Engine) -> None:
     count = 20_000
     with Recorder(engine) as recorder, engine.connect() as connection:
         driver = connection.connection.cursor()
@@ -324,7 +324,7 @@ def test_many_statements_are_kept_in_little_memory(engine: Engine) -> None:
     assert grown < 150 * count  # a million take 150 MB
 
 
-def test_long_statements_are_not_kept(engine: Engine) -> None:
+def test_recorder_does_not_keep_long_statements(engine: Engine) -> None:
     size, count = 200_000, 200
     with Recorder(engine, parameters=True) as recorder, engine.connect() as connection:
         driver: Any = connection.connection.cursor()
@@ -339,14 +339,14 @@ def test_long_statements_are_not_kept(engine: Engine) -> None:
     assert most < 40 * size  # the few that are examined again, not all 200
 
 
-def test_statements_of_ever_new_kinds_are_counted_together_in_the_end(
+def test_fingerprints_beyond_limit_are_counted_together(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "_KINDS", 50)
     with Recorder(engine) as recorder, engine.connect() as connection:
         for number in range(200):
             connection.execute(sa.text(f"SELECT 1 AS kind_{number}"))
-    profile = summarise(recorder)
+    profile = summarize(recorder)
     counts = {one.key.fingerprint: one.calls for one in profile.statements}
     assert len(counts) == 51
     assert counts[OTHERS] == 150

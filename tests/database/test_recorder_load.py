@@ -16,7 +16,7 @@ STATEMENTS = 4_000
 
 
 @pytest.mark.unpooled("asyncpg keeps prepared statements")
-def test_threads_and_tasks_at_once_are_counted_exactly_and_leave_nothing(empty_db: str) -> None:
+def test_recorder_under_load_counts_exactly_and_leaves_no_hooks(empty_db: str) -> None:
     """The load includes errors and cancellations, and runs twice in a separate process."""
     assert (THREADS, TASKS) == (32, 200)
     command = [sys.executable, "-m", "benchmarks.speed.crowd", empty_db, str(STATEMENTS)]

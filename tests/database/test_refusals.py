@@ -97,7 +97,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_refusal_is_told_apart_in_any_language(case: str, admin: Admin) -> None:
+def test_refused_connection_is_classified_in_any_server_language(case: str, admin: Admin) -> None:
     statement, changes, code, state = CASES[case]
     admin.sql(statement.format(name=admin.name))
     database = Database(admin.url.set(**changes))
@@ -109,20 +109,20 @@ def test_refusal_is_told_apart_in_any_language(case: str, admin: Admin) -> None:
     assert "does not answer" not in failure.message
 
 
-def test_role_that_is_missing_is_told_apart(admin: Admin) -> None:
+def test_missing_role_is_classified_as_sign_in_failure(admin: Admin) -> None:
     with pytest.raises(OperationalError) as caught:
         Database(admin.url.set(username="nonesuch")).engine.connect()
     assert explain(caught.value).code == 4
 
 
-def test_server_that_is_not_there_has_no_state() -> None:
+def test_unreachable_server_has_no_sqlstate() -> None:
     with pytest.raises(OperationalError) as caught:
         Database("postgresql://u:p@127.0.0.1:1/db").engine.connect()
     assert refusal_state(caught.value.orig) is None
     assert explain(caught.value).code == 5
 
 
-def test_german_server_speaks_german(german: str) -> None:
+def test_german_test_server_sends_german_messages(german: str) -> None:
     url = make_url(german)
     with pytest.raises(psycopg2.OperationalError, match="Passwort-Authentifizierung"):
         psycopg2.connect(host=url.host, port=url.port, user=SUPERUSER, password="wrong")

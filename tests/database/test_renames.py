@@ -83,7 +83,7 @@ def apply(bench: Bench, group: int, rows: Sequence[Row], undo: Path) -> None:
     ],
     ids=["swap", "cycle", "chain", "chain from its end", "new names", "swap and chain"],
 )
-def test_ends_as_the_file_says(
+def test_rename_handles_swaps_cycles_and_chains_in_one_run(
     rows: list[Row], detours: int, bench: Bench, group: int, undo: Path
 ) -> None:
     with planned(bench.database, group, requests(rows)) as (run, plan):
@@ -93,20 +93,20 @@ def test_ends_as_the_file_says(
     assert undo_rows(undo) == [(lab, new, ABCDE[lab]) for lab, new in rows]
 
 
-def test_identifiers_of_other_groups_are_free(bench: Bench, undo: Path) -> None:
+def test_identifier_used_in_another_group_is_available(bench: Bench, undo: Path) -> None:
     other, mine = bench.lab.group({"X": "taken"}), bench.lab.group({"A": "1"})
     apply(bench, mine, [("A", "taken")], undo)
     assert (bench.names(mine), bench.names(other)) == ({"A": "taken"}, {"X": "taken"})
 
 
-def test_second_time_changes_nothing(bench: Bench, group: int, undo: Path) -> None:
+def test_repeated_rename_changes_nothing(bench: Bench, group: int, undo: Path) -> None:
     rows = [("A", "2"), ("B", "1"), ("C", "9")]
     apply(bench, group, rows, undo)
     with planned(bench.database, group, requests(rows)) as (_run, plan):
         assert (plan.to_change, plan.already, plan.problems) == (0, 3, 0)
 
 
-def test_nothing_may_be_applied_with_problems_or_on_a_reading_database(
+def test_apply_is_refused_with_problems_or_read_only_database(
     bench: Bench, group: int, undo: Path
 ) -> None:
     with planned(bench.database, group, requests([("A", "2")])) as (run, plan):
@@ -123,7 +123,7 @@ def test_nothing_may_be_applied_with_problems_or_on_a_reading_database(
     assert bench.names(group) == ABCDE
 
 
-def test_no_transaction_is_open_between_plan_and_write(bench: Bench, group: int) -> None:
+def test_no_transaction_is_open_between_plan_and_apply(bench: Bench, group: int) -> None:
     query = (
         "SELECT state FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = 'renames'"
@@ -134,7 +134,9 @@ def test_no_transaction_is_open_between_plan_and_write(bench: Bench, group: int)
             assert set(other.scalars(sa.text(query))) == {"idle"}
 
 
-def test_odd_texts_survive(bench: Bench, tmp_path: Path) -> None:
+def test_identifiers_with_special_characters_are_written_exactly(
+    bench: Bench, tmp_path: Path
+) -> None:
     odd = ["\\N", "a\\tb", "=1", "'=1", "''", 'é, "x"', " a ", "x" * 300, "tab\there", "l\nf\r"]
     group = bench.lab.group({f"lab{text}": text for text in odd})
     rows = [(f"lab{text}", f"new{text}") for text in odd]
@@ -147,7 +149,7 @@ def test_odd_texts_survive(bench: Bench, tmp_path: Path) -> None:
 # Undo file and commit
 
 
-def test_undo_file_is_complete_while_others_see_the_old_names(
+def test_undo_file_is_complete_and_synced_before_commit(
     bench: Bench, group: int, undo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aspencli.changes.undo import Origin, read_origin, write_undo
@@ -178,7 +180,7 @@ def test_undo_file_is_complete_while_others_see_the_old_names(
 
 
 @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()], ids=["full", "Ctrl-C"])
-def test_failure_before_the_commit_leaves_nothing(
+def test_failure_before_commit_rolls_back_and_removes_undo_file(
     error: BaseException, bench: Bench, group: int, undo: Path
 ) -> None:
     def fail() -> None:
@@ -194,9 +196,7 @@ def test_failure_before_the_commit_leaves_nothing(
     assert not undo.exists()
 
 
-def test_undo_file_that_cannot_be_written_leaves_nothing(
-    bench: Bench, group: int, tmp_path: Path
-) -> None:
+def test_unwritable_undo_file_rolls_back_rename(bench: Bench, group: int, tmp_path: Path) -> None:
     with (
         planned(bench.database, group, requests([("A", "2"), ("B", "1")])) as (run, _plan),
         pytest.raises(FileNotFoundError),
@@ -205,7 +205,9 @@ def test_undo_file_that_cannot_be_written_leaves_nothing(
     assert bench.names(group) == ABCDE
 
 
-def test_connection_killed_before_the_commit(bench: Bench, group: int, undo: Path) -> None:
+def test_connection_killed_before_commit_rolls_back_rename(
+    bench: Bench, group: int, undo: Path
+) -> None:
     def kill() -> None:
         bench.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -243,7 +245,9 @@ def way(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Way]:
 
 
 @pytest.mark.parametrize("way", [True], indirect=True, ids=[""])
-def test_answer_lost_after_the_commit(way: Way, bench: Bench, group: int, undo: Path) -> None:
+def test_commit_without_answer_is_confirmed_by_transaction_status(
+    way: Way, bench: Bench, group: int, undo: Path
+) -> None:
     with planned(way.database, group, requests([("A", "2"), ("B", "1")])) as (run, _plan):
         assert run.apply(undo_into(undo), way.line.armed.set) == undo
     assert bench.names(group) == ABCDE | {"A": "2", "B": "1"}
@@ -251,7 +255,9 @@ def test_answer_lost_after_the_commit(way: Way, bench: Bench, group: int, undo: 
 
 
 @pytest.mark.parametrize("way", [False], indirect=True, ids=[""])
-def test_commit_lost_on_its_way(way: Way, bench: Bench, group: int, undo: Path) -> None:
+def test_commit_that_never_reaches_server_is_reported_as_failed(
+    way: Way, bench: Bench, group: int, undo: Path
+) -> None:
     with (
         planned(way.database, group, requests([("A", "2"), ("B", "1")])) as (run, _plan),
         pytest.raises(DBAPIError),
@@ -262,7 +268,7 @@ def test_commit_lost_on_its_way(way: Way, bench: Bench, group: int, undo: Path) 
 
 
 @pytest.mark.parametrize("way", [True], indirect=True, ids=[""])
-def test_nobody_left_to_ask(
+def test_commit_without_answer_is_unknown_if_server_is_unreachable(
     way: Way, bench: Bench, group: int, undo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committing, "_PAUSES", (0.01, 0.01))
@@ -331,7 +337,7 @@ def settled(bench: Bench, group: int) -> None:
     ],
 )
 @pytest.mark.parametrize("last", ["3", "C-new"], ids=["plain", "swap"])
-def test_change_meanwhile_is_a_conflict(
+def test_concurrent_change_of_planned_row_is_conflict(
     happens: Callable[[Bench, int], None],
     told: str,
     last: str,
@@ -352,7 +358,7 @@ def test_change_meanwhile_is_a_conflict(
     assert not undo.exists()
 
 
-def test_many_changes_meanwhile_are_counted(bench: Bench, undo: Path) -> None:
+def test_conflict_lists_200_rows_and_counts_all(bench: Bench, undo: Path) -> None:
     names = {f"L{n}": f"P{n}" for n in range(300)}
     group = bench.lab.group(names)
     rows = [(lab, f"new{lab}") for lab in names]
@@ -366,7 +372,7 @@ def test_many_changes_meanwhile_are_counted(bench: Bench, undo: Path) -> None:
     assert (len(caught.value.rows), caught.value.total) == (200, 300)
 
 
-def test_only_the_rows_themselves_are_locked(bench: Bench, group: int, undo: Path) -> None:
+def test_apply_locks_only_requested_rows(bench: Bench, group: int, undo: Path) -> None:
     other = bench.lab.group(ABCDE)
     update = sa.text(
         "UPDATE aspen.samples SET public_identifier = 'theirs' "
@@ -395,7 +401,7 @@ def test_only_the_rows_themselves_are_locked(bench: Bench, group: int, undo: Pat
 @pytest.mark.parametrize(
     ("patience_ms", "error"), [(200, OperationalError), (20_000, RowsMovedError)]
 )
-def test_second_run_on_a_group_waits_for_the_first(
+def test_concurrent_run_on_same_sample_waits_for_first(
     patience_ms: int, error: type[Exception], bench: Bench, group: int, tmp_path: Path
 ) -> None:
     patient = Database(bench.lab.address, writable=True, limits=Limits(lock_ms=patience_ms))
@@ -472,7 +478,7 @@ def expected_undo(
 
 @given(rows=st.one_of(ANY_ROWS, SHUFFLED), meanwhile=MEANWHILE)
 @settings(max_examples=150, deadline=None)
-def test_plan_write_and_undo_are_what_the_rules_say(
+def test_plan_apply_and_undo_match_reference_model(
     rows: list[Row],
     meanwhile: dict[str, str],
     bench: Bench,
@@ -508,7 +514,7 @@ def test_plan_write_and_undo_are_what_the_rules_say(
     assert bench.names(group) == then
 
 
-def test_long_chain_that_cannot_be_undone_is_found_quickly(bench: Bench) -> None:
+def test_undo_plan_skips_long_blocked_chain_quickly(bench: Bench) -> None:
     """Each sample waits for the name of the one before, and another sample holds the first's."""
     count = 20_000
     held = {f"L{n}": f"P{n + 1}" for n in range(count)}
@@ -520,7 +526,7 @@ def test_long_chain_that_cannot_be_undone_is_found_quickly(bench: Bench) -> None
     assert time.monotonic() - began < 10
 
 
-def test_samples_of_a_group_younger_than_the_statistics_are_found_by_number(
+def test_update_uses_primary_key_index_with_stale_statistics(
     migrated_db: str, tmp_path: Path
 ) -> None:
     lab = Lab(migrated_db, tmp_path)

@@ -135,7 +135,7 @@ def migrated(migrated_db: str) -> Iterator[Connection]:
 @pytest.mark.parametrize(
     "part", ["columns", "primary_key", "unique", "foreign_keys", "check", "indexes"]
 )
-def test_every_table_has_the_live_ones(migrated: Connection, part: str) -> None:
+def test_table_parts_match_live_schema(migrated: Connection, part: str) -> None:
     found = tables(migrated)
 
     assert {name: table[part] for name, table in found.items()} == {
@@ -143,16 +143,16 @@ def test_every_table_has_the_live_ones(migrated: Connection, part: str) -> None:
     }
 
 
-def test_there_are_the_live_tables_and_no_others(migrated: Connection) -> None:
+def test_tables_match_live_schema(migrated: Connection) -> None:
     assert len(CONTRACT["tables"]) == 47
     assert sorted(tables(migrated)) == sorted(CONTRACT["tables"])
 
 
-def test_sequences_belong_to_the_columns_they_number(migrated: Connection) -> None:
+def test_sequences_match_live_schema(migrated: Connection) -> None:
     assert rows(migrated, SEQUENCES) == CONTRACT["sequences"]
 
 
-def test_extensions_lie_in_public(migrated: Connection) -> None:
+def test_extensions_are_installed_in_public(migrated: Connection) -> None:
     expected = [without(extension, "version") for extension in CONTRACT["extensions"]]
 
     assert rows(migrated, EXTENSIONS) == expected
@@ -172,7 +172,7 @@ def test_schema_holds_no_views_functions_types_or_triggers(migrated: Connection)
     assert rows(migrated, others) == []
 
 
-def test_look_up_tables_hold_the_live_values(migrated: Connection) -> None:
+def test_lookup_tables_have_live_values(migrated: Connection) -> None:
     found = {
         name: sorted(row["item_id"] for row in rows(migrated, f"SELECT item_id FROM aspen.{name}"))
         for name in CONTRACT["enum_tables"]
@@ -181,7 +181,7 @@ def test_look_up_tables_hold_the_live_values(migrated: Connection) -> None:
     assert found == CONTRACT["enum_tables"]
 
 
-def test_rows_that_belong_to_the_schema_have_the_live_ids(migrated: Connection) -> None:
+def test_seed_rows_of_migrations_match_live_rows(migrated: Connection) -> None:
     found = {
         name: rows(migrated, f"SELECT * FROM aspen.{name} ORDER BY id")
         for name in CONTRACT["seed_rows_from_migrations"]
@@ -190,7 +190,7 @@ def test_rows_that_belong_to_the_schema_have_the_live_ids(migrated: Connection) 
     assert found == CONTRACT["seed_rows_from_migrations"]
 
 
-def test_all_other_tables_are_empty(migrated: Connection) -> None:
+def test_tables_without_seed_rows_are_empty(migrated: Connection) -> None:
     filled = {*CONTRACT["enum_tables"], *CONTRACT["seed_rows_from_migrations"]}
 
     for name in set(CONTRACT["tables"]) - filled:
@@ -207,23 +207,21 @@ def test_all_other_tables_are_empty(migrated: Connection) -> None:
         ("samples", 1),
     ],
 )
-def test_next_id_follows_the_rows_that_are_there(
-    migrated: Connection, table: str, expected: int
-) -> None:
+def test_next_id_follows_seed_rows(migrated: Connection, table: str, expected: int) -> None:
     assert migrated.scalar(sa.text(f"SELECT nextval('aspen.{table}_id_seq')")) == expected
 
 
-def test_version_is_recorded_in_public(migrated: Connection) -> None:
+def test_migrated_revision_is_recorded_in_public_schema(migrated: Connection) -> None:
     found = migrated.scalars(sa.text("SELECT version_num FROM public.alembic_version")).all()
 
     assert found == CONTRACT["alembic_version"]
 
 
-def test_nothing_but_the_version_lies_in_public(migrated: Connection) -> None:
+def test_public_schema_has_only_version_table(migrated: Connection) -> None:
     assert sa.inspect(migrated).get_table_names(schema="public") == ["alembic_version"]
 
 
-def test_taken_back_and_made_again_it_is_the_same(migrated_db: str) -> None:
+def test_schema_is_same_after_downgrade_and_upgrade(migrated_db: str) -> None:
     engine = sa.create_engine(migrated_db, poolclass=NullPool)
 
     migrate.downgrade(engine, "base")
@@ -237,7 +235,7 @@ def test_taken_back_and_made_again_it_is_the_same(migrated_db: str) -> None:
         assert rows(connection, SEQUENCES) == CONTRACT["sequences"]
 
 
-def test_models_alone_would_make_the_same_tables(empty_db: str) -> None:
+def test_create_all_from_models_matches_live_schema(empty_db: str) -> None:
     """The models are also exact where `check` compares only a part: names, order, sequences."""
     engine = sa.create_engine(empty_db, poolclass=NullPool)
     with engine.begin() as connection:
@@ -249,7 +247,7 @@ def test_models_alone_would_make_the_same_tables(empty_db: str) -> None:
         assert rows(connection, SEQUENCES) == CONTRACT["sequences"]
 
 
-def test_enums_have_the_values_of_their_look_up_tables() -> None:
+def test_enums_match_values_of_their_lookup_tables() -> None:
     seen = set()
     for table in Base.metadata.tables.values():
         for column in table.columns:

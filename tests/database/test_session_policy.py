@@ -40,14 +40,14 @@ def limits_of(database: Database) -> list[str]:
 
 
 @pytest.mark.usefixtures("set_for_database")
-def test_shorter_time_limit_holds(seeded: Database) -> None:
+def test_shorter_timeout_of_database_is_kept(seeded: Database) -> None:
     assert limits_of(seeded) == ["7s", "5s", "90s"]
     assert limits_of(seeded.with_limits(statement_ms=0, lock_ms=0)) == ["7s", "10min", "90s"]
     assert limits_of(seeded.derived(overrides=Overrides(timeouts=True))) == ["1min", "5s", "0"]
 
 
 @pytest.mark.usefixtures("set_for_database")
-def test_database_set_to_read_only_is_not_written(seeded: Database) -> None:
+def test_write_to_read_only_database_requires_override(seeded: Database) -> None:
     with pytest.raises(ServerReadOnlyError), seeded.begin() as session:
         session.connection()
     overriding = seeded.derived(overrides=Overrides(read_only=True))
@@ -57,7 +57,7 @@ def test_database_set_to_read_only_is_not_written(seeded: Database) -> None:
 
 
 @pytest.mark.usefixtures("set_for_database")
-def test_command_that_writes_is_refused(run_cli: CliRunner, seeded: Database) -> None:
+def test_psql_write_to_read_only_database_is_refused(run_cli: CliRunner, seeded: Database) -> None:
     words = ["db", "psql", "--write", "--yes", "-c", "CREATE TABLE x (i int)"]
     refused = run_cli(*words, database=seeded)
     assert (refused.code, "--override-read-only" in refused.err) == (3, True)
@@ -65,7 +65,7 @@ def test_command_that_writes_is_refused(run_cli: CliRunner, seeded: Database) ->
 
 
 @pytest.mark.usefixtures("set_for_database")
-def test_migration_keeps_shorter_time_limit(seeded: Database, postgres: Server) -> None:
+def test_migration_keeps_shorter_timeout_of_database(seeded: Database, postgres: Server) -> None:
     direct = Database(postgres.url(str(seeded.url.database)), writable=True)
     writing = direct.derived(overrides=Overrides(read_only=True))
     with writing.engine.connect() as connection, guarded(connection, MigrationLimits()):
@@ -74,7 +74,7 @@ def test_migration_keeps_shorter_time_limit(seeded: Database, postgres: Server) 
     writing.dispose()
 
 
-def test_guard_stays_on_what_is_derived(seeded: Database) -> None:
+def test_derived_database_keeps_reading_guard(seeded: Database) -> None:
     policy = replace(seeded.policy, guard=Guard.READING)
     database = Database(seeded.url, policy=policy)
     for derived in (database, database.with_limits(lock_ms=1), database.derived(guard=Guard.NONE)):
@@ -96,7 +96,7 @@ def test_guard_stays_on_what_is_derived(seeded: Database) -> None:
         ("-c  DEFAULT_TRANSACTION_READ_ONLY=off", ""),
     ],
 )
-def test_address_does_not_loosen_a_session(given: str, kept: str) -> None:
+def test_address_options_cannot_loosen_session_policy(given: str, kept: str) -> None:
     assert connection_arguments(SessionPolicy(limits=Limits()), given)["options"] == kept
 
 
@@ -149,5 +149,5 @@ def test_read_only_address_refuses_writes_but_not_reads(
         ("SELECT e'\\'; commit; --'", None),
     ],
 )
-def test_transaction_control_is_found(statement: str, words: str | None) -> None:
+def test_transaction_control_statements_are_detected(statement: str, words: str | None) -> None:
     assert ends_transaction(statement) == words

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from aspen.database.profiling.budgets import Everything
 from aspen.database.profiling.recorder import Recorder
-from aspen.database.profiling.summary import summarise
+from aspen.database.profiling.summary import summarize
 
 THREADS = 8
 
@@ -39,9 +39,7 @@ def run(engine: Engine, sql: str = "select 1") -> None:
         connection.execute(sa.text(sql)).all()
 
 
-def test_what_the_pool_asks_of_a_connection_is_no_query(
-    engine: Engine, everything: Everything
-) -> None:
+def test_pool_pre_ping_is_not_counted_as_query(engine: Engine, everything: Everything) -> None:
     for _ in range(3):
         run(engine)
     tally = everything.since()
@@ -50,13 +48,11 @@ def test_what_the_pool_asks_of_a_connection_is_no_query(
     assert len(tally.rollbacks) == 3
 
 
-def test_since_tells_of_what_came_after_the_mark_only(
-    engine: Engine, everything: Everything
-) -> None:
+def test_since_counts_only_queries_after_mark(engine: Engine, everything: Everything) -> None:
     run(engine, "select 1 as before")
     everything.mark()
     run(engine, "select generate_series(1, 4)")
-    found = summarise(everything.since())
+    found = summarize(everything.since())
     assert (found.totals.queries, found.totals.rows, found.totals.transactions) == (1, 4, 1)
     assert found.totals.rollbacks == 1
     assert found.totals.wall_ms > found.totals.execute_ms > 0
@@ -64,7 +60,7 @@ def test_since_tells_of_what_came_after_the_mark_only(
     assert len(everything.tally.log) == 2
 
 
-def test_threads_that_meet_an_engine_at_once_leave_nothing_behind(
+def test_concurrent_first_use_of_engine_leaves_no_hooks(
     engine: Engine, everything: Everything
 ) -> None:
     together = threading.Barrier(THREADS)
@@ -87,7 +83,7 @@ def test_threads_that_meet_an_engine_at_once_leave_nothing_behind(
     assert len(recorder.log) == 1
 
 
-def test_an_engine_that_somebody_records_is_left_to_them(
+def test_engine_with_its_own_recorder_is_not_tallied(
     engine: Engine, everything: Everything
 ) -> None:
     with Recorder(engine) as recorder:
@@ -97,7 +93,7 @@ def test_an_engine_that_somebody_records_is_left_to_them(
     assert len(everything.since().log) == 1
 
 
-def test_asynchronous_engines_are_recorded_as_well(empty_db: str, everything: Everything) -> None:
+def test_async_engines_are_tallied(empty_db: str, everything: Everything) -> None:
     async def main() -> None:
         engine = create_async_engine(sa.make_url(empty_db).set(drivername="postgresql+asyncpg"))
         async with engine.connect() as connection:

@@ -13,7 +13,7 @@ def begun(connection: Connection) -> int:
     return int(connection.execute(sa.text(CURRENT)).scalar_one())
 
 
-def test_what_became_of_a_transaction(database: Database) -> None:
+def test_transaction_status_is_in_progress_committed_or_aborted(database: Database) -> None:
     with database.engine.connect() as asking, database.writing().engine.connect() as connection:
         first = begun(connection)
         assert transaction_status(asking, first) == "in progress"
@@ -26,14 +26,12 @@ def test_what_became_of_a_transaction(database: Database) -> None:
 
 
 @pytest.mark.parametrize("unknown", [3, 10**6, 2**40])
-def test_transactions_too_old_or_never_begun_are_not_known(
-    database: Database, unknown: int
-) -> None:
+def test_transaction_status_of_unknown_id_is_none(database: Database, unknown: int) -> None:
     with database.engine.connect() as connection:
         assert transaction_status(connection, unknown) is None
 
 
-def test_databases_of_one_server_differ_in_their_number(
+def test_databases_on_one_server_share_system_id_but_not_oid(
     database: Database, seeded: Database
 ) -> None:
     with database.engine.connect() as one, seeded.engine.connect() as other:
@@ -43,7 +41,7 @@ def test_databases_of_one_server_differ_in_their_number(
     assert first.oid != second.oid
 
 
-def test_a_user_who_may_not_read_the_server_is_told_the_database(database: Database) -> None:
+def test_database_identity_without_privilege_omits_system_id(database: Database) -> None:
     with database.begin() as session:
         session.execute(sa.text("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"))
     with database.engine.connect() as connection:

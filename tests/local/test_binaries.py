@@ -26,16 +26,16 @@ def _installed() -> list[Binaries]:
     return list(found.values())
 
 
-def test_what_is_found_brings_the_extensions() -> None:
+def test_postgresql_installation_has_required_extensions() -> None:
     assert find_binaries().extensions >= REQUIRED_EXTENSIONS
 
 
-def test_a_named_folder_without_postgresql_is_refused(tmp_path: Path) -> None:
+def test_bindir_without_postgresql_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="initdb not found"):
         find_binaries(environ={"ASPEN_PG_BINDIR": str(tmp_path)})
 
 
-def test_a_machine_without_postgresql_is_told_both_ways_on(
+def test_missing_postgresql_error_suggests_extra_and_bindir(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(binaries, "_candidates", lambda: iter([(tmp_path, "this machine")]))
@@ -46,7 +46,7 @@ def test_a_machine_without_postgresql_is_told_both_ways_on(
     assert "ASPEN_PG_BINDIR" in caught.value.hint
 
 
-def test_data_go_on_with_the_version_that_made_them(
+def test_data_directory_keeps_postgresql_version_that_created_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = _installed()

@@ -132,7 +132,7 @@ def processes_of(home: Path) -> list[str]:
 # Up
 
 
-def test_every_part_answers(whole: Deployment) -> None:
+def test_every_part_is_running_and_responds(whole: Deployment) -> None:
     statuses = whole.status()
     assert [one.name for one in statuses] == list(PARTS)
     assert {one.state for one in statuses} == {Doing.RUNNING}
@@ -143,14 +143,16 @@ def test_every_part_answers(whole: Deployment) -> None:
     assert httpx.get(f"{api}/v2/docs").is_success
 
 
-def test_a_second_start_changes_nothing(whole: Deployment) -> None:
+def test_repeated_up_changes_nothing(whole: Deployment) -> None:
     before = {one.name: one.pid for one in whole.status()}
     again = whole.up()
     assert not again.changed
     assert {name: one.pid for name, one in again.started.items()} == before
 
 
-def test_an_operator_signs_in_to_it(whole: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_can_sign_in_to_local_deployment(
+    whole: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASPEN_HOME", str(whole.state.home.parent))
     words = ["auth", "login", "--no-browser", "--store", "file"]
     with zygote.start(words, stderr=subprocess.PIPE, text=True) as login:
@@ -170,7 +172,7 @@ def test_an_operator_signs_in_to_it(whole: Deployment, monkeypatch: pytest.Monke
     assert roles == {1: ["member"], 2: ["admin"]}
 
 
-def test_who_is_invited_follows_the_link_and_belongs_to_the_group(whole: Deployment) -> None:
+def test_invited_user_joins_group_through_invitation_link(whole: Deployment) -> None:
     api = part(whole, "api").url
     secret = made_values(whole.state.part("aws"))["AUTH0_MANAGEMENT_CLIENT_SECRET"]
     with provider_of(whole) as provider, provider.client() as browser:
@@ -192,7 +194,7 @@ def test_who_is_invited_follows_the_link_and_belongs_to_the_group(whole: Deploym
     assert [(group["id"], group["roles"]) for group in me["groups"]] == [(1, ["viewer"])]
 
 
-def test_the_secrets_are_for_the_owners_eyes(whole: Deployment) -> None:
+def test_deployment_secrets_are_readable_by_owner_only(whole: Deployment) -> None:
     kept = [*whole.state.part("aws").glob("*.json"), *whole.state.folder.glob("*.json")]
     assert len(kept) >= 4
     assert {path.stat().st_mode & 0o077 for path in kept} == {0}
@@ -203,7 +205,7 @@ STRANGER = 54_321  # an account that owns nothing here; it needs no name
 
 
 @root_only
-def test_another_account_gets_no_secret_and_runs_nothing(whole: Deployment) -> None:
+def test_other_account_cannot_read_secrets_or_run_code(whole: Deployment) -> None:
     statuses = whole.status()
     told = {
         "ports": {one.name: one.port for one in statuses},
@@ -233,7 +235,7 @@ def test_another_account_gets_no_secret_and_runs_nothing(whole: Deployment) -> N
     assert fetch_tree(whole)["version"] == "v2"  # nothing was reset
 
 
-def test_the_trees_files_are_in_s3(whole: Deployment) -> None:
+def test_tree_file_is_stored_in_s3(whole: Deployment) -> None:
     assert fetch_tree(whole)["version"] == "v2"
 
 
@@ -258,7 +260,7 @@ def fetch_tree(deployment: Deployment) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", ["aws", "identity", "api"])
-def test_a_killed_service_is_told_of_and_started_again(whole: Deployment, name: str) -> None:
+def test_killed_service_is_restarted_and_reported(whole: Deployment, name: str) -> None:
     before = part(whole, name)
     assert before.pid
     os.kill(before.pid, signal.SIGKILL)
@@ -273,7 +275,7 @@ def test_a_killed_service_is_told_of_and_started_again(whole: Deployment, name: 
         assert fetch_tree(whole)["version"] == "v2"
 
 
-def test_a_killed_postgresql_is_told_of_and_started_again(whole: Deployment) -> None:
+def test_killed_postgresql_is_restarted_and_reported(whole: Deployment) -> None:
     before = part(whole, "postgres")
     assert before.pid
     os.kill(before.pid, signal.SIGKILL)
@@ -284,7 +286,7 @@ def test_a_killed_postgresql_is_told_of_and_started_again(whole: Deployment) -> 
     assert not whole.up().changed  # whether or not the API has noticed the restart
 
 
-def test_what_knows_the_databases_port_follows_it_to_another(whole: Deployment) -> None:
+def test_services_restart_when_postgresql_moves_to_another_port(whole: Deployment) -> None:
     database, supervisor = part(whole, "postgres"), whole.supervision.process
     assert database.pid
     assert database.port
@@ -304,7 +306,7 @@ def test_what_knows_the_databases_port_follows_it_to_another(whole: Deployment) 
     assert address == f"{HOST}:{part(whole, 'postgres').port}"
 
 
-def test_a_hung_service_is_told_of_and_started_again(whole: Deployment) -> None:
+def test_hung_service_is_restarted_and_reported(whole: Deployment) -> None:
     before = part(whole, "identity")
     assert before.pid
     os.kill(before.pid, signal.SIGSTOP)
@@ -314,7 +316,7 @@ def test_a_hung_service_is_told_of_and_started_again(whole: Deployment) -> None:
     assert "no response for" in part(whole, "identity").reason
 
 
-def test_a_service_that_answers_again_was_not_started(whole: Deployment) -> None:
+def test_service_that_recovers_is_not_restarted(whole: Deployment) -> None:
     before = part(whole, "identity")
     assert before.pid
     os.kill(before.pid, signal.SIGSTOP)
@@ -327,7 +329,9 @@ def test_a_service_that_answers_again_was_not_started(whole: Deployment) -> None
     assert up.started["identity"].pid == before.pid
 
 
-def test_the_commands_tell_of_it(whole: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_and_logs_commands_report_restart(
+    whole: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASPEN_HOME", str(whole.state.home.parent))
     killed = part(whole, "identity")
     assert killed.pid
@@ -360,7 +364,7 @@ def aspencli(*words: str) -> subprocess.CompletedProcess[str]:
 # The supervisor
 
 
-def test_nothing_outlives_a_killed_supervisor_and_the_next_start_mends_it(
+def test_services_end_with_killed_supervisor_and_next_up_recovers(
     deployment: Deployment, home: Path
 ) -> None:
     first = deployment.up(ONE)
@@ -379,7 +383,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_start_mends_it(
     assert processes_of(home) == []
 
 
-def test_a_start_gets_over_a_supervisor_that_is_killed_meanwhile(deployment: Deployment) -> None:
+def test_up_recovers_when_supervisor_is_killed_meanwhile(deployment: Deployment) -> None:
     deployment.up(ONE)
     supervisor = deployment.supervision.process
     assert supervisor
@@ -393,9 +397,7 @@ def test_a_start_gets_over_a_supervisor_that_is_killed_meanwhile(deployment: Dep
     assert part(deployment, "identity").runs
 
 
-def test_a_frozen_service_of_a_killed_supervisor_is_ended_too(
-    deployment: Deployment, home: Path
-) -> None:
+def test_down_kills_frozen_service_of_killed_supervisor(deployment: Deployment, home: Path) -> None:
     pid = deployment.up(ONE).started["identity"].pid
     supervisor = deployment.supervision.process
     assert supervisor
@@ -405,7 +407,7 @@ def test_a_frozen_service_of_a_killed_supervisor_is_ended_too(
     assert processes_of(home) == []
 
 
-def test_another_process_of_the_same_number_is_left_alone(deployment: Deployment) -> None:
+def test_down_does_not_signal_process_with_reused_pid(deployment: Deployment) -> None:
     deployment.up(ONE)
     deployment.down()
     record = json.loads(deployment.state.record.read_text())
@@ -419,7 +421,7 @@ def test_another_process_of_the_same_number_is_left_alone(deployment: Deployment
         other.kill()
 
 
-def test_a_frozen_supervisor_is_stopped_all_the_same(deployment: Deployment, home: Path) -> None:
+def test_down_stops_frozen_supervisor(deployment: Deployment, home: Path) -> None:
     deployment.up(ONE)
     supervisor = deployment.supervision.process
     assert supervisor
@@ -428,7 +430,7 @@ def test_a_frozen_supervisor_is_stopped_all_the_same(deployment: Deployment, hom
     assert processes_of(home) == []
 
 
-def test_stopping_leaves_nothing(deployment: Deployment, home: Path) -> None:
+def test_down_leaves_no_processes_and_frees_ports(deployment: Deployment, home: Path) -> None:
     started = deployment.up(ONE).started
     stopped = deployment.down()
     assert [*stopped][-1] == "postgres"
@@ -442,13 +444,13 @@ def test_stopping_leaves_nothing(deployment: Deployment, home: Path) -> None:
     assert not any(one.was_running for one in deployment.down().values())
 
 
-def test_it_ends_when_its_folder_is_deleted(deployment: Deployment, home: Path) -> None:
+def test_supervisor_exits_when_state_folder_is_deleted(deployment: Deployment, home: Path) -> None:
     pid = deployment.up(ONE).started["identity"].pid
     deployment.state.alive.unlink()
     assert eventually(lambda: not psutil.pid_exists(pid))
 
 
-def test_more_parts_can_be_added(deployment: Deployment) -> None:
+def test_up_can_add_parts_to_running_deployment(deployment: Deployment) -> None:
     deployment.up(("postgres",))
     assert deployment.supervision.process is None
     assert deployment.status()[0].runs
@@ -461,9 +463,7 @@ def test_more_parts_can_be_added(deployment: Deployment) -> None:
 # Failed starts
 
 
-def test_a_part_that_cannot_start_is_told_with_its_words(
-    deployment: Deployment, home: Path
-) -> None:
+def test_failed_start_of_part_shows_its_output(deployment: Deployment, home: Path) -> None:
     home.joinpath("identity").write_text("no folder")
     with pytest.raises(AspenError, match="Cannot start identity") as caught:
         deployment.up(ONE)
@@ -476,7 +476,7 @@ def test_a_part_that_cannot_start_is_told_with_its_words(
     assert part(deployment, "identity").runs
 
 
-def test_a_port_of_another_program_is_avoided_and_told(deployment: Deployment) -> None:
+def test_up_avoids_and_reports_port_used_by_another_program(deployment: Deployment) -> None:
     port = deployment.up(ONE).started["identity"].port
     deployment.down()
     with socket.create_server((HOST, port)):
@@ -487,7 +487,7 @@ def test_a_port_of_another_program_is_avoided_and_told(deployment: Deployment) -
     assert deployment.up(ONE).started["identity"].port == moved["identity"].port
 
 
-def test_a_port_that_was_taken_meanwhile_is_given_up_by_the_next_start(
+def test_next_up_moves_service_whose_port_was_taken_while_down(
     deployment: Deployment,
 ) -> None:
     started = deployment.up(ONE).started["identity"]
@@ -506,7 +506,7 @@ def test_a_port_that_was_taken_meanwhile_is_given_up_by_the_next_start(
     assert part(deployment, "identity").runs
 
 
-def test_a_port_that_is_taken_at_the_last_moment_is_left_to_the_other(
+def test_up_retries_when_port_is_taken_at_last_moment(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = deployment.up(ONE).started["identity"].port
@@ -525,7 +525,7 @@ def test_a_port_that_is_taken_at_the_last_moment_is_left_to_the_other(
     assert len(calls) == 2
 
 
-def test_start_that_needs_two_attempts_reports_what_both_have_made(
+def test_up_with_two_attempts_reports_results_of_both(
     new_deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wait, calls = Supervision.wait, list[int]()
@@ -551,7 +551,7 @@ deployment = Deployment(Path(sys.argv[1]), settings={FAST!r})
 """
 
 
-def test_two_starts_at_once_start_one_of_each(home: Path, run_script: Script) -> None:
+def test_concurrent_up_starts_each_part_once(home: Path, run_script: Script) -> None:
     script = _UP.replace("{FAST!r}", repr(FAST)) + (
         "up = deployment.up(('identity',))\n"
         "print(up.started['identity'].pid, up.started['identity'].already_running)"
@@ -564,7 +564,7 @@ def test_two_starts_at_once_start_one_of_each(home: Path, run_script: Script) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_start_leaves_nothing(aspen_home: Path, number: signal.Signals) -> None:
+def test_interrupted_up_leaves_no_processes(aspen_home: Path, number: signal.Signals) -> None:
     home = aspen_home / "data"
     state = State(home)
     try:
@@ -581,7 +581,7 @@ def test_an_interrupted_start_leaves_nothing(aspen_home: Path, number: signal.Si
         Deployment(home).reset()
 
 
-def test_a_killed_start_is_completed_by_the_next(home: Path, run_script: Script) -> None:
+def test_killed_up_is_completed_by_next_up(home: Path, run_script: Script) -> None:
     deployment = deployment_in(home)
     child = run_script(home, _UP.replace("{FAST!r}", repr(FAST)) + "deployment.up(('identity',))")
     assert eventually(lambda: deployment.supervision.process is not None)
@@ -592,7 +592,7 @@ def test_a_killed_start_is_completed_by_the_next(home: Path, run_script: Script)
     assert {one.name for one in deployment.status() if one.runs} == {"postgres", "identity"}
 
 
-def test_test_data_that_were_interrupted_are_completed(deployment: Deployment) -> None:
+def test_interrupted_test_data_are_completed_by_next_up(deployment: Deployment) -> None:
     deployment.up(("postgres",))
     from aspen.database.engine import Database
     from aspen.local.seed import seed_base
@@ -609,7 +609,7 @@ def test_test_data_that_were_interrupted_are_completed(deployment: Deployment) -
 
 
 @root_only
-def test_an_ordinary_user_brings_it_up_too(home: Path, run_script: Script) -> None:
+def test_ordinary_user_can_start_deployment(home: Path, run_script: Script) -> None:
     mine = home / "nobody"
     mine.mkdir()
     mine.chmod(0o777)
@@ -629,7 +629,7 @@ def test_an_ordinary_user_brings_it_up_too(home: Path, run_script: Script) -> No
     assert not out.startswith("0 ")
 
 
-def test_what_is_not_installed_is_told(
+def test_missing_package_is_named_with_install_hint(
     new_deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.conftest import CliRunner
 
 
-def test_an_empty_database_is_empty_and_new(empty_db: str) -> None:
+def test_empty_db_fixture_has_no_tables(empty_db: str) -> None:
     engine = sa.create_engine(empty_db, poolclass=NullPool)
     with engine.begin() as connection:
         names = sa.inspect(connection).get_table_names()
@@ -24,20 +24,20 @@ def test_an_empty_database_is_empty_and_new(empty_db: str) -> None:
     assert names == []
 
 
-def test_a_clone_has_the_schema(database: Database) -> None:
+def test_database_fixture_has_schema(database: Database) -> None:
     with database.reading() as session:
         assert sa.inspect(session.connection()).has_table("samples", schema="aspen")
 
 
-def test_a_seeded_clone_has_samples(seeded: Database) -> None:
+def test_seeded_fixture_has_samples(seeded: Database) -> None:
     with seeded.reading() as session:
         assert session.scalar(sa.text("SELECT count(*) FROM aspen.samples")) == 60
 
 
-def test_the_home_is_the_tests_own(aspen_home: Path) -> None:
+def test_aspen_home_fixture_isolates_environment(aspen_home: Path) -> None:
     assert os.environ["ASPEN_HOME"] == str(aspen_home)
     assert "ASPEN_ENV" not in os.environ
 
 
-def test_the_command_runs(run_cli: CliRunner) -> None:
+def test_run_cli_fixture_runs_command(run_cli: CliRunner) -> None:
     assert run_cli("--version").out.startswith("aspencli ")

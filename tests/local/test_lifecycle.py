@@ -24,13 +24,13 @@ from aspencli.errors import ConflictError, NotFoundError
 from tests.local.conftest import FAST, Script, query
 
 
-def test_a_second_start_finds_the_first(shared: Cluster) -> None:
+def test_second_up_finds_running_server(shared: Cluster) -> None:
     again = shared.up()
     assert again.already_running
     assert again.pid == shared.status().pid
 
 
-def test_the_status_tells_what_runs_where(shared: Cluster) -> None:
+def test_status_shows_port_version_size_and_uptime(shared: Cluster) -> None:
     status = shared.status()
     assert status.state is State.RUNNING
     assert status.port == int(query(shared.url("postgres", SUPERUSER), "SHOW port"))
@@ -40,14 +40,14 @@ def test_the_status_tells_what_runs_where(shared: Cluster) -> None:
     assert 0 <= status.uptime < 300
 
 
-def test_only_this_machine_can_reach_it(shared: Cluster) -> None:
+def test_server_listens_on_loopback_only(shared: Cluster) -> None:
     address = shared.url("postgres", SUPERUSER)
     assert query(address, "SHOW listen_addresses") == "127.0.0.1"
     assert query(address, "SHOW unix_socket_directories") == ""
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps")
-def test_processes_are_found_without_proc_too(
+def test_server_processes_are_found_without_proc(
     shared: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = set(process.family(shared.data))
@@ -57,7 +57,7 @@ def test_processes_are_found_without_proc_too(
     assert machine.command_of(shared.up().pid).endswith(str(shared.data))
 
 
-def test_a_wrong_password_is_refused(shared: Cluster) -> None:
+def test_wrong_password_is_refused(shared: Cluster) -> None:
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(
             host=HOST,
@@ -68,24 +68,24 @@ def test_a_wrong_password_is_refused(shared: Cluster) -> None:
         )
 
 
-def test_the_passwords_are_for_the_owners_eyes(shared: Cluster, home: Path) -> None:
+def test_password_file_is_readable_by_owner_only(shared: Cluster, home: Path) -> None:
     kept = shared.data.parent / "passwords.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert len(set(shared.passwords().values())) == 3
 
 
-def test_the_server_is_detached_from_the_terminal(shared: Cluster) -> None:
+def test_server_is_detached_from_terminal(shared: Cluster) -> None:
     pid = shared.status().pid
     assert pid is not None
     assert os.getsid(pid) != os.getsid(0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="about root")
-def test_root_starts_it_as_somebody_else(shared: Cluster) -> None:
+def test_server_started_by_root_runs_as_another_user(shared: Cluster) -> None:
     assert Path(f"/proc/{shared.status().pid}").stat().st_uid != 0
 
 
-def test_a_server_lives_on_when_its_starter_is_interrupted(home: Path, run_script: Script) -> None:
+def test_server_survives_interrupt_of_starting_process(home: Path, run_script: Script) -> None:
     script = run_script(
         home, "print(cluster.up().pid, flush=True); sys.stdin.read(1); os.kill(0, 2)"
     )
@@ -97,7 +97,7 @@ def test_a_server_lives_on_when_its_starter_is_interrupted(home: Path, run_scrip
     assert Cluster(home).status().pid == pid
 
 
-def test_two_starts_at_once_start_one_server(home: Path, run_script: Script) -> None:
+def test_concurrent_starts_start_one_server(home: Path, run_script: Script) -> None:
     script = "started = cluster.up(); print(started.pid, started.already_running)"
     both = [run_script(home, script), run_script(home, script)]
     (first, was_first), (second, was_second) = (one.communicate()[0].split() for one in both)
@@ -105,7 +105,7 @@ def test_two_starts_at_once_start_one_server(home: Path, run_script: Script) -> 
     assert {was_first, was_second} == {"True", "False"}
 
 
-def test_a_killed_server_is_repaired_and_keeps_its_data(cluster: Cluster) -> None:
+def test_killed_server_is_repaired_and_keeps_data(cluster: Cluster) -> None:
     started = cluster.up()
     address = cluster.url("postgres", SUPERUSER)
     query(address, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -117,7 +117,7 @@ def test_a_killed_server_is_repaired_and_keeps_its_data(cluster: Cluster) -> Non
     assert query(address, "SELECT answer FROM kept") == 42
 
 
-def test_a_stale_pid_file_may_name_another_process(cluster: Cluster) -> None:
+def test_stale_pid_file_of_another_process_is_repaired(cluster: Cluster) -> None:
     cluster.up()
     pid_file = cluster.data / "postmaster.pid"
     stale = pid_file.read_text().splitlines()
@@ -131,7 +131,7 @@ def test_a_stale_pid_file_may_name_another_process(cluster: Cluster) -> None:
         other.kill()
 
 
-def test_stopping_leaves_no_process_and_no_listener(cluster: Cluster) -> None:
+def test_down_leaves_no_process_and_no_listener(cluster: Cluster) -> None:
     port = cluster.up().port
     client = psycopg2.connect(cluster.url("postgres", SUPERUSER).replace("+psycopg2", ""))
     stopped = cluster.down()
@@ -144,7 +144,7 @@ def test_stopping_leaves_no_process_and_no_listener(cluster: Cluster) -> None:
     assert cluster.status().state is State.STOPPED
 
 
-def test_a_frozen_server_is_stopped_all_the_same(cluster: Cluster) -> None:
+def test_down_kills_frozen_server(cluster: Cluster) -> None:
     os.kill(cluster.up().pid, signal.SIGSTOP)
     began = time.monotonic()
     assert cluster.down(patience=0.2).how == "killed"
@@ -152,7 +152,7 @@ def test_a_frozen_server_is_stopped_all_the_same(cluster: Cluster) -> None:
     assert process.family(cluster.data) == []
 
 
-def test_stopping_what_does_not_run_is_nothing(home: Path) -> None:
+def test_down_without_running_server_does_nothing(home: Path) -> None:
     cluster = Cluster(home, settings=FAST)
     assert not cluster.down().was_running
     cluster.up()
@@ -160,7 +160,7 @@ def test_stopping_what_does_not_run_is_nothing(home: Path) -> None:
     assert not cluster.down().was_running
 
 
-def test_a_reset_begins_from_nothing(cluster: Cluster) -> None:
+def test_reset_removes_data_and_passwords(cluster: Cluster) -> None:
     cluster.up()
     before = cluster.passwords()
     assert cluster.reset()
@@ -172,7 +172,7 @@ def test_a_reset_begins_from_nothing(cluster: Cluster) -> None:
     assert cluster.passwords() != before
 
 
-def test_the_port_is_kept_unless_somebody_takes_it(cluster: Cluster) -> None:
+def test_port_is_kept_unless_in_use(cluster: Cluster) -> None:
     port = cluster.up().port
     cluster.down()
     assert cluster.up().port == port
@@ -186,7 +186,7 @@ def test_the_port_is_kept_unless_somebody_takes_it(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_first_start_is_repaired(
+def test_interrupted_first_start_is_repaired(
     home: Path, run_script: Script, number: signal.Signals
 ) -> None:
     script = run_script(home, "cluster.up()")
@@ -201,7 +201,7 @@ def test_an_interrupted_first_start_is_repaired(
     assert not list(home.glob("postgres/data.new-*"))
 
 
-def test_lost_passwords_are_told_as_such(cluster: Cluster) -> None:
+def test_missing_password_file_is_reported(cluster: Cluster) -> None:
     cluster.up()
     cluster.down()
     (cluster.data.parent / "passwords.json").unlink()
@@ -209,7 +209,7 @@ def test_lost_passwords_are_told_as_such(cluster: Cluster) -> None:
         cluster.up()
 
 
-def test_a_moved_home_keeps_its_data(cluster: Cluster, home: Path) -> None:
+def test_moved_home_keeps_data(cluster: Cluster, home: Path) -> None:
     cluster.up()
     query(cluster.url("postgres", SUPERUSER), "CREATE TABLE kept AS SELECT 42 AS answer")
     cluster.down()
@@ -221,7 +221,7 @@ def test_a_moved_home_keeps_its_data(cluster: Cluster, home: Path) -> None:
         moved.reset()
 
 
-def test_the_log_can_be_read_and_followed(cluster: Cluster) -> None:
+def test_server_log_can_be_read_and_followed(cluster: Cluster) -> None:
     cluster.up()
     address = cluster.url("postgres", SUPERUSER)
     assert any("ready to accept connections" in line for line in cluster.logs(50))
@@ -240,7 +240,7 @@ def test_the_log_can_be_read_and_followed(cluster: Cluster) -> None:
     assert "database system is shut down" in text
 
 
-def test_a_setting_that_cannot_be_is_told_with_the_servers_words(home: Path) -> None:
+def test_invalid_server_setting_error_shows_server_output(home: Path) -> None:
     cluster = Cluster(home, settings={**FAST, "shared_buffers": "much"})
     with pytest.raises(Exception, match="exited during startup") as caught:
         cluster.up()

@@ -7,7 +7,7 @@ from pathlib import Path
 from aspen.local import logs
 
 
-def test_messages_are_followed_into_the_next_days_file(tmp_path: Path) -> None:
+def test_log_follow_continues_in_next_log_file(tmp_path: Path) -> None:
     _current(tmp_path, "monday")
     (tmp_path / "monday").write_text("old\nlast\n")
     ended = False
@@ -24,7 +24,7 @@ def test_messages_are_followed_into_the_next_days_file(tmp_path: Path) -> None:
     assert list(messages) == []
 
 
-def test_a_file_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
+def test_log_follow_reads_truncated_file_from_start(tmp_path: Path) -> None:
     _current(tmp_path, "monday")
     (tmp_path / "monday").write_text("of last week, and long\n")
     messages = logs.follow(tmp_path, 0, until=lambda: False, pause=0)
@@ -32,7 +32,7 @@ def test_a_file_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
     assert next(messages) == "new"
 
 
-def test_before_the_log_begins_there_is_nothing(tmp_path: Path) -> None:
+def test_log_tail_uses_startup_log_until_current_log_exists(tmp_path: Path) -> None:
     assert logs.tail(logs.current_log(tmp_path), 10) == []
     (tmp_path / logs.STARTUP_LOG).write_text("one\ntwo\n")
     assert logs.tail(logs.current_log(tmp_path), 1) == ["two"]

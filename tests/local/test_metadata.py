@@ -46,7 +46,7 @@ def good(number: int, **changes: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(not _shared_data().is_dir(), reason="the folder of real records is missing")
-def test_real_records_arrive_whole_and_once(seeded: Database) -> None:
+def test_real_metadata_is_imported_completely_and_once(seeded: Database) -> None:
     folder = _shared_data()
     metadata = folder / "ncov_genbank_metadata.tsv"
     sequences = folder / "ncov_genbank_sequences.fasta.gz"
@@ -99,7 +99,7 @@ def test_real_records_arrive_whole_and_once(seeded: Database) -> None:
         ("host", "a\0b", "contains a NUL character"),
     ],
 )
-def test_what_cannot_be_used_is_reported_with_its_line(
+def test_invalid_metadata_value_is_reported_with_line(
     seeded: Database, tmp_path: Path, column: str, value: str, reason: str
 ) -> None:
     path = write(tmp_path, good(1), good(2, **{column: value}), good(3))
@@ -108,14 +108,14 @@ def test_what_cannot_be_used_is_reported_with_its_line(
     assert result.rejected == (RejectedRow(3, column, reason),)
 
 
-def test_a_line_with_too_few_columns_is_reported(seeded: Database, tmp_path: Path) -> None:
+def test_metadata_line_with_too_few_columns_is_reported(seeded: Database, tmp_path: Path) -> None:
     path = write(tmp_path, good(1))
     path.write_text(path.read_text() + "USA/CA-2/2020\tMT000002\n")
     result = seed_metadata(seeded, path)
     assert result.rejected == (RejectedRow(3, "", "2 columns instead of 10"),)
 
 
-def test_a_name_that_stands_twice_is_taken_once(seeded: Database, tmp_path: Path) -> None:
+def test_duplicate_metadata_identifiers_are_rejected(seeded: Database, tmp_path: Path) -> None:
     path = write(tmp_path, good(1), good(1), good(3, strain="USA/CA-1/2020"))
     result = seed_metadata(seeded, path)
     assert result.added == 1
@@ -125,7 +125,7 @@ def test_a_name_that_stands_twice_is_taken_once(seeded: Database, tmp_path: Path
     ]
 
 
-def test_missing_values_are_none(seeded: Database, tmp_path: Path) -> None:
+def test_missing_metadata_values_are_stored_as_null(seeded: Database, tmp_path: Path) -> None:
     seed_metadata(seeded, write(tmp_path, good(1, division="USA")))
     [row] = _rows(
         seeded,
@@ -136,7 +136,7 @@ def test_missing_values_are_none(seeded: Database, tmp_path: Path) -> None:
     assert row == (None, [], None, None, False)
 
 
-def test_new_places_get_their_coordinates_and_their_surroundings(
+def test_new_locations_get_coordinates_and_parent_locations(
     seeded: Database, tmp_path: Path
 ) -> None:
     lat_longs = tmp_path / "lat_longs.tsv"
@@ -156,7 +156,7 @@ def test_new_places_get_their_coordinates_and_their_surroundings(
     ]
 
 
-def test_sequences_find_their_samples(seeded: Database, tmp_path: Path) -> None:
+def test_sequences_are_matched_to_samples_by_name(seeded: Database, tmp_path: Path) -> None:
     fasta = tmp_path / "sequences.fasta.gz"
     text = ">hCoV-19/USA/CA-2/2020 of somebody\nacgtN\nNR-\n>USA/unknown\nACGT\n"
     fasta.write_bytes(gzip.compress(text.encode()))
@@ -183,7 +183,7 @@ def test_sequences_find_their_samples(seeded: Database, tmp_path: Path) -> None:
     ],
     ids=["no header", "no letters", "no name", "no text", "cut short"],
 )
-def test_a_damaged_sequence_file_changes_nothing(
+def test_damaged_sequence_file_changes_nothing(
     seeded: Database, tmp_path: Path, content: bytes, message: str
 ) -> None:
     fasta = tmp_path / "sequences.fasta"
@@ -193,7 +193,7 @@ def test_a_damaged_sequence_file_changes_nothing(
     assert _rows(seeded, "SELECT count(*) FROM aspen.samples") == [(60,)]
 
 
-def test_a_file_that_is_no_metadata_is_told_so(seeded: Database, tmp_path: Path) -> None:
+def test_file_without_metadata_columns_is_refused(seeded: Database, tmp_path: Path) -> None:
     path = tmp_path / "other.tsv"
     path.write_text("strain\tdate\nx\t2020-01-01\n")
     with pytest.raises(

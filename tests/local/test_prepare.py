@@ -22,7 +22,7 @@ def prepared(shared: Cluster) -> Cluster:
     return shared
 
 
-def test_the_schema_is_the_newest_and_stays(prepared: Cluster) -> None:
+def test_prepare_migrates_to_head_and_repeat_changes_nothing(prepared: Cluster) -> None:
     again = prepare(prepared)
     assert not again.created
     assert again.revision == head()
@@ -31,7 +31,7 @@ def test_the_schema_is_the_newest_and_stays(prepared: Cluster) -> None:
     engine.dispose()
 
 
-def test_the_writer_may_write_and_change_the_schema(prepared: Cluster) -> None:
+def test_writer_role_can_write_and_change_schema(prepared: Cluster) -> None:
     address = prepared.url(user=WRITER)
     query(address, "INSERT INTO aspen.locations (region) VALUES ('Nowhere')")
     query(address, "ALTER TABLE aspen.locations ADD COLUMN note text")
@@ -46,7 +46,7 @@ POWERS = (
 
 
 @pytest.mark.parametrize("power", POWERS)
-def test_the_writer_has_no_power_over_the_server(prepared: Cluster, power: str) -> None:
+def test_writer_role_has_no_server_privileges(prepared: Cluster, power: str) -> None:
     held = power if power.startswith("rol") else f"pg_has_role(rolname, '{power}', 'MEMBER')"
     found = query(
         prepared.url(user=SUPERUSER), f"SELECT {held} FROM pg_roles WHERE rolname = '{WRITER}'"
@@ -68,14 +68,14 @@ def test_the_writer_has_no_power_over_the_server(prepared: Cluster, power: str) 
         "SELECT rolpassword FROM pg_authid",
     ],
 )
-def test_the_writer_runs_and_reads_nothing_of_the_machine(
+def test_writer_role_cannot_run_programs_or_read_server_files(
     prepared: Cluster, statement: str
 ) -> None:
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         query(prepared.url(user=WRITER), statement)
 
 
-def test_the_writer_migrates_an_empty_database(prepared: Cluster) -> None:
+def test_writer_role_can_migrate_empty_database(prepared: Cluster) -> None:
     query(prepared.url(user=SUPERUSER), f"CREATE DATABASE fresh OWNER {WRITER}")
     for extension in EXTENSIONS:  # some of them require a superuser
         query(prepared.url("fresh", SUPERUSER), f"CREATE EXTENSION {extension} SCHEMA public")
@@ -95,24 +95,24 @@ def test_the_writer_migrates_an_empty_database(prepared: Cluster) -> None:
         "CREATE TABLE public.made (id int)",
     ],
 )
-def test_the_reader_may_not_write(prepared: Cluster, statement: str) -> None:
+def test_reader_role_cannot_write(prepared: Cluster, statement: str) -> None:
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         query(prepared.url(user=READER), statement)
 
 
 @pytest.mark.parametrize("maker", [WRITER, SUPERUSER])
-def test_the_reader_sees_tables_made_later(prepared: Cluster, maker: str) -> None:
+def test_reader_role_can_read_tables_created_later(prepared: Cluster, maker: str) -> None:
     query(prepared.url(user=maker), f"CREATE TABLE aspen.by_{maker} AS SELECT 1 AS id")
     assert query(prepared.url(user=READER), f"SELECT id FROM aspen.by_{maker}") == 1
     query(prepared.url(user=SUPERUSER), f"DROP TABLE aspen.by_{maker}")
 
 
-def test_statement_statistics_are_there(prepared: Cluster) -> None:
+def test_statement_statistics_are_enabled(prepared: Cluster) -> None:
     counted = query(prepared.url(DATABASE, WRITER), "SELECT count(*) FROM pg_stat_statements")
     assert counted > 0
 
 
-def test_no_password_is_among_the_statements(prepared: Cluster) -> None:
+def test_statement_statistics_contain_no_password(prepared: Cluster) -> None:
     statements = query(
         prepared.url(user=SUPERUSER), "SELECT string_agg(query, ' ') FROM pg_stat_statements"
     )
@@ -120,9 +120,7 @@ def test_no_password_is_among_the_statements(prepared: Cluster) -> None:
     assert not [word for word in prepared.passwords().values() if word in statements]
 
 
-def test_database_beyond_the_programs_own_revisions_stays_where_it_is(
-    shared: Cluster, tmp_path: Path
-) -> None:
+def test_prepare_keeps_database_at_unknown_newer_revision(shared: Cluster, tmp_path: Path) -> None:
     made = prepare(shared, database="beyond")
     (tmp_path / "more.py").write_text(
         f"revision = 'more'\ndown_revision = {made.revision!r}\n"

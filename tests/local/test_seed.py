@@ -31,7 +31,7 @@ def based(database: Database) -> Database:
     return database
 
 
-def test_the_users_have_their_roles(based: Database) -> None:
+def test_seeded_users_have_their_roles(based: Database) -> None:
     rows = _rows(
         based,
         "SELECT split_part(u.email, '@', 1), ur.group_id, r.name FROM aspen.users AS u"
@@ -54,7 +54,7 @@ def test_the_users_have_their_roles(based: Database) -> None:
     assert admins == [("sysadmin@example.org",), ("sysmember@example.org",)]
 
 
-def test_the_groups_trust_each_other_one_way(based: Database) -> None:
+def test_seeded_groups_have_one_way_group_roles(based: Database) -> None:
     rows = _rows(
         based,
         "SELECT grantor_group_id, name, grantee_group_id FROM aspen.group_roles"
@@ -63,12 +63,12 @@ def test_the_groups_trust_each_other_one_way(based: Database) -> None:
     assert rows == [(1, "viewer", 2), (2, "member", 3)]
 
 
-def test_seeding_the_base_again_changes_nothing(based: Database) -> None:
+def test_repeated_base_seed_changes_nothing(based: Database) -> None:
     again = seed_base(based)
     assert (again.groups, again.users, again.locations) == (0, 0, 0)
 
 
-def test_a_group_made_afterwards_gets_the_next_number(based: Database) -> None:
+def test_group_created_after_seed_gets_next_id(based: Database) -> None:
     made = (
         "INSERT INTO aspen.groups (name, prefix, default_tree_location_id, auth0_org_id)"
         " SELECT 'New', 'NEW', id, 'group-new' FROM aspen.locations LIMIT 1 RETURNING id"
@@ -77,7 +77,7 @@ def test_a_group_made_afterwards_gets_the_next_number(based: Database) -> None:
         assert session.scalar(sa.text(made)) == 4
 
 
-def test_groups_of_somebody_else_are_left_alone(database: Database) -> None:
+def test_seed_refuses_database_with_other_groups(database: Database) -> None:
     with database.begin() as session:
         session.execute(sa.text("INSERT INTO aspen.locations (region) VALUES ('Asia')"))
         session.execute(
@@ -91,7 +91,7 @@ def test_groups_of_somebody_else_are_left_alone(database: Database) -> None:
     assert _rows(database, "SELECT count(*) FROM aspen.users") == [(0,)]
 
 
-def test_the_same_seed_gives_the_same_samples(based: Database) -> None:
+def test_same_random_seed_generates_same_samples(based: Database) -> None:
     at_once = _grown(based, 40)
     with based.begin() as session:
         session.execute(sa.text("TRUNCATE aspen.samples, aspen.entities CASCADE"))
@@ -102,18 +102,18 @@ def test_the_same_seed_gives_the_same_samples(based: Database) -> None:
     assert _rows(based, _ALL_OF_A_SAMPLE)[0][0] != at_once
 
 
-def test_further_samples_go_on_after_the_last(seeded: Database) -> None:
+def test_further_samples_continue_numbering(seeded: Database) -> None:
     told: list[int] = []
     result = seed_samples(seeded, 5, progress=told.append)
     assert (result.first, result.last) == ("RCPHL-0000061", "RCPHL-0000065")
     assert sum(told) == result.samples_added == 5
 
 
-def test_each_group_counts_for_itself(seeded: Database) -> None:
+def test_sample_numbering_is_separate_for_each_group(seeded: Database) -> None:
     assert seed_samples(seeded, 3, group=2).first == "BDPH-0000001"
 
 
-def test_identifiers_look_like_a_laboratorys(seeded: Database) -> None:
+def test_generated_identifiers_have_laboratory_format(seeded: Database) -> None:
     odd = _rows(
         seeded,
         "SELECT private_identifier, public_identifier, collection_date FROM aspen.samples"
@@ -124,7 +124,7 @@ def test_identifiers_look_like_a_laboratorys(seeded: Database) -> None:
     assert odd == []
 
 
-def test_the_counts_of_sites_fit_the_sequence(seeded: Database) -> None:
+def test_generated_site_counts_match_sequence(seeded: Database) -> None:
     odd = _rows(
         seeded,
         "SELECT entity_id FROM aspen.pathogen_genomes"
@@ -134,17 +134,17 @@ def test_the_counts_of_sites_fit_the_sequence(seeded: Database) -> None:
     assert odd == []
 
 
-def test_no_samples_are_none(seeded: Database) -> None:
+def test_seeding_zero_samples_adds_nothing(seeded: Database) -> None:
     result = seed_samples(seeded, 0)
     assert (result.samples_added, result.first) == (0, None)
 
 
-def test_an_unknown_group_is_told(seeded: Database) -> None:
+def test_seeding_samples_of_unknown_group_is_refused(seeded: Database) -> None:
     with pytest.raises(NotFoundError, match="Group 99 does not exist"):
         seed_samples(seeded, 1, group=99)
 
 
-def test_a_negative_number_is_refused(seeded: Database) -> None:
+def test_seeding_negative_number_of_samples_is_refused(seeded: Database) -> None:
     with pytest.raises(BadInputError):
         seed_samples(seeded, -1)
 

@@ -16,7 +16,7 @@ from aspen.local.seed import seed_base, seed_roles, seed_runs, seed_samples
 COUNTS = {1: (1000, 200), 2: (20, 4), 3: (5, 1)}
 
 
-def test_every_group_has_its_samples_and_private_ones(roles: Database) -> None:
+def test_every_group_has_expected_public_and_private_samples(roles: Database) -> None:
     found = rows(
         roles,
         "SELECT submitting_group_id, count(*), count(*) FILTER (WHERE private)"
@@ -25,18 +25,18 @@ def test_every_group_has_its_samples_and_private_ones(roles: Database) -> None:
     assert {group: tuple(counts) for group, *counts in found} == COUNTS
 
 
-def test_a_second_time_changes_nothing(roles: Database, roles_objects: ObjectFolder) -> None:
+def test_repeated_role_seed_changes_nothing(roles: Database, roles_objects: ObjectFolder) -> None:
     again = seed_roles(roles, roles_objects)
     assert {**vars(again), "seconds": 0} == dict.fromkeys(vars(again), 0)
 
 
-def test_what_is_there_is_filled_up(seeded: Database, tmp_path: Path) -> None:
+def test_role_seed_adds_only_missing_samples(seeded: Database, tmp_path: Path) -> None:
     assert seed_roles(seeded, ObjectFolder(tmp_path)).samples == 940 + 20 + 5
     private = "SELECT count(*) FROM aspen.samples WHERE private"
     assert rows(seeded, private) == [(205,)]
 
 
-def test_runs_end_in_every_way(roles: Database) -> None:
+def test_seeded_runs_have_every_status(roles: Database) -> None:
     found = rows(
         roles,
         "SELECT r.group_id, w.workflow_status, count(t.entity_id) FROM aspen.phylo_runs AS r"
@@ -54,7 +54,7 @@ def test_runs_end_in_every_way(roles: Database) -> None:
     ]
 
 
-def test_a_tree_shows_its_samples_and_public_ones(
+def test_tree_file_contains_its_samples_and_public_samples(
     roles: Database, roles_objects: ObjectFolder
 ) -> None:
     stored = {(bucket, key): body for bucket, key, body in roles_objects}
@@ -75,7 +75,7 @@ def test_a_tree_shows_its_samples_and_public_ones(
         assert "hCoV-19/USA/WA-CTX-1/2020" in names
 
 
-def test_branches_only_grow(roles_objects: ObjectFolder) -> None:
+def test_tree_divergence_never_decreases_along_branches(roles_objects: ObjectFolder) -> None:
     trees = [json.loads(body)["tree"] for _, key, body in roles_objects if key.endswith(".json")]
     for tree in trees:
         for clade in tree["children"]:
@@ -83,14 +83,16 @@ def test_branches_only_grow(roles_objects: ObjectFolder) -> None:
             assert all(leaf["node_attrs"]["div"] >= least for leaf in clade["children"])
 
 
-def test_a_lost_file_is_made_again(roles: Database, roles_objects: ObjectFolder) -> None:
+def test_missing_tree_file_is_recreated_identically(
+    roles: Database, roles_objects: ObjectFolder
+) -> None:
     kept = {(bucket, key): body for bucket, key, body in roles_objects}
     lost = ObjectFolder(Path(str(roles_objects._folder) + "-again"))
     assert seed_runs(roles, lost).runs == 0
     assert {(bucket, key): body for bucket, key, body in lost} == kept
 
 
-def test_a_run_has_a_dump_to_start_from(roles: Database) -> None:
+def test_seed_has_aligned_repository_data_for_runs(roles: Database) -> None:
     newest = rows(
         roles,
         "SELECT p.slug, r.name FROM aspen.aligned_repository_data AS d"
@@ -103,7 +105,7 @@ def test_a_run_has_a_dump_to_start_from(roles: Database) -> None:
     assert sorted(newest) == [("MPX", "GenBank"), ("SC2", "GISAID"), ("SC2", "GenBank")]
 
 
-def test_a_tree_waits_for_samples(database: Database, tmp_path: Path) -> None:
+def test_trees_are_created_once_samples_exist(database: Database, tmp_path: Path) -> None:
     seed_base(database)
     objects = ObjectFolder(tmp_path)
     first = seed_runs(database, objects)
@@ -113,7 +115,7 @@ def test_a_tree_waits_for_samples(database: Database, tmp_path: Path) -> None:
     assert seed_runs(database, objects).runs == 0
 
 
-def test_mutations_are_what_differs_from_the_ancestor(roles: Database) -> None:
+def test_seeded_mutations_match_sequences(roles: Database) -> None:
     found = rows(
         roles,
         "SELECT m.substitutions, g.sequence FROM aspen.sample_mutations AS m"

@@ -24,7 +24,7 @@ from tests.local.conftest import root_only
 # Processes
 
 
-def test_a_process_is_known_by_number_and_birth() -> None:
+def test_process_is_identified_by_pid_and_start_time() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         process = Process.of(child.pid)
         alive = process.lives
@@ -38,14 +38,16 @@ def test_a_process_is_known_by_number_and_birth() -> None:
     assert machine.start_of(child.pid) == ""
 
 
-def test_births_are_told_without_proc_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_start_time_is_found_without_proc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine, "_PROC", tmp_path)  # as on macOS
     assert machine.start_of(os.getpid())
     assert machine.start_of(os.getpid()) == machine.start_of(os.getpid())
     assert machine.start_of(2**22 + 1) == ""
 
 
-def test_a_listener_is_told_from_others() -> None:
+def test_owner_of_listening_port_is_recognized() -> None:
     with socket.create_server((HOST, 0)) as listening:
         port = listening.getsockname()[1]
         assert may_own(os.getpid(), port)
@@ -103,7 +105,7 @@ def test_connection_of_another_account_is_recognized() -> None:
 # Records
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_supervisor_record_round_trips(tmp_path: Path) -> None:
     record = {
         "api": PartRecord(Phase.RESTARTING, 1.5, None, 3, 1.0, "why", conflict=True),
         "aws": PartRecord(Phase.RUNNING, 2.5, Process(7, "then"), how="fast"),
@@ -115,7 +117,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"api": {}}', '{"api": 3}', '{"api": {"phase": "odd"}}']
 )
-def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
+def test_damaged_supervisor_record_is_read_as_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     assert read_record(tmp_path / "record.json") == {}
     assert Process.read(tmp_path / "record.json") is None
@@ -124,7 +126,7 @@ def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
 # Logs
 
 
-def test_a_long_log_is_begun_anew_and_followed(tmp_path: Path) -> None:
+def test_rotated_log_is_followed_without_losing_lines(tmp_path: Path) -> None:
     path = tmp_path / "api.log"
     log = RotatingLog(path, longest=200)
     log.write("first")
@@ -141,7 +143,7 @@ def test_a_long_log_is_begun_anew_and_followed(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["api.log", "api.log.1", "api.log.2"]
 
 
-def test_lines_of_several_logs_are_put_into_the_order_of_their_times() -> None:
+def test_lines_of_several_logs_are_merged_by_time() -> None:
     lines = {
         "api": ["2026-01-01 00:00:01.000 UTC a", "2026-01-01 00:00:03.000 UTC c", "  more of c"],
         "aws": ["2026-01-01 00:00:02.000 UTC b", "2026-01-01 00:00:04.000 UTC d"],
@@ -163,7 +165,7 @@ def test_lines_of_several_logs_are_put_into_the_order_of_their_times() -> None:
         ("aws", "GET /_health", 503, False),
     ],
 )
-def test_only_our_own_looks_are_left_out_of_a_log(
+def test_only_health_checks_are_omitted_from_log(
     name: str, request_line: str, status: int, left_out: bool
 ) -> None:
     line = f'127.0.0.1:1 - "{request_line} HTTP/1.1" {status}'
@@ -173,7 +175,7 @@ def test_only_our_own_looks_are_left_out_of_a_log(
 # Pauses, parts, and ports
 
 
-def test_pauses_grow_until_a_part_stays() -> None:
+def test_restart_pause_grows_until_part_stays_up() -> None:
     timing, pauses, pause = Timing(), [], None
     for lived in (100, 1, 1, 1, 1, 1, 1, 1, 61):
         pause = timing.after(pause, lived)
@@ -181,7 +183,7 @@ def test_pauses_grow_until_a_part_stays() -> None:
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5]
 
 
-def test_a_part_brings_what_it_needs() -> None:
+def test_starting_part_includes_its_dependencies() -> None:
     assert with_needed(["postgres"]) == ("postgres",)
     assert with_needed(["aws"]) == ("postgres", "aws")
     assert with_needed(["api"]) == PARTS
@@ -194,7 +196,7 @@ def state(tmp_path: Path) -> State:
     return state
 
 
-def test_ports_are_kept_and_taken_ones_avoided(state: State) -> None:
+def test_chosen_ports_persist_and_avoid_ports_in_use(state: State) -> None:
     with socket.create_server((HOST, 0)) as other:
         taken = other.getsockname()[1]
         services = [Service("one", taken, "/", (), ()), Service("two", taken + 1, "/", (), ())]
@@ -210,7 +212,7 @@ def test_ports_are_kept_and_taken_ones_avoided(state: State) -> None:
     assert state.ports() == ports  # the first choice is free again, but is not reused
 
 
-def test_damaged_ports_are_told(state: State) -> None:
+def test_damaged_port_file_is_reported(state: State) -> None:
     (state.folder / "ports.json").write_text("{")
     with pytest.raises(AspenError, match="Damaged") as caught:
         state.ports()
@@ -218,13 +220,15 @@ def test_damaged_ports_are_told(state: State) -> None:
 
 
 @root_only
-def test_another_users_deployment_is_refused(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deployment_of_another_user_is_refused(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(RefusedError, match="belongs to another user"), state.lock():
         pass
 
 
-def test_every_service_is_launched_and_described() -> None:
+def test_every_service_has_launcher() -> None:
     from aspen.local.launch import _PARTS
 
     assert set(_PARTS) == {service.name for service in SERVICES}

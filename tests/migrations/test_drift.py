@@ -139,14 +139,16 @@ def migrated(migrated_db: str) -> Engine:
         ),
     ],
 )
-def test_difference_is_told_in_words(migrated: Engine, change: str, told: list[str]) -> None:
+def test_schema_check_describes_each_difference(
+    migrated: Engine, change: str, told: list[str]
+) -> None:
     with migrated.begin() as connection:
         connection.exec_driver_sql(change.format("aspen"))
 
     assert migrate.check(migrated) == told
 
 
-def test_what_lies_elsewhere_and_what_is_only_said_of_a_table_is_no_difference(
+def test_schema_check_ignores_other_schemas_and_comments(
     migrated: Engine,
 ) -> None:
     with migrated.begin() as connection:
@@ -158,7 +160,7 @@ def test_what_lies_elsewhere_and_what_is_only_said_of_a_table_is_no_difference(
     assert migrate.check(migrated) == []
 
 
-def test_empty_database_lacks_every_table(empty_db: str) -> None:
+def test_schema_check_of_empty_database_lists_every_table(empty_db: str) -> None:
     told = migrate.check(sa.create_engine(empty_db, poolclass=NullPool))
 
     assert len(told) == 47

@@ -77,7 +77,7 @@ def migrated(migrated_db: str) -> Engine:
     return sa.create_engine(migrated_db, poolclass=NullPool)
 
 
-def test_empty_database_is_built_from_nothing(empty: Engine) -> None:
+def test_upgrade_builds_schema_in_empty_database(empty: Engine) -> None:
     assert migrate.current(empty) is None
 
     assert migrate.upgrade(empty) == UpgradeResult(None, migrate.head(), (BASELINE,))
@@ -86,11 +86,11 @@ def test_empty_database_is_built_from_nothing(empty: Engine) -> None:
     assert migrate.check(empty) == []
 
 
-def test_upgraded_database_has_nothing_to_do(migrated: Engine) -> None:
+def test_upgrade_at_head_applies_nothing(migrated: Engine) -> None:
     assert migrate.upgrade(migrated) == UpgradeResult(BASELINE, BASELINE, ())
 
 
-def test_live_database_that_only_names_the_baseline_is_left_as_it_is(empty: Engine) -> None:
+def test_upgrade_leaves_database_recorded_at_baseline_unchanged(empty: Engine) -> None:
     run(empty, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     run(empty, f"INSERT INTO alembic_version VALUES ('{BASELINE}')")
 
@@ -99,7 +99,7 @@ def test_live_database_that_only_names_the_baseline_is_left_as_it_is(empty: Engi
     assert ask(empty, "SELECT to_regnamespace('aspen') IS NULL") is True
 
 
-def test_program_session_that_looks_into_aspen_first_will_do(migrated_db: str) -> None:
+def test_migrations_work_with_aspen_first_in_search_path(migrated_db: str) -> None:
     database = Database(migrated_db, writable=True)
     database.begin().__enter__().close()
 
@@ -111,14 +111,14 @@ def test_program_session_that_looks_into_aspen_first_will_do(migrated_db: str) -
     database.dispose()
 
 
-def test_downgrade_leaves_an_empty_schema(migrated: Engine) -> None:
+def test_downgrade_to_base_drops_all_tables(migrated: Engine) -> None:
     result = migrate.downgrade(migrated, "base")
 
     assert (result.before, result.after, result.reverted) == (BASELINE, None, (BASELINE,))
     assert sa.inspect(migrated).get_table_names(schema="aspen") == []
 
 
-def test_two_upgrades_at_once_end_with_one_doing_the_work(empty_db: str) -> None:
+def test_concurrent_upgrades_apply_revisions_once(empty_db: str) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", UPGRADE, empty_db],
@@ -135,7 +135,7 @@ def test_two_upgrades_at_once_end_with_one_doing_the_work(empty_db: str) -> None
     assert [code for _, code in results] == [0, 0]
 
 
-def test_second_upgrade_gives_up_and_names_the_first(empty_db: str) -> None:
+def test_upgrade_lock_timeout_names_blocking_migration(empty_db: str) -> None:
     engine = sa.create_engine(
         empty_db, poolclass=NullPool, connect_args={"application_name": "the first"}
     )
@@ -148,7 +148,7 @@ def test_second_upgrade_gives_up_and_names_the_first(empty_db: str) -> None:
     assert migrate.upgrade(engine, limits=IMPATIENT).applied == (BASELINE,)
 
 
-def test_guard_leaves_the_session_as_it_was(migrated_db: str) -> None:
+def test_migration_guard_restores_session_settings_and_lock(migrated_db: str) -> None:
     database = Database(migrated_db, writable=True)
     names = ("search_path", "lock_timeout", "statement_timeout")
     query = sa.select(*(sa.func.current_setting(name) for name in names))
@@ -167,7 +167,7 @@ def test_guard_leaves_the_session_as_it_was(migrated_db: str) -> None:
     database.dispose()
 
 
-def test_table_in_use_makes_the_migration_give_up(migrated: Engine, tmp_path: Path) -> None:
+def test_upgrade_times_out_on_locked_table(migrated: Engine, tmp_path: Path) -> None:
     write(tmp_path, 1, "ALTER TABLE aspen.samples ADD COLUMN site text")
     with migrated.begin() as reader:
         reader.exec_driver_sql("SELECT count(*) FROM aspen.samples")
@@ -178,16 +178,14 @@ def test_table_in_use_makes_the_migration_give_up(migrated: Engine, tmp_path: Pa
     assert migrate.current(migrated) == BASELINE
 
 
-def test_statement_that_takes_too_long_is_given_up(migrated: Engine, tmp_path: Path) -> None:
+def test_upgrade_times_out_on_slow_statement(migrated: Engine, tmp_path: Path) -> None:
     write(tmp_path, 1, "SELECT pg_sleep(20)")
 
     with pytest.raises(MigrationError, match=r"ran for longer than 0\.2 s"):
         migrate.upgrade(migrated, directory=tmp_path, limits=MigrationLimits(statement_ms=200))
 
 
-def test_lost_connection_is_told_as_one_and_leaves_nothing(
-    migrated: Engine, tmp_path: Path
-) -> None:
+def test_lost_connection_during_upgrade_changes_nothing(migrated: Engine, tmp_path: Path) -> None:
     write(tmp_path, 1, "SELECT pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(OperationalError, match="closed the connection"):
@@ -196,7 +194,7 @@ def test_lost_connection_is_told_as_one_and_leaves_nothing(
     assert migrate.current(migrated) == BASELINE
 
 
-def test_failing_revision_is_undone_and_those_before_it_stay(
+def test_failed_revision_is_rolled_back_and_earlier_ones_are_kept(
     migrated: Engine, tmp_path: Path
 ) -> None:
     first = write(tmp_path, 1, "CREATE TABLE aspen.sites (id integer)")
@@ -240,7 +238,7 @@ def by_hand(folder: Path, file: str, revision: str, after: Any, body: str = "   
     ids=["autocommit block", "COMMIT", "commit()", "one transaction"],
 )
 @pytest.mark.parametrize("failure", ["op.execute('select 1/0')", "raise ValueError('no')"])
-def test_failed_revision_names_the_statements_that_were_kept(
+def test_failed_revision_lists_statements_already_committed(
     body: str, kept: int, failure: str, migrated: Engine, tmp_path: Path
 ) -> None:
     by_hand(tmp_path, "a", "a1", BASELINE, "    op.execute('create table aspen.first (i int)')")
@@ -276,7 +274,7 @@ def test_failed_revision_names_the_statements_that_were_kept(
         ([("a", "a1", BASELINE, "    pass\nimport no_such_module")], "ModuleNotFoundError"),
     ],
 )
-def test_revisions_that_form_no_line_are_refused_before_any_is_applied(
+def test_broken_revision_files_are_refused_before_any_is_applied(
     files: list[tuple[Any, ...]], says: str, migrated: Engine, tmp_path: Path
 ) -> None:
     for file in files:
@@ -292,14 +290,16 @@ def test_revisions_that_form_no_line_are_refused_before_any_is_applied(
     assert migrate.current(migrated) == BASELINE
 
 
-def test_merged_revisions_are_one_line(migrated: Engine, tmp_path: Path) -> None:
+def test_merged_revisions_are_upgraded_together(migrated: Engine, tmp_path: Path) -> None:
     by_hand(tmp_path, "a", "a1", BASELINE)
     by_hand(tmp_path, "b", "b1", BASELINE)
     by_hand(tmp_path, "c", "c1", ("a1", "b1"))
     assert migrate.upgrade(migrated, directory=tmp_path).after == "c1"
 
 
-def test_steps_go_forth_and_back(migrated: Engine, tmp_path: Path) -> None:
+def test_relative_upgrade_and_downgrade_steps_apply_in_order(
+    migrated: Engine, tmp_path: Path
+) -> None:
     first = write(tmp_path, 1, "CREATE SCHEMA one", "DROP SCHEMA one")
     second = write(tmp_path, 2, "CREATE SCHEMA two", "DROP SCHEMA two")
 
@@ -309,7 +309,7 @@ def test_steps_go_forth_and_back(migrated: Engine, tmp_path: Path) -> None:
     assert migrate.downgrade(migrated, BASELINE, directory=tmp_path).reverted == (first,)
 
 
-def test_database_at_a_revision_that_we_do_not_have_is_told(migrated: Engine) -> None:
+def test_database_at_unknown_revision_is_reported(migrated: Engine) -> None:
     run(migrated, "UPDATE alembic_version SET version_num = '20991231_000000'")
 
     for attempt in (
@@ -324,7 +324,7 @@ def test_database_at_a_revision_that_we_do_not_have_is_told(migrated: Engine) ->
     assert migrate.current(migrated) == "20991231_000000"
 
 
-def test_database_that_names_two_revisions_is_told(migrated: Engine) -> None:
+def test_database_recording_two_revisions_is_reported(migrated: Engine) -> None:
     run(migrated, "INSERT INTO alembic_version VALUES ('20991231_000000')")
 
     with pytest.raises(MigrationError, match="records 2 current revisions"):
@@ -334,14 +334,14 @@ def test_database_that_names_two_revisions_is_told(migrated: Engine) -> None:
 @pytest.mark.parametrize(
     "wanted", ["nonsense", "20991231_000000", "", " ", "base:head:x", "+x", "a@b"]
 )
-def test_asking_for_a_revision_that_does_not_exist_is_told(migrated: Engine, wanted: str) -> None:
+def test_upgrade_to_nonexistent_revision_is_refused(migrated: Engine, wanted: str) -> None:
     with pytest.raises(UnknownRevisionError, match="Revision not found"):
         migrate.upgrade(migrated, wanted)
     with pytest.raises(UnknownRevisionError, match="Revision not found"):
         migrate.upgrade_sql(wanted)
 
 
-def test_two_newest_revisions_are_told(tmp_path: Path) -> None:
+def test_two_head_revisions_are_reported(tmp_path: Path) -> None:
     write(tmp_path, 1, "SELECT 1")
     other = REVISION.format(id="20300101_000009", after=BASELINE, up="", down="")
     (tmp_path / "other.py").write_text(other)
@@ -350,14 +350,14 @@ def test_two_newest_revisions_are_told(tmp_path: Path) -> None:
         migrate.head(tmp_path)
 
 
-def test_tables_without_a_recorded_revision_are_told(migrated: Engine) -> None:
+def test_existing_tables_without_recorded_revision_are_reported(migrated: Engine) -> None:
     run(migrated, "DELETE FROM alembic_version")
 
     with pytest.raises(MigrationError, match="already has what the revision creates"):
         migrate.upgrade(migrated)
 
 
-def test_reading_session_may_check_and_not_upgrade(empty_db: str, migrated_db: str) -> None:
+def test_read_only_session_can_check_but_not_upgrade(empty_db: str, migrated_db: str) -> None:
     reader, empty = Database(migrated_db), Database(empty_db)
 
     assert migrate.check(reader.engine) == []
@@ -383,7 +383,7 @@ def plain_role(empty_db: str) -> Iterator[Engine]:
     run(admin, f"DROP ROLE {name}")
 
 
-def test_role_that_may_not_create_extensions_is_told_what_to_ask_for(plain_role: Engine) -> None:
+def test_missing_extension_privilege_error_suggests_statement(plain_role: Engine) -> None:
     with pytest.raises(MigrationPermissionError, match="may not create the extension") as told:
         migrate.upgrade(plain_role)
 
@@ -391,9 +391,7 @@ def test_role_that_may_not_create_extensions_is_told_what_to_ask_for(plain_role:
     assert migrate.current(plain_role) is None
 
 
-def test_role_without_rights_migrates_once_a_superuser_made_the_extensions(
-    plain_role: Engine, empty: Engine
-) -> None:
+def test_ordinary_role_can_upgrade_when_extensions_exist(plain_role: Engine, empty: Engine) -> None:
     for name in ("cube", "earthdistance", "fuzzystrmatch"):
         run(empty, f"CREATE EXTENSION {name} SCHEMA public")
 
@@ -401,7 +399,7 @@ def test_role_without_rights_migrates_once_a_superuser_made_the_extensions(
     assert migrate.check(plain_role) == []
 
 
-def test_role_that_may_not_write_in_public_is_told(plain_role: Engine, empty: Engine) -> None:
+def test_missing_privilege_on_public_schema_is_reported(plain_role: Engine, empty: Engine) -> None:
     role = ask(plain_role, "SELECT current_user")
     run(empty, f"REVOKE CREATE ON SCHEMA public FROM {role}, PUBLIC")
 
@@ -409,14 +407,14 @@ def test_role_that_may_not_write_in_public_is_told(plain_role: Engine, empty: En
         migrate.upgrade(plain_role)
 
 
-def test_database_that_does_not_answer_is_no_migration_error(empty: Engine) -> None:
+def test_missing_database_raises_connection_error(empty: Engine) -> None:
     nowhere = sa.create_engine(empty.url.set(database="nowhere"), poolclass=NullPool)
 
     with pytest.raises(OperationalError, match="nowhere"):
         migrate.upgrade(nowhere)
 
 
-def test_history_is_told_from_the_newest(migrated: Engine, tmp_path: Path) -> None:
+def test_migration_history_is_listed_newest_first(migrated: Engine, tmp_path: Path) -> None:
     second = write(tmp_path, 1, "SELECT 1")
 
     newest, baseline = migrate.history(migrated, directory=tmp_path)
@@ -430,7 +428,7 @@ def test_history_is_told_from_the_newest(migrated: Engine, tmp_path: Path) -> No
     assert [each.is_current for each in migrate.history()] == [False]
 
 
-def test_sql_of_an_upgrade_builds_the_same_schema(empty: Engine) -> None:
+def test_upgrade_sql_script_builds_same_schema(empty: Engine) -> None:
     run(empty, migrate.upgrade_sql().replace("%", "%%"))
 
     assert migrate.current(empty) == migrate.head()
@@ -438,7 +436,7 @@ def test_sql_of_an_upgrade_builds_the_same_schema(empty: Engine) -> None:
     assert ask(empty, "SELECT count(*) FROM aspen.pathogens") == 3
 
 
-def test_nothing_is_printed_or_logged(
+def test_migrations_print_and_log_nothing(
     empty: Engine,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

@@ -46,7 +46,7 @@ def administering(database: Database) -> Iterator[psycopg2.extensions.cursor]:
         connection.close()
 
 
-def test_bulk_run_and_its_undo(
+def test_bulk_update_and_undo_work_through_pooler(
     run_cli: CliRunner, seeded: Database, pooled: URL, tmp_path: Path
 ) -> None:
     before = identifiers(seeded)
@@ -70,7 +70,7 @@ def test_bulk_run_and_its_undo(
     assert (undone.code, identifiers(seeded)) == (0, before), undone.err
 
 
-def test_bad_lines_are_named(
+def test_bulk_update_through_pooler_reports_bad_lines(
     run_cli: CliRunner, seeded: Database, pooled: URL, tmp_path: Path
 ) -> None:
     first, second = list(identifiers(seeded))[:2]
@@ -84,7 +84,7 @@ def test_bad_lines_are_named(
     assert "line 4" in result.err
 
 
-def test_users_are_imported(
+def test_users_import_works_through_pooler(
     run_cli: CliRunner, seeded: Database, pooled: URL, tmp_path: Path
 ) -> None:
     people, report = tmp_path / "people.csv", tmp_path / "report.csv"
@@ -98,7 +98,7 @@ def test_users_are_imported(
     assert "created" in report.read_text()
 
 
-def test_session_settings_hold_in_each_transaction(run_cli: CliRunner, pooled: URL) -> None:
+def test_session_settings_apply_in_each_pooled_transaction(run_cli: CliRunner, pooled: URL) -> None:
     code = """
 for _ in range(2):
     print(*[session.scalar(sa.text("SHOW " + name)) for name in
@@ -109,7 +109,9 @@ for _ in range(2):
     assert result.out.split() == ["aspen,public|1min|5s|on"] * 2, result.err
 
 
-def test_settings_do_not_reach_other_clients(run_cli: CliRunner, pooled: URL) -> None:
+def test_session_settings_do_not_leak_to_other_pooler_clients(
+    run_cli: CliRunner, pooled: URL
+) -> None:
     assert run_cli("samples", "list", "--limit", "1", database=pooled).code == 0
     url = pooled.set(drivername="postgresql").render_as_string(hide_password=False)
     connection = psycopg2.connect(url)
@@ -121,7 +123,9 @@ def test_settings_do_not_reach_other_clients(run_cli: CliRunner, pooled: URL) ->
     connection.close()
 
 
-def test_console_writes_after_consent(run_cli: CliRunner, seeded: Database, pooled: URL) -> None:
+def test_console_through_pooler_writes_only_after_confirmation(
+    run_cli: CliRunner, seeded: Database, pooled: URL
+) -> None:
     code = "session.add(Pathogen(slug='XYZ', name='x')); session.commit()"
     refused = run_cli("db", "interact", "-c", code, database=pooled)
     assert refused.code == 1
@@ -131,7 +135,9 @@ def test_console_writes_after_consent(run_cli: CliRunner, seeded: Database, pool
         assert session.scalar(sa.text("SELECT count(*) FROM pathogens WHERE slug = 'XYZ'")) == 1
 
 
-def test_profile_explains_and_rolls_back(run_cli: CliRunner, seeded: Database, pooled: URL) -> None:
+def test_profile_through_pooler_explains_statements(
+    run_cli: CliRunner, seeded: Database, pooled: URL
+) -> None:
     code = "session.execute(sa.text('DELETE FROM sample_qc_metrics')); session.commit()"
     code += "\nprint([len(s.lineages) for s in session.scalars(select(Sample).limit(3))])"
     words = ["db", "profile", "--write", "-c", code, "--explain", "-o", "json"]
@@ -141,21 +147,23 @@ def test_profile_explains_and_rolls_back(run_cli: CliRunner, seeded: Database, p
     assert not [text for text in statements if "set_config" in text or "SAVEPOINT" in text]
 
 
-def test_status_and_doctor_report_the_pooler(run_cli: CliRunner, pooled: URL) -> None:
+def test_status_and_doctor_report_pooler(run_cli: CliRunner, pooled: URL) -> None:
     status = json.loads(run_cli("db", "status", "-o", "json", database=pooled).out)[0]
     assert (status["pooler"], status["verdict"]) == (True, "ready")
     found = run_cli("db", "doctor", "-o", "json", database=pooled)
     assert "pooler" in [row["check"] for row in json.loads(found.out)]
 
 
-def test_migration_through_a_pooler_is_refused(run_cli: CliRunner, pooled: URL) -> None:
+def test_migration_through_pooler_is_refused(run_cli: CliRunner, pooled: URL) -> None:
     shown = run_cli("db", "upgrade", "--dry-run", database=pooled)
     assert shown.code == 0, shown.err
     refused = run_cli("db", "downgrade", "base", "--yes", database=pooled)
     assert (refused.code, "pooler" in refused.err) == (3, True), refused.err
 
 
-def test_stricter_settings_hold(run_cli: CliRunner, seeded: Database, pooled: URL) -> None:
+def test_stricter_database_settings_apply_through_pooler(
+    run_cli: CliRunner, seeded: Database, pooled: URL
+) -> None:
     name = seeded.url.database
     with administering(seeded) as cursor:
         cursor.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
@@ -179,7 +187,7 @@ def test_stricter_settings_hold(run_cli: CliRunner, seeded: Database, pooled: UR
         ({"database": "missing"}, 6, "database does not exist"),
     ],
 )
-def test_refusal_of_a_pooler_is_told_like_one_of_the_server(
+def test_connection_refused_by_pooler_is_reported_like_server_refusal(
     run_cli: CliRunner, pooled: URL, given: dict[str, Any], code: int, words: str
 ) -> None:
     ended = run_cli("db", "status", database=pooled.set(**given))

@@ -50,7 +50,7 @@ def environment(url: URL) -> dict[str, str]:
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
-def test_attempts_in_python_write_nothing(
+def test_python_code_cannot_write_without_confirmation(
     run_cli: CliRunner,
     seeded: Database,
     through: Callable[[str, URL], URL],
@@ -113,7 +113,7 @@ PSQL: tuple[list[str], ...] = (
 
 
 @pytest.mark.parametrize("words", PSQL, ids=" ".join)
-def test_psql_writes_nothing_where_a_role_cannot(
+def test_read_only_psql_with_reader_role_cannot_write(
     run_cli: CliRunner, seeded: Database, reader: str, words: list[str]
 ) -> None:
     before = contents(seeded)
@@ -127,9 +127,7 @@ def test_psql_writes_nothing_where_a_role_cannot(
     assert contents(seeded) == before
 
 
-def test_psql_reads_as_a_role_that_cannot_write(
-    run_cli: CliRunner, seeded: Database, reader: str
-) -> None:
+def test_read_only_psql_uses_reader_role(run_cli: CliRunner, seeded: Database, reader: str) -> None:
     words = ["--env", "prod", "db", "psql", "--", "-tAc", "SELECT current_user FROM users LIMIT 1"]
     assert run_cli(*words, env=environment(seeded.url)).out.strip() == reader
     denied = run_cli(*words[:-1], f"begin read write; {ADD}; commit", env=environment(seeded.url))
@@ -137,7 +135,7 @@ def test_psql_reads_as_a_role_that_cannot_write(
 
 
 @pytest.mark.parametrize("way", WAYS[1:])
-def test_psql_behind_a_pooler_writes_nothing(
+def test_read_only_psql_of_production_through_pooler_is_refused(
     run_cli: CliRunner, seeded: Database, through: Callable[[str, URL], URL], way: str
 ) -> None:
     before = contents(seeded)
@@ -150,7 +148,7 @@ def test_psql_behind_a_pooler_writes_nothing(
 
 
 @pytest.mark.parametrize("way", WAYS[1:3])
-def test_psql_reads_through_a_session_pooler(
+def test_read_only_psql_works_through_session_pooler(
     run_cli: CliRunner, seeded: Database, through: Callable[[str, URL], URL], way: str
 ) -> None:
     local = {
@@ -163,7 +161,7 @@ def test_psql_reads_through_a_session_pooler(
 
 
 @pytest.mark.parametrize("way", ["transaction", "transaction,ignore"])
-def test_writing_psql_is_told_that_no_schema_is_chosen(
+def test_psql_write_through_pooler_warns_about_unset_search_path(
     run_cli: CliRunner, seeded: Database, through: Callable[[str, URL], URL], way: str
 ) -> None:
     query = "select count(*) from aspen.pathogens"

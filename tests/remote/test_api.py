@@ -78,7 +78,7 @@ LISTS = (
 EVERYTHING = {"id": 7, "url": "https://x", **{key: [] for key in LISTS}}
 
 
-def test_every_method_is_tried_here(client: Callable[..., Client]) -> None:
+def test_every_client_method_has_a_test_request(client: Callable[..., Client]) -> None:
     api = client(reply_json({})).api
     found = {"pathogens", "lineages", "usher_trees"}
     for name, resource in vars(api).items():
@@ -99,7 +99,7 @@ def _answer(seen: Seen) -> Any:
 @pytest.mark.skipif(not CONTRACT.exists(), reason="the contract is not beside this checkout")
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ASKED)
-def test_every_request_is_one_of_the_contract(client: Callable[..., Client], name: str) -> None:
+def test_client_request_matches_contract(client: Callable[..., Client], name: str) -> None:
     made = client(route=_answer)
     ASKED[name](made.api)
     (seen,) = made.server.seen
@@ -145,11 +145,11 @@ def speaking(shared_api: Service) -> Iterator[Callable[[str], Api]]:
         "usher_trees",
     ],
 )
-def test_our_own_service_answers_as_described(speaking: Callable[[str], Api], name: str) -> None:
+def test_client_reads_responses_of_our_service(speaking: Callable[[str], Api], name: str) -> None:
     assert ASKED[name](speaking("member"))
 
 
-def test_a_system_admin_without_a_role_is_told_by_our_own_service_too(
+def test_system_admin_without_role_gets_explanation_from_our_service(
     speaking: Callable[[str], Api],
 ) -> None:
     with pytest.raises(CredentialsError) as caught:
@@ -162,7 +162,7 @@ def test_a_system_admin_without_a_role_is_told_by_our_own_service_too(
     )
 
 
-def test_a_pathogen_that_is_none_is_not_found(speaking: Callable[[str], Api]) -> None:
+def test_unknown_pathogen_exits_with_6_and_suggests_list(speaking: Callable[[str], Api]) -> None:
     with pytest.raises(AspenError) as caught:
         speaking("member").usher_trees(1, "no such?")
     assert caught.value.exit_code == 6

@@ -17,7 +17,7 @@ MakeClient = Callable[..., Client]
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhdXRoMHx4In0.c2lnbmF0dXJl"
 
 
-def test_requests_and_answers_are_shown_without_secrets(client: MakeClient) -> None:
+def test_debug_log_shows_requests_and_responses_without_secrets(client: MakeClient) -> None:
     made = client(
         reply_json(
             {"url": f"https://s3.example.org/b/k?X-Amz-Signature=sesame&token={TOKEN}"},
@@ -49,14 +49,14 @@ def test_requests_and_answers_are_shown_without_secrets(client: MakeClient) -> N
         ("https://x/cb?code=abc#access_token=abc", "https://x/cb?code=***"),
     ],
 )
-def test_an_address_is_shown_without_what_opens_doors(address: str, shown: str) -> None:
+def test_secrets_in_urls_are_masked(address: str, shown: str) -> None:
     masked = masked_url(address)
     assert shown in masked
     assert "abc" not in masked
     assert "AKIA" not in masked
 
 
-def test_headers_that_nobody_knows_are_masked() -> None:
+def test_unknown_headers_are_masked() -> None:
     masked = masked_headers({"X-Api-Key": "abc", "Date": "today", "Location": "https://x/?t=abc"})
     assert masked == {"X-Api-Key": "***", "Date": "today", "Location": "https://x/?t=***"}
 
@@ -72,25 +72,25 @@ def test_headers_that_nobody_knows_are_masked() -> None:
         ('{"abc', "application/json"),
     ],
 )
-def test_bodies_are_shown_without_secrets(body: str, kind: str) -> None:
+def test_secrets_in_bodies_are_masked(body: str, kind: str) -> None:
     shown = masked_body(body.encode(), kind)
     assert shown
     assert "abc" not in shown
 
 
-def test_a_long_body_is_cut() -> None:
+def test_long_body_is_truncated() -> None:
     shown = masked_body(json.dumps(["x" * 5_000]).encode(), "application/json")
     assert len(shown) < 2_100
     assert shown.endswith("characters)")
 
 
-def test_ordinary_words_stay_as_they_are() -> None:
+def test_ordinary_text_is_not_masked() -> None:
     assert masked_text("sample hCoV-19/USA/CZI-4/2026 is new") == (
         "sample hCoV-19/USA/CZI-4/2026 is new"
     )
 
 
-def test_files_are_not_shown(client: MakeClient) -> None:
+def test_downloaded_files_are_not_logged(client: MakeClient) -> None:
     made = client(reply(200, ">genome\nACGT", kind="application/binary"))
     made.api.samples.sequences(1, "SC2", ["x"], StreamLanding(BytesIO()), lambda *_: None)
     assert "ACGT" not in "\n".join(made.log)

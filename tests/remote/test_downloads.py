@@ -42,7 +42,7 @@ def target(tmp_path: Path) -> Path:
     return folder / "tree.json"
 
 
-def test_a_file_is_there_when_it_is_whole(client: MakeClient, target: Path) -> None:
+def test_complete_download_leaves_only_the_file(client: MakeClient, target: Path) -> None:
     told: list[tuple[int, int | None]] = []
     made = client(
         reply(200, DATA, {"Content-Disposition": 'attachment; filename="../../etc/tree.json"'})
@@ -56,7 +56,7 @@ def test_a_file_is_there_when_it_is_whole(client: MakeClient, target: Path) -> N
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"', "Accept-Ranges": "bytes"}])
-def test_a_broken_download_begins_anew(
+def test_broken_download_without_strong_etag_restarts(
     client: MakeClient, target: Path, headers: dict[str, str]
 ) -> None:
     made = client(_cut(DATA[:5000], len(DATA), headers), reply(200, DATA, headers))
@@ -88,7 +88,7 @@ class Ranges:
         return reply(status, rest[: self.after], headers, length=len(rest))
 
 
-def test_a_download_goes_on_where_it_broke_off(client: MakeClient, target: Path) -> None:
+def test_broken_download_resumes_where_it_stopped(client: MakeClient, target: Path) -> None:
     server = Ranges(DATA, 4000)
     made = client(route=server)
     done = _fetch(made, FileLanding(target, SOURCE))
@@ -99,7 +99,7 @@ def test_a_download_goes_on_where_it_broke_off(client: MakeClient, target: Path)
     assert _left(target.parent) == ["tree.json"]
 
 
-def test_it_goes_on_in_another_run(client: MakeClient, target: Path) -> None:
+def test_interrupted_download_resumes_in_next_run(client: MakeClient, target: Path) -> None:
     def stop_early(done: int, total: int | None) -> None:
         if done > 1000:
             raise KeyboardInterrupt
@@ -115,7 +115,7 @@ def test_it_goes_on_in_another_run(client: MakeClient, target: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["etag", "source", "longer"])
-def test_it_does_not_go_on_with_something_else(
+def test_partial_download_of_different_content_is_discarded(
     client: MakeClient, target: Path, change: str
 ) -> None:
     part = target.with_name(".tree.json.part")
@@ -129,9 +129,7 @@ def test_it_does_not_go_on_with_something_else(
     assert _left(target.parent) == ["tree.json"]
 
 
-def test_a_server_that_sends_another_part_is_asked_for_everything(
-    client: MakeClient, target: Path
-) -> None:
+def test_wrong_range_from_server_restarts_download(client: MakeClient, target: Path) -> None:
     target.with_name(".tree.json.part").write_bytes(b"?" * 100)
     target.with_name(".tree.json.part.etag").write_text(f'{SOURCE}\n"v1"')
     odd = reply(206, DATA[:50], {"Content-Range": f"bytes 0-49/{len(DATA)}"})
@@ -140,7 +138,7 @@ def test_a_server_that_sends_another_part_is_asked_for_everything(
     assert target.read_bytes() == DATA
 
 
-def test_an_interrupted_download_that_cannot_go_on_leaves_nothing(
+def test_interrupted_download_that_cannot_resume_leaves_no_part_file(
     client: MakeClient, target: Path
 ) -> None:
     target.write_text("the one before")
@@ -155,7 +153,7 @@ def test_an_interrupted_download_that_cannot_go_on_leaves_nothing(
     assert _left(target.parent) == ["tree.json"]
 
 
-def test_a_refusal_is_no_file(client: MakeClient, target: Path) -> None:
+def test_rejected_download_creates_no_file(client: MakeClient, target: Path) -> None:
     made = client(reply_json({"error": "PhyloTree with id 7 not viewable by user"}, 400))
     with pytest.raises(AspenError) as caught:
         _fetch(made, FileLanding(target, SOURCE))
@@ -163,14 +161,14 @@ def test_a_refusal_is_no_file(client: MakeClient, target: Path) -> None:
     assert _left(target.parent) == []
 
 
-def test_a_folder_that_is_not_there_is_told(client: MakeClient, tmp_path: Path) -> None:
+def test_download_to_missing_folder_names_the_file(client: MakeClient, tmp_path: Path) -> None:
     made = client(reply(200, DATA))
     with pytest.raises(FileNotFoundError) as caught:
         _fetch(made, FileLanding(tmp_path / "no" / "tree.json", SOURCE))
     assert caught.value.filename
 
 
-def test_a_write_that_fails_names_the_file(client: MakeClient, target: Path) -> None:
+def test_failed_write_of_download_names_the_file(client: MakeClient, target: Path) -> None:
     made = client(reply(200, DATA))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - 1, hard))  # like a full disk
@@ -184,7 +182,7 @@ def test_a_write_that_fails_names_the_file(client: MakeClient, target: Path) -> 
 
 
 @pytest.mark.parametrize("name", [".tree.json.part", "tree.json"])
-def test_a_planted_link_is_not_followed(client: MakeClient, target: Path, name: str) -> None:
+def test_download_does_not_follow_symlink(client: MakeClient, target: Path, name: str) -> None:
     victim = target.with_name("victim")
     victim.write_text("precious")
     target.with_name(name).symlink_to(victim)
@@ -197,14 +195,14 @@ def test_a_planted_link_is_not_followed(client: MakeClient, target: Path, name: 
 # Streams
 
 
-def test_a_stream_gets_the_bytes_as_they_are(client: MakeClient) -> None:
+def test_download_to_stream_writes_bytes_unchanged(client: MakeClient) -> None:
     stream = BytesIO()
     done = _fetch(client(reply(200, DATA)), StreamLanding(stream))
     assert stream.getvalue() == DATA
     assert done.path is None
 
 
-def test_a_stream_is_not_written_to_twice(client: MakeClient) -> None:
+def test_broken_download_to_stream_is_not_restarted(client: MakeClient) -> None:
     stream = BytesIO()
     made = client(_cut(DATA[:5000], len(DATA)), reply(200, DATA))
     with pytest.raises(
@@ -214,7 +212,7 @@ def test_a_stream_is_not_written_to_twice(client: MakeClient) -> None:
     assert stream.getvalue() == DATA[:5000]
 
 
-def test_a_stream_that_got_nothing_yet_gets_everything(client: MakeClient) -> None:
+def test_download_to_stream_is_retried_if_nothing_was_written(client: MakeClient) -> None:
     def nothing(wire: Wire) -> None:
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
         wire.close()
@@ -236,7 +234,7 @@ def test_a_stream_that_got_nothing_yet_gets_everything(client: MakeClient) -> No
         ("inline", None),
     ],
 )
-def test_a_name_that_the_server_proposes_is_a_name_only(
+def test_suggested_file_name_contains_no_path(
     client: MakeClient, header: str, name: str | None
 ) -> None:
     made = client(reply(200, b"x", {"Content-Disposition": header}))

@@ -55,7 +55,7 @@ def _failure(made: Client, ask: Callable[[], Any] | None = None) -> AspenError:
         (500, "no prefix found for given pathogen_slug and public_repository combination", 1),
     ],
 )
-def test_the_services_own_words_are_told_with_their_code(
+def test_service_error_is_reported_with_its_exit_code(
     client: MakeClient, status: int, text: str, code: int
 ) -> None:
     error = _failure(client(reply_json({"error": text}, status)))
@@ -65,7 +65,7 @@ def test_the_services_own_words_are_told_with_their_code(
     assert (error.answer.status, error.answer.text) == (status, text)
 
 
-def test_what_stands_beside_the_words_is_listed(client: MakeClient) -> None:
+def test_ids_in_service_error_are_listed(client: MakeClient) -> None:
     body = {"error": "missing ids", "ids": [f"s{n}" for n in range(50)]}
     error = _failure(client(reply_json(body, 400)))
     assert error.details[:2] == ("s0", "s1")
@@ -74,14 +74,14 @@ def test_what_stands_beside_the_words_is_listed(client: MakeClient) -> None:
     assert error.answer.extra["ids"] == body["ids"]
 
 
-def test_values_that_are_refused_are_named(client: MakeClient) -> None:
+def test_validation_errors_name_the_fields(client: MakeClient) -> None:
     wrong = {"loc": ["body", "samples", 3, "private_identifier"], "msg": "too long", "type": "x"}
     error = _failure(client(reply_json({"detail": [wrong, wrong, {"loc": ["body"]}]}, 422)))
     assert isinstance(error, BadInputError)
     assert error.details == ("samples[3].private_identifier: too long", "the request: invalid")
 
 
-def test_a_path_that_the_service_does_not_know_is_nothing_that_was_not_found(
+def test_unsupported_path_is_not_reported_as_not_found(
     client: MakeClient,
 ) -> None:
     error = _failure(client(reply_json({"detail": "Not Found"}, 404)))
@@ -90,7 +90,7 @@ def test_a_path_that_the_service_does_not_know_is_nothing_that_was_not_found(
     assert "config show" in str(error.hint)
 
 
-def test_a_failure_without_a_word_says_what_to_do(client: MakeClient) -> None:
+def test_http_500_without_reason_suggests_the_log(client: MakeClient) -> None:
     error = _failure(client(reply(500, "Internal Server Error")))
     assert error.exit_code == 1
     assert (
@@ -110,13 +110,13 @@ def test_a_failure_without_a_word_says_what_to_do(client: MakeClient) -> None:
         reply_json([]),
     ],
 )
-def test_an_answer_of_something_else_is_told_as_such(client: MakeClient, odd: Reply) -> None:
+def test_response_not_from_api_is_reported(client: MakeClient, odd: Reply) -> None:
     error = _failure(client(odd))
     assert isinstance(error, UnreachableError)
     assert "is not from the mylab API" in error.message
 
 
-def test_a_web_page_as_an_error_is_not_quoted(client: MakeClient) -> None:
+def test_html_error_page_is_not_quoted(client: MakeClient) -> None:
     error = _failure(client(reply(403, "<html>nginx</html>", kind="text/html")))
     assert "<html>" not in error.message
 
@@ -124,7 +124,7 @@ def test_a_web_page_as_an_error_is_not_quoted(client: MakeClient) -> None:
 # Sign-in and permissions
 
 
-def test_a_refused_token_is_renewed_once(client: MakeClient) -> None:
+def test_rejected_token_is_renewed_once(client: MakeClient) -> None:
     made = client(
         reply_json({"error": "Login failure"}, 401),
         reply_json({"pathogens": []}),
@@ -136,7 +136,7 @@ def test_a_refused_token_is_renewed_once(client: MakeClient) -> None:
 
 
 @pytest.mark.parametrize("tokens", [["only"], ["old", "new"]])
-def test_a_token_that_stays_refused_ends_with_4(client: MakeClient, tokens: list[str]) -> None:
+def test_token_rejected_after_renewal_exits_with_4(client: MakeClient, tokens: list[str]) -> None:
     made = client(reply_json({"error": "Login failure"}, 401), tokens=list(tokens))
     error = _failure(made)
     assert error.exit_code == 4
@@ -144,7 +144,7 @@ def test_a_token_that_stays_refused_ends_with_4(client: MakeClient, tokens: list
     assert len(made.server.seen) == len(tokens)
 
 
-def test_a_wrong_clock_is_told_with_the_refusal(client: MakeClient) -> None:
+def test_rejected_token_reports_clock_skew(client: MakeClient) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     made = client(reply_json({"error": "Login failure"}, 401, {"Date": date}))
     assert _failure(made).details == (
@@ -160,7 +160,7 @@ def _me_or(status: int, text: str) -> Callable[[Seen], Reply]:
     return route
 
 
-def test_a_system_admin_who_is_no_member_is_told_how_to_become_one(client: MakeClient) -> None:
+def test_permission_error_shows_system_admin_how_to_join_group(client: MakeClient) -> None:
     made = client(route=_me_or(403, "Not authorized"))
     error = _failure(made, lambda: made.api.samples.all(7, "SC2"))
     assert isinstance(error, CredentialsError)
@@ -169,21 +169,21 @@ def test_a_system_admin_who_is_no_member_is_told_how_to_become_one(client: MakeC
     assert "aspencli groups invite --group 7 --role member" in str(error.hint)
 
 
-def test_a_role_that_does_not_reach_is_told(client: MakeClient) -> None:
+def test_permission_error_explains_insufficient_role(client: MakeClient) -> None:
     made = client(route=_me_or(403, "access denied"))
     error = _failure(made, lambda: made.api.samples.create(2, "SC2", []))
     assert error.exit_code == 4
     assert "Your role in group 2 does not allow this" in str(error.hint)
 
 
-def test_what_only_system_admins_may_is_told(client: MakeClient) -> None:
+def test_permission_error_names_system_admin_requirement(client: MakeClient) -> None:
     made = client(route=_me_or(403, "Not authorized"))
     group = {"name": "x", "prefix": "y", "default_tree_location_id": 1}
     error = _failure(made, lambda: made.api.groups.create(group))  # type: ignore[arg-type]
     assert "Only a system administrator can" in str(error.hint)
 
 
-def test_who_it_was_that_was_refused_is_left_out_where_it_is_not_known(client: MakeClient) -> None:
+def test_permission_error_omits_unknown_user(client: MakeClient) -> None:
     made = client(reply_json({"error": "Not authorized"}, 403))
     error = _failure(made, lambda: made.api.samples.all(7, "SC2"))
     assert error.details == ()
@@ -193,7 +193,7 @@ def test_who_it_was_that_was_refused_is_left_out_where_it_is_not_known(client: M
 # Redirects
 
 
-def test_a_slash_too_few_is_a_bug_that_the_user_does_not_feel(serving: Serving) -> None:
+def test_missing_trailing_slash_is_followed_with_warning(serving: Serving) -> None:
     def route(seen: Seen) -> Reply:
         if seen.target.startswith("/v2/pathogens?"):
             # As the service does behind its load balancer: absolute, and not encrypted.
@@ -209,13 +209,13 @@ def test_a_slash_too_few_is_a_bug_that_the_user_does_not_feel(serving: Serving) 
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_slash_too_few_fails_a_test(serving: Serving) -> None:
+def test_missing_trailing_slash_raises_slash_warning_in_tests(serving: Serving) -> None:
     server = serving(reply(307, headers={"Location": "/v2/pathogens/"}))
     with pytest.raises(SlashWarning):
         _post(server.url, "/v2/pathogens")
 
 
-def test_a_slash_too_few_fails_a_command_in_a_test(serving: Serving) -> None:
+def test_missing_trailing_slash_fails_subprocess_only_in_tests(serving: Serving) -> None:
     def route(seen: Seen) -> Reply:
         whole = seen.target.endswith("/")
         return reply(200) if whole else reply(307, headers={"Location": f"{seen.target}/"})
@@ -250,7 +250,7 @@ def _post(url: str, path: str) -> Any:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_the_token_follows_no_redirect_to_another_host(
+def test_token_is_not_sent_to_redirect_on_another_host(
     client: MakeClient, serving: Serving, status: int
 ) -> None:
     thief = serving(reply_json({"pathogens": []}))
@@ -266,13 +266,13 @@ def test_the_token_follows_no_redirect_to_another_host(
     assert thief.seen == []
 
 
-def test_nor_to_another_path(client: MakeClient) -> None:
+def test_redirect_to_another_path_is_not_followed(client: MakeClient) -> None:
     made = client(reply(307, headers={"Location": "/oauth2/start"}))
     assert "OAUTH2_PROXY_COOKIE" in str(_failure(made).hint)
     assert len(made.server.seen) == 1
 
 
-def test_the_cookie_of_a_proxy_is_passed_on(client: MakeClient) -> None:
+def test_proxy_cookie_is_sent_with_request(client: MakeClient) -> None:
     made = client(reply_json({"pathogens": []}), cookie="_oauth2_proxy=abc")
     made.api.pathogens()
     assert made.server.seen[0].headers["cookie"] == "_oauth2_proxy=abc"
@@ -292,13 +292,13 @@ def test_the_cookie_of_a_proxy_is_passed_on(client: MakeClient) -> None:
         ("https://me:hunter2@api.example.org", "contains a user name or password"),
     ],
 )
-def test_an_address_that_is_none_is_bad_input(address: str, words: str) -> None:
+def test_invalid_api_url_is_rejected_without_its_password(address: str, words: str) -> None:
     with pytest.raises(BadInputError, match=words) as caught:
         Http(address, "the mylab API")
     assert "hunter2" not in caught.value.message
 
 
-def test_this_very_machine_is_reached_without_a_proxy(
+def test_local_server_is_reached_without_proxy(
     client: MakeClient, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = serving(reply(502))
@@ -309,14 +309,16 @@ def test_this_very_machine_is_reached_without_a_proxy(
     assert proxy.seen == []
 
 
-def test_others_are_reached_through_it(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remote_server_is_reached_through_proxy(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proxy = serving(reply_json({"through": "the proxy"}))
     monkeypatch.setenv("http_proxy", proxy.url)
     assert _post("http://api.example.org", "/v2/x") == {"through": "the proxy"}
     assert proxy.seen[0].target == "http://api.example.org/v2/x"
 
 
-def test_the_server_is_told_which_tool_asks(client: MakeClient) -> None:
+def test_user_agent_names_tool_and_version(client: MakeClient) -> None:
     from aspencli import __version__
 
     made = client(reply_json({"pathogens": []}))
@@ -324,7 +326,7 @@ def test_the_server_is_told_which_tool_asks(client: MakeClient) -> None:
     assert made.server.seen[0].headers["user-agent"].startswith(f"aspencli/{__version__} ")
 
 
-def test_a_port_where_nobody_listens_is_told() -> None:
+def test_refused_connection_is_reported_with_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     from aspencli.remote.http import Caller, Request

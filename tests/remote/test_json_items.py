@@ -26,7 +26,7 @@ def _pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 
 @given(OBJECTS, st.integers(1, 50), st.sampled_from([None, 1]), st.booleans())
-def test_the_items_are_those_of_the_list_however_it_is_cut(
+def test_items_are_parsed_from_chunks_of_any_size(
     value: list[Any], size: int, indent: int | None, ascii_only: bool
 ) -> None:
     text = json.dumps({"samples": value, "more": 1}, indent=indent, ensure_ascii=ascii_only)
@@ -44,18 +44,18 @@ def test_the_items_are_those_of_the_list_however_it_is_cut(
         *('{"samples": [{} {}]}', '{"samples": [nonsense]}'),
     ],
 )
-def test_what_is_no_whole_list_is_refused(text: str) -> None:
+def test_incomplete_or_invalid_list_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|early"):
         list(items([text.encode()], "samples"))
 
 
-def test_of_each_sample_only_what_is_wanted_is_kept(client: Callable[..., Client]) -> None:
+def test_samples_map_returns_mapped_values(client: Callable[..., Client]) -> None:
     samples = [{"id": n, "public_identifier": f"s{n}"} for n in range(1000)]
     made = client(reply_json({"samples": samples}))
     assert made.api.samples.map(1, "SC2", lambda sample: sample["id"]) == list(range(1000))
 
 
-def test_a_list_that_breaks_off_is_read_again_from_the_start(
+def test_incomplete_list_is_read_again_from_start(
     client: Callable[..., Client],
 ) -> None:
     whole = json.dumps({"samples": [{"id": n} for n in range(1000)]})
@@ -68,6 +68,6 @@ def test_a_list_that_breaks_off_is_read_again_from_the_start(
     assert len(made.server.seen) == 3
 
 
-def test_a_list_of_another_kind_is_told(client: Callable[..., Client]) -> None:
+def test_html_response_instead_of_list_is_rejected(client: Callable[..., Client]) -> None:
     with pytest.raises(UnreachableError, match="is not from the"):
         client(reply(200, "<html>", kind="text/html")).api.samples.all(1, "SC2")

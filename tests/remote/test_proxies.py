@@ -60,7 +60,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "https://api.example.org", False),
     ],
 )
-def test_no_proxy_entries_name_servers(no_proxy: str, server: str, bypassed: bool) -> None:
+def test_no_proxy_entries_match_servers(no_proxy: str, server: str, bypassed: bool) -> None:
     assert is_bypassed(origin_of(server, "the server"), no_proxy) is bypassed
 
 
@@ -77,7 +77,7 @@ def test_no_proxy_entries_name_servers(no_proxy: str, server: str, bypassed: boo
         "http://",
     ],
 )
-def test_wrong_proxy_address_is_reported_without_its_password(
+def test_invalid_proxy_address_is_reported_without_its_password(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     scheme, _, place = address.rpartition("://")
@@ -89,7 +89,7 @@ def test_wrong_proxy_address_is_reported_without_its_password(
     assert SECRET not in f"{caught.value.message}{caught.value.hint}{caught.value.details}"
 
 
-def test_proxy_is_chosen_by_scheme_then_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_for_scheme_takes_precedence_over_all_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5h://all.test:1080")
     monkeypatch.setenv("https_proxy", "secure.test:3128")
     assert proxy_for(origin_of("https://x.test", "it")) == "http://secure.test:3128"
@@ -100,7 +100,7 @@ def test_proxy_is_chosen_by_scheme_then_for_all(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "no_proxy", ["[::1]", "fe80::/10", "http://[::1]:80,,*.x", "[", "10.0.0.0/99"]
 )
-def test_client_starts_whatever_no_proxy_says(
+def test_client_accepts_any_no_proxy_value(
     monkeypatch: pytest.MonkeyPatch, serving: Serving, no_proxy: str
 ) -> None:
     monkeypatch.setenv("NO_PROXY", no_proxy)
@@ -111,7 +111,7 @@ def test_client_starts_whatever_no_proxy_says(
     http.close()
 
 
-def test_requests_go_through_a_socks_proxy(
+def test_request_is_sent_through_socks_proxy(
     monkeypatch: pytest.MonkeyPatch, serving: Serving
 ) -> None:
     server = serving(reply(200, b"{}"))

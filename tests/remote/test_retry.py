@@ -35,7 +35,7 @@ RECORD: SampleRecord = {
     "first",
     [reset, hang_up, reply(502), reply(503), reply(504), reply(429), reply(200, "{", length=9)],
 )
-def test_what_only_reads_is_read_again(client: MakeClient, first: Reply) -> None:
+def test_read_request_is_retried_after_temporary_failure(client: MakeClient, first: Reply) -> None:
     made = client(reply_json(ME), first, reply_json(ME))
     assert made.api.users.me()["name"] == "Ada"
     assert made.api.users.me()["name"] == "Ada"
@@ -43,7 +43,7 @@ def test_what_only_reads_is_read_again(client: MakeClient, first: Reply) -> None
     assert len(made.slept) == 1
 
 
-def test_the_pauses_grow_and_are_spread(client: MakeClient) -> None:
+def test_retry_pauses_grow_with_jitter(client: MakeClient) -> None:
     made = client(*[reply(503)] * 7, reply_json(ME))
     made.api.users.me()
     limits = [0.5, 1, 2, 4, 8, 16, 20]
@@ -51,14 +51,14 @@ def test_the_pauses_grow_and_are_spread(client: MakeClient) -> None:
     assert made.told[-1].startswith("Waiting for the mylab API: HTTP 503; retrying in ")
 
 
-def test_a_server_that_says_how_long_is_given_as_long(client: MakeClient) -> None:
+def test_retry_waits_as_long_as_retry_after(client: MakeClient) -> None:
     made = client(reply(429, headers={"Retry-After": "7"}), reply_json(ME))
     made.api.users.me()
     assert made.slept == [7]
     assert made.told == ["Waiting for the mylab API: HTTP 429; retrying in 7 s ..."]
 
 
-def test_a_server_that_asks_for_too_long_is_not_waited_for(client: MakeClient) -> None:
+def test_long_retry_after_ends_retries(client: MakeClient) -> None:
     made = client(reply(503, headers={"Retry-After": "86400"}))
     with pytest.raises(UnreachableError) as caught:
         made.api.users.me()
@@ -68,7 +68,7 @@ def test_a_server_that_asks_for_too_long_is_not_waited_for(client: MakeClient) -
     assert "86,400 s" in (caught.value.hint or "")
 
 
-def test_a_server_nobody_ever_heard_of_is_given_up_soon() -> None:
+def test_server_that_never_responded_is_retried_only_twice() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     slept: list[float] = []
@@ -81,7 +81,7 @@ def test_a_server_nobody_ever_heard_of_is_given_up_soon() -> None:
     assert caught.value.hint == "start it"
 
 
-def test_a_name_that_nobody_knows_is_told() -> None:
+def test_unresolvable_host_is_reported() -> None:
     http = Http("https://no-such-host.invalid", "the API")
     caller = Caller(http, "the x API", hint="", persistence=Persistence(sleep=lambda _: None))
     with pytest.raises(
@@ -99,7 +99,7 @@ def _change(made: Client, **more: object) -> list[object]:
 
 
 @pytest.mark.parametrize("lost", [reset, hang_up, reply(502), reply(503), reply(504)])
-def test_a_change_whose_answer_is_lost_is_not_made_twice(client: MakeClient, lost: Reply) -> None:
+def test_write_with_lost_response_is_not_repeated(client: MakeClient, lost: Reply) -> None:
     made = client(lost)
     with pytest.raises(UncertainError, match="may or may not have been made") as caught:
         _change(made)
@@ -108,15 +108,13 @@ def test_a_change_whose_answer_is_lost_is_not_made_twice(client: MakeClient, los
 
 
 @pytest.mark.parametrize("lost", [reset, reply(504)])
-def test_a_change_that_was_found_to_be_made_is_not_sent_again(
-    client: MakeClient, lost: Reply
-) -> None:
+def test_write_confirmed_as_made_is_not_repeated(client: MakeClient, lost: Reply) -> None:
     made = client(lost)
     assert _change(made, settle=lambda: ["found"]) == ["found"]
     assert len(made.server.seen) == 1
 
 
-def test_a_change_that_was_found_not_to_be_made_is_sent_again(client: MakeClient) -> None:
+def test_write_confirmed_as_not_made_is_repeated(client: MakeClient) -> None:
     made = client(reset, reply(502), reply_json({"samples": ["done"]}))
     looked = []
 
@@ -127,7 +125,7 @@ def test_a_change_that_was_found_not_to_be_made_is_sent_again(client: MakeClient
     assert looked == [1, 2]
 
 
-def test_a_look_that_fails_leaves_it_unsettled(client: MakeClient) -> None:
+def test_failed_outcome_check_leaves_write_uncertain(client: MakeClient) -> None:
     made = client(reset)
 
     def settle() -> None:
@@ -138,20 +136,20 @@ def test_a_look_that_fails_leaves_it_unsettled(client: MakeClient) -> None:
     assert len(made.server.seen) == 1
 
 
-def test_who_gives_up_looks_first(client: MakeClient) -> None:
+def test_outcome_of_write_is_checked_before_giving_up(client: MakeClient) -> None:
     made = client(reply(504, headers={"Retry-After": "86400"}))
     assert _change(made, settle=lambda: ["found"]) == ["found"]
     with pytest.raises(UncertainError):
         _change(made, settle=lambda: None)
 
 
-def test_a_change_that_was_surely_not_begun_is_sent_again(client: MakeClient) -> None:
+def test_write_rejected_with_429_is_repeated(client: MakeClient) -> None:
     made = client(reply(429, headers={"Retry-After": "2"}), reply_json({"samples": []}))
     assert _change(made) == []
     assert len(made.server.seen) == 2
 
 
-def test_a_failure_of_the_service_is_no_reason_to_try_again(client: MakeClient) -> None:
+def test_http_500_is_not_retried(client: MakeClient) -> None:
     made = client(reply(500, "Internal Server Error"))
     with pytest.raises(AspenError):
         made.api.users.me()
@@ -161,7 +159,7 @@ def test_a_failure_of_the_service_is_no_reason_to_try_again(client: MakeClient) 
 # Timeouts
 
 
-def test_an_answer_that_never_begins_is_not_waited_for(serving: Serving) -> None:
+def test_response_that_never_begins_times_out(serving: Serving) -> None:
     server = serving(stall(20))
     http = Http(server.url, "the API")
     caller = Caller(http, "x", hint="", persistence=Persistence(sleep=lambda _: None))
@@ -177,7 +175,7 @@ def test_an_answer_that_never_begins_is_not_waited_for(serving: Serving) -> None
     assert time.monotonic() - since < 5
 
 
-def test_an_answer_that_drips_is_not_waited_for(serving: Serving) -> None:
+def test_slow_response_body_times_out(serving: Serving) -> None:
     server = serving(drip(b"x" * 1000, 0.05))
     http = Http(server.url, "the API")
     caller = Caller(http, "x", hint="", persistence=Persistence(sleep=lambda _: None))
@@ -190,7 +188,7 @@ def test_an_answer_that_drips_is_not_waited_for(serving: Serving) -> None:
     assert time.monotonic() - since < 4
 
 
-def test_a_head_that_drips_is_not_waited_for(serving: Serving) -> None:
+def test_slow_response_head_times_out(serving: Serving) -> None:
     server = serving(reply(200, "x"), drip_head(0.05))
     http = Http(server.url, "the API")
     caller = Caller(http, "x", hint="", persistence=Persistence(sleep=lambda _: None))
@@ -204,7 +202,7 @@ def test_a_head_that_drips_is_not_waited_for(serving: Serving) -> None:
     assert time.monotonic() - since < 4
 
 
-def test_the_whole_call_has_an_end(serving: Serving) -> None:
+def test_retries_end_at_total_time_limit(serving: Serving) -> None:
     server = serving(reply(503))
     http = Http(server.url, "the API")
     caller = Caller(http, "x", hint="")
@@ -230,11 +228,11 @@ def test_the_whole_call_has_an_end(serving: Serving) -> None:
         ("Wed, 99 Foo 2099", None),
     ],
 )
-def test_how_long_a_server_asks_to_wait(text: str, seconds: float | None) -> None:
+def test_retry_after_is_parsed_as_seconds(text: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": text}) == seconds
 
 
-def test_a_date_to_wait_for_is_read_by_the_servers_own_clock() -> None:
+def test_retry_after_date_is_relative_to_server_clock() -> None:
     theirs = datetime(2001, 1, 1, tzinfo=UTC)
     until = format_datetime(theirs + timedelta(seconds=90), usegmt=True)
     assert retry_after({"retry-after": until, "date": format_datetime(theirs, usegmt=True)}) == 90
@@ -245,14 +243,14 @@ def test_a_date_to_wait_for_is_read_by_the_servers_own_clock() -> None:
 # Connections
 
 
-def test_one_connection_serves_a_whole_command(client: MakeClient) -> None:
+def test_connection_is_reused_for_all_requests_of_client(client: MakeClient) -> None:
     made = client(reply_json(ME))
     for _ in range(5):
         made.api.users.me()
     assert made.server.connections == 1
 
 
-def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(client: MakeClient) -> None:
+def test_connection_closed_by_server_is_reopened_without_pause(client: MakeClient) -> None:
     def then_close(wire: object) -> None:
         reply_json({"samples": []}, headers={"Connection": "close"})(wire)  # type: ignore[arg-type]
 
@@ -263,7 +261,7 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(client: Mak
     assert made.server.connections == 2
 
 
-def test_only_what_has_the_shape_is_taken(client: MakeClient) -> None:
+def test_response_of_wrong_shape_is_rejected(client: MakeClient) -> None:
     made = client(reply_json(["no object"]))
     with pytest.raises(UnreachableError, match="is not from the mylab API"):
         made.api.users.me()

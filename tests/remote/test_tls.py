@@ -80,7 +80,7 @@ def _get(url: str, patience: Patience | None = None) -> bytes:
         http.close()
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(serving_tls: ServingTls) -> None:
+def test_untrusted_certificate_is_rejected_without_retry(serving_tls: ServingTls) -> None:
     server, _ = serving_tls()
     with pytest.raises(UnreachableError, match="certificate verification failed") as caught:
         _get(server.url)
@@ -89,7 +89,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_accepted(serving_tls: Serv
     assert "SSL_CERT_FILE" in str(caught.value.hint)
 
 
-def test_one_that_the_environment_vouches_for_is(
+def test_certificate_in_ssl_cert_file_is_accepted(
     serving_tls: ServingTls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, pem = serving_tls()
@@ -97,7 +97,7 @@ def test_one_that_the_environment_vouches_for_is(
     assert _get(server.url) == b"hello"
 
 
-def test_an_encrypted_head_that_drips_is_not_waited_for(
+def test_slow_response_head_over_tls_times_out(
     serving_tls: ServingTls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, pem = serving_tls(says=drip_head(0.05))
@@ -108,7 +108,7 @@ def test_an_encrypted_head_that_drips_is_not_waited_for(
     assert time.monotonic() - since < 4
 
 
-def test_one_of_tomorrow_points_at_the_clock(
+def test_certificate_not_yet_valid_suggests_checking_clock(
     serving_tls: ServingTls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, pem = serving_tls(begins=DAY)
@@ -118,15 +118,15 @@ def test_one_of_tomorrow_points_at_the_clock(
     assert "check this machine's clock" in str(caught.value.hint)
 
 
-def test_certificates_that_are_not_there_are_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_ssl_cert_file_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "no.pem"))
     with pytest.raises(BadInputError, match="SSL_CERT_FILE"):
         Http("https://api.example.org", "the API")
 
 
-def test_a_proxy_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_proxy_is_reported_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("https_proxy", "http://me:hunter2@127.0.0.1:9")
     with pytest.raises(UnreachableError, match=r"https://api\.example\.org failed: ") as caught:
         _get("https://api.example.org")

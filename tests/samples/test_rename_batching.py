@@ -41,22 +41,22 @@ def best(cost: Callable[[int], float]) -> float:
 
 
 @pytest.mark.parametrize("cost", [live, quick, steep])
-def test_it_comes_near_the_best_size_whatever_the_server(cost: Callable[[int], float]) -> None:
+def test_batch_size_approaches_optimum_on_any_server(cost: Callable[[int], float]) -> None:
     assert total(cost, Steering()) < 1.3 * best(cost)
 
 
-def test_the_live_service_takes_a_fifth_of_one_request() -> None:
+def test_batched_renames_take_a_fifth_of_one_live_request() -> None:
     assert total(live, Steering()) < 0.22 * live(ROWS)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_answers_that_vary_by_a_third_do_not_lead_it_astray(seed: int) -> None:
+def test_batch_size_tolerates_varying_response_times(seed: int) -> None:
     dice = random.Random(seed)
     assert total(lambda size: live(size) * dice.uniform(0.8, 1.3), Steering()) < 0.3 * live(ROWS)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_failures_and_delays_by_chance_do_not_make_it_small_for_good(seed: int) -> None:
+def test_batch_size_recovers_from_random_failures_and_delays(seed: int) -> None:
     dice, steering = random.Random(seed), Steering()
     rows, requests = ROWS, 0
     while rows > 0:
@@ -70,7 +70,7 @@ def test_failures_and_delays_by_chance_do_not_make_it_small_for_good(seed: int) 
     assert requests < 300  # it used to be up to 1,440, nearly all of ten rows
 
 
-def test_it_follows_a_server_that_slows_down() -> None:
+def test_batch_size_shrinks_when_server_slows_down() -> None:
     steering = Steering()
     total(quick, steering)
     large = steering.size
@@ -78,13 +78,13 @@ def test_it_follows_a_server_that_slows_down() -> None:
     assert steering.size < large / 4
 
 
-def test_no_request_is_expected_to_take_long() -> None:
+def test_batch_size_limits_expected_request_time() -> None:
     steering = Steering()
     assert total(lambda size: 5 + size / 100, steering) > 0
     assert steering.size <= 800
 
 
-def test_a_failure_makes_it_smaller_and_it_recovers() -> None:
+def test_batch_size_shrinks_on_failure_and_recovers() -> None:
     steering = Steering()
     total(live, steering)
     before = steering.size
@@ -99,7 +99,7 @@ def test_a_failure_makes_it_smaller_and_it_recovers() -> None:
     assert steering.size > 100
 
 
-def test_a_size_that_always_fails_is_not_tried_for_ever() -> None:
+def test_batch_size_that_always_fails_is_not_retried_endlessly() -> None:
     steering, failed, rows = Steering(), 0, 10 * ROWS
     while rows > 0:
         size = steering.size

@@ -50,7 +50,7 @@ def renamings(draw: st.DrawFn) -> list[Rename]:
 
 @given(renames=renamings(), size=st.integers(1, 50))
 @settings(max_examples=400)
-def test_no_name_is_asked_for_that_another_still_holds(renames: list[Rename], size: int) -> None:
+def test_rename_never_requests_identifier_still_in_use(renames: list[Rename], size: int) -> None:
     service = LiveService({row.id: row.before for row in renames})
     schedule = Schedule(renames, temporary)
     while schedule:
@@ -60,7 +60,9 @@ def test_no_name_is_asked_for_that_another_still_holds(renames: list[Rename], si
 
 @given(renames=renamings(), size=st.integers(1, 50), stop=st.integers(0, 60))
 @settings(max_examples=400)
-def test_to_end_early_leaves_no_temporary_name(renames: list[Rename], size: int, stop: int) -> None:
+def test_rename_ended_early_leaves_no_temporary_identifier(
+    renames: list[Rename], size: int, stop: int
+) -> None:
     service = LiveService({row.id: row.before for row in renames})
     schedule = Schedule(renames, temporary)
     while schedule:
@@ -75,7 +77,7 @@ def test_to_end_early_leaves_no_temporary_name(renames: list[Rename], size: int,
 
 @given(renames=renamings(), size=st.integers(1, 50), data=st.data())
 @settings(max_examples=200)
-def test_what_is_left_can_be_ordered_anew_at_any_moment(
+def test_remaining_renames_can_be_rescheduled_at_any_point(
     renames: list[Rename], size: int, data: st.DataObject
 ) -> None:
     service = LiveService({row.id: row.before for row in renames})
@@ -97,7 +99,7 @@ def _shifted(count: int, step: int) -> list[Rename]:
 
 
 @pytest.mark.parametrize("step", [1, -1])
-def test_a_long_chain_takes_few_requests(step: int) -> None:
+def test_long_rename_chain_takes_few_requests(step: int) -> None:
     renames = _shifted(10_000, step)
     service = LiveService({})
     service.names = {row.id: row.before for row in renames}
@@ -110,7 +112,7 @@ def test_a_long_chain_takes_few_requests(step: int) -> None:
     assert requests <= 40
 
 
-def test_swaps_take_one_temporary_name_each_and_hardly_more_requests() -> None:
+def test_swap_takes_one_temporary_identifier_and_few_more_requests() -> None:
     renames = [
         row
         for n in range(0, 1_000, 2)
@@ -127,7 +129,7 @@ def test_swaps_take_one_temporary_name_each_and_hardly_more_requests() -> None:
     assert requests <= 4
 
 
-def test_moves_that_were_not_made_come_first_again() -> None:
+def test_moves_that_were_put_back_come_first() -> None:
     schedule = Schedule(_shifted(5, 7), temporary)
     first = schedule.take(3)
     schedule.put_back(first)

@@ -31,7 +31,7 @@ def big(seeded: Database) -> Database:
     return seeded
 
 
-def test_rows_stream_in_flat_memory(big: Database) -> None:
+def test_sample_list_streams_in_constant_memory(big: Database) -> None:
     with big.reading() as session:
         rows = SampleList(session, SampleQuery()).rows()
         next(rows)  # everything that is loaded only once is loaded now
@@ -43,7 +43,7 @@ def test_rows_stream_in_flat_memory(big: Database) -> None:
     assert peak < 8_000_000  # bytes; all rows at once take about 40 MB
 
 
-def test_a_sample_is_found_by_an_index_in_every_group(big: Database) -> None:
+def test_sample_lookup_uses_index_across_groups(big: Database) -> None:
     with big.reading() as session:
         statements: list[str] = []
 

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspencli.tabular.dates import read_day, why_no_day
+from aspencli.tabular.dates import day_flaw, read_day
 
 
 @given(day=st.dates())
-def test_days_are_read_as_iso_has_them(day: dt.date) -> None:
+def test_iso_dates_are_read(day: dt.date) -> None:
     assert read_day(day.isoformat()) == day.isoformat()
     assert read_day(f"{day.isoformat()}T00:00:00") == day.isoformat()
 
 
 @given(text=st.text(max_size=20))
-def test_whatever_is_no_day_is_told(text: str) -> None:
+def test_unreadable_date_error_names_expected_format(text: str) -> None:
     if read_day(text) is None:
-        assert "\n" not in why_no_day(text)
-        assert "YYYY-MM-DD" in why_no_day(text)
+        assert "\n" not in day_flaw(text)
+        assert "YYYY-MM-DD" in day_flaw(text)
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_whatever_is_no_day_is_told(text: str) -> None:
         ("2024-03-05T23:59:00", "2024-03-05"),
     ],
 )
-def test_other_spellings_are_told_as_they_are_understood(text: str, meant: str) -> None:
+def test_date_in_other_format_gets_did_you_mean_suggestion(text: str, meant: str) -> None:
     assert read_day(text) is None
-    assert why_no_day(text).endswith(f"; did you mean {meant}?")
+    assert day_flaw(text).endswith(f"; did you mean {meant}?")
 
 
 @pytest.mark.parametrize(
     "text", ["2023-02-29", "2023-13-01", "yesterday", "12", "31/31/2024", "Mar 2024", "0", "1e5"]
 )
-def test_what_could_be_no_day_is_told_so(text: str) -> None:
+def test_invalid_date_is_reported_as_invalid(text: str) -> None:
     assert read_day(text) is None
-    assert "is not a valid date" in why_no_day(text)
+    assert "is not a valid date" in day_flaw(text)
 
 
-def test_long_texts_are_cut() -> None:
-    assert len(why_no_day("x" * 10_000)) < 200
+def test_date_error_truncates_long_text() -> None:
+    assert len(day_flaw("x" * 10_000)) < 200

@@ -71,7 +71,7 @@ def read_sequences(path: Path) -> None:
     [(mapping, read_mapping), (fasta, read_sequences), (workbook, read_mapping)],
     ids=["mapping", "fasta", "workbook"],
 )
-def test_a_small_file_that_grows_too_much_is_refused_before_its_rows(
+def test_file_that_expands_too_much_is_refused_before_any_row(
     tmp_path: Path, make: Callable[[Path], Path], read: Callable[[Path], None]
 ) -> None:
     path = make(tmp_path)
@@ -81,7 +81,7 @@ def test_a_small_file_that_grows_too_much_is_refused_before_its_rows(
     assert compression.OPTION in (refused.value.hint or "")
 
 
-def test_growth_behind_an_ordinary_beginning_is_refused(tmp_path: Path) -> None:
+def test_expansion_after_incompressible_start_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ids.csv.gz"
     with gzip.open(path, "wb") as file:
         file.write(os.urandom(2 * MEGABYTE))  # more than is checked before reading
@@ -96,7 +96,7 @@ def test_growth_behind_an_ordinary_beginning_is_refused(tmp_path: Path) -> None:
     assert 200 * MEGABYTE < sum(read) < 240 * MEGABYTE  # 100 times its 2.1 MB
 
 
-def test_what_compresses_well_and_stays_small_is_read(tmp_path: Path) -> None:
+def test_highly_compressed_file_below_limit_is_read(tmp_path: Path) -> None:
     path = mapping(tmp_path, 20)
     with open_bytes(str(path)) as opened:
         read = sum(map(len, iter(opened.stream.read1, b"")))
@@ -105,7 +105,7 @@ def test_what_compresses_well_and_stays_small_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["option", "variable"])
-def test_the_operator_can_allow_more(
+def test_expansion_limit_can_be_set_by_option_or_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     path = mapping(tmp_path)
@@ -125,18 +125,18 @@ def test_the_operator_can_allow_more(
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5G", "G", "1P", "9" * 20])
-def test_an_unusable_size_is_refused(text: str) -> None:
+def test_invalid_max_expanded_size_is_refused(text: str) -> None:
     with pytest.raises(BadInputError, match="Invalid value for --max-expanded-size"):
         compression.allow(text)
 
 
 @pytest.mark.parametrize(("text", "size"), [("7", 7), ("2k", 2048), ("3 MiB", 3 << 20)])
-def test_a_size_has_its_usual_forms(text: str, size: int) -> None:
+def test_max_expanded_size_accepts_units(text: str, size: int) -> None:
     compression.allow(text)
     assert compression._given == [size]
 
 
-def test_a_command_refuses_it_from_a_file_and_from_a_pipe(
+def test_command_refuses_expanding_file_and_names_option(
     tmp_path: Path, run_cli: CliRunner
 ) -> None:
     path = mapping(tmp_path)
@@ -152,7 +152,7 @@ def test_a_command_refuses_it_from_a_file_and_from_a_pipe(
     assert "Invalid value for --max-expanded-size: 'lots'" in wrong.err
 
 
-def test_a_truncated_file_is_reported_as_such(tmp_path: Path) -> None:
+def test_truncated_gzip_file_is_reported_as_truncated(tmp_path: Path) -> None:
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n" * 1000)[:-4])
     with (

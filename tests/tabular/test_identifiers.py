@@ -17,14 +17,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "ids.txt"
 
 
-def test_one_a_line_each_once(file: Path) -> None:
+def test_identifier_list_is_read_line_by_line_without_duplicates(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbfA-1\r\n\n  A 2 \nA-1\nid,x\n")
     found = read_ids(["B", "A-1"], str(file), NAMES)
     assert found.ids == ["B", "A-1", "A 2", "id,x"]
     assert found.repeated == 2
 
 
-def test_utf_16_and_gzip(file: Path) -> None:
+def test_identifier_list_may_be_utf_16_or_gzip(file: Path) -> None:
     file.write_bytes("Ä-1\nÄ-2\n".encode("utf-16"))
     assert read_ids([], str(file), NAMES).ids == ["Ä-1", "Ä-2"]
     file.write_bytes(gzip.compress(b"A-1\n"))
@@ -32,7 +32,7 @@ def test_utf_16_and_gzip(file: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
-def test_a_column_of_a_table(file: Path, delimiter: str) -> None:
+def test_identifiers_are_read_from_table_column(file: Path, delimiter: str) -> None:
     rows = (
         ("id", "private_identifier", "Public_Identifier"),
         ("7", "A-1", "P/1"),
@@ -43,7 +43,7 @@ def test_a_column_of_a_table(file: Path, delimiter: str) -> None:
     assert read_ids([], str(file), KEYS).ids == ["7", "8"]
 
 
-def test_a_column_of_a_workbook(tmp_path: Path) -> None:
+def test_identifiers_are_read_from_workbook_column(tmp_path: Path) -> None:
     book = Workbook()
     assert book.active is not None
     for row in (("public_identifier", "n"), ("P/1", 1), ("P/2", 2)):
@@ -63,13 +63,15 @@ def test_a_column_of_a_workbook(tmp_path: Path) -> None:
         (b"%PDF-1.7\n", "is a PDF"),
     ],
 )
-def test_what_cannot_be_used(file: Path, data: bytes, words: str) -> None:
+def test_invalid_identifier_file_is_refused_with_reason(
+    file: Path, data: bytes, words: str
+) -> None:
     file.write_bytes(data)
     with pytest.raises(BadInputError) as caught:
         read_ids([], str(file), NAMES)
     assert words in "\n".join([caught.value.message, *caught.value.details])
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_identifier_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="Cannot read"):
         read_ids([], str(tmp_path / "none"), NAMES)

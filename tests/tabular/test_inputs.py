@@ -64,21 +64,21 @@ def workbook() -> bytes:
     ],
     ids=["CSV", "CSV with a mark", "TSV", "UTF-16"],
 )
-def test_what_a_file_is_read_as_is_always_said(content: bytes, said: list[str], file: Path) -> None:
+def test_detected_format_is_always_noted(content: bytes, said: list[str], file: Path) -> None:
     file.write_bytes(content)
     assert read(file) == [("L-1", "N-1")]
     assert notes(file) == said
 
 
 @pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;"])
-def test_excels_word_for_the_separator_is_no_header(line: str, file: Path) -> None:
+def test_excel_sep_line_sets_delimiter_and_is_skipped(line: str, file: Path) -> None:
     file.write_bytes(f"{line}\r\n".encode() + PLAIN.replace(b",", b";"))
     with open_table(str(file)) as table:
         assert [request.line for request in read_mapping(table, unexpected)] == [3]
         assert table.notes == ["cells are separated by a semicolon"]
 
 
-def test_excels_word_for_the_separator_counts_more_than_what_the_header_holds(file: Path) -> None:
+def test_excel_sep_line_overrides_detected_delimiter(file: Path) -> None:
     file.write_text("sep=;\nprivate_identifier;public_identifier;a,b,c,d\nL-1;N-1;x\n")
     assert read(file) == [("L-1", "N-1")]
 
@@ -107,14 +107,14 @@ def test_excels_word_for_the_separator_counts_more_than_what_the_header_holds(fi
     ],
     ids=["plain", "in two members", "padded", "semicolons", "UTF-16", "workbook"],
 )
-def test_compressed_files_are_read_and_said(content: bytes, said: list[str], file: Path) -> None:
+def test_gzip_files_are_read_and_noted(content: bytes, said: list[str], file: Path) -> None:
     file.write_bytes(content)
     assert read(file) == [("L-1", "N-1")]
     assert notes(file) == said
 
 
 @pytest.mark.parametrize("rows", [1, 100_000])
-def test_compressed_file_that_is_cut_or_damaged_is_refused(rows: int, file: Path) -> None:
+def test_truncated_or_damaged_gzip_file_is_refused(rows: int, file: Path) -> None:
     whole = gzip.compress((H + "".join(f"L-{n},N-{n}\n" for n in range(rows))).encode())
     damaged = bytearray(whole)
     damaged[-8] ^= 0xFF  # the checksum
@@ -131,7 +131,7 @@ def test_compressed_file_that_is_cut_or_damaged_is_refused(rows: int, file: Path
         assert str(file) in caught.value.message
 
 
-def test_standard_input_may_be_any_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_accepts_text_gzip_and_workbook(monkeypatch: pytest.MonkeyPatch) -> None:
     for content in (PLAIN, gzip.compress(PLAIN), workbook(), gzip.compress(workbook())):
         raw = io.BufferedReader(io.BytesIO(content))
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
@@ -143,7 +143,7 @@ def test_standard_input_may_be_any_of_them(monkeypatch: pytest.MonkeyPatch) -> N
     [PLAIN * 10_000, gzip.compress(PLAIN), workbook(), gzip.compress(workbook())],
     ids=["plain", "compressed", "workbook", "compressed workbook"],
 )
-def test_observer_is_handed_the_bytes_as_they_are_stored(content: bytes, file: Path) -> None:
+def test_observer_receives_bytes_as_stored(content: bytes, file: Path) -> None:
     file.write_bytes(content)
     digest = hashlib.sha256()
     with open_table(str(file), digest.update) as table:
@@ -163,7 +163,7 @@ def test_observer_is_handed_the_bytes_as_they_are_stored(content: bytes, file: P
     ],
     ids=["encoding", "delimiter", "sheet"],
 )
-def test_options_that_do_not_fit_are_refused(
+def test_options_for_other_file_formats_are_refused(
     content: bytes, options: dict[str, str], says: str, file: Path
 ) -> None:
     file.write_bytes(content)
@@ -183,12 +183,12 @@ def test_options_that_do_not_fit_are_refused(
         ('"Lab\nID",public_identifier', ["Lab ID=private_identifier"]),
     ],
 )
-def test_columns_are_what_the_operator_says(header: str, names: list[str], file: Path) -> None:
+def test_map_option_assigns_headers_to_columns(header: str, names: list[str], file: Path) -> None:
     file.write_text(f"{header}\nL-1,N-1\n")
     assert read(file, names) == [("L-1", "N-1")]
 
 
-def test_what_the_operator_says_wins_over_the_names(file: Path) -> None:
+def test_map_option_overrides_matching_header(file: Path) -> None:
     file.write_text("private_identifier,Lab ID,public_identifier\nold,L-1,N-1\n")
     names = ["Lab ID=private_identifier"]
     assert read(file, names) == [("L-1", "N-1")]
@@ -222,7 +222,9 @@ def test_what_the_operator_says_wins_over_the_names(file: Path) -> None:
         (["Twin=private_identifier"], "has more than one column Twin", "different"),
     ],
 )
-def test_map_that_cannot_be_followed(names: list[str], says: str, hint: str, file: Path) -> None:
+def test_invalid_map_option_is_refused_with_hint(
+    names: list[str], says: str, hint: str, file: Path
+) -> None:
     file.write_text("Lab ID,Twin,twin,public_identifier\n")
     with pytest.raises(BadInputError, match=says) as caught:
         read(file, names)
@@ -249,16 +251,14 @@ def test_map_that_cannot_be_followed(names: list[str], says: str, hint: str, fil
         ("Lab,public_identifier", "--map 'YOUR HEADER=private_identifier'"),
     ],
 )
-def test_header_that_is_nearly_right_gets_the_option_to_give(
-    header: str, options: str, file: Path
-) -> None:
+def test_unknown_header_error_suggests_map_options(header: str, options: str, file: Path) -> None:
     file.write_text(f"{header}\nL-1,N-1\n")
     with pytest.raises(BadInputError, match="is not the header of a mapping") as caught:
         read(file)
     assert str(caught.value.hint).endswith(f"To map other names: {options}")
 
 
-def test_header_of_a_workbook_is_named_by_its_row(file: Path) -> None:
+def test_workbook_header_error_names_row(file: Path) -> None:
     book = openpyxl.Workbook()
     assert book.active is not None
     book.active["B4"], book.active["C4"] = "Lab ID", "#REF!"

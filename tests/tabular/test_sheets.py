@@ -28,7 +28,7 @@ from aspencli.errors import BadInputError, NotFoundError
 from aspencli.samples.bulk import SAMPLE_CHANGES
 from aspencli.samples.create import Sequences, Wanted
 from aspencli.samples.models import settle_keys
-from aspencli.samples.rename_plan import Held, ListPlan, Snapshot
+from aspencli.samples.rename_plan import ListedSample, ListPlan, Snapshot
 from aspencli.tabular.dates import DayFormat
 from aspencli.tabular.delimited import Fault
 from aspencli.tabular.fasta import read_fasta
@@ -113,7 +113,7 @@ def file(tmp_path: Path) -> Path:
         ("\u041d-1", "U+041D CYRILLIC CAPITAL LETTER EN"),
     ],
 )
-def test_damaged_cells_are_named_with_their_lines(cell: str, reason: str, file: Path) -> None:
+def test_damaged_cells_are_reported_with_line(cell: str, reason: str, file: Path) -> None:
     file.write_text(f"{H}\nL-1,N-1\nL-2,{cell}\n")
     found = read(file)
     assert found.rows == ONE
@@ -122,7 +122,7 @@ def test_damaged_cells_are_named_with_their_lines(cell: str, reason: str, file: 
     assert reason in found.faults[0]
 
 
-def test_errors_are_named_in_keys_and_in_every_column_of_changes(file: Path) -> None:
+def test_spreadsheet_errors_are_reported_in_keys_and_every_column(file: Path) -> None:
     file.write_text(f"{H}\n#REF!,N-1\n")
     assert read(file).faults == ["line 2: private_identifier: contains the error #REF!"]
     file.write_text("id,collection_date,private,location\n1,#N/A,#VALUE!,#NAME?\n")
@@ -137,12 +137,12 @@ def test_errors_are_named_in_keys_and_in_every_column_of_changes(file: Path) -> 
     ]
 
 
-def test_samples_are_found_by_whatever_they_are_called(file: Path) -> None:
+def test_sample_keys_are_accepted_exactly_as_written(file: Path) -> None:
     file.write_text(f"{H}\nL\u20111,N-1\nNA,N-2\n'3,N-3\n1.0,N-4\n")
     assert [key for key, _new in read(file).rows] == ["L\u20111", "NA", "'3", "1.0"]
 
 
-def test_identifiers_that_a_spreadsheet_would_change_are_reported(file: Path) -> None:
+def test_identifiers_that_spreadsheet_would_change_are_noted(file: Path) -> None:
     file.write_text(f"{H}\nL-1,N-1\nL-2,12E5\nL-3,2e10\n")
     found = read(file)
     assert [new for _key, new in found.rows] == ["N-1", "12E5", "2e10"]
@@ -161,7 +161,7 @@ def test_identifiers_that_a_spreadsheet_would_change_are_reported(file: Path) ->
         (f"a,{H},b\nx,L-1,N-1\n,L-2,N-2,\n", TWO, "1 (the first is line 2)"),
     ],
 )
-def test_rows_of_another_width_are_read_where_nothing_is_lost(
+def test_rows_of_other_width_are_read_if_no_value_is_lost(
     content: str, rows: Any, says: str, file: Path
 ) -> None:
     file.write_text(content)
@@ -179,7 +179,7 @@ def test_rows_of_another_width_are_read_where_nothing_is_lost(
         (f"{H},a\nL-1,N,1,x\n", "line 2: : has too many cells: 4 (the header has 3)"),
     ],
 )
-def test_rows_whose_cells_may_have_moved_are_refused(content: str, fault: str, file: Path) -> None:
+def test_rows_with_possibly_shifted_cells_are_refused(content: str, fault: str, file: Path) -> None:
     file.write_text(content)
     found = read(file)
     assert (found.rows, found.faults) == ([], [fault])
@@ -200,13 +200,13 @@ def test_rows_whose_cells_may_have_moved_are_refused(content: str, fault: str, f
         "Private_Identifier ,PUBLIC_IDENTIFIER",
     ],
 )
-def test_headers_are_understood_without_what_cannot_be_seen(header: str, file: Path) -> None:
+def test_headers_match_despite_invisible_characters(header: str, file: Path) -> None:
     file.write_text(f"{header}\nL-1,N-1\n", encoding="utf-8")
     found = read(file)
     assert (found.rows, found.error) == (ONE, "")
 
 
-def test_invisible_characters_in_headers_are_reported(file: Path) -> None:
+def test_invisible_characters_in_headers_are_noted(file: Path) -> None:
     file.write_text("\ufeff\ufeffprivate_identifier\u200b,public_identifier\nL-1,N-1\n")
     assert read(file).notes.splitlines() == [
         "a second byte order mark is ignored",
@@ -220,7 +220,7 @@ def test_invisible_characters_in_headers_are_reported(file: Path) -> None:
 @pytest.mark.parametrize(
     "header", ["Private ID,Public ID", "private identifer,Public_Id", "Privat ID,Publik ID"]
 )
-def test_hinted_maps_are_accepted(header: str, file: Path) -> None:
+def test_suggested_map_options_are_accepted(header: str, file: Path) -> None:
     file.write_text(f"{header.replace(' ', chr(0xA0))}\u200b\nL-1,N-1\n")
     error = read(file, template="none").error
     names = [word.strip("'") for word in error.split("--map ")[1:]]
@@ -238,7 +238,9 @@ def test_hinted_maps_are_accepted(header: str, file: Path) -> None:
         ("id,ids", ["'YOUR HEADER=private_identifier'", "'YOUR HEADER=public_identifier'"]),
     ],
 )
-def test_no_column_is_offered_as_something_else(header: str, hints: list[str], file: Path) -> None:
+def test_map_suggestions_never_name_unrelated_columns(
+    header: str, hints: list[str], file: Path
+) -> None:
     file.write_text(f"{header}\nL-1,N-1\n")
     found = read(file)
     assert [part.strip() for part in found.error.split("--map ")[1:]] == hints
@@ -256,7 +258,7 @@ def test_lines_before_the_header_are_skipped_and_counted(skipped: int, file: Pat
     assert "is empty" in read(file, skip_lines=skipped + 3).error
 
 
-def test_delimiter_and_separator_line_are_found_after_skipped_lines(file: Path) -> None:
+def test_delimiter_and_sep_line_are_detected_after_skipped_lines(file: Path) -> None:
     file.write_text(f"a;b;c\nsep=;\n{H.replace(',', ';')}\nL-1;N-1\n")
     assert read(file, skip_lines=1).rows == ONE
 
@@ -271,7 +273,7 @@ def test_values_in_ignored_columns_are_counted(file: Path) -> None:
     assert "has no column 'nope'" in error
 
 
-def test_column_that_is_nearly_right_is_refused_unless_it_is_ignored(file: Path) -> None:
+def test_misspelled_column_is_refused_unless_ignored(file: Path) -> None:
     file.write_text("private_identifier,collection_date,sequencing_dat\nL-1,2024-01-01,x\n")
     with pytest.raises(BadInputError, match=r"did you mean sequencing_date\?") as caught:
         changes(file)
@@ -290,7 +292,7 @@ EDIT = (
 )
 
 
-def test_edit_template_is_understood_as_it_is(file: Path) -> None:
+def test_edit_template_is_recognized_and_fully_read(file: Path) -> None:
     file.write_text(
         f"{EDIT}\nL-1\t\tN-1\t2020-12-22\tEurope/Greece\tDelete\tYes\n"
         "L-2\tL-9\t\t\t\t2021-01-02\tNo\n"
@@ -321,7 +323,7 @@ def test_edit_template_is_understood_as_it_is(file: Path) -> None:
     assert "ignored" not in notes
 
 
-def test_edit_template_with_a_header_of_ours_loses_nothing(file: Path) -> None:
+def test_edit_template_with_renamed_key_header_keeps_all_columns(file: Path) -> None:
     header = EDIT.replace("Current Private ID\tNew Private ID - Optional", "private_identifier")
     file.write_text(f"{header}\nL-1\tN-1\t2020-12-22\tEurope\tDelete\tYes\n")
     _key, ((row), *_), notes = changes(file)
@@ -330,7 +332,7 @@ def test_edit_template_with_a_header_of_ours_loses_nothing(file: Path) -> None:
     assert "ignored" not in notes
 
 
-def test_template_is_taken_as_it_is_named(file: Path) -> None:
+def test_template_option_selects_template(file: Path) -> None:
     file.write_text("strain,Lab ID,x\nN-1,L-1,y\n")
     assert "no column public_identifier (did you mean 'strain'?)" in read(file).error
     found = read(file, ["Lab ID=private_identifier"], template="nextstrain")
@@ -350,7 +352,7 @@ def test_template_is_taken_as_it_is_named(file: Path) -> None:
         "rsv_subm_sample_id,rsv_virus_name,fn",
     ],
 )
-def test_gisaid_tables_are_recognized_with_one_header_row_or_two(header: str, file: Path) -> None:
+def test_gisaid_tables_are_recognized_with_one_or_two_header_rows(header: str, file: Path) -> None:
     file.write_text(f"{header}\nL-1,N-1\n")
     assert read(file).rows == ONE
     labels = "Sample ID given by the submitting laboratory,Virus name"
@@ -362,7 +364,7 @@ def test_gisaid_tables_are_recognized_with_one_header_row_or_two(header: str, fi
     assert "line 2 is a second header row and is skipped" in found.notes
 
 
-def test_gisaid_dates_and_locations_are_changed(file: Path) -> None:
+def test_gisaid_dates_and_locations_are_read(file: Path) -> None:
     file.write_text(
         "covv_virus_name,covv_collection_date,covv_location,covv_host\n"
         "Virus name,Collection date,Location,Host\n"
@@ -382,7 +384,7 @@ def test_gisaid_dates_and_locations_are_changed(file: Path) -> None:
     assert "values in ignored columns: covv_host (1)" in notes
 
 
-def test_nextstrain_metadata_is_recognized_and_its_places_are_joined(file: Path) -> None:
+def test_nextstrain_metadata_is_recognized_and_locations_are_joined(file: Path) -> None:
     file.write_text(
         "strain\tvirus\tdate\tregion\tcountry\tdivision\tlocation\n"
         "N-1\tncov\t2021-03-04\tNorth America\tUSA\tCalifornia\tAlameda County\n"
@@ -410,7 +412,7 @@ def workbook(*sheets: tuple[str, list[list[Any]]]) -> bytes:
     return data.getvalue()
 
 
-def test_workbooks_are_read_in_the_same_way(file: Path) -> None:
+def test_workbook_headers_and_notes_match_those_of_text_files(file: Path) -> None:
     rows = [
         ["by the laboratory"],
         ["covv_subm_sample_id\u200b", "covv_virus_name", "fn"],
@@ -426,7 +428,7 @@ def test_workbooks_are_read_in_the_same_way(file: Path) -> None:
     assert "U+200B ZERO WIDTH SPACE" in found.notes
 
 
-def test_columns_of_a_workbook_are_joined_as_the_template_says(file: Path) -> None:
+def test_workbook_location_columns_are_joined_by_template(file: Path) -> None:
     rows = [
         ["strain", "date", "region", "country"],
         ["N-1", "2021-03-04", "Europe", "Greece"],
@@ -436,7 +438,7 @@ def test_columns_of_a_workbook_are_joined_as_the_template_says(file: Path) -> No
     assert [row["location"] for row in changes(file)[1]] == ["Europe / Greece", KEEP]
 
 
-def test_sheet_with_the_data_is_named_where_the_first_is_empty(file: Path) -> None:
+def test_empty_first_sheet_error_suggests_sheet_with_data(file: Path) -> None:
     rows = [H.split(","), ["L-1", "N-1"]]
     file.write_bytes(workbook(("Sheet1", []), ("Ids of May", rows), ("Notes", [["x"]])))
     error = read(file).error
@@ -458,7 +460,7 @@ MAPS = """
 """
 
 
-def test_saved_maps_serve_files_that_have_some_of_their_columns(tmp_path: Path) -> None:
+def test_saved_map_applies_to_files_with_some_of_its_columns(tmp_path: Path) -> None:
     config, file = tmp_path / "config.toml", tmp_path / "ids.csv"
     config.write_text(MAPS)
     saved = Config({}, {"ASPEN_CONFIG": str(config)}).column_map("lims")
@@ -488,14 +490,14 @@ def test_saved_maps_serve_files_that_have_some_of_their_columns(tmp_path: Path) 
         ("DD.MM.YYYY", "2024-03-05", "2024-03-05"),
     ],
 )
-def test_days_are_read_as_they_are_said_to_be_written(
+def test_date_format_option_determines_how_dates_are_read(
     form: str, text: str, day: str, file: Path
 ) -> None:
     file.write_text(f"id,collection_date\n1,{text}\n")
     assert changes(file, days=DayFormat(form))[1] == [{"key": "1", "collection_date": day}]
 
 
-def test_days_written_otherwise_are_refused(file: Path) -> None:
+def test_dates_not_in_given_format_and_invalid_formats_are_refused(file: Path) -> None:
     reason = DayFormat("DD.MM.YYYY").understand("03/05/2024")[1]
     assert reason == '"03/05/2024" is not a date in the format DD.MM.YYYY'
     for form in ("DD.MM", "YYYY-MM-DD-DD", "%Y", "x", "", "HH:MM"):
@@ -503,7 +505,7 @@ def test_days_written_otherwise_are_refused(file: Path) -> None:
             DayFormat(form)
 
 
-def test_days_still_to_come_are_counted(file: Path) -> None:
+def test_future_dates_are_counted_in_notes(file: Path) -> None:
     file.write_text(
         "id,collection_date,sequencing_date\n1,2024-01-01,2999-01-01\n2,2999-05-01,\n"
         "3,2024-01-01,2998-01-01\n"
@@ -547,7 +549,7 @@ def test_days_still_to_come_are_counted(file: Path) -> None:
         ("ids.db", b"SQLite format 3\0", "is a SQLite database"),
     ],
 )
-def test_other_files_are_named_as_what_they_are(
+def test_unsupported_file_formats_are_identified(
     name: str, content: bytes, says: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -580,7 +582,7 @@ EXPECTED = {
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="there are no such files here")
 @pytest.mark.parametrize("name", EXPECTED)
-def test_files_of_laboratories_are_read_or_refused_with_the_reason(name: str) -> None:
+def test_laboratory_files_are_read_or_refused_with_reason(name: str) -> None:
     code, says = EXPECTED[name]
     found = read(CASES / name)
     assert (2 if found.faults or found.error else 0) == code
@@ -589,7 +591,7 @@ def test_files_of_laboratories_are_read_or_refused_with_the_reason(name: str) ->
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="there are no such files here")
 @pytest.mark.parametrize("name", ["17b_gisaid_map.csv", "x01_gisaid2.xlsx"])
-def test_files_with_a_second_header_row_are_read_with_the_hinted_map(name: str) -> None:
+def test_laboratory_files_are_read_with_suggested_map(name: str) -> None:
     found = read(CASES / name, ["lab_id=private_identifier"])
     assert found.rows == [("RCPHL-0000001", "hCoV-19/USA/CA-N1/2020")]
 
@@ -598,7 +600,7 @@ def test_files_with_a_second_header_row_are_read_with_the_hinted_map(name: str) 
 @pytest.mark.parametrize(
     "name", ["czgenepi_edit_template.tsv", "czgenepi_edit_template_half_mapped.tsv"]
 )
-def test_edit_templates_of_the_service_change_all_they_say(name: str) -> None:
+def test_service_edit_templates_are_fully_read(name: str) -> None:
     _key, (row,), notes = changes(CASES / name)
     assert (row["sequencing_date"], row["private"]) == (None, "true")
     assert row["location"] == "North America/USA/California"
@@ -655,7 +657,7 @@ def test_compressed_tables_may_have_several_streams(content: bytes, file: Path) 
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_compressed_tables_that_cannot_be_read_are_named(kind: str, file: Path) -> None:
+def test_truncated_or_damaged_compressed_tables_are_reported(kind: str, file: Path) -> None:
     long = f"{H}\n" + "".join(f"L-{n},N-{n * n}\n" for n in range(20_000))
     whole = PACKERS[kind](long.encode())
     file.write_bytes(whole[: len(whole) // 2])
@@ -678,7 +680,7 @@ def test_compressed_tables_that_cannot_be_read_are_named(kind: str, file: Path) 
     ],
     ids=["one file", "in a folder", "from a Mac", "workbook", "in gzip"],
 )
-def test_only_file_of_a_zip_archive_is_read(content: bytes, file: Path) -> None:
+def test_single_file_in_zip_archive_is_read(content: bytes, file: Path) -> None:
     file.write_bytes(content)
     found = read(file)
     assert found.rows == ONE, found.error
@@ -700,13 +702,13 @@ def test_only_file_of_a_zip_archive_is_read(content: bytes, file: Path) -> None:
         (_zipped(("word/document.xml", b"x"), ("[Content_Types].xml", b"x")), "without a workbook"),
     ],
 )
-def test_other_archives_are_named_as_what_they_are(content: bytes, says: str, file: Path) -> None:
+def test_unsupported_archives_are_identified(content: bytes, says: str, file: Path) -> None:
     file.write_bytes(content)
     assert says in read(file).error
 
 
 @pytest.mark.parametrize("kind", ["bzip2", "xz", "zstd", "zip"])
-def test_compressed_tables_that_grow_too_much_are_refused(kind: str, file: Path) -> None:
+def test_compressed_tables_that_expand_too_much_are_refused(kind: str, file: Path) -> None:
     bomb = TEXT + b"\n" * (40 << 20)
     file.write_bytes(PACKERS[kind](bomb))
     assert "expands from " in read(file).error
@@ -726,15 +728,13 @@ def test_compressed_sequences_are_read(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="there are no such files here")
-def test_compressed_sequences_of_laboratories_are_read() -> None:
+def test_compressed_laboratory_sequences_are_read() -> None:
     (found,) = read_fasta(CASES / "crlf.fasta.xz")
     assert (found.name, len(found.sequence)) == ("BUG-1", 1_040)
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_no_damage_to_compressed_files_makes_it_fail_in_an_unforeseen_way(
-    kind: str, file: Path
-) -> None:
+def test_damaged_compressed_files_never_cause_unexpected_errors(kind: str, file: Path) -> None:
     chance = random.Random(kind)
     whole = PACKERS[kind](TEXT + b"L-2,N-2\n" * 50)
     for _ in range(60):
@@ -747,7 +747,7 @@ def test_no_damage_to_compressed_files_makes_it_fail_in_an_unforeseen_way(
             list(read_fasta(file))
 
 
-def test_sequence_whose_name_only_looks_right_is_offered(tmp_path: Path) -> None:
+def test_missing_sequence_error_suggests_lookalike_name(tmp_path: Path) -> None:
     path, faults = tmp_path / "batch.fasta", list[Fault]()
     path.write_text(">N\u20111\n" + "ACGT" * 300 + "\n")
     fields: Any = {"private_identifier": "N-1"}
@@ -759,15 +759,17 @@ def test_sequence_whose_name_only_looks_right_is_offered(tmp_path: Path) -> None
     )
 
 
-def test_key_that_names_no_sample_is_explained() -> None:
+def test_unknown_key_error_explains_lookalike_character() -> None:
     with pytest.raises(NotFoundError) as caught:
         settle_keys(["L\u20111"], [], within="1")
     assert str(caught.value.hint).startswith("Did you mean 'L-1'? ")
     assert "contains U+2011 NON-BREAKING HYPHEN at position 2" in caught.value.details[0]
 
 
-def test_keys_are_explained_by_what_the_api_lists() -> None:
-    held = Held(7, "L-2", "P-2", private=True, collection_date="2024-01-01", sequencing_date=None)
+def test_unknown_keys_are_explained_using_samples_listed_by_api() -> None:
+    held = ListedSample(
+        7, "L-2", "P-2", private=True, collection_date="2024-01-01", sequencing_date=None
+    )
     plan = ListPlan(RENAME, lambda: Snapshot({7: held}, frozenset()))
     faults = Faults()
     requests = [Request(2, "L\u20112", ("N-2",)), Request(3, "L\u20119", ("N-9",))]

@@ -40,7 +40,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
 )
-def test_whatever_a_csv_writer_writes_is_read_back(
+def test_csv_writer_output_is_read_back_exactly(
     rows: list[list[str]], delimiter: str, end: str, encoding: str, file: Path
 ) -> None:
     text = io.StringIO(newline="")
@@ -65,7 +65,7 @@ def test_whatever_a_csv_writer_writes_is_read_back(
     bad=st.sets(st.integers(0, 29), max_size=5),
     padding=st.sampled_from([0, 60_000]),
 )
-def test_every_line_with_a_bad_byte_is_named_with_its_offset(
+def test_every_line_with_invalid_utf_8_is_reported_with_offset(
     lines: list[str], bad: set[int], padding: int, file: Path
 ) -> None:
     content, expected = b"a,b\n", []
@@ -81,7 +81,9 @@ def test_every_line_with_a_bad_byte_is_named_with_its_offset(
 
 
 @given(head=st.binary(max_size=300), rest=st.binary(max_size=300))
-def test_no_file_makes_it_fail_in_an_unforeseen_way(head: bytes, rest: bytes, file: Path) -> None:
+def test_arbitrary_bytes_never_cause_unexpected_errors(
+    head: bytes, rest: bytes, file: Path
+) -> None:
     file.write_bytes(head + b'a,b\n"' + rest)
     try:
         records, faults = read(file)
@@ -92,12 +94,12 @@ def test_no_file_makes_it_fail_in_an_unforeseen_way(head: bytes, rest: bytes, fi
     assert all(1 <= fault.line <= lines for fault in faults)
 
 
-def test_several_bad_bytes_of_a_line_are_counted(file: Path) -> None:
+def test_several_invalid_bytes_in_line_are_counted(file: Path) -> None:
     file.write_bytes(b"a,b\n\xe9\xe8,\xff\n")
     assert read(file)[1] == [Fault(2, "", "byte 0xE9 at offset 4 is not valid UTF-8 (and 2 more)")]
 
 
-def test_open_quotes_hide_no_other_fault(file: Path) -> None:
+def test_unclosed_quotes_hide_no_other_faults(file: Path) -> None:
     """Each odd line opens a quote that is never closed; each even line is valid."""
     count = 200
     file.write_text("a,b\n" + 'x,"y\nx,y\n' * count)
@@ -106,7 +108,7 @@ def test_open_quotes_hide_no_other_fault(file: Path) -> None:
     assert [line for line, _record in records] == list(range(3, 2 * count + 2, 2))
 
 
-def test_open_quote_far_from_the_end_takes_a_bounded_part(file: Path) -> None:
+def test_unclosed_quote_in_long_file_affects_only_its_line(file: Path) -> None:
     rows = "".join(f"{number},{'z' * 90}\n" for number in range(30_000))
     file.write_text(f'a,b\n"x,y\n{rows}')
     records, faults = read(file)
@@ -114,14 +116,14 @@ def test_open_quote_far_from_the_end_takes_a_bounded_part(file: Path) -> None:
     assert records == [(n + 3, [str(n), "z" * 90]) for n in range(30_000)]
 
 
-def test_encodings_other_than_utf_8_name_the_lines_they_cannot_read(file: Path) -> None:
+def test_invalid_bytes_in_other_encoding_are_reported_with_line(file: Path) -> None:
     file.write_bytes("a,b\nx,é\n".encode("cp1252") + b"x,\x81\n")
     records, faults = read(file, encoding="cp1252")
     assert records[0] == (2, ["x", "é"])
     assert faults == [Fault(3, "", "contains bytes that are not valid CP1252")]
 
 
-def test_utf_16_cut_in_the_middle_of_a_letter(file: Path) -> None:
+def test_truncated_utf_16_is_reported_on_last_line(file: Path) -> None:
     file.write_bytes("a,b\nx,y\n".encode("utf-16") + b"\0")
     assert [fault.line for fault in read(file)[1]] == [3]
 
@@ -136,7 +138,7 @@ def test_delimiter_is_found_outside_quotes(header: str, delimiter: str, file: Pa
         assert source.delimiter == delimiter
 
 
-def test_random_bytes_are_called_binary_or_named_line_by_line(file: Path) -> None:
+def test_random_bytes_are_refused_as_binary_or_invalid_utf_8(file: Path) -> None:
     for seed in range(50):
         file.write_bytes(random.Random(seed).randbytes(4_096))
         with pytest.raises(BadInputError, match=r"is binary, not text|is not UTF-8"):

@@ -28,7 +28,7 @@ NOW = dt.datetime(2026, 11, 25, 0, 3, tzinfo=dt.UTC)
         ("20230517", "2023-05-17"),
     ],
 )
-def test_what_is_understood(said: str, day: str) -> None:
+def test_typed_dates_are_understood(said: str, day: str) -> None:
     found = understand_day(said, NOW)
     assert found.day.isoformat() == day
     assert found.is_exact == (said.strip() == day)
@@ -46,7 +46,7 @@ def test_what_is_understood(said: str, day: str) -> None:
         ("12", "is not a valid date"),
     ],
 )
-def test_what_is_no_day_or_several(said: str, words: str) -> None:
+def test_invalid_or_ambiguous_typed_dates_are_refused(said: str, words: str) -> None:
     with pytest.raises(BadInputError) as caught:
         understand_day(said, NOW)
     assert words in caught.value.message

@@ -154,7 +154,9 @@ def with_rows(path: Path, rows: str) -> None:
         ("Ñ-日本/🧬", "General", "Ñ-日本/🧬"),
     ],
 )
-def test_cell_is_what_the_person_sees(value: Any, code: str, text: str | None, path: Path) -> None:
+def test_workbook_cell_is_read_as_displayed(
+    value: Any, code: str, text: str | None, path: Path
+) -> None:
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
@@ -174,7 +176,7 @@ def test_cell_is_what_the_person_sees(value: Any, code: str, text: str | None, p
     ("value", "code"),
     [(0.5, "# ?/?"), (12345, "0.00E+00"), (12345, "0,"), (5, "[>100]0;00"), (5, ";;;")],
 )
-def test_formats_that_are_not_followed_are_said(value: float, code: str, path: Path) -> None:
+def test_unsupported_number_formats_are_noted(value: float, code: str, path: Path) -> None:
     save(path, (value, "x"), (value, "y"), A2=code, A3=code)
     reading = read(path)
     assert reading.rows[0] == (f"{value:g}", "x")
@@ -182,7 +184,7 @@ def test_formats_that_are_not_followed_are_said(value: float, code: str, path: P
     assert said in reading.notes
 
 
-def test_dates_are_said_where_they_are_used(path: Path) -> None:
+def test_date_conversion_is_noted_only_for_used_columns(path: Path) -> None:
     day = dt.date(2024, 3, 5)
     book = openpyxl.Workbook()
     sheet = book.active
@@ -196,7 +198,7 @@ def test_dates_are_said_where_they_are_used(path: Path) -> None:
     assert "dates are read in ISO 8601 format: 1 (the first is A3)" in read(path).notes
 
 
-def test_dates_since_1904(path: Path) -> None:
+def test_dates_in_1904_date_system_are_read(path: Path) -> None:
     book = save(path, (dt.date(2024, 3, 5), "x"), A2="yyyy-mm-dd")
     book.epoch = CALENDAR_MAC_1904
     book.save(path)
@@ -207,7 +209,7 @@ def test_dates_since_1904(path: Path) -> None:
     ("number", "code"),
     [(-1, "yyyy-mm-dd"), (99_999_999, "yyyy-mm-dd"), (0.5, "yyyy-mm-dd"), (-0.5, "h:mm")],
 )
-def test_dates_that_no_calendar_has_are_named(number: float, code: str, path: Path) -> None:
+def test_invalid_dates_are_reported_with_cell(number: float, code: str, path: Path) -> None:
     with_rows(path, f'<row><c s="1"><v>{number}</v></c><c><v>1</v></c></row>')
     styles = (
         f'<styleSheet><numFmts><numFmt numFmtId="200" formatCode="{code}"/></numFmts>'
@@ -220,7 +222,7 @@ def test_dates_that_no_calendar_has_are_named(number: float, code: str, path: Pa
 @pytest.mark.parametrize(
     ("number", "text"), [(1, "45357"), (14, "2024-03-05"), (31, "2024-03-05"), (33, "12:00:00")]
 )
-def test_formats_of_the_standard_are_known_by_number(number: int, text: str, path: Path) -> None:
+def test_built_in_number_formats_are_recognized(number: int, text: str, path: Path) -> None:
     with_rows(path, '<row><c s="1"><v>45356.5</v></c><c><v>1</v></c></row>')
     styles = f'<styleSheet><cellXfs><xf/><xf numFmtId="{number}"/></cellXfs></styleSheet>'
     rewrite(path, {STYLES: styles.encode()}.get)
@@ -248,7 +250,7 @@ def test_formats_of_the_standard_are_known_by_number(number: int, text: str, pat
         ),
     ],
 )
-def test_cells_that_hold_no_identifier_are_named(cell: str, reason: str, path: Path) -> None:
+def test_cells_without_valid_identifier_are_reported(cell: str, reason: str, path: Path) -> None:
     good = "<row><c><v>1</v></c><c><v>2</v></c></row>"
     with_rows(path, f"<row>{cell}<c><v>2</v></c></row>{good}")
     reading = read(path)
@@ -257,7 +259,7 @@ def test_cells_that_hold_no_identifier_are_named(cell: str, reason: str, path: P
     assert reading.rows == [("1", "2")]
 
 
-def test_formula_without_a_value_has_a_remedy_and_other_columns_may_hold_any(path: Path) -> None:
+def test_formula_without_stored_value_is_refused_only_in_used_columns(path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
@@ -289,12 +291,12 @@ def test_formula_without_a_value_has_a_remedy_and_other_columns_may_hold_any(pat
         ('<c s="999"><v>12</v></c>', "12"),
     ],
 )
-def test_cells_as_other_programs_write_them(cell: str, text: str, path: Path) -> None:
+def test_cells_written_by_other_programs_are_read(cell: str, text: str, path: Path) -> None:
     with_rows(path, f"<row>{cell}<c><v>2</v></c></row>")
     assert read(path).rows == [(text, "2")]
 
 
-def test_texts_that_are_shared(path: Path) -> None:
+def test_shared_strings_are_read(path: Path) -> None:
     cells = '<row r="{}"><c t="s"><v>{}</v></c><c t="s"><v>{}</v></c></row>'
     with_rows(path, cells.format(2, 0, 1) + cells.format(4, 2, 3))
     shared = (
@@ -314,7 +316,7 @@ def test_texts_that_are_shared(path: Path) -> None:
 # Rows and columns
 
 
-def test_lines_are_the_rows_of_the_sheet(path: Path) -> None:
+def test_line_numbers_are_sheet_rows(path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
@@ -339,14 +341,14 @@ def test_lines_are_the_rows_of_the_sheet(path: Path) -> None:
     assert "ignored columns: (no name), (no name)" in reading.notes
 
 
-def test_merged_cells_hold_their_value_once(path: Path) -> None:
+def test_merged_cells_have_value_only_in_first_cell(path: Path) -> None:
     book = save(path, ("L-1", "N-1"), (None, "N-2"))
     book.active.merge_cells("A2:A3")  # type: ignore[union-attr]
     book.save(path)
     assert read(path).faults == [Fault(3, HEADER[0], "is blank")]
 
 
-def test_hidden_rows_are_read_and_said(path: Path) -> None:
+def test_hidden_rows_are_read_and_noted(path: Path) -> None:
     book = save(path, ("L-1", "N-1"), ("L-2", "N-2"))
     book.active.row_dimensions[3].hidden = True  # type: ignore[union-attr]
     book.save(path)
@@ -386,7 +388,7 @@ def many(path: Path, active: int = 0, **sheets: str) -> None:
         ("Old", "Old", "sheet 'Old' (the 1st of 5; hidden; not read: 'Ids', 'Plan'"),
     ],
 )
-def test_sheet_is_chosen_and_the_others_are_named(
+def test_chosen_sheet_is_read_and_others_are_noted(
     wanted: str | None, read_from: str, note: str, path: Path
 ) -> None:
     many(path, 1, Old="hidden", Ids="visible", Plan="visible", Deep="veryHidden", Free="empty")
@@ -395,14 +397,14 @@ def test_sheet_is_chosen_and_the_others_are_named(
     assert f"read as a workbook: {note}" in reading.notes[0]
 
 
-def test_single_sheet_and_active_hidden_sheet(path: Path) -> None:
+def test_default_sheet_is_single_or_first_visible_sheet(path: Path) -> None:
     many(path, Ids="visible")
     assert read(path).notes == ["read as a workbook: sheet 'Ids'"]
     many(path, 0, Old="hidden", Ids="visible")
     assert read(path).rows == [("Ids", "x")]
 
 
-def test_sheet_that_is_not_there_or_empty(path: Path) -> None:
+def test_missing_or_empty_sheet_is_refused(path: Path) -> None:
     many(path, Ids="visible", Free="empty")
     with pytest.raises(BadInputError, match="has no sheet 'Idz'") as caught:
         read(path, "Idz")
@@ -411,7 +413,7 @@ def test_sheet_that_is_not_there_or_empty(path: Path) -> None:
         read(path, "2")
 
 
-def test_strict_namespaces_prefixes_and_odd_paths(path: Path) -> None:
+def test_strict_namespaces_and_unusual_part_paths_are_read(path: Path) -> None:
     """Excel's "Strict Open XML" and some other programs produce such files."""
     save(path, ("L-1", "N-1"))
 
@@ -457,7 +459,9 @@ def archive_of(path: Path, **parts: str) -> None:
         ("word/document.xml", "is a zip archive without a workbook", "Extract it"),
     ],
 )
-def test_other_archives_are_refused(part: str, says: str, hint: str, path: Path) -> None:
+def test_archives_that_are_not_workbooks_are_refused(
+    part: str, says: str, hint: str, path: Path
+) -> None:
     archive_of(path, **{part: "x"})
     with pytest.raises(BadInputError, match=says) as caught:
         read(path)
@@ -475,7 +479,7 @@ def test_old_and_protected_workbooks_are_refused(path: Path) -> None:
         read(path)
 
 
-def test_no_damage_makes_it_fail_in_an_unforeseen_way(path: Path) -> None:
+def test_damaged_workbooks_never_cause_unexpected_errors(path: Path) -> None:
     save(path, ("L-1", "N-1"), (12, 13), A3="00000")
     whole = path.read_bytes()
     chance = random.Random(1)
@@ -492,7 +496,7 @@ def test_no_damage_makes_it_fail_in_an_unforeseen_way(path: Path) -> None:
     assert refused > 150
 
 
-def test_broken_xml_is_refused(path: Path) -> None:
+def test_workbook_with_invalid_xml_is_refused(path: Path) -> None:
     for rows, says in (
         ("<row", "is not valid XML"),
         ('<row r="3"/><row r="2"/>', "row 2 comes after row 3"),
@@ -507,7 +511,7 @@ def test_broken_xml_is_refused(path: Path) -> None:
             read(path)
 
 
-def test_entities_are_refused(path: Path) -> None:
+def test_workbook_with_xml_entities_is_refused(path: Path) -> None:
     save(path)
     bomb = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><x>&b;</x>'
     for part in (SHEET, STRINGS, "xl/workbook.xml"):
@@ -518,7 +522,7 @@ def test_entities_are_refused(path: Path) -> None:
             read(path)
 
 
-def test_part_that_is_missing_or_packed_otherwise(path: Path) -> None:
+def test_missing_or_unsupported_workbook_part_is_refused(path: Path) -> None:
     save(path)
     rewrite(path, lambda name, part: None if name == SHEET else part)
     with pytest.raises(BadInputError, match=f"it has no part {SHEET}"):
@@ -531,7 +535,7 @@ def test_part_that_is_missing_or_packed_otherwise(path: Path) -> None:
         read(path)
 
 
-def test_list_of_parts_that_would_fill_the_memory(path: Path) -> None:
+def test_oversized_zip_directory_of_workbook_is_refused(path: Path) -> None:
     save(path)
     data = bytearray(path.read_bytes())
     struct.pack_into("<L", data, len(data) - 22 + 12, 1 << 30)
@@ -572,7 +576,7 @@ def measured(path: Path) -> tuple[int, int, str]:
     return int(peak), int(count), ended
 
 
-def test_memory_does_not_grow_with_the_sheet(path: Path) -> None:
+def test_memory_does_not_grow_with_sheet_size(path: Path) -> None:
     with_rows(path, "")
     small = measured(path)[0]
     row = '<row hidden="false" ht="12.8"><c><v>{0}</v></c><c><v>{0}.5</v></c></row>'
@@ -582,7 +586,7 @@ def test_memory_does_not_grow_with_the_sheet(path: Path) -> None:
     assert peak < small * 1.3
 
 
-def test_bombs_do_not_fill_the_memory(path: Path) -> None:
+def test_expanding_workbook_parts_do_not_fill_memory(path: Path) -> None:
     with_rows(path, "")
     small = measured(path)[0]
     spaces = b" " * (1 << 26)

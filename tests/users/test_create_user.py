@@ -60,7 +60,7 @@ def _wait_for_a_blocked_session(database: Database) -> None:
     pytest.fail("nobody waits")
 
 
-def test_the_user_and_the_role_come_together_or_not_at_all(seeded: Database) -> None:
+def test_create_user_is_rolled_back_if_role_fails(seeded: Database) -> None:
     with seeded.begin() as session:
         session.execute(
             sa.text(
@@ -75,7 +75,7 @@ def test_the_user_and_the_role_come_together_or_not_at_all(seeded: Database) -> 
     assert _emails(seeded) == []
 
 
-def test_somebody_faster_with_the_same_address_is_a_conflict(seeded: Database) -> None:
+def test_concurrent_user_with_same_email_is_a_conflict(seeded: Database) -> None:
     faster = User(name="Other", email=ADA.email, auth0_user_id="auth0|other")
     with pytest.raises(ConflictError) as caught:
         _race(seeded, faster, ADA)
@@ -83,7 +83,7 @@ def test_somebody_faster_with_the_same_address_is_a_conflict(seeded: Database) -
     assert _emails(seeded) == [ADA.email]
 
 
-def test_somebody_faster_with_the_very_same_user_is_no_failure(seeded: Database) -> None:
+def test_concurrent_identical_user_is_not_an_error(seeded: Database) -> None:
     faster = User(
         name=ADA.name,
         email=ADA.email,
@@ -95,7 +95,7 @@ def test_somebody_faster_with_the_very_same_user_is_no_failure(seeded: Database)
     assert _emails(seeded) == [ADA.email]
 
 
-def test_a_clash_about_something_else_is_told_as_it_is(seeded: Database) -> None:
+def test_unrelated_integrity_error_is_raised_unchanged(seeded: Database) -> None:
     # This happens after rows were inserted by hand with explicit IDs.
     with seeded.begin() as session:
         session.execute(sa.text("SELECT setval('aspen.users_id_seq', 1)"))
@@ -103,7 +103,7 @@ def test_a_clash_about_something_else_is_told_as_it_is(seeded: Database) -> None
         create_user(seeded, ADA)
 
 
-def test_two_users_in_the_way_are_both_named(seeded: Database) -> None:
+def test_conflict_with_two_users_names_both(seeded: Database) -> None:
     wanted = replace(ADA, email="gadmin@example.org", auth0_user_id="auth0|viewer")
     with pytest.raises(ConflictError) as caught:
         create_user(seeded, wanted)

@@ -125,7 +125,7 @@ async def _scales(db: AsyncSession, tree: PhyloTree) -> dict[str, list[list[str 
     found = {}
     for level, query in _SCALES.items():
         places = await db.scalars(query, {"home": home})
-        found[level] = [[place, colour] for place, colour in zip(places, _COLOURS, strict=False)]
+        found[level] = [[place, color] for place, color in zip(places, _COLOURS, strict=False)]
     return found
 
 

@@ -12,7 +12,7 @@ import typer
 from aspencli.changes.report import JobFiles
 from aspencli.cli import params
 from aspencli.cli.context import AppContext
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def chosen_delimiter(word: str | None) -> str | None:
     return found
 
 
-def say_notes(out: Output, source: Table, said: int = 0) -> int:
+def print_notes(out: Output, source: Table, said: int = 0) -> int:
     """Print the notes about the file not printed so far, and return the number of all notes."""
     for note in source.notes[said:]:
         out.info(f"Note: {note}.")
@@ -178,12 +178,12 @@ def open_job(
     group_id: int | None,
     files: JobFiles,
     purpose: Purpose,
-    road: Road,
+    backend: Backend,
 ) -> Job[Any]:
     """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
-    params.announce(context, road)
+    params.announce(context, backend)
     if (
-        road is Road.API
+        backend is Backend.API
         and group_id is not None
         and purpose.spec.expects
         and not purpose.spec.is_plain
@@ -191,7 +191,7 @@ def open_job(
         from aspencli.cli.changes.remote_undo import RestoreJob
 
         return RestoreJob(context, stack, group_id, files, purpose)
-    if road is Road.API and group_id is not None:
+    if backend is Backend.API and group_id is not None:
         from aspencli.cli.changes.remote import ApiJob
 
         return ApiJob(context, stack, group_id, files, purpose)

@@ -20,8 +20,8 @@ from aspencli.changes.apply import Assessment
 from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.report import RENAMES, JobFiles, ReportFile
-from aspencli.changes.request_journal import Head, RunJournal, Standing
 from aspencli.changes.request_journal import Row as RenameRow
+from aspencli.changes.request_journal import RunFacts, RunJournal, RunState
 from aspencli.changes.runs import (
     NO_ID_HINT,
     Counts,
@@ -31,12 +31,12 @@ from aspencli.changes.runs import (
     Run,
     command_for,
     find,
-    fold,
     is_same_place,
     looks_like_id,
+    runs_of,
 )
 from aspencli.changes.undo import write_undo
-from aspencli.cli.changes.runner import Ground, Job, Purpose, Scope, Writing, agree
+from aspencli.cli.changes.runner import DataSource, Job, Purpose, Scope, Writing, agree
 from aspencli.cli.changes.views import (
     RENAMING,
     RESULT_COLUMNS,
@@ -53,8 +53,8 @@ from aspencli.samples.rename_plan import GroupSamples, ListPlan, Snapshot
 from aspencli.samples.rename_run import (
     Running,
     Stopped,
+    find_remaining,
     temporary_name,
-    what_remains,
     write_rows,
 )
 from aspencli.signals import Brake
@@ -72,7 +72,7 @@ _UNSENT = "No request was sent; nothing was changed."
 
 
 @dataclass(frozen=True)
-class Grounds:
+class GroupAccess:
     """Access to the samples of a group through the API.
 
     Attributes:
@@ -86,7 +86,7 @@ class Grounds:
     stored: Place
 
 
-def open_grounds(context: AppContext, group_id: int) -> Grounds:
+def open_grounds(context: AppContext, group_id: int) -> GroupAccess:
     """Find a group through the API.
 
     Args:
@@ -108,7 +108,7 @@ def open_grounds(context: AppContext, group_id: int) -> Grounds:
     url = urlsplit(address)
     place = GroupSamples(api.samples, group_id, find_slugs(api, None))
     stored = Place(url.hostname, url.port, api=address, beside=context.database_address)
-    return Grounds(place, name, stored)
+    return GroupAccess(place, name, stored)
 
 
 class ApiJob(Job[ListPlan]):
@@ -137,7 +137,7 @@ class ApiJob(Job[ListPlan]):
         undone = purpose.undo_of
         parked = partial(temporary_name, undone) if undone else None
         store = ListPlan(purpose.spec, grounds.place.read, parked)
-        ground = Ground(store, grounds.group, lambda: grounds.stored, via="api")
+        ground = DataSource(store, grounds.group, lambda: grounds.stored, via="api")
         super().__init__(context, stack, group_id, files, purpose, ground)
         self._grounds = grounds
         self._group_id = group_id
@@ -161,13 +161,13 @@ class ApiJob(Job[ListPlan]):
                     self._refuse_other(journal)
         super().go(assessment, name, remedy)
 
-    def _is_same(self, head: Head) -> bool:
+    def _is_same(self, head: RunFacts) -> bool:
         file = self._files.fingerprint.file
         return (head.command, head.sha256) == (self._purpose.command, file.sha256)
 
     def _refuse_other(self, journal: RunJournal) -> None:
         head = journal.head
-        undone = request_journal.look_up(head.undo_of) if head.undo_of else None
+        undone = request_journal.read_state(head.undo_of) if head.undo_of else None
         is_half_undo = undone is not None and undone.is_open
         if self._purpose.undo_of == head.run and not is_half_undo:
             return  # its changes are being undone
@@ -212,7 +212,7 @@ class ApiWriting(Writing[ListPlan]):
         purpose: Purpose,
         scope: Scope,
         recording: Recording,
-        grounds: Grounds,
+        grounds: GroupAccess,
     ):
         super().__init__(context, store, files, findings, purpose, scope, recording)
         self._grounds = grounds
@@ -250,10 +250,10 @@ class ApiWriting(Writing[ListPlan]):
 
     def nothing(self, plan: Plan) -> None:
         """Write nothing; an interrupted run with nothing to undo is marked as ended."""
-        end_taken_back(self._purpose.undo_of, self._recording.id)
+        mark_rolled_back(self._purpose.undo_of, self._recording.id)
         super().nothing(plan)
 
-    def _refuse_beside_other(self, head: Head) -> None:
+    def _refuse_beside_other(self, head: RunFacts) -> None:
         """Refuse to start if a run of this group began while waiting for confirmation.
 
         Raises:
@@ -264,9 +264,9 @@ class ApiWriting(Writing[ListPlan]):
             resume = self._context.command("samples", "resume", other.head.run)
             raise _interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
 
-    def _head(self, undo: Path) -> Head:
+    def _head(self, undo: Path) -> RunFacts:
         file = self._files.fingerprint.file
-        return Head(
+        return RunFacts(
             run=self._recording.id,
             command=self._purpose.command,
             target=self._scope.target,
@@ -281,14 +281,14 @@ class ApiWriting(Writing[ListPlan]):
         )
 
 
-def _other_run(head: Head) -> Standing | None:
+def _other_run(head: RunFacts) -> RunState | None:
     """Return a run that blocks the group of this one, unless this one undoes it."""
     return request_journal.unfinished(
         head.target, head.group_id, (head.run, head.undo_of), head.api
     )
 
 
-def _interrupted(head: Head, hint: str) -> ConflictError:
+def _interrupted(head: RunFacts, hint: str) -> ConflictError:
     return ConflictError(
         f"Run {head.run} ({head.file}) in this group was interrupted and is not finished; "
         "nothing was changed.",
@@ -334,7 +334,7 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
             )
         deed = f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})"
         if not dry_run:
-            context.authorise(deed, by_name=not certain, recorded=False)
+            context.authorize(deed, by_name=not certain, recorded=False)
         with context.out.progress("Reading"):
             snapshot = grounds.place.read()
         if dry_run:
@@ -365,7 +365,7 @@ def _refuse_beside_other(journal: RunJournal) -> None:
 
 
 def _recorded(run: str) -> Run | None:
-    return next((one for one in fold(open_journal().read().events) if one.id == run), None)
+    return next((one for one in runs_of(open_journal().read().events) if one.id == run), None)
 
 
 def _given_api(run: str) -> str | None:
@@ -373,7 +373,7 @@ def _given_api(run: str) -> str | None:
     return found.api if found else None
 
 
-def _known_place(head: Head) -> Place:
+def _known_place(head: RunFacts) -> Place:
     """Return where a run was made, according to its own journal or the history."""
     if head.api:
         return Place(api=head.api)
@@ -385,8 +385,8 @@ def _path_of(what: str) -> Path:
     path = paths.expand(what)
     if path.is_file() or not looks_like_id(what):
         return path
-    run = find(fold(open_journal().read().events), what)
-    standing = request_journal.look_up(run.id)
+    run = find(runs_of(open_journal().read().events), what)
+    standing = request_journal.read_state(run.id)
     if standing is None:
         raise BadInputError(f"Nothing to resume in run {run.id} ({run.outcome}).", hint=NO_ID_HINT)
     return standing.path
@@ -446,7 +446,7 @@ def _end_with_skipped(journal: RunJournal, left: Remaining) -> None:
 def _show_rest(context: AppContext, journal: RunJournal, snapshot: Snapshot, what: str) -> None:
     """Show what is left of a run, without changing anything."""
     out = context.out
-    left = what_remains(journal.head.run, journal.rows, snapshot)
+    left = find_remaining(journal.head.run, journal.rows, snapshot)
     for problem in left.aside[:SHOWN]:
         out.warn(f"Skipped {problem_line(problem)}")
     aside = {problem.line for problem in left.aside}
@@ -572,18 +572,18 @@ def end(journal: RunJournal) -> None:
     """Mark the run as done in its journal, and a run that it undid as well."""
     # In this order, because if this run ended first, only the other one would block the group,
     # and resuming that would redo what was just undone.
-    end_taken_back(journal.head.undo_of, journal.head.run)
+    mark_rolled_back(journal.head.undo_of, journal.head.run)
     journal.end(Outcome.WRITTEN.value)
 
 
-def end_taken_back(undone: str | None, by: str) -> None:
+def mark_rolled_back(undone: str | None, by: str) -> None:
     """Mark an interrupted run as rolled back in its journal.
 
     Args:
         undone: Run that was undone, if any.
         by: Run that undid it.
     """
-    standing = request_journal.look_up(undone) if undone else None
+    standing = request_journal.read_state(undone) if undone else None
     if standing is not None and standing.ended is None:
         with request_journal.reopen(standing.path) as taken_back:
             taken_back.end(Outcome.ROLLED_BACK.value, f"undone by run {by}")

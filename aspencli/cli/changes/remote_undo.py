@@ -14,8 +14,8 @@ from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place
 from aspencli.changes.undo import write_undo, write_undo_rows
-from aspencli.cli.changes.remote import Grounds, open_grounds
-from aspencli.cli.changes.runner import Ground, Job, Purpose, Scope, Writing
+from aspencli.cli.changes.remote import GroupAccess, open_grounds
+from aspencli.cli.changes.runner import DataSource, Job, Purpose, Scope, Writing
 from aspencli.cli.changes.views import Findings
 from aspencli.cli.context import AppContext
 from aspencli.errors import AspenError, ConflictError
@@ -48,7 +48,7 @@ class RestoreJob(Job[RestorePlan]):
     ):
         self._grounds = open_grounds(context, group_id)
         store = RestorePlan(purpose.spec, self._grounds.place, context.api().locations)
-        ground = Ground(store, self._grounds.group, lambda: self._grounds.stored, via="api")
+        ground = DataSource(store, self._grounds.group, lambda: self._grounds.stored, via="api")
         super().__init__(context, stack, group_id, files, purpose, ground)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
@@ -103,7 +103,7 @@ class RestoreWriting(Writing[RestorePlan]):
         purpose: Purpose,
         scope: Scope,
         recording: Recording,
-        grounds: Grounds,
+        grounds: GroupAccess,
     ):
         super().__init__(context, store, files, findings, purpose, scope, recording)
         self._grounds = grounds

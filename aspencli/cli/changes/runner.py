@@ -18,9 +18,9 @@ from aspencli.changes.apply import Assessment, BulkStore, Faults, PlanStore, wri
 from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject, counts_of, place_of
 from aspencli.changes.report import JobFiles
-from aspencli.changes.runs import Outcome, Place, Run, fold, is_same_place
+from aspencli.changes.runs import Outcome, Place, Run, is_same_place, runs_of
 from aspencli.changes.undo import Origin, origin_of, write_undo
-from aspencli.cli.changes.options import say_notes
+from aspencli.cli.changes.options import print_notes
 from aspencli.cli.changes.views import (
     RESULT_COLUMNS,
     TALLY_COLUMNS,
@@ -46,7 +46,7 @@ _TICK = 1_000  # rows between updates of the progress bar
 
 
 @dataclass(frozen=True)
-class Ground(Generic[StoreT]):
+class DataSource(Generic[StoreT]):
     """The data source of a bulk run, and the way to reach it.
 
     Attributes:
@@ -131,7 +131,7 @@ class Job(ABC, Generic[StoreT]):
         group_id: int | None,
         files: JobFiles,
         purpose: Purpose,
-        ground: Ground[StoreT],
+        ground: DataSource[StoreT],
     ):
         self.out = context.out
         self.faults = Faults()
@@ -154,7 +154,7 @@ class Job(ABC, Generic[StoreT]):
             said: Number of the file's notes that were already printed.
         """
         assessment = self.assess(requests)
-        say_notes(self.out, source, said)
+        print_notes(self.out, source, said)
         if source.blank_lines:
             self.out.info(f"Note: skipped {counted(source.blank_lines, 'blank line')}.")
         self.go(assessment, source.name, source.remedy)
@@ -271,7 +271,7 @@ class Job(ABC, Generic[StoreT]):
         spec = self._purpose.spec
         if not (spec.changes_key and is_other) or spec.keeps_key:
             return None
-        return written_before(fold(open_journal().read().events), subject)
+        return written_before(runs_of(open_journal().read().events), subject)
 
     def _is_there(self, recorded: Place, here: Place) -> bool:
         """Return True if the run being undone is known to have been made here."""
@@ -335,7 +335,7 @@ class DatabaseJob(Job[BulkStore]):
         group = None
         if group_id is not None:
             group = bulk.require_group(store.scope_name(), group_id)
-        ground: Ground[BulkStore] = Ground(
+        ground: DataSource[BulkStore] = DataSource(
             store, group, lambda: place_of(database.url, store.identity(), context.api_address)
         )
         super().__init__(context, stack, group_id, files, purpose, ground)
@@ -380,7 +380,7 @@ def agree(
             "nothing was written.",
             hint=f"Review the plan with --dry-run, then add {flag}.",
         )
-    context.authorise(what, by_name=by_name, recorded=False)
+    context.authorize(what, by_name=by_name, recorded=False)
 
 
 class Writing(ABC, Generic[StoreT]):

@@ -1,4 +1,4 @@
-"""Undo of a bulk run of any kind, through the backend that the run used unless told otherwise."""
+"""Undo of a bulk run of any kind, through the backend that the run used, or the one given."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from aspencli.changes.journal import open_journal
 from aspencli.changes.report import JobFiles
-from aspencli.changes.runs import Outcome, Place, Run, command_for, fold, undo_source
+from aspencli.changes.runs import Outcome, Place, Run, command_for, runs_of, undo_source
 from aspencli.changes.undo import Origin, read_origin, read_undo
 from aspencli.cli import params
 from aspencli.cli.changes.options import open_job
 from aspencli.cli.changes.runner import Purpose
 from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
 from aspencli.cli.context import AppContext
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError, ConflictError
 
 _DAMAGED = "The undo file is damaged. Find an intact copy and use that."
@@ -29,7 +29,7 @@ def take_back(
     force: bool,
     report: Path | None,
     undo_file: Path | None,
-    via: Road | None = None,
+    via: Backend | None = None,
 ) -> None:
     """Restore what a bulk run changed, where the values are still those that it wrote.
 
@@ -46,7 +46,7 @@ def take_back(
     Raises:
         BadInputError: If the run was made on another target, or changed something else.
     """
-    runs = fold(open_journal().read().events)
+    runs = runs_of(open_journal().read().events)
     known = {run.id: run for run in runs}
     file, run = undo_source(what, runs)
     origin = read_origin(file)
@@ -68,10 +68,10 @@ def take_back(
         before = known.get(run or "")
         place = origin.place or (before.place if before else Place())
         purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run, place)
-        road = _road(context, origin, via, before)
-        if road is Road.DB:
+        backend = _backend(context, origin, via, before)
+        if backend is Backend.DB:
             _refuse_half_done(before)
-        job = open_job(context, stack, origin.group_id, files, purpose, road)
+        job = open_job(context, stack, origin.group_id, files, purpose, backend)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
         job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)
 
@@ -84,7 +84,7 @@ def _refuse_half_done(run: Run | None) -> None:
     """
     if run is None or run.single:  # only renames use temporary identifiers
         return
-    if run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
+    if run.via == Backend.API.value and run.outcome is Outcome.UNFINISHED:
         undo = run.command_line(run.noun, "undo", run.id)
         raise ConflictError(
             f"Run {run.id} through the API was interrupted: samples may have temporary "
@@ -93,12 +93,12 @@ def _refuse_half_done(run: Run | None) -> None:
         )
 
 
-def _road(context: AppContext, origin: Origin, via: Road | None, run: Run | None) -> Road:
+def _backend(context: AppContext, origin: Origin, via: Backend | None, run: Run | None) -> Backend:
     """Return the requested backend, else the one that the run used, else the default."""
     if via is not None:
         return via
     if origin.of != "samples":  # the API does not support these
-        return Road.DB
+        return Backend.DB
     if run is None and origin.columns and origin.place:  # it is no longer in the history
-        return Road.API if origin.place.api else Road.DB
-    return Road(run.via or "db") if run else params.chosen_road(context, None)
+        return Backend.API if origin.place.api else Backend.DB
+    return Backend(run.via or "db") if run else params.choose_backend(context, None)

@@ -277,7 +277,7 @@ USERS = changing("user", ("users", "undo"), "aspencli users show EMAIL", placed=
 GROUPS = changing("group", ("groups", "undo"), "aspencli groups show PREFIX")
 
 
-def write_moved(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:
+def write_conflicts(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:
     """Write rows changed since to a CSV file readable by its owner only; return its path."""
     files.make_folder(path.parent)
     with os.fdopen(files.create(path), "w", encoding="utf-8", newline="") as file:
@@ -356,7 +356,7 @@ class Findings:
         )
         if len(shown) > SHOWN:
             with closing(self._store.moved()) as rows:
-                path = write_moved(spare_path(), self._view, rows)
+                path = write_conflicts(spare_path(), self._view, rows)
             more = f"{count - SHOWN:,} more" if count > SHOWN else "More columns"
             self._out.warn(f"{more} changed since that run. Full list: {path}")
 

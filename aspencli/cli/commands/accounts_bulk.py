@@ -204,11 +204,11 @@ def _import(context: AppContext, command: str, kind: Kind, view: View, given: _I
                 skip_lines=given.skip_lines,
             )
         )
-        said = options.say_notes(context.out, source)
+        said = options.print_notes(context.out, source)
         layout = lay_out(
             source, kind, key=given.key, names=options.chosen_names(context, given.names)
         )
-        said = options.say_notes(context.out, source, said)
+        said = options.print_notes(context.out, source, said)
         purpose = Purpose(command, layout.spec, view, given.dry_run)
         job = DatabaseJob(context, stack, None, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter

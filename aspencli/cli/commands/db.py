@@ -28,7 +28,7 @@ from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
     from aspencli.admin.databases import Holdings
-    from aspencli.admin.psql import Address, PsqlCall, Standing, Words
+    from aspencli.admin.psql import Address, PsqlCall, SessionFacts, Words
     from aspencli.admin.status import Status
 
 
@@ -115,7 +115,7 @@ def interact(
     context.recognize()
     words = [str(word) for word in (script, *(arguments or ())) if word is not None]
     if write:
-        context.authorise("open a console with write access", dry_run=False, recorded=False)
+        context.authorize("open a console with write access", dry_run=False, recorded=False)
     elif context.target.warning and context.out.interactive:
         context.out.warn(context.target.warning)
     request = ConsoleRequest(
@@ -142,7 +142,7 @@ def interact(
 def _is_allowed(context: AppContext) -> bool:
     """Ask for confirmation at the prompt; on a refusal, print a warning and return False."""
     try:
-        context.authorise("open a session with write access", dry_run=False, recorded=False)
+        context.authorize("open a session with write access", dry_run=False, recorded=False)
     except RefusedError as error:
         context.out.warn(error.message)
         return False
@@ -177,7 +177,7 @@ def psql(
     context = current(ctx)
     context.recognize()
     if write:
-        context.authorise("open psql with write access", dry_run=False, recorded=False)
+        context.authorize("open psql with write access", dry_run=False, recorded=False)
     given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
     words = read_words(given)
     away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
@@ -210,16 +210,16 @@ def psql(
     _become(call)
 
 
-def _reach(context: AppContext, address: Address) -> tuple[Address, Standing]:
+def _reach(context: AppContext, address: Address) -> tuple[Address, SessionFacts]:
     """Connect as psql will; if that fails, fail in the same way as all other commands."""
     import psycopg2
 
-    from aspencli.admin.psql import look
+    from aspencli.admin.psql import gather_facts
 
     # Only production is read as another role; elsewhere, operators work as themselves.
     as_reader = context.target.is_production and not address.writable
     try:
-        return address, look(address, as_reader=as_reader)
+        return address, gather_facts(address, as_reader=as_reader)
     except psycopg2.OperationalError:
         if address.parameters.get("password") or not context.out.interactive:
             with context.database(writable=address.writable).reading() as session:
@@ -230,10 +230,10 @@ def _reach(context: AppContext, address: Address) -> tuple[Address, Standing]:
     user = address.parameters.get("user", "")
     password = getpass(f"Password for {user or 'the database'}: ")
     address = replace(address, parameters={**address.parameters, "password": password})
-    return address, look(address, as_reader=as_reader)
+    return address, gather_facts(address, as_reader=as_reader)
 
 
-def _announce(context: AppContext, address: Address, standing: Standing) -> None:
+def _announce(context: AppContext, address: Address, standing: SessionFacts) -> None:
     if not context.out.interactive:
         return
     if context.target.warning:
@@ -252,7 +252,7 @@ def _announce(context: AppContext, address: Address, standing: Standing) -> None
     context.out.info(f"Target: {context.target.title}, {mode}; {long}")
 
 
-def _require_kept_role(context: AppContext, standing: Standing, words: Words) -> None:
+def _require_kept_role(context: AppContext, standing: SessionFacts, words: Words) -> None:
     """Ask for the target's name on production if SQL could make this session write.
 
     Raises:
@@ -263,7 +263,7 @@ def _require_kept_role(context: AppContext, standing: Standing, words: Words) ->
     if not context.target.is_production or not standing.can_write:
         return
     if standing.is_read_only_by_convention:
-        context.authorise(
+        context.authorize(
             "open psql, read-only by convention only (this database user can write, and no "
             "read-only role is available)",
             by_name=True,
@@ -276,7 +276,7 @@ def _require_kept_role(context: AppContext, standing: Standing, words: Words) ->
         found = could_leave([*words.commands, *_texts(words)])
         why = f"run SQL that contains {found!r}" if found else None
     if why is not None:
-        context.authorise(
+        context.authorize(
             f"{why}, which could leave the read-only role {standing.reader}",
             by_name=True,
             dry_run=False,
@@ -360,7 +360,7 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         return show_plan(context, plan.steps, f"set up {plan.database}" if changes else "")
     if changes:
         context.out.preview(STEP_COLUMNS, [vars(step) for step in plan.steps], limit=50)
-        context.authorise(f"set up {plan.database}", default_yes=not needs_consent(context))
+        context.authorize(f"set up {plan.database}", default_yes=not needs_consent(context))
     with context.out.progress("Setting up"):
         result = schema.setup(database, plan)
         if context.is_on_laptop:
@@ -394,7 +394,7 @@ def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         row = {"database": name, "created": False, "outcome": "create"}
         context.out.record(CREATE_COLUMNS, row)
         return context.out.dry_run(f"create the database {name}")
-    context.authorise(f"create the database {name}", default_yes=not needs_consent(context))
+    context.authorize(f"create the database {name}", default_yes=not needs_consent(context))
     created = databases.create(database)
     outcome = "created" if created else "unchanged"
     context.out.record(CREATE_COLUMNS, {"database": name, "created": created, "outcome": outcome})
@@ -435,7 +435,7 @@ def drop(
         return context.out.dry_run(f"drop {name} ({_described(found)})")
     if not force:
         databases.require_alone(name, found.visitors)
-    _authorise_drop(context, found)
+    _authorize_drop(context, found)
     dropped = databases.drop(database, force=force)
     outcome = "deleted" if dropped else "unchanged"
     context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped, "outcome": outcome})
@@ -448,14 +448,14 @@ def _described(found: Holdings) -> str:
     return f"{size_text(found.size)}, {samples}, {counted(len(found.visitors), 'other session')}"
 
 
-def _authorise_drop(context: AppContext, found: Holdings) -> None:
+def _authorize_drop(context: AppContext, found: Holdings) -> None:
     target = context.target
     if target.is_production and context.options["confirm"] is None:
         raise RefusedError(
             f"{target.confirmed_by} is production: dropping its database requires --confirm",
             hint=f"If you are sure, add --confirm {target.confirmed_by}.",
         )
-    context.authorise(
+    context.authorize(
         f"drop {found.name} ({_described(found)})",
         by_name=target.safety is not Safety.LOCAL,
     )

@@ -19,11 +19,11 @@ from aspencli.cli.output.diagnostics import (
     bytes_text,
     for_people,
     millis_text,
+    print_next_steps,
     query_text,
     share_text,
-    tell_hidden,
-    tell_left_out,
-    tell_steps,
+    warn_hidden,
+    warn_omitted,
 )
 from aspencli.cli.params import AllOption, LimitOption, chosen_limit
 from aspencli.text import counted, size_text
@@ -91,7 +91,7 @@ def outliers(
     context.out.rows(OUTLIER_COLUMNS, rows, empty="No statements have been recorded yet.")
     since = f", counted since {_moment(found.since)}" if found.since else ""
     context.out.info(f"{len(rows)} of {found.seen} statements shown{since}")
-    tell_hidden(context.out, found.rights, found.hidden, "statement", "the text of")
+    warn_hidden(context.out, found.rights, found.hidden, "statement", "the text of")
 
 
 def sizes(ctx: typer.Context, limit: LimitOption = None, everything: AllOption = False) -> None:
@@ -118,7 +118,7 @@ def sizes(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
     tables = counted(len(found.tables), "table")
     context.out.info(f"{len(rows)} of {tables} shown; database size: {size_text(found.database)}")
     guessed = sorted(table.table for table in found.tables if table.estimated)
-    tell_left_out(context.out, guessed, "estimated")
+    warn_omitted(context.out, guessed, "estimated")
 
 
 def indexes(
@@ -154,13 +154,13 @@ def indexes(
         [_index_row(context, finding) for finding in shown],
         empty=f"No findings ({found.seen} indexes checked).",
     )
-    tell_steps(context.out, [finding.step for finding in shown])
+    print_next_steps(context.out, [finding.step for finding in shown])
     if any(finding.finding.value == Kind.UNUSED.value for finding in shown):
         since = f"since {_moment(found.since)}" if found.since else "since the server was created"
         context.out.info(f"Index use is counted {since}, on this server only (not on standbys).")
     if small := len(asked) - len(shown):
         context.out.info(f"{small} missing on small tables not shown; use --all")
-    tell_left_out(context.out, found.left_out, "skipped")
+    warn_omitted(context.out, found.left_out, "skipped")
 
 
 def _index_row(context: AppContext, finding: IndexFinding) -> dict[str, Any]:
@@ -192,14 +192,14 @@ def bloat(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
         [_bloat_row(context, item) for item in shown],
         empty="No tables.",
     )
-    tell_steps(context.out, [item.step for item in shown if item.is_bloated])
+    print_next_steps(context.out, [item.step for item in shown if item.is_bloated])
     if found.unknown:
         context.out.warn(
             f"{found.unknown} of {len(found.items)} tables and indexes have no statistics, or none "
             f"that user {found.rights.user} can see"
         )
         context.out.hint("Run ANALYZE, and connect as a user who can read the tables.")
-    tell_left_out(context.out, found.left_out, "skipped")
+    warn_omitted(context.out, found.left_out, "skipped")
 
 
 def _bloat_row(context: AppContext, item: Bloat) -> dict[str, Any]:

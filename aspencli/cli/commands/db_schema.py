@@ -208,7 +208,7 @@ def show_plan(context: AppContext, steps: Sequence[Revision], what: str) -> None
 
 def _consent(context: AppContext, what: str, steps: Sequence[Revision], *, asked: bool) -> None:
     context.out.preview(STEP_COLUMNS, _rows(steps), limit=50)
-    context.authorise(what, default_yes=not asked)
+    context.authorize(what, default_yes=not asked)
 
 
 def needs_consent(context: AppContext) -> bool:

@@ -11,14 +11,19 @@ import typer
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import Output
-from aspencli.cli.output.diagnostics import for_people, query_text, seconds_text, tell_hidden
+from aspencli.cli.output.diagnostics import (
+    for_people,
+    query_text,
+    seconds_text,
+    warn_hidden,
+)
 from aspencli.cli.output.formats import OUTCOME, Column
 from aspencli.cli.params import DryRunOption
 from aspencli.errors import AspenError
 from aspencli.text import counted, duration_text, visible
 
 if TYPE_CHECKING:
-    from aspencli.diagnostics.activity import Outcome, SeenSession, Signal
+    from aspencli.diagnostics.activity import Outcome, Signal, VisibleSession
     from aspencli.diagnostics.doctor import Examined
     from aspencli.diagnostics.locks import Node
 
@@ -77,10 +82,10 @@ def activity(
     )
     if shown and not everything and found.resting:
         context.out.info(f"{counted(found.resting, 'idle session')} not shown; use --all")
-    tell_hidden(context.out, found.rights, found.hidden, "session", "the activity of")
+    warn_hidden(context.out, found.rights, found.hidden, "session", "the activity of")
 
 
-def _activity_row(context: AppContext, seen: SeenSession) -> dict[str, Any]:
+def _activity_row(context: AppContext, seen: VisibleSession) -> dict[str, Any]:
     people = context.out.chosen_form == "table"
     return {
         **vars(seen),
@@ -118,7 +123,7 @@ def locks(ctx: typer.Context) -> None:
         context.out.warn(held_up(root))
         context.out.hint(way_out(root))
     hidden = sum(node.session is not None and node.session.hidden for node in found.nodes)
-    tell_hidden(context.out, found.rights, hidden, "session", "the activity of")
+    warn_hidden(context.out, found.rights, hidden, "session", "the activity of")
 
 
 def _lock_row(context: AppContext, node: Node) -> dict[str, Any]:
@@ -244,7 +249,7 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
     if dry_run:
         context.out.rows(RESULT_COLUMNS, [_planned(seen, signal, plan) for seen in found])
         return context.out.dry_run(_words(signal, found))
-    context.authorise(_words(signal, found), items=len(found))
+    context.authorize(_words(signal, found), items=len(found))
     statuses = _send_all(context, found, signal)
     rows = [
         {**vars(seen), "outcome": _OUTCOMES.get(word, done), "status": word}
@@ -260,7 +265,7 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
     return None
 
 
-def _planned(seen: SeenSession, signal: Signal, plan: str) -> dict[str, object]:
+def _planned(seen: VisibleSession, signal: Signal, plan: str) -> dict[str, object]:
     from aspencli.diagnostics.activity import Signal
 
     skips = signal is Signal.CANCEL and not seen.may_run
@@ -271,7 +276,7 @@ def _planned(seen: SeenSession, signal: Signal, plan: str) -> dict[str, object]:
     }
 
 
-def _send_all(context: AppContext, found: list[SeenSession], signal: Signal) -> list[str]:
+def _send_all(context: AppContext, found: list[VisibleSession], signal: Signal) -> list[str]:
     from aspencli.diagnostics.activity import Signal, send
 
     outcomes = []
@@ -288,7 +293,7 @@ def _send_all(context: AppContext, found: list[SeenSession], signal: Signal) -> 
     return outcomes
 
 
-def _tell(context: AppContext, seen: SeenSession, signal: Signal, outcome: Outcome) -> None:
+def _tell(context: AppContext, seen: VisibleSession, signal: Signal, outcome: Outcome) -> None:
     from aspencli.diagnostics.activity import Outcome, Signal
 
     cancelling = signal is Signal.CANCEL
@@ -300,14 +305,14 @@ def _tell(context: AppContext, seen: SeenSession, signal: Signal, outcome: Outco
         context.out.info(f"PID {seen.pid}: {what} had already ended; nothing was done.")
 
 
-def _words(signal: Signal, found: list[SeenSession]) -> str:
+def _words(signal: Signal, found: list[VisibleSession]) -> str:
     from aspencli.diagnostics.activity import Signal
 
     who = ", ".join(f"PID {seen.pid} ({seen})" for seen in found)
     return f"cancel the statement of {who}" if signal is Signal.CANCEL else f"terminate {who}"
 
 
-def _row(context: AppContext, seen: SeenSession) -> dict[str, object]:
+def _row(context: AppContext, seen: VisibleSession) -> dict[str, object]:
     return {
         **vars(seen),
         "transaction_s": seconds_text(context.out, seen.transaction_s),

@@ -17,7 +17,7 @@ from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.accounts_bulk import register_groups
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.errors import AspenError
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def show(
     """
     context = current(ctx)
     key = params.named_group(context, group, old)
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
+    backend = params.choose_backend(context, via)
+    params.announce(context, backend)
+    if backend is Backend.API:
         from aspencli.groups.remote import ask_group
 
         return context.out.records(SHOW_COLUMNS, [asdict(ask_group(context.api(), key))])
@@ -146,9 +146,9 @@ def members(
     """List the members of a group with their highest role."""
     context = current(ctx)
     key = params.named_group(context, group, old)
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
+    backend = params.choose_backend(context, via)
+    params.announce(context, backend)
+    if backend is Backend.API:
         from aspencli.groups.remote import ask_members
 
         found = ask_members(context.api(), key)
@@ -197,7 +197,7 @@ def create(
     from aspencli.reference.locations import Gazetteer, name_of
 
     context = current(ctx)
-    params.announce(context, Road.API)
+    params.announce(context, Backend.API)
     place = Gazetteer(context.api().locations).find(default_tree_location)
     wanted = checked_group(
         name=name,
@@ -218,7 +218,7 @@ def create(
         context.api().groups.check_create()
         context.out.records(CREATE_COLUMNS, [{**row, "status": "create", "outcome": "create"}])
         return context.out.dry_run(what)
-    context.authorise(what, items=1)
+    context.authorize(what, items=1)
     made = make_group(context.api().groups, wanted)
     done = {**row, "status": "created", "id": made["id"], "outcome": "created"}
     context.out.records(CREATE_COLUMNS, [done])
@@ -235,7 +235,7 @@ def invites(
 
     context = current(ctx)
     key = params.named_group(context, group, old)
-    params.announce(context, Road.API)
+    params.announce(context, Backend.API)
     api = context.api()
     rows = list_invitations(api.groups, find_org(api, key))
     context.out.rows(INVITATION_COLUMNS, map(vars, rows), empty="No invitations found.")
@@ -291,7 +291,7 @@ def invite(
     first, rest = _split(emails or [])
     key = params.named_group(context, first, group)
     wanted = params.chosen_ids(context, rest, file, ("email",))
-    params.announce(context, Road.API)
+    params.announce(context, Backend.API)
     api = context.api()
     plan = plan_invites(api.groups, find_org(api, key), role.value, wanted, again=again)
     if plan.before is None:
@@ -314,7 +314,7 @@ def invite(
             context.out.nothing()
         return context.out.dry_run(what if plan.emails else "")
     if plan.emails:
-        context.authorise(what, group=plan.org, items=len(plan.emails))
+        context.authorize(what, group=plan.org, items=len(plan.emails))
     return _send(context, plan)
 
 

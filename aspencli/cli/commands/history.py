@@ -199,7 +199,7 @@ def prune(
         out.dry_run()
     if plan.is_empty or dry_run:
         return
-    context.authorise(
+    context.authorize(
         f"remove {counted(len(plan.runs), 'run')} and {size_text(plan.size)} of files",
         recorded=False,
         target=BUILT_IN["local"],  # it changes this machine, whatever the target
@@ -315,11 +315,11 @@ def _runs(out: Output) -> list[Run]:
 
 
 def _folded(out: Output, journal: Journal, reading: Reading) -> list[Run]:
-    from aspencli.changes.runs import fold
+    from aspencli.changes.runs import runs_of
 
     for number in reading.torn:
         out.warn(f"Skipped unreadable line {number} of {journal.path}.")
-    return fold(reading.events)
+    return runs_of(reading.events)
 
 
 def _newest_runs(out: Output, target: str | None, limit: int | None) -> tuple[list[Run], int]:

@@ -198,7 +198,7 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         return context.out.dry_run(what if found else "")
     if found:
         # The local deployment is deleted even if the chosen target has another address.
-        context.authorise(what, target=BUILT_IN["local"])
+        context.authorize(what, target=BUILT_IN["local"])
     context.out.finish_anyway()
     deleted = laptop.reset()
     rows = [
@@ -363,7 +363,7 @@ def add_data(context: AppContext, request: SeedRequest) -> None:
     database = context.database(writable=True)
     context.require_laptop(database, "add test data")
     context.out.finish_anyway()
-    context.authorise(
+    context.authorize(
         f"add test data to {database.url.database}",
         dry_run=False,
         default_yes=context.is_on_laptop,

@@ -16,7 +16,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 from aspencli.text import counted
 
@@ -102,11 +102,11 @@ def list_(
 ) -> None:
     """List runs and the ids of their trees."""
     context = current(ctx)
-    road = params.chosen_road(context, via)
+    backend = params.choose_backend(context, via)
     group = params.chosen_group(context, group)
     pathogen = params.chosen_pathogen(context, pathogen)
-    params.announce(context, road)
-    if road is Road.API:
+    params.announce(context, backend)
+    if backend is Backend.API:
         from aspencli.phylo.remote import ask_runs
 
         org = params.chosen_org(context)
@@ -193,7 +193,7 @@ def create(
     if dry_run:
         context.out.record(CHANGE_COLUMNS, _wanted_row(wanted, scope))
         return context.out.dry_run(f"start run {name!r} with {count} in {scope}")
-    context.authorise(f"start run {name!r} with {count} in {scope}", group=scope.org, items=1)
+    context.authorize(f"start run {name!r} with {count} in {scope}", group=scope.org, items=1)
     run = start_run(context.api().phylo_runs, scope, wanted)
     context.out.record(CHANGE_COLUMNS, run_outcome(run, "created"))
     context.out.done(f"Started run {run['id']}.")
@@ -225,7 +225,7 @@ def update(
     if dry_run:
         context.out.record(CHANGE_COLUMNS, run_outcome(before, "update"))
         return context.out.dry_run(what)
-    context.authorise(what, group=scope.org, items=1)
+    context.authorize(what, group=scope.org, items=1)
     renamed = runs.rename(*scope.key, run, name)
     context.out.record(CHANGE_COLUMNS, run_outcome(renamed, "updated"))
     return context.out.done(f"Renamed run {run} to {renamed['name']!r}.")
@@ -257,7 +257,7 @@ def delete(
         context.out.rows(CHANGE_COLUMNS, rows.values())
         return context.out.dry_run()
     context.out.preview(CHANGE_COLUMNS[:-1], rows.values())
-    context.authorise(
+    context.authorize(
         f"delete {counted(len(rows), 'run')} in {scope} and their trees",
         group=scope.org,
         items=len(rows),

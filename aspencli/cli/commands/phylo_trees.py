@@ -14,7 +14,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -105,14 +105,14 @@ def _land(
     what: str,
     fetch: partial[Downloaded],
 ) -> None:
-    from aspencli.cli.downloads import destination, say_where
+    from aspencli.cli.downloads import destination, report_saved
     from aspencli.cli.downloads import run_download as land
 
     def take(landing: Landing, progress: Progress) -> Downloaded:
         return fetch(landing=landing, progress=progress)
 
     place = destination(context, out, usual, force=force)
-    say_where(context, place, land(context, place, what, take))
+    report_saved(context, place, land(context, place, what, take))
 
 
 @auspice_app.command(epilog=examples("aspencli auspice link 61"))
@@ -144,10 +144,10 @@ def link(
 def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List the UShER trees available for the pathogen, the default one first."""
     context = current(ctx)
-    road = params.chosen_road(context, via)
+    backend = params.choose_backend(context, via)
     slug = context.config.value("pathogen_slug") or ""
-    params.announce(context, road)
-    if road is Road.API:
+    params.announce(context, backend)
+    if backend is Backend.API:
         from aspencli.remote.scope import find_org, find_slugs
 
         api = context.api()

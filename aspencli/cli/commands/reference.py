@@ -17,7 +17,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import Column
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 
 locations_app = command_group("List and search locations of samples and trees.")
@@ -63,9 +63,9 @@ def list_locations(
 ) -> None:
     """List locations and their ids."""
     context = current(ctx)
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
+    backend = params.choose_backend(context, via)
+    params.announce(context, backend)
+    if backend is Backend.API:
         found = sorted(context.api().locations.all(depth), key=itemgetter("id"))
         return context.out.rows(LOCATION_COLUMNS, found, empty=_EMPTY)
     from aspencli.reference.database import list_locations
@@ -100,9 +100,9 @@ def search(
             hint="Pass one or more of --region, --country, --division, and --location.",
         )
     context = current(ctx)
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
+    backend = params.choose_backend(context, via)
+    params.announce(context, backend)
+    if backend is Backend.API:
         return context.out.rows(
             LOCATION_COLUMNS, context.api().locations.search(query), empty=_EMPTY
         )
@@ -125,9 +125,9 @@ PATHOGEN_COLUMNS = (
 def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List pathogens and the slugs to use with --pathogen."""
     context = current(ctx)
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
+    backend = params.choose_backend(context, via)
+    params.announce(context, backend)
+    if backend is Backend.API:
         found = sorted(context.api().pathogens(), key=itemgetter("id"))
         return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
     from aspencli.reference.database import list_pathogens
@@ -151,7 +151,7 @@ def list_pango(ctx: typer.Context) -> None:
     names come from the API and are not stored in the database.
     """
     context = current(ctx)
-    params.announce(context, Road.API)
+    params.announce(context, Backend.API)
     rows = ({"lineage": lineage} for lineage in context.api().lineages())
     context.out.rows(LINEAGE_COLUMNS, rows, empty="No lineages found.")
 
@@ -176,7 +176,7 @@ def download(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Download QC results and mutations of samples as TSV."""
-    from aspencli.cli.downloads import destination, download_of, say_where
+    from aspencli.cli.downloads import destination, download_of, report_saved
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
@@ -186,4 +186,4 @@ def download(
     known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
     fetch = partial(context.api().samples.qc_mutations, *scope.key)
     what = "QC results and mutations"
-    say_where(context, place, download_of(context, place, what, known, fetch, header=True))
+    report_saved(context, place, download_of(context, place, what, known, fetch, header=True))

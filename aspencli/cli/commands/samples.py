@@ -20,7 +20,7 @@ from aspencli.cli.commands import samples_bulk, samples_create, samples_edit, sa
 from aspencli.cli.context import current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import Column
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.samples.models import SampleKey, SampleQuery, SampleSort
 
 if TYPE_CHECKING:
@@ -170,11 +170,11 @@ def show(
 
 
 @contextmanager
-def listed(context: AppContext, via: Road | None, query: SampleQuery) -> Iterator[Found]:
+def listed(context: AppContext, via: Backend | None, query: SampleQuery) -> Iterator[Found]:
     """Provide the samples that match a query."""
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
+    backend = params.choose_backend(context, via)
+    params.announce(context, backend)
+    if backend is Backend.API:
         from aspencli.samples.remote import SamplesAsked
 
         yield SamplesAsked(context.api(), query, params.chosen_org(context))
@@ -187,15 +187,15 @@ def listed(context: AppContext, via: Road | None, query: SampleQuery) -> Iterato
 
 def described(
     context: AppContext,
-    via: Road | None,
+    via: Backend | None,
     keys: Sequence[str],
     group: str | None,
     by: SampleKey | None,
 ) -> list[SampleDetails]:
     """Return the details of the samples that the keys identify."""
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
+    backend = params.choose_backend(context, via)
+    params.announce(context, backend)
+    if backend is Backend.API:
         from aspencli.samples.remote import describe_asked
 
         org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)

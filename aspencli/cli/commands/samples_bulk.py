@@ -101,10 +101,10 @@ def update_public_ids(
                 template=template,
             )
         )
-        said = options.say_notes(context.out, source)
+        said = options.print_notes(context.out, source)
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, dry_run)
         job = options.open_job(
-            context, stack, group, files, purpose, params.chosen_road(context, via)
+            context, stack, group, files, purpose, params.choose_backend(context, via)
         )
         keep = partial(files.rejects.keep, source) if files.rejects else iter
         rows = read_mapping(
@@ -186,11 +186,11 @@ def bulk_update(
                 template=template,
             )
         )
-        said = options.say_notes(context.out, source)
+        said = options.print_notes(context.out, source)
         layout = lay_out(
             source, SAMPLE_CHANGES, key=key, names=options.chosen_names(context, names)
         )
-        said = options.say_notes(context.out, source, said)
+        said = options.print_notes(context.out, source, said)
         purpose = Purpose("samples bulk-update", layout.spec, CHANGING, dry_run)
         job = DatabaseJob(context, stack, group, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter

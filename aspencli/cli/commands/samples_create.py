@@ -296,7 +296,7 @@ def _table(
         skip_lines=reading.skip_lines,
         template=reading.template,
     ) as source:
-        said = options.say_notes(context.out, source)
+        said = options.print_notes(context.out, source)
         found = read_wanted(
             source,
             faults.append,
@@ -306,7 +306,7 @@ def _table(
             missing_words=missing_words,
             days=days,
         )
-        options.say_notes(context.out, source, said)
+        options.print_notes(context.out, source, said)
     return found
 
 
@@ -365,7 +365,7 @@ class Batch:
                 out.nothing()
             return out.dry_run() if dry_run else None
         out.preview(_PREVIEW, [{"line": one.line or None, **self._row(one, "")} for one in new])
-        self.context.authorise(
+        self.context.authorize(
             f"create {counted(len(new), 'sample')} in {self.scope}",
             group=self.scope.org,
             items=len(new),

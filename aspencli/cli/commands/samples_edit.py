@@ -169,7 +169,7 @@ def delete(
             context.out.nothing()
         return context.out.dry_run() if dry_run else None
     context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
-    context.authorise(
+    context.authorize(
         f"delete {counted(len(rows), 'sample')} in {scope}",
         group=scope.org,
         items=len(rows),
@@ -313,7 +313,7 @@ def _save_deleted(context: AppContext, scope: Scope, samples: Sequence[Sample]) 
         files.write_private(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise AspenError(
-            f"Cannot save the metadata of the samples to {path}: {files.why_not(path, error)}; "
+            f"Cannot save the metadata of the samples to {path}: {files.write_failure(path, error)}; "
             "nothing was deleted.",
             hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
         ) from error
@@ -350,7 +350,7 @@ def _write(
         if dry_run:
             context.out.dry_run()
         return
-    context.authorise(
+    context.authorize(
         f"update {counted(len(changed), 'sample')} in {scope}",
         group=scope.org,
         items=len(changed),

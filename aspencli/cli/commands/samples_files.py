@@ -120,7 +120,7 @@ def submission_template(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Download a submission form for a public repository (CSV, or TSV for GenBank)."""
-    from aspencli.cli.downloads import destination, download_of, say_where
+    from aspencli.cli.downloads import destination, download_of, report_saved
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
@@ -140,4 +140,4 @@ def submission_template(
         ),
         header=True,
     )
-    say_where(context, place, size)
+    report_saved(context, place, size)

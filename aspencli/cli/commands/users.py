@@ -19,7 +19,7 @@ from aspencli.cli.commands.accounts_bulk import register_users
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.params import Road
+from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 from aspencli.remote.types import MeChange
 from aspencli.stored_text import clean_name
@@ -166,7 +166,7 @@ def create(
         bool, typer.Option("--system-admin", help="Make the user a system administrator.")
     ] = False,
     via: Annotated[
-        Road | None,
+        Backend | None,
         typer.Option(
             "--via",
             help="Backend: database or API. Default: the database, on every target. "
@@ -200,20 +200,20 @@ def create(
         role=role,
         system_admin=system_admin,
     )
-    road = params.chosen_road(context, via, usual=Road.DB)
-    params.announce(context, road)
-    by_road = _through_api if road is Road.API else _in_database
+    backend = params.choose_backend(context, via, usual=Backend.DB)
+    params.announce(context, backend)
+    by_road = _through_api if backend is Backend.API else _in_database
     by_road(context, wanted, dry_run=dry_run)
 
 
 def _in_database(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None:
-    from aspen.database.roles import lacking
+    from aspen.database.roles import missing_rights
     from aspencli.changes.apply import require_rights
     from aspencli.users.database import RIGHTS, create_user, plan_user
 
     with context.database().reading() as session:
         plan = plan_user(session, wanted)
-        lacks = lacking(session.connection(), RIGHTS) if dry_run else []
+        lacks = missing_rights(session.connection(), RIGHTS) if dry_run else []
     if plan.existing is not None:
         _answer(context, "unchanged", vars(plan.existing))
         return context.out.dry_run() if dry_run else None
@@ -248,7 +248,7 @@ def _planned(wanted: NewUser, group_id: int, group: str) -> Row:
 
 def _ask(context: AppContext, planned: Row) -> None:
     context.out.preview(LIST_COLUMNS[1:], [for_reading(planned)])
-    context.authorise(_deed(planned), items=1)
+    context.authorize(_deed(planned), items=1)
 
 
 def _deed(planned: Row) -> str:
@@ -269,7 +269,7 @@ def _answer(context: AppContext, outcome: str, user: Row) -> None:
 def me(ctx: typer.Context) -> None:
     """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
-    params.announce(context, Road.API)
+    params.announce(context, Backend.API)
     _show(context, ME_COLUMNS, {**context.api().users.me()})
 
 
@@ -290,7 +290,7 @@ def update_me(
         dt.date | None,
         typer.Option(
             metavar="DATE",
-            parser=params.spoken_day,
+            parser=params.parse_typed_day,
             help="Date of the privacy policy to acknowledge.",
         ),
     ] = None,
@@ -312,7 +312,7 @@ def update_me(
     if not wanted:
         raise BadInputError("Nothing to update.", hint="See: aspencli users update-me --help")
     context = current(ctx)
-    params.announce(context, Road.API)
+    params.announce(context, Backend.API)
     _change(context, wanted, dry_run=dry_run)
 
 
@@ -329,7 +329,7 @@ def _change(context: AppContext, wanted: MeChange, *, dry_run: bool) -> None:
     if dry_run:
         _show(context, UPDATE_ME_COLUMNS, {**before, **changes, "outcome": "update"})
         return context.out.dry_run(what)
-    context.authorise(what, items=1)
+    context.authorize(what, items=1)
     _show(context, UPDATE_ME_COLUMNS, {**users.update_me(wanted), "outcome": "updated"})
     return context.out.done(f"Updated {words}.")
 

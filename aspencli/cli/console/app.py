@@ -50,7 +50,7 @@ _DANGER = {
     Safety.SHARED: "shared",
     Safety.PRODUCTION: "PRODUCTION",
 }
-COLOURS = {
+COLORS = {
     # In the color cube, for the reasons given at `SHADES` of messages.
     Safety.LOCAL: "#008700",
     Safety.SHARED: "#af8700",
@@ -290,8 +290,8 @@ def place(address: str) -> str:
 
 def styles(safety: Safety) -> dict[_TokenType, str]:
     """Return the styles of the console's own parts of the prompt."""
-    colour = COLOURS[safety]
-    return {TARGET: f"{colour} bold", WRITING: f"{colour} bold reverse"}
+    color = COLORS[safety]
+    return {TARGET: f"{color} bold", WRITING: f"{color} bold reverse"}
 
 
 class ConsolePrompts(Prompts):

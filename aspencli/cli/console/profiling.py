@@ -76,7 +76,7 @@ class ConsoleProfiling:
 
         # All engines, because every query in a console is the operator's own.
         enable_profiling()
-        if self._is_heard and self._messages.colour(self._messages.err):
+        if self._is_heard and self._messages.color(self._messages.err):
             _highlight()
         self._everything = self._everything or Everything()
         self._everything.start()
@@ -144,9 +144,9 @@ class ConsoleProfiling:
 
 
 def _profile(tally: Tally) -> Profile:
-    from aspen.database.profiling.summary import summarise
+    from aspen.database.profiling.summary import summarize
 
-    profile = summarise(tally)
+    profile = summarize(tally)
     for one in profile.statements:
         one.key = one.key._replace(file=_CELL.sub(r"In [\1]", one.key.file))
     return profile
@@ -171,14 +171,14 @@ class HighlightingFormatter(logging.Formatter):
         lead = f"{record.levelname}:{record.name}:"
         message = text.removeprefix(lead)
         if message.startswith(_START):
-            return f"{lead}{_START}{coloured(message.removeprefix(_START))}"
+            return f"{lead}{_START}{colored(message.removeprefix(_START))}"
         what, colon, rest = message.partition(": ")
         style = escape("error") if what == "Query Failed" else _BOLD
         return f"{lead}{what}{colon}" + (f"{style}{rest}{_PLAIN}" if rest else "")
 
 
 @lru_cache(maxsize=64)
-def coloured(statement: str) -> str:
+def colored(statement: str) -> str:
     """Return a statement with colors and otherwise unchanged."""
     if len(statement) > _LONGEST or not has_shades():
         return statement

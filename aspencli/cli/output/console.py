@@ -217,7 +217,7 @@ class Output:
 
     def styled(self, style: str, text: str) -> str:
         """Return trusted text for stdout, in color where supported."""
-        return f"{escape(style)}{text}\x1b[0m" if self.colour(self.out) else text
+        return f"{escape(style)}{text}\x1b[0m" if self.color(self.out) else text
 
     # Messages
 
@@ -333,14 +333,14 @@ class Output:
 
     # Helpers
 
-    def colour(self, stream: TextIO) -> bool:
+    def color(self, stream: TextIO) -> bool:
         """Return True if a stream supports color (NO_COLOR and TERM=dumb turn it off)."""
         return (
             stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         )
 
     def _styled(self, style: str, text: str, otherwise: str | None = None) -> str:
-        if self.colour(self.err):
+        if self.color(self.err):
             return f"{escape(style)}{text}\x1b[0m"
         return text if otherwise is None or _encodes(self.err, text) else otherwise
 
@@ -374,7 +374,7 @@ class Output:
             )
 
     def _bold(self, stream: TextIO, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.colour(stream) else text
+        return f"\x1b[1m{text}\x1b[0m" if self.color(stream) else text
 
     @staticmethod
     def _write(stream: TextIO, lines: Iterable[str]) -> None:
@@ -390,7 +390,7 @@ class Output:
             width=width_of(stream),
             height=_HEIGHT,  # otherwise Rich ignores the width where TERM is dumb
             # Not no_color, which keeps bold text.
-            color_system="auto" if self.colour(stream) else None,
+            color_system="auto" if self.color(stream) else None,
             highlight=False,
             markup=False,
             emoji=False,

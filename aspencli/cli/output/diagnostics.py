@@ -94,7 +94,7 @@ def query_text(out: Output, query: str | None) -> str | None:
     return one_line(query)
 
 
-def tell_hidden(out: Output, rights: Rights, count: int, noun: str, part: str) -> None:
+def warn_hidden(out: Output, rights: Rights, count: int, noun: str, part: str) -> None:
     """Warn about what the server hides from this user, and show how to make it visible."""
     if count:
         out.warn(f"User {rights.user} cannot see {part} {counted(count, noun)} of other users.")
@@ -119,7 +119,7 @@ def for_people(out: Output, columns: Sequence[Column], without: Set[str]) -> lis
     return [column for column in columns if not (people and column.key in without)]
 
 
-def tell_steps(out: Output, steps: Sequence[str]) -> None:
+def print_next_steps(out: Output, steps: Sequence[str]) -> None:
     """List corrective statements below a table, whose cells would truncate them."""
     if out.chosen_form == "table":
         for step in steps[:_STEPS]:
@@ -128,7 +128,7 @@ def tell_steps(out: Output, steps: Sequence[str]) -> None:
             out.info(f"{len(steps) - _STEPS} more statements not shown; show all with -o json")
 
 
-def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:
+def warn_omitted(out: Output, tables: Sequence[str], how: str) -> None:
     """Warn about tables that could not be examined because another session locks them."""
     if tables:
         verb = "is" if len(tables) == 1 else "are"

@@ -163,11 +163,11 @@ def tell(context: AppContext, bench: Bench, what: str, wanted: Wanted) -> None:
 
 
 def _summary(bench: Bench) -> Profile:
-    from aspen.database.profiling.summary import summarise
+    from aspen.database.profiling.summary import summarize
 
     if bench.recorder is None:
         raise AspenError("Nothing was run")
-    return summarise(bench.recorder)
+    return summarize(bench.recorder)
 
 
 def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:

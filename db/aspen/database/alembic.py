@@ -174,7 +174,7 @@ def only_head(script_directory: ScriptDirectory) -> str:
     return heads[0]
 
 
-def stands_at(connection: Connection) -> str | None:
+def recorded_revision(connection: Connection) -> str | None:
     """Return the revision that the database records, or None if it records none.
 
     Raises:
@@ -295,7 +295,7 @@ def write_revision(
     existing = scripts(directory)
     config = make_config(directory)
     with migration_engine(engine) as private, private.connect() as connection:
-        _require_head(stands_at(connection), existing)
+        _require_head(recorded_revision(connection), existing)
         connection.rollback()
         config.attributes["connection"] = connection
         script = command.revision(

@@ -78,7 +78,7 @@ _ATTRIBUTE = "refusal_state"
 logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
 
-def normalise_url(address: str | URL) -> URL:
+def normalize_url(address: str | URL) -> URL:
     """Return the address with this program's driver, whatever form it was given in.
 
     Raises:
@@ -130,7 +130,7 @@ class Database:
         schema: str = SCHEMA,
         policy: SessionPolicy | None = None,
     ):
-        self._url = normalise_url(address)
+        self._url = normalize_url(address)
         self._policy = policy or SessionPolicy(
             application_name=cut_name(application_name),
             limits=limits or Limits(),

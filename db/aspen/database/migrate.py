@@ -246,7 +246,7 @@ def downgrade(
 def current(engine: Engine) -> str | None:
     """Return the revision of the database, even if unknown, or None if it records none."""
     with explained_failures(_DEFAULT_LIMITS), engine.connect() as connection:
-        return alembic.stands_at(connection)
+        return alembic.recorded_revision(connection)
 
 
 def head(directory: Path | None = None) -> str:
@@ -330,12 +330,12 @@ def _migrate(
         alembic.migration_engine(engine) as private,
         private.connect() as connection,
     ):
-        alembic.require_known(alembic.stands_at(connection), existing)
+        alembic.require_known(alembic.recorded_revision(connection), existing)
         connection.rollback()
         journal.watch(connection)
         config.attributes.update(connection=connection, limits=limits, journal=journal)
         step(config, target)
-        return journal, alembic.stands_at(connection)
+        return journal, alembic.recorded_revision(connection)
 
 
 def _listed(script: Script, at: str | None) -> Revision:

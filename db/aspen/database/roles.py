@@ -108,7 +108,7 @@ def rights(connection: Any, schema: str) -> Rights:
     return Rights(*row)
 
 
-def lacking(connection: Connection, wanted: Iterable[Right]) -> list[Right]:
+def missing_rights(connection: Connection, wanted: Iterable[Right]) -> list[Right]:
     """Return the privileges that the user does not have."""
     return [right for right in wanted if not _has(connection, right)]
 

@@ -540,12 +540,12 @@ def _own_database(home: Path) -> Iterator[str]:
 
 def main() -> None:
     """Print the table."""
-    from aspen.database.engine import normalise_url
+    from aspen.database.engine import normalize_url
 
     with tempfile.TemporaryDirectory(prefix="aspen-cases-") as folder:
         given = os.environ.get("ASPEN_DATABASE_URL_LOCAL")
         if given:
-            address = normalise_url(given).render_as_string(hide_password=False)
+            address = normalize_url(given).render_as_string(hide_password=False)
             _print_table(Lab(address, Path(folder)))
         else:
             with _own_database(Path(folder)) as address:

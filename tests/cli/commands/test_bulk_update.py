@@ -45,7 +45,7 @@ def bench(
 # Updates
 
 
-def test_edit_template_of_the_service_changes_all_that_it_says(bench: Bench) -> None:
+def test_service_edit_template_updates_every_column(bench: Bench) -> None:
     template = (
         "Current Private ID\tNew Private ID - Optional\tPublic ID\tCollection Date\t"
         "Collection Location\tSequencing Date - Optional\tSample is Private\n"
@@ -68,7 +68,7 @@ def test_edit_template_of_the_service_changes_all_that_it_says(bench: Bench) -> 
     assert "ignored" not in ended.err
 
 
-def test_saved_map_skipped_lines_and_date_format_are_options(bench: Bench) -> None:
+def test_bulk_update_takes_saved_map_skip_lines_and_date_format(bench: Bench) -> None:
     config = Path(os.environ["ASPEN_HOME"], "config", "config.toml")
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(
@@ -84,7 +84,7 @@ def test_saved_map_skipped_lines_and_date_format_are_options(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("key", ["private_identifier", "public_identifier", "id"])
-def test_every_column_at_once_by_every_key(key: str, bench: Bench) -> None:
+def test_every_column_is_updated_with_every_key(key: str, bench: Bench) -> None:
     found = {"private_identifier": "L-1", "public_identifier": "P-1", "id": str(bench.ids["L-1"])}
     ended = bench.update(
         f"{key},new_private_identifier,new_public_identifier,collection_date,sequencing_date,"
@@ -103,7 +103,7 @@ def test_every_column_at_once_by_every_key(key: str, bench: Bench) -> None:
     }
 
 
-def test_blank_cells_leave_values_as_they_are(bench: Bench) -> None:
+def test_blank_cells_keep_values(bench: Bench) -> None:
     ended = bench.update(
         "private_identifier,collection_date,private,location\n"
         "L-1,2024-01-01,,\nL-2,,false,\nL-3,,,\nL-4, , ,902\n"
@@ -118,7 +118,9 @@ def test_blank_cells_leave_values_as_they_are(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("cell", "options"), [("\\N", ()), ("none", ("--clear-word", "none"))])
-def test_what_may_be_cleared_is(cell: str, options: tuple[str, ...], bench: Bench) -> None:
+def test_clear_word_clears_sequencing_date(
+    cell: str, options: tuple[str, ...], bench: Bench
+) -> None:
     ended = bench.update(f"id,sequencing_date\n{bench.ids['L-1']},{cell}\n", "--yes", *options)
     assert (ended.code, ended.changed) == (0, {"L-1": {"sequenced": None}})
     ended = bench.update("private_identifier,sequencing_date\nL-1,2020-01-01\n")
@@ -129,7 +131,7 @@ def test_what_may_be_cleared_is(cell: str, options: tuple[str, ...], bench: Benc
     ("cell", "value"),
     [("true", True), ("YES", True), ("1", True), ("False", False), ("no", False), ("0", False)],
 )
-def test_truths_in_any_spelling(cell: str, value: bool, bench: Bench) -> None:
+def test_booleans_are_accepted_in_any_spelling(cell: str, value: bool, bench: Bench) -> None:
     bench.set("L-1", private=not value)
     ended = bench.update(f"private_identifier,private\nL-1,{cell}\n")
     assert (ended.code, ended.changed) == (0, {"L-1": {"hidden": value}})
@@ -149,7 +151,7 @@ def test_truths_in_any_spelling(cell: str, value: bool, bench: Bench) -> None:
         ("Asia / macau", 911),
     ],
 )
-def test_locations_by_id_and_by_name(cell: str, place: int, bench: Bench) -> None:
+def test_locations_are_found_by_id_and_by_name(cell: str, place: int, bench: Bench) -> None:
     ended = bench.update(f"private_identifier,location\nL-1,{cell}\n")
     assert (ended.code, ended.changed) == (0, {"L-1": {"location": place}}), ended.err
 
@@ -188,7 +190,7 @@ SWAPS: dict[str, tuple[str, State]] = {
 
 
 @pytest.mark.parametrize("name", list(SWAPS))
-def test_swaps_are_written_once_however_often_the_file_is_given(name: str, bench: Bench) -> None:
+def test_swap_file_is_applied_once_until_undone(name: str, bench: Bench) -> None:
     content, expected = SWAPS[name]
     before = bench.state()
     ended = bench.update(content)
@@ -209,7 +211,7 @@ def test_swaps_are_written_once_however_often_the_file_is_given(name: str, bench
     assert (ended.code, ended.changed) == (0, expected), ended.err
 
 
-def test_an_undo_file_that_was_moved_takes_its_run_back(bench: Bench) -> None:
+def test_moved_undo_file_marks_its_run_as_undone(bench: Bench) -> None:
     """Otherwise, a file with swaps could never be applied again."""
     content, expected = SWAPS["private identifiers"]
     assert bench.update(content).code == 0
@@ -222,7 +224,7 @@ def test_an_undo_file_that_was_moved_takes_its_run_back(bench: Bench) -> None:
     assert (ended.code, ended.changed) == (0, expected), ended.err
 
 
-def test_repeat_of_a_swap_waits_for_what_is_not_known(bench: Bench) -> None:
+def test_repeated_swap_is_refused_while_first_outcome_is_unknown(bench: Bench) -> None:
     content = SWAPS["private identifiers"][0]
     assert bench.update(content).code == 0
     journal = bench.folder / "home" / "state" / "history" / "journal.jsonl"
@@ -237,7 +239,7 @@ def test_repeat_of_a_swap_waits_for_what_is_not_known(bench: Bench) -> None:
     assert bench.update(content).code == 0
 
 
-def test_renamed_samples_are_found_by_their_new_names_where_all_is_so_already(
+def test_renamed_sample_is_recognized_if_its_row_is_already_applied(
     bench: Bench,
 ) -> None:
     header = "private_identifier,new_private_identifier,collection_date\n"
@@ -249,7 +251,7 @@ def test_renamed_samples_are_found_by_their_new_names_where_all_is_so_already(
     assert 'the group has no sample "L-1"' in ended.err
 
 
-def test_second_run_changes_nothing(bench: Bench) -> None:
+def test_second_bulk_update_changes_nothing(bench: Bench) -> None:
     content = (
         "private_identifier,public_identifier,sequencing_date\nL-1,P-2,\\N\nL-2,P-1,2024-01-01\n"
     )
@@ -259,7 +261,7 @@ def test_second_run_changes_nothing(bench: Bench) -> None:
     assert (ended.json[0]["already"], ended.json[0]["undo_file"]) == (2, None)
 
 
-def test_days_and_zeros_of_a_workbook(bench: Bench) -> None:
+def test_workbook_dates_and_leading_zeros_are_kept(bench: Bench) -> None:
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet
@@ -310,7 +312,9 @@ def test_days_and_zeros_of_a_workbook(bench: Bench) -> None:
         ("new_private_identifier", "L-2", '"L-2" is already used by sample "L-2"'),
     ],
 )
-def test_bad_values_are_named_by_line(column: str, cell: str, reason: str, bench: Bench) -> None:
+def test_invalid_values_are_reported_by_line(
+    column: str, cell: str, reason: str, bench: Bench
+) -> None:
     ended = bench.update(f'private_identifier,{column}\nL-3,\nL-1,"{cell}"\n')
     assert (ended.code, ended.changed, ended.out) == (2, {}, "")
     told = column.removeprefix("new_") if "is already used by" in reason else column
@@ -322,7 +326,7 @@ def test_bad_values_are_named_by_line(column: str, cell: str, reason: str, bench
 NO_GENOME = "has no genome, which would hold the sequencing date"
 
 
-def test_everything_bad_is_named_at_once(bench: Bench) -> None:
+def test_all_problems_are_reported_in_one_run(bench: Bench) -> None:
     ended = bench.update(
         "public_identifier,new_public_identifier,sequencing_date,location\n"
         "P-1,X,2024-01-01,\nP-2,X,,Utopia\nP-9,,,902\nP-5,,2024-01-01,\nP-3,P-5,,\n,Y,,\nP-1,Y,,\nP-4\n"
@@ -364,7 +368,7 @@ def test_everything_bad_is_named_at_once(bench: Bench) -> None:
         ("private_identifier,private", ("--clear-word", " "), "--clear-word cannot be blank"),
     ],
 )
-def test_headers_that_do_not_tell(
+def test_unusable_headers_and_column_options_are_refused(
     header: str, options: tuple[str, ...], says: str, bench: Bench
 ) -> None:
     ended = bench.update(
@@ -375,7 +379,7 @@ def test_headers_that_do_not_tell(
     assert "→ " in ended.err
 
 
-def test_the_operator_says_what_finds_the_samples(bench: Bench) -> None:
+def test_key_option_selects_matching_column(bench: Bench) -> None:
     content = f"id,private_identifier,public_identifier\n{bench.ids['L-1']},L-2,P-2\n"
     ended = bench.update(content, "--yes", "--key", "public_identifier")
     assert (ended.code, ended.changed) == (0, {})  # P-2 already is L-2
@@ -387,13 +391,13 @@ def test_the_operator_says_what_finds_the_samples(bench: Bench) -> None:
     assert (ended.code, ended.changed) == (0, {"L-1": {"private": "L-9", "public": "N-1"}})
 
 
-def test_which_key_was_chosen_is_said(bench: Bench) -> None:
+def test_automatically_chosen_key_is_reported(bench: Bench) -> None:
     ended = bench.update("public_identifier,private_identifier\nN-1,L-1\n")
     assert ended.changed == {"L-1": {"public": "N-1"}}
     assert "Note: samples are matched by private_identifier (to change: --key)." in ended.err
 
 
-def test_samples_of_other_groups_are_not_there(bench: Bench) -> None:
+def test_samples_of_other_groups_are_not_found(bench: Bench) -> None:
     other = bench.lab.group({"M-1": "M-1"})
     with bench.lab.engine.connect() as connection:
         row = connection.exec_driver_sql(
@@ -467,7 +471,9 @@ def test_fixed_rejects_are_applied(bench: Bench) -> None:
         (("--env", "prod", "--confirm", "prod"), 0),
     ],
 )
-def test_consent_off_a_terminal(options: tuple[str, ...], code: int, bench: Bench) -> None:
+def test_bulk_update_without_terminal_requires_confirmation(
+    options: tuple[str, ...], code: int, bench: Bench
+) -> None:
     ended = bench.update("private_identifier,private\nL-1,0\n", *(options or ("--no-input",)))
     assert (ended.code, bool(ended.changed)) == (code, not code)
     if code:
@@ -477,7 +483,7 @@ def test_consent_off_a_terminal(options: tuple[str, ...], code: int, bench: Benc
 # Undo
 
 
-def test_undo_puts_every_column_back_and_is_undone(bench: Bench) -> None:
+def test_undo_restores_every_column_and_can_be_undone(bench: Bench) -> None:
     before = bench.state()
     content = (
         "id,private_identifier,public_identifier,collection_date,sequencing_date,private,location\n"
@@ -500,7 +506,7 @@ def test_undo_puts_every_column_back_and_is_undone(bench: Bench) -> None:
     assert bench.state() == after
 
 
-def test_undo_leaves_alone_what_was_changed_since_unless_forced(bench: Bench) -> None:
+def test_undo_skips_samples_changed_since_unless_forced(bench: Bench) -> None:
     bench.update(
         "private_identifier,public_identifier,collection_date,private\n"
         "L-1,N-1,2024-01-01,\nL-2,,2024-01-01,0\nL-3,,2024-01-01,\n"
@@ -529,7 +535,7 @@ def test_undo_leaves_alone_what_was_changed_since_unless_forced(bench: Bench) ->
     assert f"{bench.ids['L-1']}\tL-1\tcollection_date\t2024-01-01\t1999-12-31\n" in ended.err
 
 
-def test_undo_of_one_column_leaves_the_sample_that_waits_for_another(bench: Bench) -> None:
+def test_undo_skips_samples_blocked_by_skipped_samples(bench: Bench) -> None:
     bench.update("public_identifier,new_private_identifier\nP-1,L-2\nP-2,L-3\nP-3,N-3\n")
     bench.set("L-3", private_identifier="since")
     bench.lab.execute(
@@ -540,7 +546,7 @@ def test_undo_of_one_column_leaves_the_sample_that_waits_for_another(bench: Benc
     assert "3 of 3 samples skipped (listed above)" in ended.err
 
 
-def test_odd_texts_come_back(bench: Bench) -> None:
+def test_undo_restores_special_characters(bench: Bench) -> None:
     odd = ["=1+1", "'=1", "\\N", "\\", "\\\\N", "''", "a,b", 'q"q', "\\x"]
     names = {f"L-{number}": text for number, text in enumerate(odd)}
     bench = Bench(bench.lab, bench.folder, bench.run, names)
@@ -578,7 +584,7 @@ def test_damaged_undo_files_are_refused(
     assert says in ended.err
 
 
-def test_the_rows_tell_what_became_of_a_run_that_died(bench: Bench) -> None:
+def test_history_check_infers_outcome_of_dead_run_from_samples(bench: Bench) -> None:
     bench.update(
         "private_identifier,collection_date,sequencing_date,location\nL-1,2024-01-01,\\N,902\n"
     )
@@ -617,9 +623,7 @@ def begin(bench: Bench, content: str, name: str = "changes.csv") -> subprocess.P
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_at_the_write_it_changes_nothing(
-    number: signal.Signals, code: int, bench: Bench
-) -> None:
+def test_interrupted_write_changes_nothing(number: signal.Signals, code: int, bench: Bench) -> None:
     before = bench.state()
     with lock_on(bench.lab, bench.group) as wait, begin(bench, EVERYTHING) as process:
         wait()
@@ -630,7 +634,7 @@ def test_interrupted_at_the_write_it_changes_nothing(
     assert len(bench.update(EVERYTHING).changed) == 2
 
 
-def test_genome_that_somebody_dates_meanwhile_is_a_conflict(bench: Bench) -> None:
+def test_concurrent_sequencing_date_change_is_a_conflict(bench: Bench) -> None:
     before = bench.state()
     dates = (
         "UPDATE aspen.pathogen_genomes g SET sequencing_date = '1999-12-31' "
@@ -649,7 +653,7 @@ def test_genome_that_somebody_dates_meanwhile_is_a_conflict(bench: Bench) -> Non
     assert bench.state() == before
 
 
-def test_two_runs_at_once_are_one_after_the_other(bench: Bench) -> None:
+def test_second_of_two_concurrent_runs_ends_in_conflict(bench: Bench) -> None:
     other = EVERYTHING.replace("2024-01-01", "2025-01-01")
     with begin(bench, EVERYTHING) as first, begin(bench, other, "other.csv") as second:
         with lock_on(bench.lab, bench.group) as wait:
@@ -673,7 +677,7 @@ sys.stdout.write(f"{code} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
 """
 
 
-def test_memory_does_not_grow_with_the_file(bench: Bench) -> None:
+def test_memory_does_not_grow_with_file_size(bench: Bench) -> None:
     peaks = []
     for count in (10, 60_000):
         rows = "".join(f"X-{n},N-{n},2024-01-01,1,Utopia\n" for n in range(count))

@@ -39,7 +39,9 @@ def shell(lab: Lab, words: list[str], redirections: str) -> CliResult:
         ("<&- >&- 2>&-", ""),
     ],
 )
-def test_a_rename_that_was_written_exits_with_0(lab: Lab, redirections: str, says: str) -> None:
+def test_written_rename_exits_0_if_streams_are_closed_or_full(
+    lab: Lab, redirections: str, says: str
+) -> None:
     group = lab.group()
     mapping = lab.folder / "closed.csv"
     mapping.write_text("private_identifier,public_identifier\nL-1,Closed\n")
@@ -62,7 +64,7 @@ def test_a_rename_that_was_written_exits_with_0(lab: Lab, redirections: str, say
     ],
 )
 @pytest.mark.parametrize("words", [["pathogens", "list"], ["--version"], ["--help"]])
-def test_results_that_cannot_be_written_end_a_reading_command(
+def test_read_command_exit_code_reflects_closed_or_full_stream(
     lab: Lab, words: list[str], redirections: str, code: int, says: str
 ) -> None:
     ended = shell(lab, words, redirections)

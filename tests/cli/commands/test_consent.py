@@ -238,7 +238,7 @@ def writes(site: Site) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("number", range(len(WAYS)), ids=[way.__name__ for way in WAYS])
-def test_no_write_without_consent_reaches_production(number: int, site: Site) -> None:
+def test_unconfirmed_write_never_reaches_production(number: int, site: Site) -> None:
     WAYS[number](site)
     before, commands = site.state(), writes(site)
     # Rotate, so that each command is tried in several ways, and each way with several commands.
@@ -253,7 +253,7 @@ def test_no_write_without_consent_reaches_production(number: int, site: Site) ->
     assert site.state() == before
 
 
-def test_the_name_of_production_confirms_a_write_by_another_name(site: Site) -> None:
+def test_alias_of_production_is_confirmed_by_production_name(site: Site) -> None:
     leftover_variable(site)
     words = writes(site)[0]
     refused = site(*words, "--yes")
@@ -265,7 +265,7 @@ def test_the_name_of_production_confirms_a_write_by_another_name(site: Site) -> 
 
 
 @pytest.mark.parametrize("form", [("-h", "127.0.0.1", "-d", "{}"), ("{}",), ("--dbname={}",)])
-def test_psql_that_writes_is_not_led_to_another_database(
+def test_psql_write_to_another_database_is_refused(
     form: tuple[str, ...], site: Site, migrated_db: str
 ) -> None:
     site.say("LOCAL", migrated_db)
@@ -276,7 +276,7 @@ def test_psql_that_writes_is_not_led_to_another_database(
     assert (ended.code, site.state()) == (3, before), ended.err
 
 
-def test_another_database_of_the_same_server_is_not_production(
+def test_other_database_on_production_server_is_not_production(
     site: Site, migrated_db: str
 ) -> None:
     site("--env", "prod", "db", "status")
@@ -300,14 +300,14 @@ def test_another_database_of_the_same_server_is_not_production(
         "pr0d",
     ],
 )
-def test_a_target_named_like_another_is_refused(name: str, site: Site) -> None:
+def test_lookalike_target_name_is_refused(name: str, site: Site) -> None:
     site.configure(f'[targets."{name}"]', 'safety = "local"', 'database_url = "postgresql://x/y"')
     ended = site("config", "show")
     assert ended.code == 2
     assert "looks like" in ended.err
 
 
-def test_test_data_go_only_into_a_database_of_this_machine(
+def test_seed_and_drop_require_database_of_local_deployment(
     site: Site, aspen_home: Path, migrated_db: str
 ) -> None:
     site.say("LOCAL", migrated_db)

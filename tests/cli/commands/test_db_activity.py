@@ -55,7 +55,7 @@ def chain(site: TroubledSite) -> list[Session]:
 # Activity
 
 
-def test_who_does_something_is_shown_and_who_rests_only_when_asked(site: TroubledSite) -> None:
+def test_activity_shows_idle_sessions_only_with_all(site: TroubledSite) -> None:
     busy = site.session("the night shift", UPDATE)
     resting = site.session("the day shift", "COMMIT")
     ended = site("activity", "-o", "json")
@@ -70,7 +70,7 @@ def test_who_does_something_is_shown_and_who_rests_only_when_asked(site: Trouble
     assert everybody.err == ""
 
 
-def test_nobody_does_anything(site: TroubledSite) -> None:
+def test_activity_without_active_sessions_is_empty(site: TroubledSite) -> None:
     ended = site("activity", "-o", "json")
     assert (ended.code, ended.json) == (0, [])
     assert ended.err == "No other sessions.\n"
@@ -78,7 +78,7 @@ def test_nobody_does_anything(site: TroubledSite) -> None:
     assert "No active sessions (1 idle)" in site("activity").err
 
 
-def test_passwords_in_statements_are_not_shown(site: TroubledSite) -> None:
+def test_activity_hides_passwords_in_statements(site: TroubledSite) -> None:
     site.session("careless", "SELECT 'CREATE ROLE x PASSWORD ''hunter2''', 1 AS password")
     site.session("worse", "CREATE ROLE aspen_test_never LOGIN PASSWORD 'hunter''2' CREATEDB")
     ended = site("activity", "-o", "jsonl")
@@ -87,7 +87,7 @@ def test_passwords_in_statements_are_not_shown(site: TroubledSite) -> None:
 
 
 @pytest.mark.unpooled("the pooler's own sessions are seen as well")
-def test_a_user_with_few_rights_sees_who_is_there_and_is_told_what_is_hidden(
+def test_activity_reports_details_hidden_from_unprivileged_user(
     site: TroubledSite, chain: list[Session]
 ) -> None:
     few = site.role()
@@ -108,7 +108,7 @@ def test_a_user_with_few_rights_sees_who_is_there_and_is_told_what_is_hidden(
 
 
 @pytest.mark.unpooled("the pooler's own sessions are seen as well")
-def test_a_user_of_pg_monitor_is_shown_everything(site: TroubledSite) -> None:
+def test_activity_shows_everything_to_pg_monitor_member(site: TroubledSite) -> None:
     site.session("the night shift", UPDATE)
     site.log_in(site.role("IN ROLE pg_monitor"))
     ended = site("activity", "-o", "json")
@@ -119,13 +119,13 @@ def test_a_user_of_pg_monitor_is_shown_everything(site: TroubledSite) -> None:
 # Locks
 
 
-def test_nobody_waits(site: TroubledSite) -> None:
+def test_locks_without_waiting_sessions_is_empty(site: TroubledSite) -> None:
     site.session("harmless", UPDATE)
     ended = site("locks", "-o", "json")
     assert (ended.code, ended.json, ended.err) == (0, [], "No sessions are waiting for locks.\n")
 
 
-def test_a_chain_is_told_from_its_root(site: TroubledSite, chain: list[Session]) -> None:
+def test_locks_lists_chain_from_root_blocker(site: TroubledSite, chain: list[Session]) -> None:
     ended = site("locks", "-o", "json")
     rows = ended.json
     assert all(list(row) == LOCK_KEYS for row in rows)
@@ -140,13 +140,13 @@ def test_a_chain_is_told_from_its_root(site: TroubledSite, chain: list[Session])
     assert f"aspencli db terminate {first}" in ended.err
 
 
-def test_the_table_draws_the_tree(site: TroubledSite, chain: list[Session]) -> None:
+def test_locks_table_draws_blocking_tree(site: TroubledSite, chain: list[Session]) -> None:
     lines = site("locks", "-o", "table").out.splitlines()[1:]
     starts = [line[: line.index(str(session.pid))] for line, session in zip(lines, chain)]  # noqa: B905 - asserted next
     assert starts == ["", "└ ", "  └ ", "    └ "]
 
 
-def test_a_table_that_is_wanted_is_named(site: TroubledSite) -> None:
+def test_locks_names_relation_that_sessions_wait_for(site: TroubledSite) -> None:
     site.session("holder", "LOCK TABLE things IN ACCESS SHARE MODE")
     wanting = site.session("wanting")
     site.start(wanting, "LOCK TABLE things", until="waiting")
@@ -158,7 +158,7 @@ def test_a_table_that_is_wanted_is_named(site: TroubledSite) -> None:
     assert {row["relation"] for row in rows[1:]} == {"public.things"}
 
 
-def test_who_waits_for_two_stands_once_and_names_both(site: TroubledSite) -> None:
+def test_locks_lists_session_blocked_by_two_once(site: TroubledSite) -> None:
     readers = [site.session(f"reader {n}", "SELECT * FROM things") for n in (1, 2)]
     site.start(site.session("writer"), "LOCK TABLE things", until="waiting")
     rows = site("locks", "-o", "json").json
@@ -171,7 +171,7 @@ def test_who_waits_for_two_stands_once_and_names_both(site: TroubledSite) -> Non
 # Cancel and terminate
 
 
-def test_a_statement_is_cancelled_and_its_session_stays(site: TroubledSite) -> None:
+def test_cancel_ends_statement_and_keeps_session(site: TroubledSite) -> None:
     slow = site.session("slow")
     site.start(slow, "SELECT pg_sleep(60)")
     ended = site("cancel", str(slow.pid), "--yes", "-o", "json")
@@ -183,7 +183,7 @@ def test_a_statement_is_cancelled_and_its_session_stays(site: TroubledSite) -> N
     slow.run("SELECT 1")
 
 
-def test_a_session_is_ended_and_those_behind_it_go_on(
+def test_terminate_ends_session_and_releases_blocked_ones(
     site: TroubledSite, chain: list[Session]
 ) -> None:
     first, second = chain[:2]
@@ -197,7 +197,7 @@ def test_a_session_is_ended_and_those_behind_it_go_on(
     assert "aspencli db activity --all" in again.err
 
 
-def test_a_session_that_runs_nothing_has_nothing_to_cancel(site: TroubledSite) -> None:
+def test_cancel_of_idle_session_reports_idle(site: TroubledSite) -> None:
     idle = site.session("idle", UPDATE)
     ended = site("cancel", str(idle.pid), "--yes", "-o", "json")
     assert (ended.code, ended.json[0]["status"]) == (0, "idle")
@@ -209,7 +209,7 @@ def test_a_session_that_runs_nothing_has_nothing_to_cancel(site: TroubledSite) -
     "arguments", [(), ("--yes", "--env", "prod"), ("--confirm", "staging"), ("--dry-run", "--yes")]
 )
 @pytest.mark.parametrize("command", ["cancel", "terminate"])
-def test_nothing_is_ended_without_consent(
+def test_cancel_and_terminate_do_nothing_without_confirmation(
     site: TroubledSite, command: str, arguments: tuple[str, ...]
 ) -> None:
     slow = site.session("slow")
@@ -220,19 +220,19 @@ def test_nothing_is_ended_without_consent(
     assert site.sql(f"SELECT state FROM pg_stat_activity WHERE pid = {slow.pid}") == [("active",)]
 
 
-def test_production_wants_its_name(site: TroubledSite) -> None:
+def test_cancel_on_production_is_confirmed_by_target_name(site: TroubledSite) -> None:
     slow = site.session("slow")
     site.start(slow, "SELECT pg_sleep(60)")
     assert site("cancel", str(slow.pid), "--env", "prod", "--confirm", "prod").code == 0
 
 
-def test_a_process_of_another_database_is_not_touched(site: TroubledSite) -> None:
+def test_terminate_refuses_session_of_another_database(site: TroubledSite) -> None:
     other = site.session("elsewhere", url=site.url.set(database="postgres"))
     assert site("terminate", str(other.pid), "--yes").code == 6
     other.run("SELECT 1")
 
 
-def test_who_may_not_is_told_so(site: TroubledSite) -> None:
+def test_cancel_without_permission_is_refused(site: TroubledSite) -> None:
     slow = site.session("slow")
     site.start(slow, "SELECT pg_sleep(60)")
     site.log_in(site.role())
@@ -242,7 +242,7 @@ def test_who_may_not_is_told_so(site: TroubledSite) -> None:
     assert slow.error is None
 
 
-def test_the_operator_is_asked(
+def test_cancel_at_terminal_asks_for_confirmation(
     site: TroubledSite, cli_env: Callable[[object], dict[str, str]]
 ) -> None:
     slow = site.session("slow")
@@ -263,7 +263,7 @@ def test_the_operator_is_asked(
     site.wait_for(lambda: slow.error)
 
 
-def test_another_statement_of_the_session_is_left_alone(site: TroubledSite, empty_db: str) -> None:
+def test_cancel_spares_later_statement_of_same_session(site: TroubledSite, empty_db: str) -> None:
     from aspencli.diagnostics.activity import Outcome, Signal, find_sessions, send
     from aspencli.diagnostics.session import looking
 

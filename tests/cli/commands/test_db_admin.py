@@ -94,7 +94,9 @@ def only(result: CliResult) -> dict[str, Any]:
     return found
 
 
-def test_from_nothing_to_ready_and_back(run_cli: CliRunner, absent: URL, postgres: Server) -> None:
+def test_setup_and_drop_succeed_and_can_be_repeated(
+    run_cli: CliRunner, absent: URL, postgres: Server
+) -> None:
     setup = run_cli("db", "setup", "-o", "json", database=absent)
     assert setup.code == 0, setup.err
     assert (only(setup)["created"], only(setup)["after"]) == (True, HEAD)
@@ -109,14 +111,14 @@ def test_from_nothing_to_ready_and_back(run_cli: CliRunner, absent: URL, postgre
     assert (nothing.code, only(nothing)["dropped"]) == (0, False)
 
 
-def test_a_database_alone_is_empty(run_cli: CliRunner, absent: URL) -> None:
+def test_created_database_is_empty(run_cli: CliRunner, absent: URL) -> None:
     assert only(run_cli("db", "create", "-o", "json", database=absent))["created"] is True
     assert only(run_cli("db", "create", "-o", "json", database=absent))["created"] is False
     assert only(run_cli("db", "current", "-o", "json", database=absent))["state"] == "empty"
 
 
 @pytest.mark.parametrize("command", ["setup", "create"])
-def test_a_dry_run_makes_nothing(
+def test_dry_run_creates_no_database(
     run_cli: CliRunner, absent: URL, postgres: Server, command: str
 ) -> None:
     result = run_cli("db", command, "--dry-run", database=absent)
@@ -124,7 +126,7 @@ def test_a_dry_run_makes_nothing(
     assert absent.database not in databases(postgres)
 
 
-def test_dropping_tells_what_would_be_lost(run_cli: CliRunner, seeded: Database) -> None:
+def test_drop_shows_what_would_be_lost(run_cli: CliRunner, seeded: Database) -> None:
     result = run_cli("db", "drop", database=seeded)
     assert result.code == 3
     assert str(seeded.url.database) in result.err
@@ -132,7 +134,7 @@ def test_dropping_tells_what_would_be_lost(run_cli: CliRunner, seeded: Database)
     assert "MB" in result.err
 
 
-def test_who_is_connected_is_not_thrown_out(
+def test_drop_with_connected_sessions_requires_force(
     run_cli: CliRunner, migrated_db: str, postgres: Server
 ) -> None:
     name = make_url(migrated_db).database
@@ -148,7 +150,7 @@ def test_who_is_connected_is_not_thrown_out(
     assert name not in databases(postgres)
 
 
-def test_a_locked_table_does_not_save_it_from_force(
+def test_forced_drop_succeeds_despite_locked_table(
     run_cli: CliRunner, migrated_db: str, postgres: Server
 ) -> None:
     with connected(migrated_db) as opened:
@@ -168,7 +170,7 @@ def test_a_locked_table_does_not_save_it_from_force(
         ("prod", ["--confirm", "prod"], 0),
     ],
 )
-def test_a_shared_database_is_dropped_by_its_targets_name(
+def test_drop_of_shared_database_requires_target_name(
     run_cli: CliRunner, empty_db: str, postgres: Server, env: str, consent: list[str], code: int
 ) -> None:
     address = {f"ASPEN_DATABASE_URL_{env.upper()}": empty_db}
@@ -177,14 +179,14 @@ def test_a_shared_database_is_dropped_by_its_targets_name(
     assert (make_url(empty_db).database in databases(postgres)) is (code != 0)
 
 
-def test_the_servers_own_database_is_never_dropped(run_cli: CliRunner, postgres: Server) -> None:
+def test_drop_of_maintenance_database_is_refused(run_cli: CliRunner, postgres: Server) -> None:
     result = run_cli("db", "drop", "--yes", "--force", database=postgres.url("postgres"))
     assert result.code == 3
     assert "postgres" in databases(postgres)
 
 
 @pytest.mark.parametrize("command", ["status", "upgrade", "setup", "drop", "psql", "check"])
-def test_a_server_that_does_not_answer(run_cli: CliRunner, migrated_db: str, command: str) -> None:
+def test_unreachable_server_is_reported(run_cli: CliRunner, migrated_db: str, command: str) -> None:
     with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         deaf = make_url(migrated_db).set(port=taken.getsockname()[1])
@@ -195,19 +197,21 @@ def test_a_server_that_does_not_answer(run_cli: CliRunner, migrated_db: str, com
 
 
 @pytest.mark.parametrize("command", ["status", "setup", "drop"])
-def test_a_wrong_password(run_cli: CliRunner, migrated_db: str, command: str) -> None:
+def test_wrong_password_exits_4(run_cli: CliRunner, migrated_db: str, command: str) -> None:
     result = run_cli("db", command, database=make_url(migrated_db).set(password="wrong"))
     assert result.code == 4
 
 
 @pytest.mark.parametrize("command", ["status", "upgrade", "check"])
-def test_a_database_that_is_not_there(run_cli: CliRunner, absent: URL, command: str) -> None:
+def test_missing_database_is_reported_with_create_hint(
+    run_cli: CliRunner, absent: URL, command: str
+) -> None:
     result = run_cli("db", command, database=absent)
     assert result.code == 6
     assert "aspencli db create" in result.err
 
 
-def test_the_state_of_a_healthy_database(run_cli: CliRunner, seeded: Database) -> None:
+def test_status_shows_healthy_database(run_cli: CliRunner, seeded: Database) -> None:
     result = run_cli("db", "status", "-o", "json", database=seeded)
     row = only(result)
     assert list(row) == STATUS_KEYS
@@ -246,7 +250,7 @@ def forbid_writing(opened: sa.Connection) -> None:
         (forbid_writing, "read-only", "Ask the server's administrator"),
     ],
 )
-def test_the_verdict_names_the_next_step(
+def test_status_verdict_names_next_step(
     run_cli: CliRunner,
     migrated_db: str,
     harm: Callable[[sa.Connection], None],
@@ -260,7 +264,7 @@ def test_the_verdict_names_the_next_step(
     assert step in result.err
 
 
-def test_the_state_is_told_while_a_table_is_locked(run_cli: CliRunner, migrated_db: str) -> None:
+def test_status_works_while_table_is_locked(run_cli: CliRunner, migrated_db: str) -> None:
     with connected(migrated_db) as opened:
         opened.exec_driver_sql("SET application_name TO 'the night shift'")
         opened.exec_driver_sql("LOCK TABLE aspen.samples")
@@ -271,7 +275,7 @@ def test_the_state_is_told_while_a_table_is_locked(run_cli: CliRunner, migrated_
     assert "the night shift" in row["longest_transaction"]
 
 
-def test_upgrade_of_an_older_database_says_how_to_bring_it_up_to_date(
+def test_upgrade_of_older_database_names_alembic_command(
     run_cli: CliRunner, migrated_db: str
 ) -> None:
     with connected(migrated_db) as opened:

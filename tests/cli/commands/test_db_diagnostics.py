@@ -54,7 +54,7 @@ def site(
 # Sizes
 
 
-def test_the_biggest_table_comes_first_and_its_parts_make_the_whole(site: TroubledSite) -> None:
+def test_sizes_lists_largest_table_first_and_parts_add_up(site: TroubledSite) -> None:
     site.sql(BLOATED)
     site.sql(
         "CREATE TABLE longish (text text);\nALTER TABLE longish ALTER text SET STORAGE external;\n"
@@ -74,7 +74,7 @@ def test_the_biggest_table_comes_first_and_its_parts_make_the_whole(site: Troubl
 
 
 @pytest.mark.parametrize("command", ["sizes", "indexes", "bloat"])
-def test_a_locked_table_keeps_nobody_waiting(site: TroubledSite, command: str) -> None:
+def test_locked_tables_are_skipped_or_estimated(site: TroubledSite, command: str) -> None:
     site.sql(BLOATED + ";\n" + INDEXED)
     site.session("migration", "LOCK TABLE bloated", "REINDEX INDEX nobody_asks")
     ended = site(command, "-o", "json")
@@ -99,7 +99,7 @@ def findings(ended: Ended) -> dict[tuple[str, str], Any]:
     return {(row["finding"], row["index"]): row for row in ended.json}
 
 
-def test_each_kind_of_index_is_found(site: TroubledSite) -> None:
+def test_indexes_reports_each_kind_of_finding(site: TroubledSite) -> None:
     site.sql(INDEXED)
     found = findings(site("indexes", "--all", "-o", "json"))
     assert set(found) == {
@@ -116,7 +116,7 @@ def test_each_kind_of_index_is_found(site: TroubledSite) -> None:
     assert found["unused", "public.nobody_asks"]["size"] > 40_000
 
 
-def test_the_statements_mend_what_was_found(site: TroubledSite) -> None:
+def test_suggested_index_statements_fix_findings(site: TroubledSite) -> None:
     site.sql(INDEXED)
     for row in site("indexes", "--all", "-o", "json").json:
         site.sql(row["step"])
@@ -125,7 +125,7 @@ def test_the_statements_mend_what_was_found(site: TroubledSite) -> None:
     assert "No findings" in again.err
 
 
-def test_an_index_whose_making_failed_is_invalid(site: TroubledSite) -> None:
+def test_failed_concurrent_index_is_reported_invalid(site: TroubledSite) -> None:
     site.sql("CREATE TABLE twice (n int);\nINSERT INTO twice VALUES (1), (1)")
     with pytest.raises(Exception, match="could not create unique index"):
         site.sql("CREATE UNIQUE INDEX CONCURRENTLY failed ON twice (n)")
@@ -133,13 +133,13 @@ def test_an_index_whose_making_failed_is_invalid(site: TroubledSite) -> None:
     assert set(found) == {("invalid", "public.failed")}
 
 
-def test_an_index_in_use_is_not_told_to_be_unused(site: TroubledSite) -> None:
+def test_used_index_is_not_reported_unused(site: TroubledSite) -> None:
     site.sql(INDEXED)
     site.sql("SET enable_seqscan = off;\nSELECT count(*) FROM big WHERE n = 17")
     site.wait_for(lambda: not findings(site("indexes", "-o", "json", "--only", "unused")))
 
 
-def test_of_constraints_that_say_the_same_the_weaker_one_goes(site: TroubledSite) -> None:
+def test_weaker_of_duplicate_indexes_is_reported(site: TroubledSite) -> None:
     site.sql(
         "CREATE TABLE keyed (id int PRIMARY KEY, code text);\n"
         "ALTER TABLE keyed ADD CONSTRAINT again UNIQUE (id);\n"
@@ -152,13 +152,13 @@ def test_of_constraints_that_say_the_same_the_weaker_one_goes(site: TroubledSite
     assert step == "ALTER TABLE public.keyed DROP CONSTRAINT again"
 
 
-def test_only_what_is_asked_for(site: TroubledSite) -> None:
+def test_only_option_limits_index_findings(site: TroubledSite) -> None:
     site.sql(INDEXED)
     ended = site("indexes", "--all", "--only", "missing", "--only", "unused", "-o", "jsonl")
     assert len(ended.out.splitlines()) == 3
 
 
-def test_missing_index_is_shown_for_big_tables_only(site: TroubledSite) -> None:
+def test_missing_index_is_shown_for_large_tables_only(site: TroubledSite) -> None:
     site.sql(
         "CREATE TABLE parents (id int PRIMARY KEY);\n"
         "CREATE TABLE few (parent_id int REFERENCES parents);\n"
@@ -179,7 +179,7 @@ def test_missing_index_is_shown_for_big_tables_only(site: TroubledSite) -> None:
 # Bloat
 
 
-def test_small_table_gets_no_advice(site: TroubledSite) -> None:
+def test_bloat_gives_no_advice_for_small_table(site: TroubledSite) -> None:
     site.sql(
         "CREATE TABLE small (n int, t text) WITH (autovacuum_enabled = off);\n"
         "INSERT INTO small SELECT n, repeat('x', 200) FROM generate_series(1, 5000) AS n;\n"
@@ -193,7 +193,7 @@ def test_small_table_gets_no_advice(site: TroubledSite) -> None:
     assert "VACUUM" not in ended.err
 
 
-def test_bloat_is_told_about_as_it_is_measured(site: TroubledSite) -> None:
+def test_bloat_estimate_matches_pgstattuple(site: TroubledSite) -> None:
     site.sql(BLOATED)
     site.sql("CREATE EXTENSION pgstattuple")
     dead = "SELECT 1 FROM pg_stat_all_tables WHERE relname = 'bloated' AND n_dead_tup > 0"
@@ -216,7 +216,7 @@ def test_bloat_is_told_about_as_it_is_measured(site: TroubledSite) -> None:
     assert after["public.bloated_name"]["share"] < 0.1
 
 
-def test_a_table_as_made_is_not_bloated(site: TroubledSite) -> None:
+def test_fresh_table_is_not_reported_as_bloated(site: TroubledSite) -> None:
     site.sql(
         "CREATE TABLE fresh (id bigint PRIMARY KEY, a int, b boolean, c timestamptz, d text,"
         " e numeric, f uuid) WITH (autovacuum_enabled = off);\n"
@@ -227,7 +227,7 @@ def test_a_table_as_made_is_not_bloated(site: TroubledSite) -> None:
         assert row["share"] < 0.12, row
 
 
-def test_what_has_no_statistics_is_not_guessed(site: TroubledSite) -> None:
+def test_bloat_without_statistics_is_not_estimated(site: TroubledSite) -> None:
     site.sql(
         "CREATE TABLE unseen (n int) WITH (autovacuum_enabled = off);\n"
         "INSERT INTO unseen VALUES (1)"
@@ -237,7 +237,7 @@ def test_what_has_no_statistics_is_not_guessed(site: TroubledSite) -> None:
     assert "1 of 1 tables and indexes have no statistics" in ended.err
 
 
-def test_a_user_with_few_rights_is_told_that_tables_are_hidden(site: TroubledSite) -> None:
+def test_bloat_reports_tables_hidden_from_unprivileged_user(site: TroubledSite) -> None:
     site.sql(BLOATED)
     few = site.role()
     site.log_in(few)
@@ -253,7 +253,7 @@ def test_a_user_with_few_rights_is_told_that_tables_are_hidden(site: TroubledSit
 
 
 @pytest.mark.unpooled("a session that was opened before keeps its settings")
-def test_settings_are_those_of_the_server_and_not_of_this_program(site: TroubledSite) -> None:
+def test_settings_show_server_values_not_session_values(site: TroubledSite) -> None:
     name = site.url.database
     site.sql(f"ALTER DATABASE {name} SET statement_timeout = '7min'")
     site.sql(f"ALTER DATABASE {name} SET work_mem = '1GB'")
@@ -267,17 +267,17 @@ def test_settings_are_those_of_the_server_and_not_of_this_program(site: Troubled
     assert "out of memory" in rows["work_mem"]["remark"]
 
 
-def test_settings_are_found_by_a_part_of_their_name(site: TroubledSite) -> None:
+def test_settings_are_found_by_part_of_name(site: TroubledSite) -> None:
     ended = site("settings", "vacuum_cost", "-o", "json")
     assert len(ended.json) > 3
     assert all("vacuum_cost" in row["name"] for row in ended.json)
-    nothing = site("settings", "colour")
+    nothing = site("settings", "color")
     assert nothing.code == 6
     assert "--all" in nothing.err
     assert len(site("settings", "--all", "-o", "json").json) > 200
 
 
-def test_hidden_settings_are_told_of(site: TroubledSite) -> None:
+def test_hidden_settings_are_reported(site: TroubledSite) -> None:
     site.log_in(site.role())
     ended = site("settings", "-o", "json")
     assert ended.code == 0
@@ -308,7 +308,7 @@ def plain_server(server_folder: Path) -> Iterator[str]:
     cluster.reset()
 
 
-def test_the_costliest_statement_comes_first(counted: TroubledSite) -> None:
+def test_outliers_lists_costliest_statement_first(counted: TroubledSite) -> None:
     counted.sql("SELECT pg_sleep(0.2);\nSELECT pg_sleep(0.1)")
     counted.sql(";\n".join(["SELECT 1 AS quick"] * 20))
     ended = counted("outliers", "-o", "json")
@@ -324,7 +324,7 @@ def test_the_costliest_statement_comes_first(counted: TroubledSite) -> None:
         assert counted("outliers", "--by", order).code == 0
 
 
-def test_statements_of_others_are_hidden_and_told_of(counted: TroubledSite) -> None:
+def test_outliers_reports_hidden_statements_of_other_users(counted: TroubledSite) -> None:
     counted.sql("SELECT pg_sleep(0)")
     few = counted.role()
     counted.sql(f'GRANT USAGE ON SCHEMA "Odd place" TO {few.username}')
@@ -335,13 +335,13 @@ def test_statements_of_others_are_hidden_and_told_of(counted: TroubledSite) -> N
     assert f"GRANT pg_monitor TO {few.username}" in ended.err
 
 
-def test_a_database_without_the_extension_is_told_how_to_get_it(site: TroubledSite) -> None:
+def test_outliers_without_extension_names_create_statement(site: TroubledSite) -> None:
     ended = site("outliers")
     assert ended.code == 6
     assert "CREATE EXTENSION pg_stat_statements" in ended.err
 
 
-def test_a_server_without_the_library_is_told_how_to_load_it(
+def test_outliers_without_preloaded_library_names_setting(
     plain_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with troubled(plain_server, monkeypatch, capsys) as site:
@@ -356,7 +356,7 @@ def test_a_server_without_the_library_is_told_how_to_load_it(
 
 
 @pytest.mark.parametrize("command", ["sizes", "indexes", "bloat", "settings", "activity", "locks"])
-def test_a_narrow_terminal_shows_lines_that_fit(
+def test_diagnostics_tables_fit_narrow_terminal(
     site: TroubledSite, cli_env: Callable[[object], dict[str, str]], command: str
 ) -> None:
     site.sql(INDEXED)

@@ -46,7 +46,7 @@ def checks(ended: Ended) -> dict[str, Any]:
     return {row["check"]: row for row in ended.json}
 
 
-def test_what_is_wrong_is_found_and_each_has_a_next_step(site: TroubledSite) -> None:
+def test_doctor_finds_problems_and_gives_next_steps(site: TroubledSite) -> None:
     site.sql(TROUBLE)
     ended = site("doctor", "-o", "json")
     assert ended.code == 1, ended.err  # the tests' server has fsync off, which endangers data
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_found_and_each_has_a_next_step(site: TroubledSite) -> 
     assert all(row["step"] for row in found.values() if row["verdict"] != "ok")
 
 
-def test_while_a_table_is_locked_the_lock_is_what_is_told(site: TroubledSite) -> None:
+def test_doctor_reports_blocking_session_while_table_is_locked(site: TroubledSite) -> None:
     site.sql(TROUBLE)
     holder = site.session("holder", "LOCK TABLE pairs")
     for number in range(3):
@@ -79,7 +79,7 @@ def test_while_a_table_is_locked_the_lock_is_what_is_told(site: TroubledSite) ->
     assert found["locks"]["step"] == "aspencli db locks"
 
 
-def test_the_worst_comes_first_and_is_said_last(site: TroubledSite) -> None:
+def test_doctor_lists_worst_first_and_repeats_it_on_stderr(site: TroubledSite) -> None:
     ended = site("doctor", "-o", "table")
     first = ended.out.splitlines()[0]
     assert first.startswith("problem   settings         fsync = off")
@@ -88,7 +88,9 @@ def test_the_worst_comes_first_and_is_said_last(site: TroubledSite) -> None:
     assert ended.out.splitlines()[-1].startswith("ok ")
 
 
-def test_warnings_fail_only_when_asked(site: TroubledSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_warnings_fail_only_with_strict(
+    site: TroubledSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from aspencli.diagnostics import settings
 
     # The tests' server is fast, and deliberately unsafe.
@@ -99,7 +101,7 @@ def test_warnings_fail_only_when_asked(site: TroubledSite, monkeypatch: pytest.M
     assert site("doctor", "--strict").code == 1
 
 
-def test_a_user_with_few_rights_is_told_what_is_not_known(site: TroubledSite) -> None:
+def test_doctor_reports_unknown_checks_to_unprivileged_user(site: TroubledSite) -> None:
     site.sql(TROUBLE)
     site.session("of somebody else", "SELECT 1")
     few = site.role()
@@ -120,7 +122,7 @@ def test_a_user_with_few_rights_is_told_what_is_not_known(site: TroubledSite) ->
     assert found["indexes"]["verdict"] == "warning"
 
 
-def test_a_check_that_takes_too_long_keeps_no_other_from_being_made(
+def test_doctor_check_timeout_does_not_stop_other_checks(
     site: TroubledSite, migrated_db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aspencli.diagnostics import session as looking
@@ -136,7 +138,9 @@ def test_a_check_that_takes_too_long_keeps_no_other_from_being_made(
     assert found["replication"].verdict.value == "ok"
 
 
-def test_check_that_fails_ends_no_other(migrated_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_check_failure_does_not_stop_other_checks(
+    migrated_db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from aspencli.diagnostics import doctor
 
     def wrong(session: ReadSession) -> Examined:
@@ -158,12 +162,12 @@ def test_check_that_fails_ends_no_other(migrated_db: str, monkeypatch: pytest.Mo
     }
 
 
-def test_fresh_schema_misses_no_index(site: TroubledSite) -> None:
+def test_doctor_finds_no_missing_index_in_fresh_schema(site: TroubledSite) -> None:
     found = checks(site("doctor", "-o", "json"))
     assert "missing" not in found["indexes"]["message"]
 
 
-def test_status_without_access_to_the_revision(site: TroubledSite) -> None:
+def test_status_without_revision_access_is_unknown(site: TroubledSite) -> None:
     few = site.role()
     site.log_in(few)
     ended = site("status", "-o", "json")
@@ -172,6 +176,6 @@ def test_status_without_access_to_the_revision(site: TroubledSite) -> None:
     assert f"GRANT SELECT ON public.alembic_version TO {few.username}" in ended.err
 
 
-def test_a_database_that_is_not_there(site: TroubledSite) -> None:
+def test_doctor_with_unreachable_server_exits_5(site: TroubledSite) -> None:
     site.log_in(site.url.set(port=1))
     assert site("doctor").code == 5

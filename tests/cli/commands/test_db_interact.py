@@ -28,14 +28,16 @@ def test_code_sees_engine_and_models(run_cli: CliRunner, seeded: Database, lead:
     assert (result.code, result.out) == (0, "60\n")
 
 
-def test_the_profile_is_printed_beside_the_result(run_cli: CliRunner, seeded: Database) -> None:
+def test_profile_option_prints_queries_to_stderr(run_cli: CliRunner, seeded: Database) -> None:
     code = "print(session.query(Sample).count())"
     result = run_cli("db", "interact", "--profile", "-c", code, database=seeded)
     assert result.out == "60\n"
     assert "SELECT" in result.err
 
 
-def test_code_may_not_write_unless_asked(run_cli: CliRunner, database: Database) -> None:
+def test_code_requires_write_option_and_confirmation_to_write(
+    run_cli: CliRunner, database: Database
+) -> None:
     refused = run_cli("db", "interact", "-c", ADD, database=database)
     assert refused.code == 1  # as for anything that a script raises
     assert "--write" in refused.err
@@ -46,7 +48,7 @@ def test_code_may_not_write_unless_asked(run_cli: CliRunner, database: Database)
     assert "XYZ" in slugs(database)
 
 
-def test_a_script_has_its_arguments_and_its_exit_code(
+def test_script_receives_arguments_and_sets_exit_code(
     run_cli: CliRunner, database: Database, tmp_path: Path
 ) -> None:
     script = tmp_path / "report.py"
@@ -55,12 +57,12 @@ def test_a_script_has_its_arguments_and_its_exit_code(
     assert (result.code, result.out) == (9, "['2023-01', '--yes', '-v']\n")
 
 
-def test_code_has_its_arguments(run_cli: CliRunner, database: Database) -> None:
+def test_code_receives_arguments(run_cli: CliRunner, database: Database) -> None:
     words = ["db", "interact", "-c", "import sys; print(sys.argv[1:])", "one", "two"]
     assert run_cli(*words, database=database).out == "['one', 'two']\n"
 
 
-def test_an_unreachable_server_is_told_before_the_code_runs(
+def test_connection_failure_is_reported_before_code_runs(
     run_cli: CliRunner, database: Database
 ) -> None:
     wrong = database.url.set(password="wrong")

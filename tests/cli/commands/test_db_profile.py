@@ -22,7 +22,9 @@ def names(database: Database) -> set[str]:
         return set(session.scalars(sa.select(User.name)))
 
 
-def test_sql_is_read_only_then_rolled_back_then_kept(profile: Profiling, seeded: Database) -> None:
+def test_sql_is_read_only_by_default_and_rolled_back_unless_committed(
+    profile: Profiling, seeded: Database
+) -> None:
     before = names(seeded)
     refused = profile("--sql", RENAME)
     assert refused.code == 3, refused.err
@@ -38,7 +40,7 @@ def test_sql_is_read_only_then_rolled_back_then_kept(profile: Profiling, seeded:
     assert "renamed" in names(seeded)
 
 
-def test_code_that_commits_is_rolled_back_and_sees_its_own_changes(
+def test_committing_code_is_rolled_back_but_sees_its_own_changes(
     profile: Profiling, seeded: Database
 ) -> None:
     before = names(seeded)
@@ -54,7 +56,7 @@ def test_code_that_commits_is_rolled_back_and_sees_its_own_changes(
     assert names(seeded) == before
 
 
-def test_each_statement_is_shown_with_its_own_line(profile: Profiling, tmp_path: Path) -> None:
+def test_each_statement_is_shown_with_its_line_number(profile: Profiling, tmp_path: Path) -> None:
     file = tmp_path / "report.sql"
     file.write_text("-- who\nselect name from users;\n\n  select id\n from groups; select 1")
     statements = json.loads(profile(str(file)).out)["statements"]
@@ -66,7 +68,7 @@ def test_each_statement_is_shown_with_its_own_line(profile: Profiling, tmp_path:
     assert "--sql:1" in profile("--sql", "select 1", form="table").out
 
 
-def test_a_file_of_sql_runs_statement_by_statement(profile: Profiling, tmp_path: Path) -> None:
+def test_sql_file_runs_statement_by_statement(profile: Profiling, tmp_path: Path) -> None:
     file = tmp_path / "two.sql"
     file.write_text("select '50%;' -- ;\n;\nselect generate_series(1, 3);\n")
     document = json.loads(profile(str(file)).out)
@@ -79,7 +81,7 @@ def test_a_file_of_sql_runs_statement_by_statement(profile: Profiling, tmp_path:
     assert profile("--write", str(file)).code == 2
 
 
-def test_plans_tell_of_scans_and_spills(profile: Profiling) -> None:
+def test_explain_reports_plan_and_spills(profile: Profiling) -> None:
     query = "select i from generate_series(1, 300000) i order by i % 7, i"
     document = json.loads(profile("--explain", "--sql", query).out)
     (one,) = document["statements"]
@@ -90,7 +92,7 @@ def test_plans_tell_of_scans_and_spills(profile: Profiling) -> None:
     assert "found in" in done.err
 
 
-def test_parameters_are_shown_only_when_asked_for_and_secrets_never(
+def test_parameters_need_params_option_and_secrets_stay_hidden(
     profile: Profiling, tmp_path: Path
 ) -> None:
     code = "session.execute(sa.text('select :token, :city'), {'token': 's3cret', 'city': 'Oslo'})"
@@ -122,7 +124,7 @@ def test_parameters_are_shown_only_when_asked_for_and_secrets_never(
         (("missing.py",), 2, "Cannot read the script"),
     ],
 )
-def test_what_cannot_be_done_is_told(
+def test_invalid_or_failing_profile_command_is_reported(
     profile: Profiling, words: tuple[str, ...], code: int, said: str
 ) -> None:
     done = profile(*words)
@@ -145,7 +147,7 @@ def test_what_cannot_be_done_is_told(
         ("--html", "", "is a folder"),
     ],
 )
-def test_files_that_cannot_be_used_are_told_before_anything_runs(
+def test_unusable_files_are_reported_before_anything_runs(
     profile: Profiling,
     seeded: Database,
     tmp_path: Path,
@@ -162,7 +164,7 @@ def test_files_that_cannot_be_used_are_told_before_anything_runs(
     assert names(seeded) == before
 
 
-def test_a_page_that_cannot_be_written_does_not_take_the_results_with_it(
+def test_results_are_printed_if_html_report_cannot_be_written(
     profile: Profiling,
 ) -> None:
     done = profile("--html", "/dev/full", "--sql", "select 1")
@@ -174,7 +176,7 @@ def test_a_page_that_cannot_be_written_does_not_take_the_results_with_it(
 GUIDE = Path(__file__).parents[3] / "docs/guides/profiling.md"
 
 
-def test_the_guide_describes_every_key_of_the_json(profile: Profiling) -> None:
+def test_profiling_guide_describes_every_json_key(profile: Profiling) -> None:
     document = json.loads(profile("--params", "-c", "session.scalar(sa.text('select 1'))").out)
     described = set(re.findall(r"`([a-z0-9_]+)`", GUIDE.read_text().partition("## The JSON")[2]))
     assert {*document, *document["totals"], *document["statements"][0]} <= described
@@ -194,7 +196,7 @@ def test_the_guide_describes_every_key_of_the_json(profile: Profiling) -> None:
         ("select 1;\n\\timing on\nselect 2", 2, "is a psql command"),
     ],
 )
-def test_sql_that_fails_is_reported_in_the_servers_words(
+def test_failing_sql_is_reported_with_server_message(
     cli: Cli, sql: str, code: int, words: str
 ) -> None:
     ended = cli("db", "profile", "--sql", sql)
@@ -204,7 +206,7 @@ def test_sql_that_fails_is_reported_in_the_servers_words(
     assert "Traceback" not in ended.err
 
 
-def test_sql_file_may_begin_with_a_byte_order_mark(cli: Cli, tmp_path: Path) -> None:
+def test_sql_file_with_byte_order_mark_is_accepted(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "bom.sql"
     file.write_bytes(b"\xef\xbb\xbfselect 1;\r\n")
     assert cli("db", "profile", str(file)).code == 0

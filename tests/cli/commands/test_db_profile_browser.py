@@ -59,7 +59,7 @@ def file(profile: Profiling, tmp_path: Path) -> Path:
 
 
 @needs_chromium
-def test_its_scripts_run_through_and_show_everything(file: Path, tmp_path: Path) -> None:
+def test_html_report_scripts_run_and_show_all_statements(file: Path, tmp_path: Path) -> None:
     command = [
         str(CHROMIUM),
         *ARGUMENTS,
@@ -86,7 +86,7 @@ def chromium() -> Iterator[Any]:
 
 @needs_chromium
 @pytest.mark.parametrize("window", list(WINDOWS))
-def test_it_is_sorted_filtered_looked_into_and_printed(
+def test_html_report_can_be_sorted_filtered_zoomed_and_printed(
     file: Path, chromium: Any, window: str
 ) -> None:
     page = chromium.new_context(**WINDOWS[window]).new_page()

@@ -43,7 +43,9 @@ def cured(changes: Any) -> list[tuple[int, int]]:
     ]
 
 
-def test_a_script_is_cured(profile: Profiling, tmp_path: Path) -> None:
+def test_n_plus_1_in_script_is_reported_and_gone_after_fix(
+    profile: Profiling, tmp_path: Path
+) -> None:
     script, before = tmp_path / "slow.py", tmp_path / "before.json"
     slow = SCRIPT.format(cure="")
     script.write_text(slow)
@@ -60,7 +62,9 @@ def test_a_script_is_cured(profile: Profiling, tmp_path: Path) -> None:
     assert cured(done.json) == [(200, 0)]
 
 
-def test_an_endpoint_is_cured(profile: Profiling, tmp_path: Path) -> None:
+def test_n_plus_1_in_request_is_reported_and_gone_after_fix(
+    profile: Profiling, tmp_path: Path
+) -> None:
     slow, before = ENDPOINT.format(cure=""), tmp_path / "before.json"
     done = profile(*REQUEST, env=plug_in(tmp_path, slow))
     assert done.code == 0, done.err
@@ -77,7 +81,7 @@ def test_an_endpoint_is_cured(profile: Profiling, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asked", ["script", "request"])
-def test_a_person_reads_what_to_do(profile: Profiling, tmp_path: Path, asked: str) -> None:
+def test_n_plus_1_report_names_line_and_fix(profile: Profiling, tmp_path: Path, asked: str) -> None:
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT.format(cure=""))
     slow = ENDPOINT.format(cure="")

@@ -75,7 +75,7 @@ def was_run(one: Any) -> bool:
     return "Actual Total Time" in one["plan"]["Plan"]
 
 
-def test_scans_spills_and_wrong_estimates_are_told_and_a_good_plan_is_left_alone(
+def test_scans_spills_and_misestimates_are_flagged_good_plan_is_not(
     profile: Profiling,
 ) -> None:
     done = profile("--explain", "--sql", "; ".join([SCANS, SORTS, HASHES, CORRELATED, FINE]))
@@ -91,7 +91,7 @@ def test_scans_spills_and_wrong_estimates_are_told_and_a_good_plan_is_left_alone
     assert "Index Scan" in of(done, "where id = ?")["plan"]["Plan"]["Node Type"]
 
 
-def test_of_several_scans_the_one_that_an_index_would_help_is_told(profile: Profiling) -> None:
+def test_seq_scan_flag_names_scan_that_an_index_would_help(profile: Profiling) -> None:
     asked = "select count(*) from big one join big two using (id) where two.note <> 'note 7'"
     (flag,) = [
         flag
@@ -101,7 +101,7 @@ def test_of_several_scans_the_one_that_an_index_would_help_is_told(profile: Prof
     assert flag["cure"] == "Add an index for (note <> 'note 7'::text), if it selects few rows."
 
 
-def test_an_aggregate_on_disk_is_told(profile: Profiling, seeded: Database) -> None:
+def test_aggregate_spilled_to_disk_is_flagged(profile: Profiling, seeded: Database) -> None:
     with cursor_on(seeded) as cursor:
         cursor.execute(f'alter database "{seeded.url.database}" set enable_sort = off')
     one = of(profile("--explain", "--sql", "select note, count(*) from big group by note"))
@@ -109,14 +109,14 @@ def test_an_aggregate_on_disk_is_told(profile: Profiling, seeded: Database) -> N
     assert "an aggregate did not fit in memory" in flags(one)["spilled"]
 
 
-def test_what_a_limit_cuts_short_was_not_expected_wrongly(profile: Profiling) -> None:
+def test_limited_scan_is_not_flagged_as_misestimated(profile: Profiling) -> None:
     asked = "select id from big limit 5; select exists (select from big where a < 90)"
     done = profile("--explain", "--sql", asked)
     assert flags(of(done, "limit ?")) == {}
     assert flags(of(done, "exists")) == {}
 
 
-def test_rows_that_nobody_fetched_are_told(profile: Profiling) -> None:
+def test_unfetched_rows_are_flagged(profile: Profiling) -> None:
     code = (
         "session.connection().execute(sa.text('select id from big')).fetchmany(10)\n"
         "session.connection().execute(sa.text('select a from big limit 150')).fetchall()"
@@ -127,7 +127,7 @@ def test_rows_that_nobody_fetched_are_told(profile: Profiling) -> None:
     assert flags(of(done, "select a")) == {}
 
 
-def test_what_writes_is_planned_and_never_run_again(profile: Profiling, seeded: Database) -> None:
+def test_analyze_plans_but_never_reruns_writes(profile: Profiling, seeded: Database) -> None:
     statements = [
         "insert into written select 1 from big where id = 1",
         "update written set at = 2",
@@ -143,9 +143,7 @@ def test_what_writes_is_planned_and_never_run_again(profile: Profiling, seeded: 
         assert cursor.fetchall() == [(2,), (2,)]
 
 
-def test_a_select_that_writes_is_refused_its_second_run(
-    profile: Profiling, seeded: Database
-) -> None:
+def test_analyze_does_not_rerun_select_that_writes(profile: Profiling, seeded: Database) -> None:
     asked = ("--sql", "select writes(); select 1 as one into more from big where id = 1")
     done = profile("--write", "--commit", "--yes", "--analyze", *asked)
     assert of(done, "writes()")["plan"] is None
@@ -156,7 +154,7 @@ def test_a_select_that_writes_is_refused_its_second_run(
         assert cursor.fetchone() == (1,)
 
 
-def test_on_production_nothing_runs_again_unless_asked(
+def test_explain_on_production_reruns_nothing_without_analyze(
     on_production: Callable[..., Ended],
 ) -> None:
     planned = of(on_production("--explain", "--sql", SCANS))

@@ -84,7 +84,7 @@ def until(server: Engine, words: str, *, there: bool) -> None:
         pytest.param("request", signal.SIGTERM, 143, marks=_DIRECT),
     ],
 )
-def test_it_ends_at_once_tells_what_ran_and_leaves_nothing(
+def test_interrupted_profile_shows_what_ran_and_rolls_back(
     seeded: Database,
     server: Engine,
     aspen_home: Path,
@@ -120,9 +120,7 @@ def test_it_ends_at_once_tells_what_ran_and_leaves_nothing(
         assert list(names) != ["renamed"]
 
 
-def test_what_was_interrupted_is_compared_with_a_warning(
-    profile: Profiling, tmp_path: Path
-) -> None:
+def test_comparison_with_interrupted_profile_warns(profile: Profiling, tmp_path: Path) -> None:
     done = profile("--sql", "select 1")
     assert done.json["interrupted"] is False
     (tmp_path / "before.json").write_text(json.dumps({**done.json, "interrupted": True}))

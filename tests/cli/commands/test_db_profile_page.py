@@ -34,7 +34,7 @@ def data_of(page: Path) -> Any:
     return json.loads(page.read_text().partition('id="data">')[2].partition("</script>")[0])
 
 
-def test_it_stands_alone_and_no_statement_breaks_out_of_it(
+def test_html_report_is_self_contained_and_escapes_statements(
     profile: Profiling, tmp_path: Path
 ) -> None:
     page = tmp_path / "profile.html"
@@ -52,7 +52,7 @@ def test_it_stands_alone_and_no_statement_breaks_out_of_it(
     assert one["plan"]["Plan"]
 
 
-def test_every_query_every_transaction_and_every_savepoint_is_in_it(
+def test_html_report_has_every_query_transaction_and_savepoint(
     profile: Profiling, tmp_path: Path
 ) -> None:
     page = tmp_path / "profile.html"

@@ -13,7 +13,7 @@ from aspen.database.models import Sample, User
 from tests.cli.commands.profile_lab import Profiling
 
 
-def test_a_request_is_answered_in_here_with_every_query_behind_it(
+def test_request_is_served_in_process_and_its_queries_are_shown(
     profile: Profiling, seeded: Database
 ) -> None:
     with seeded.reading() as session:
@@ -34,7 +34,7 @@ def test_a_request_is_answered_in_here_with_every_query_behind_it(
     assert ": 401" in nobody.err
 
 
-def test_a_request_that_writes_is_rolled_back_unless_it_is_kept(
+def test_writing_request_is_rolled_back_unless_committed(
     profile: Profiling, seeded: Database, tmp_path: Path
 ) -> None:
     def known() -> str | None:

@@ -59,7 +59,7 @@ def at_a_terminal(environ: dict[str, str], *arguments: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["aspen.users", "users"])
-def test_tables_are_found_with_and_without_their_schema(
+def test_psql_finds_tables_with_and_without_schema(
     run_cli: CliRunner, database: Database, name: str
 ) -> None:
     result = run_cli("db", "psql", "-c", f"select * from {name};", database=database)
@@ -67,19 +67,21 @@ def test_tables_are_found_with_and_without_their_schema(
     assert "auth0_user_id" in result.out
 
 
-def test_words_behind_the_dashes_are_psqls(run_cli: CliRunner, database: Database) -> None:
+def test_arguments_after_double_dash_are_passed_to_psql(
+    run_cli: CliRunner, database: Database
+) -> None:
     result = run_cli("db", "psql", "--", "--csv", "-tc", "SELECT 1, 2", database=database)
     assert result.out == "1,2\n"
 
 
-def test_it_is_read_only_unless_asked(run_cli: CliRunner, database: Database) -> None:
+def test_psql_is_read_only_without_write_option(run_cli: CliRunner, database: Database) -> None:
     result = run_cli("db", "psql", "-c", ADD, database=database)
     assert result.code == 1
     assert "read-only transaction" in result.err
     assert "XYZ" not in pathogens(database)
 
 
-def test_writing_must_be_confirmed(run_cli: CliRunner, database: Database) -> None:
+def test_psql_write_requires_confirmation(run_cli: CliRunner, database: Database) -> None:
     result = run_cli("db", "psql", "--write", "-c", ADD, database=database)
     assert result.code == 3
     assert "--yes" in result.err
@@ -87,13 +89,13 @@ def test_writing_must_be_confirmed(run_cli: CliRunner, database: Database) -> No
     assert "XYZ" not in pathogens(database)
 
 
-def test_confirmed_it_writes(run_cli: CliRunner, database: Database) -> None:
+def test_confirmed_psql_write_changes_database(run_cli: CliRunner, database: Database) -> None:
     result = run_cli("db", "psql", "--write", "--yes", "-c", ADD, database=database)
     assert (result.code, result.out) == (0, "INSERT 0 1\n")
     assert "XYZ" in pathogens(database)
 
 
-def test_on_production_yes_is_not_enough(
+def test_psql_write_on_production_requires_target_name(
     run_cli: CliRunner, migrated_db: str, psql_on_path: dict[str, str]
 ) -> None:
     address = {"ASPEN_DATABASE_URL_PROD": migrated_db, **psql_on_path}
@@ -105,21 +107,19 @@ def test_on_production_yes_is_not_enough(
     assert written.code == 0
 
 
-def test_a_script_ends_at_its_first_error(run_cli: CliRunner, database: Database) -> None:
+def test_psql_script_stops_at_first_error(run_cli: CliRunner, database: Database) -> None:
     result = run_cli("db", "psql", input="SELECT 1/0;\nSELECT 'later';\n", database=database)
     assert result.code == 3
     assert "later" not in result.out
 
 
-def test_the_session_tells_who_it_is(run_cli: CliRunner, database: Database) -> None:
+def test_psql_session_sets_application_name(run_cli: CliRunner, database: Database) -> None:
     result = run_cli("db", "psql", "--", "-tAc", "SHOW application_name", database=database)
     assert result.out.startswith("aspencli/")
     assert " local " in result.out
 
 
-def test_settings_of_the_environment_lead_nowhere_else(
-    run_cli: CliRunner, database: Database
-) -> None:
+def test_psql_ignores_libpq_environment_variables(run_cli: CliRunner, database: Database) -> None:
     astray = {
         "PGHOST": "192.0.2.1",
         "PGHOSTADDR": "192.0.2.1",
@@ -133,7 +133,7 @@ def test_settings_of_the_environment_lead_nowhere_else(
     assert run_cli("db", "psql", "-c", ADD, database=database, env=astray).code == 1
 
 
-def test_no_command_line_shows_the_password(
+def test_password_is_not_visible_in_process_list(
     database: Database, cli_env: Callable[[Database], dict[str, str]]
 ) -> None:
     password = str(database.url.password)
@@ -150,7 +150,7 @@ def test_no_command_line_shows_the_password(
 
 
 @pytest.mark.unpooled("psql is made read-only by its startup file")
-def test_ctrl_c_cancels_the_statement_and_keeps_psql(
+def test_ctrl_c_cancels_statement_and_keeps_psql_open(
     database: Database, cli_env: Callable[[Database], dict[str, str]]
 ) -> None:
     prompt = f"{database.url.database}=[#>] "
@@ -165,7 +165,7 @@ def test_ctrl_c_cancels_the_statement_and_keeps_psql(
         child.expect(pexpect.EOF)
 
 
-def test_off_the_laptop_the_target_leads_the_prompt(
+def test_psql_prompt_names_non_local_target(
     migrated_db: str, cli_env: Callable[[None], dict[str, str]], psql_on_path: dict[str, str]
 ) -> None:
     environ = {**cli_env(None), "ASPEN_DATABASE_URL_STAGING": migrated_db, **psql_on_path}
@@ -178,7 +178,7 @@ def test_off_the_laptop_the_target_leads_the_prompt(
         child.expect(pexpect.EOF)
 
 
-def test_a_reader_that_leaves_early_ends_it_silently(
+def test_psql_ends_silently_if_reader_closes_pipe(
     database: Database, cli_env: Callable[[Database], dict[str, str]]
 ) -> None:
     query = "SELECT repeat('x', 1000) FROM generate_series(1, 200000)"
@@ -198,7 +198,7 @@ def test_a_reader_that_leaves_early_ends_it_silently(
     assert child.wait(120) == -signal.SIGPIPE
 
 
-def test_without_a_psql_of_the_system_the_bundled_one_serves_the_laptop(
+def test_bundled_psql_is_used_for_local_target(
     run_cli: CliRunner, database: Database, no_psql: dict[str, str]
 ) -> None:
     if not (find_binaries().bindir / "psql").exists():
@@ -207,7 +207,7 @@ def test_without_a_psql_of_the_system_the_bundled_one_serves_the_laptop(
     assert (result.code, result.out) == (0, "1\n")
 
 
-def test_the_bundled_psql_never_reaches_beyond_the_laptop(
+def test_bundled_psql_is_refused_for_non_local_target(
     run_cli: CliRunner, migrated_db: str, no_psql: dict[str, str]
 ) -> None:
     environ = {**no_psql, "ASPEN_DATABASE_URL_STAGING": migrated_db}
@@ -216,7 +216,7 @@ def test_the_bundled_psql_never_reaches_beyond_the_laptop(
     assert "aspencli db interact" in result.err
 
 
-def test_a_wrong_password_is_told_as_everywhere(run_cli: CliRunner, database: Database) -> None:
+def test_wrong_password_exits_4_with_hint(run_cli: CliRunner, database: Database) -> None:
     result = run_cli("db", "psql", database=database.url.set(password="wrong"))
     assert result.code == 4
     assert "Check the user and password" in result.err
@@ -241,7 +241,7 @@ def until(look: Callable[[], object | None]) -> object:
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_an_address_may_be_spelled_as_others_spell_it(
+def test_all_postgresql_url_schemes_are_accepted(
     run_cli: CliRunner, database: Database, psql_on_path: dict[str, str], scheme: str
 ) -> None:
     plain = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -255,7 +255,7 @@ def test_an_address_may_be_spelled_as_others_spell_it(
     ("host", "query"),
     [("db.example.org", {}), ("::1", {"sslmode": "require"}), (None, {"host": "/var/run/pg"})],
 )
-def test_an_address_is_read_as_sqlalchemy_reads_it(host: str | None, query: dict[str, str]) -> None:
+def test_database_url_is_parsed_like_sqlalchemy(host: str | None, query: dict[str, str]) -> None:
     password = "p@ss/w:o%r?d& #'\\ñ"
     url = sa.URL.create("postgresql+psycopg2", "me@x", password, host, 5433, "a/b", query)
     assert read_address(url.render_as_string(hide_password=False)) == {
@@ -271,7 +271,7 @@ def test_an_address_is_read_as_sqlalchemy_reads_it(host: str | None, query: dict
 @pytest.mark.parametrize(
     "address", ["mysql://a:secret@h/d", "a:secret@h", "postgresql://a:secret@h/d?nonsense=1"]
 )
-def test_what_is_no_address_is_told_without_its_password(
+def test_invalid_database_url_is_reported_without_password(
     run_cli: CliRunner, psql_on_path: dict[str, str], address: str
 ) -> None:
     environ = {"ASPEN_DATABASE_URL_LOCAL": address, **psql_on_path}

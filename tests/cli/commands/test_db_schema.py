@@ -69,14 +69,12 @@ def _with_body(text: str, function: str, line: str) -> str:
     return text.replace(found[0], f"{found[1]}    {line}\n\n\n")
 
 
-def test_an_empty_database_says_so(run_cli: CliRunner, empty_db: str) -> None:
+def test_current_reports_empty_database(run_cli: CliRunner, empty_db: str) -> None:
     result = run_cli("db", "current", "-o", "json", database=empty_db)
     assert only(result) == {"revision": None, "head": HEAD, "behind": 1, "state": "empty"}
 
 
-def test_an_upgrade_brings_an_empty_database_to_the_newest_revision(
-    run_cli: CliRunner, empty_db: str
-) -> None:
+def test_upgrade_brings_empty_database_to_head(run_cli: CliRunner, empty_db: str) -> None:
     result = run_cli("db", "upgrade", "-o", "json", database=empty_db)
     assert result.code == 0, result.err
     assert only(result) == {"before": None, "after": HEAD, "applied": [HEAD], "outcome": "updated"}
@@ -86,7 +84,7 @@ def test_an_upgrade_brings_an_empty_database_to_the_newest_revision(
     assert only(again) == {**same, "applied": [], "outcome": "unchanged"}
 
 
-def test_a_dry_run_lists_what_is_missing_and_writes_nothing(
+def test_upgrade_dry_run_lists_revisions_and_writes_nothing(
     run_cli: CliRunner, empty_db: str
 ) -> None:
     result = run_cli("db", "upgrade", "--dry-run", "-o", "json", database=empty_db)
@@ -94,7 +92,7 @@ def test_a_dry_run_lists_what_is_missing_and_writes_nothing(
     assert "aspen" not in schemas(empty_db)
 
 
-def test_the_printed_sql_does_what_the_upgrade_does(run_cli: CliRunner, empty_db: str) -> None:
+def test_upgrade_sql_output_applies_same_migrations(run_cli: CliRunner, empty_db: str) -> None:
     result = run_cli("db", "upgrade", "--sql", database=empty_db)
     assert "aspen" not in schemas(empty_db)
     applied = run_cli("db", "psql", "--write", "--yes", input=result.out, database=empty_db)
@@ -103,19 +101,19 @@ def test_the_printed_sql_does_what_the_upgrade_does(run_cli: CliRunner, empty_db
     assert run_cli("db", "check", database=empty_db).code == 0
 
 
-def test_where_nothing_is_missing_no_sql_is_printed(run_cli: CliRunner, migrated_db: str) -> None:
+def test_upgrade_prints_no_sql_if_up_to_date(run_cli: CliRunner, migrated_db: str) -> None:
     result = run_cli("db", "upgrade", "--sql", database=migrated_db)
     assert (result.code, result.out) == (0, "")
 
 
-def test_going_back_is_asked_for(run_cli: CliRunner, migrated_db: str) -> None:
+def test_downgrade_requires_confirmation(run_cli: CliRunner, migrated_db: str) -> None:
     result = run_cli("db", "downgrade", "base", database=migrated_db)
     assert result.code == 3
     assert HEAD in result.err  # the revision that it would undo
     assert "aspen" in schemas(migrated_db)
 
 
-def test_going_back_to_base_leaves_no_table(run_cli: CliRunner, migrated_db: str) -> None:
+def test_downgrade_to_base_removes_all_tables(run_cli: CliRunner, migrated_db: str) -> None:
     result = run_cli("db", "downgrade", "base", "--yes", "-o", "json", database=migrated_db)
     done = {"before": HEAD, "after": None, "reverted": [HEAD], "outcome": "updated"}
     assert only(result) == done
@@ -123,7 +121,7 @@ def test_going_back_to_base_leaves_no_table(run_cli: CliRunner, migrated_db: str
         assert sa.inspect(opened).get_table_names(schema="aspen") == []
 
 
-def test_one_step_forward_and_one_back(
+def test_relative_upgrade_and_downgrade_move_one_revision(
     run_cli: CliRunner, migrated_db: str, revisions: Path
 ) -> None:
     where = ["--directory", str(revisions), "-o", "json"]
@@ -139,7 +137,7 @@ def test_one_step_forward_and_one_back(
     assert only(nothing)["reverted"] == []
 
 
-def test_the_wrong_direction_names_the_right_command(
+def test_wrong_migration_direction_names_right_command(
     run_cli: CliRunner, migrated_db: str, empty_db: str
 ) -> None:
     back = run_cli("db", "upgrade", "base", database=migrated_db)
@@ -151,15 +149,13 @@ def test_the_wrong_direction_names_the_right_command(
 
 
 @pytest.mark.parametrize("revision", ["1999", "+7", "--nonsense"])
-def test_an_unknown_revision_is_not_found(
-    run_cli: CliRunner, migrated_db: str, revision: str
-) -> None:
+def test_unknown_revision_is_not_found(run_cli: CliRunner, migrated_db: str, revision: str) -> None:
     result = run_cli("db", "downgrade", revision, "--yes", database=migrated_db)
     assert result.code == 6
     assert "aspencli db history" in result.err
 
 
-def test_a_database_of_a_newer_program_is_left_alone(run_cli: CliRunner, migrated_db: str) -> None:
+def test_upgrade_refuses_database_of_newer_version(run_cli: CliRunner, migrated_db: str) -> None:
     run_sql(migrated_db, "UPDATE public.alembic_version SET version_num = '29990101_000000'")
     result = run_cli("db", "upgrade", database=migrated_db)
     assert result.code == 6
@@ -168,14 +164,14 @@ def test_a_database_of_a_newer_program_is_left_alone(run_cli: CliRunner, migrate
     assert (state["behind"], state["state"]) == (None, "unknown")
 
 
-def test_what_differs_from_the_models_is_told(run_cli: CliRunner, migrated_db: str) -> None:
+def test_check_reports_differences_from_models(run_cli: CliRunner, migrated_db: str) -> None:
     run_sql(migrated_db, "ALTER TABLE aspen.samples DROP COLUMN host")
     result = run_cli("db", "check", database=migrated_db)
     assert result.code == 1
     assert "aspen.samples.host" in result.out
 
 
-def test_a_revision_is_written_from_what_the_models_have(
+def test_revision_is_generated_from_models(
     run_cli: CliRunner, migrated_db: str, tmp_path: Path
 ) -> None:
     run_sql(migrated_db, "ALTER TABLE aspen.samples DROP COLUMN host")
@@ -185,7 +181,7 @@ def test_a_revision_is_written_from_what_the_models_have(
     assert "add_column" in Path(only(result)["path"]).read_text()
 
 
-def test_a_revision_needs_a_database_at_the_newest(
+def test_revision_requires_database_at_head(
     run_cli: CliRunner, empty_db: str, tmp_path: Path
 ) -> None:
     words = ["db", "revision", "-m", "too early", "--directory", str(tmp_path)]
@@ -195,7 +191,7 @@ def test_a_revision_needs_a_database_at_the_newest(
     assert list(tmp_path.glob("*.py")) == []
 
 
-def test_a_table_in_use_is_given_up(run_cli: CliRunner, migrated_db: str) -> None:
+def test_downgrade_fails_if_table_is_locked(run_cli: CliRunner, migrated_db: str) -> None:
     with connection(migrated_db) as opened:
         opened.exec_driver_sql("LOCK TABLE aspen.samples")
         result = run_cli("db", "downgrade", "base", "--yes", database=migrated_db)
@@ -204,7 +200,7 @@ def test_a_table_in_use_is_given_up(run_cli: CliRunner, migrated_db: str) -> Non
     assert "aspen" in schemas(migrated_db)
 
 
-def test_who_may_not_migrate_is_told(run_cli: CliRunner, empty_db: str) -> None:
+def test_upgrade_without_privileges_is_refused(run_cli: CliRunner, empty_db: str) -> None:
     role = sa.make_url(empty_db).database
     run_sql(empty_db, f"CREATE ROLE {role} LOGIN PASSWORD 'pass'")
     try:
@@ -225,7 +221,7 @@ def test_who_may_not_migrate_is_told(run_cli: CliRunner, empty_db: str) -> None:
         ("prod", ["--confirm", "prod"], 0),
     ],
 )
-def test_a_shared_database_is_upgraded_only_with_consent(
+def test_upgrade_of_shared_database_requires_confirmation(
     run_cli: CliRunner, empty_db: str, env: str, consent: list[str], code: int
 ) -> None:
     address = {f"ASPEN_DATABASE_URL_{env.upper()}": empty_db}

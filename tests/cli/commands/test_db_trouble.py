@@ -77,7 +77,7 @@ def make_chain(site: TroubledSite) -> list[Session]:
     return [first, second, third]
 
 
-def test_each_trouble_is_found_by_its_command_and_by_the_doctor(
+def test_each_problem_is_found_by_its_command_and_by_doctor(
     site: TroubledSite, process: Run
 ) -> None:
     make_trouble(site)
@@ -116,9 +116,7 @@ def test_each_trouble_is_found_by_its_command_and_by_the_doctor(
         assert what in told
 
 
-def test_cancelling_who_comes_first_lets_the_whole_chain_go_on(
-    site: TroubledSite, process: Run
-) -> None:
+def test_cancel_of_root_blocker_releases_whole_chain(site: TroubledSite, process: Run) -> None:
     first, second, third = make_chain(site)
     ended = process("cancel", str(first.pid), "--yes", "-o", "json")
     assert (ended.code, ended.json[0]["status"]) == (0, "done")
@@ -131,7 +129,7 @@ def test_cancelling_who_comes_first_lets_the_whole_chain_go_on(
 
 
 @pytest.mark.parametrize("command", ["cancel", "terminate"])
-def test_without_a_terminal_it_is_not_asked_but_refused(
+def test_cancel_and_terminate_without_terminal_are_refused(
     site: TroubledSite, process: Run, command: str
 ) -> None:
     slow = site.session("the night shift")
@@ -145,7 +143,7 @@ def test_without_a_terminal_it_is_not_asked_but_refused(
 
 
 @pytest.mark.parametrize("command", ["cancel", "terminate"])
-def test_a_process_that_is_no_session_of_this_database_is_refused(
+def test_cancel_and_terminate_refuse_pids_outside_database(
     site: TroubledSite, command: str
 ) -> None:
     slow = site.session("slow")
@@ -161,7 +159,7 @@ def test_a_process_that_is_no_session_of_this_database_is_refused(
     assert slow.error is None
 
 
-def test_its_own_process_is_refused(site: TroubledSite, empty_db: str) -> None:
+def test_find_sessions_refuses_own_session(site: TroubledSite, empty_db: str) -> None:
     with looking(Database(empty_db)) as session:
         own = session.connection().exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         with pytest.raises(NotFoundError, match=f"has PID {own}"):
@@ -179,7 +177,7 @@ def counted(site: TroubledSite) -> TroubledSite:
 
 
 @pytest.mark.parametrize("version", ["1.6", "1.7", "1.8", "1.10"])
-def test_the_names_of_every_generation_of_the_extension_are_known(
+def test_outliers_supports_every_pg_stat_statements_version(
     counted: TroubledSite, version: str
 ) -> None:
     counted.sql(f"CREATE EXTENSION pg_stat_statements VERSION '{version}'")
@@ -197,7 +195,7 @@ def test_the_names_of_every_generation_of_the_extension_are_known(
     assert "outliers" in counted("doctor", "-o", "json").out
 
 
-def test_who_may_only_read_is_told_what_is_hidden_and_nothing_is_written(
+def test_diagnostics_report_missing_rights_and_write_nothing(
     counted: TroubledSite,
 ) -> None:
     counted.sql("CREATE EXTENSION pg_stat_statements")
@@ -224,7 +222,7 @@ def test_who_may_only_read_is_told_what_is_hidden_and_nothing_is_written(
 # Empty and large databases
 
 
-def test_an_empty_database_is_told_to_be_empty(site: TroubledSite) -> None:
+def test_diagnostics_of_empty_database_report_it_as_empty(site: TroubledSite) -> None:
     for command in ("activity", "locks", "sizes", "indexes", "bloat"):
         ended = site(command, "-o", "json")
         assert (ended.code, ended.json) == (0, []), command
@@ -235,7 +233,7 @@ def test_an_empty_database_is_told_to_be_empty(site: TroubledSite) -> None:
     assert {found[check]["verdict"] for check in ("locks", "sizes", "indexes", "bloat")} == {"ok"}
 
 
-def test_five_hundred_tables_are_looked_through_at_once(site: TroubledSite) -> None:
+def test_doctor_and_indexes_handle_500_tables(site: TroubledSite) -> None:
     site.sql(
         "SET synchronous_commit = off;\n"
         "DO $$ BEGIN FOR n IN 1..500 LOOP EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY,"
@@ -269,7 +267,7 @@ def on_terminal(env: dict[str, str], columns: int, *words: str) -> tuple[int | N
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_at_sixty_columns_every_line_fits_and_no_colour_is_none(
+def test_output_fits_60_columns_and_honors_no_color(
     site: TroubledSite, cli_env: Callable[[object], dict[str, str]], command: str
 ) -> None:
     site.sql(TROUBLE)

@@ -28,13 +28,13 @@ def tree_of(lab: ApiLab, group: int = 1) -> str:
 # Sequences
 
 
-def test_sequences_come_to_stdout_where_that_is_piped(lab: ApiLab) -> None:
+def test_piped_sequences_are_written_to_stdout(lab: ApiLab) -> None:
     ended = lab.run("samples", "download", *FIRST)
     assert (ended.code, ended.err) == (0, "")
     assert re.findall("^>(.*)$", ended.out, re.MULTILINE) == list(FIRST)
 
 
-def test_sequences_come_to_a_file_which_is_not_replaced(lab: ApiLab, tmp_path: Path) -> None:
+def test_sequence_file_is_not_replaced_without_force(lab: ApiLab, tmp_path: Path) -> None:
     path = tmp_path / "two.fasta"
     command = ("samples", "download", *FIRST, "--out", str(path))
     ended = lab(*command)
@@ -50,14 +50,14 @@ def test_sequences_come_to_a_file_which_is_not_replaced(lab: ApiLab, tmp_path: P
     assert [each.name for each in tmp_path.glob("*.fasta*")] == ["two.fasta"]
 
 
-def test_names_come_from_a_list_of_samples(lab: ApiLab) -> None:
+def test_download_reads_identifiers_from_piped_sample_list(lab: ApiLab) -> None:
     listed = lab("samples", "list", "--group", "1", "--limit", "3")
     ended = lab("samples", "download", "-", stdin=listed.out)
     assert ended.code == 0, ended.err
     assert ended.out.count(">") == 3
 
 
-def test_many_are_asked_for_some_at_a_time(
+def test_large_download_is_split_into_chunks(
     lab: ApiLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aspencli.cli.downloads.CHUNK", 4)
@@ -69,7 +69,7 @@ def test_many_are_asked_for_some_at_a_time(
     assert lab("samples", "download", *names).out == (tmp_path / "ten.fasta").read_text()
 
 
-def test_nothing_comes_where_a_name_is_unknown(lab: ApiLab, tmp_path: Path) -> None:
+def test_download_with_unknown_identifier_writes_nothing(lab: ApiLab, tmp_path: Path) -> None:
     command = ("samples", "download", *FIRST, "nope", "-O", "x.fasta")
     ended = lab(*command)
     assert (ended.code, ended.out) == (6, "")
@@ -81,7 +81,7 @@ def test_nothing_comes_where_a_name_is_unknown(lab: ApiLab, tmp_path: Path) -> N
     assert lab("samples", "download", "nope", "neither", "--skip-missing").code == 6
 
 
-def test_a_viewer_may_see_samples_and_not_their_sequences(lab: ApiLab, tmp_path: Path) -> None:
+def test_viewer_cannot_download_sequences_of_visible_samples(lab: ApiLab, tmp_path: Path) -> None:
     public = lab("samples", "list", "--group", "1", "--public", "--limit", "2", "-o", "json").json
     names = [row["public_identifier"] for row in public]
     ended = lab("samples", "download", *names, "-O", "x.fasta", who="viewer")
@@ -99,7 +99,7 @@ def test_a_viewer_may_see_samples_and_not_their_sequences(lab: ApiLab, tmp_path:
         ("nogroup", None, "you have no role in any"),
     ],
 )
-def test_who_has_no_role_in_the_group_gets_nothing(
+def test_download_without_role_in_group_is_refused(
     lab: ApiLab, command: str, who: str, group: str | None, words: str
 ) -> None:
     of = ("--group", group) if group else ()
@@ -108,7 +108,7 @@ def test_who_has_no_role_in_the_group_gets_nothing(
     assert words in ended.err
 
 
-def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(lab: ApiLab) -> None:
+def test_missing_output_folder_is_reported_before_download(lab: ApiLab) -> None:
     ended = lab("phylo-trees", "download", "1", "--out", "no/such/tree.json")
     assert (ended.code, ended.out) == (2, "")
     assert "Directory not found: no/such" in ended.err
@@ -117,7 +117,7 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(lab: ApiLab
 # Validation of names
 
 
-def test_validation_tells_of_each(lab: ApiLab) -> None:
+def test_validate_ids_reports_each_identifier(lab: ApiLab) -> None:
     ended = lab("samples", "validate-ids", *FIRST, "nope", "-o", "json")
     assert ended.code == 6
     assert json.loads(ended.out) == [
@@ -130,7 +130,7 @@ def test_validation_tells_of_each(lab: ApiLab) -> None:
     assert (fine.code, fine.err) == (0, "")
 
 
-def test_validation_of_nothing_is_bad_input(lab: ApiLab) -> None:
+def test_validate_ids_without_identifiers_is_refused(lab: ApiLab) -> None:
     ended = lab("samples", "validate-ids")
     assert (ended.code, ended.out) == (2, "")
     assert "No identifiers given" in ended.err
@@ -140,7 +140,9 @@ def test_validation_of_nothing_is_bad_input(lab: ApiLab) -> None:
 
 
 @pytest.mark.parametrize(("repository", "separator"), [("gisaid", ","), ("GenBank", "\t")])
-def test_the_form_of_a_repository(lab: ApiLab, repository: str, separator: str) -> None:
+def test_submission_template_has_format_of_repository(
+    lab: ApiLab, repository: str, separator: str
+) -> None:
     ended = lab("samples", "submission-template", *FIRST, "--repository", repository)
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
@@ -149,7 +151,7 @@ def test_the_form_of_a_repository(lab: ApiLab, repository: str, separator: str) 
 
 
 @pytest.mark.parametrize(("repository", "headers"), [("gisaid", 2), ("genbank", 1)])
-def test_form_of_many_samples_has_its_headers_once(
+def test_chunked_submission_template_has_headers_once(
     lab: ApiLab, monkeypatch: pytest.MonkeyPatch, repository: str, headers: int
 ) -> None:
     whole = lab("samples", "submission-template", *FIRST, "--repository", repository).out
@@ -159,13 +161,13 @@ def test_form_of_many_samples_has_its_headers_once(
     assert len(whole.splitlines()) == headers + len(FIRST)
 
 
-def test_the_form_of_nobody_is_bad_input(lab: ApiLab) -> None:
+def test_submission_template_of_unknown_repository_is_refused(lab: ApiLab) -> None:
     ended = lab("samples", "submission-template", *FIRST, "--repository", "ENA")
     assert (ended.code, ended.out) == (2, "")
     assert "'gisaid', 'genbank'" in ended.err
 
 
-def test_mutations(lab: ApiLab) -> None:
+def test_mutations_are_downloaded_as_tsv(lab: ApiLab) -> None:
     ended = lab.run("qc_mutations", "download", *FIRST)
     assert (ended.code, ended.err) == (0, "")
     header, *rows = ended.out.splitlines()
@@ -179,7 +181,9 @@ def test_mutations(lab: ApiLab) -> None:
 @pytest.mark.parametrize(
     ("style", "name"), [("private", "RCPHL-0000001"), ("public", "USA/CA-RCPHL-1/2020")]
 )
-def test_a_tree(lab: ApiLab, tmp_path: Path, style: str, name: str) -> None:
+def test_tree_and_selected_samples_use_requested_id_style(
+    lab: ApiLab, tmp_path: Path, style: str, name: str
+) -> None:
     tree = tree_of(lab)
     ended = lab("phylo-trees", "download", tree, "--id-style", style, "-O", ".", "--force")
     assert (ended.code, ended.out) == (0, "")
@@ -193,7 +197,7 @@ def test_a_tree(lab: ApiLab, tmp_path: Path, style: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["download", "selected-samples"])
-def test_a_tree_of_others_is_not_found(lab: ApiLab, tmp_path: Path, command: str) -> None:
+def test_tree_of_other_group_is_not_found(lab: ApiLab, tmp_path: Path, command: str) -> None:
     for tree in ("999999", tree_of(lab, 2)):
         ended = lab("phylo-trees", command, tree, "-O", "x")
         assert (ended.code, ended.out) == (6, "")
@@ -203,7 +207,7 @@ def test_a_tree_of_others_is_not_found(lab: ApiLab, tmp_path: Path, command: str
 # Links
 
 
-def test_a_link_to_auspice_opens_the_tree_for_anybody(lab: ApiLab) -> None:
+def test_auspice_link_opens_tree_without_sign_in(lab: ApiLab) -> None:
     ended = lab("auspice", "link", tree_of(lab), "-o", "json")
     assert ended.code == 0, ended.err
     assert "do everything there that you can" in ended.err
@@ -214,12 +218,12 @@ def test_a_link_to_auspice_opens_the_tree_for_anybody(lab: ApiLab) -> None:
     assert "tree" in answer.json()
 
 
-def test_a_link_to_a_tree_of_others_is_not_found(lab: ApiLab) -> None:
+def test_auspice_link_to_tree_of_other_group_is_not_found(lab: ApiLab) -> None:
     ended = lab("auspice", "link", tree_of(lab, 2))
     assert (ended.code, ended.out) == (6, "")
 
 
-def test_a_link_for_usher_hands_the_sequences_out(lab: ApiLab) -> None:
+def test_usher_link_serves_sequences(lab: ApiLab) -> None:
     ended = lab("usher", "get-link", *FIRST, "-o", "json")
     assert ended.code == 0, ended.err
     (row,) = ended.json

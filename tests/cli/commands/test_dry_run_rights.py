@@ -40,7 +40,7 @@ def ask(shared_api: Api, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
         ),
     ],
 )
-def test_dry_run_through_the_api_ends_as_the_command_does(
+def test_api_dry_run_is_refused_like_real_command(
     ask: ApiLab, who: str, command: tuple[str, ...]
 ) -> None:
     real, dry = (ask(*command, flag, who=who) for flag in ("--yes", "--dry-run"))
@@ -55,9 +55,7 @@ def test_dry_run_through_the_api_ends_as_the_command_does(
         ("sysadmin", (*USER, "new@example.org", "--auth0-user-id", "auth0|new")),
     ],
 )
-def test_dry_run_of_who_may_creates_nothing(
-    ask: ApiLab, who: str, command: tuple[str, ...]
-) -> None:
+def test_permitted_dry_run_creates_nothing(ask: ApiLab, who: str, command: tuple[str, ...]) -> None:
     counts = "SELECT (SELECT count(*) FROM aspen.groups) + (SELECT count(*) FROM aspen.users)"
     with ask.service.database.engine.connect() as connection:
         before = connection.scalar(sa.text(counts))
@@ -72,7 +70,7 @@ def _scalar(database: Database, statement: str) -> object:
         return connection.scalar(sa.text(statement))
 
 
-def test_dry_run_of_an_invitation_asks_who_may_invite(people_lab: ApiLab) -> None:
+def test_invitation_dry_run_checks_permission_to_invite(people_lab: ApiLab) -> None:
     invite = ("groups", "invite", "--group", "1", "new@example.org")
     for who, code in (("member", 4), ("g2admin", 4), ("gadmin", 0), ("sysadmin", 0)):
         dry = people_lab(*invite, "--dry-run", who=who)
@@ -107,7 +105,7 @@ def reader(postgres: Server, seeded: Database) -> Iterator[str]:
     admin.dispose()
 
 
-def test_dry_run_as_a_user_without_the_right_ends_as_the_command_does(
+def test_database_dry_run_is_refused_like_real_command(
     reader: str, run_cli: CliRunner, tmp_path: Path
 ) -> None:
     ids, dates, users = (tmp_path / name for name in ("ids.csv", "dates.csv", "users.csv"))

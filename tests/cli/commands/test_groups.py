@@ -26,7 +26,7 @@ SHOW_KEYS = [
 ]
 
 
-def test_the_list_counts_users_and_samples(cli: Cli) -> None:
+def test_group_list_counts_users_and_samples(cli: Cli) -> None:
     rows = cli("groups", "list", "-o", "json").json
     assert [list(row) for row in rows] == [LIST_KEYS] * 3
     assert [(row["prefix"], row["users"], row["samples"]) for row in rows] == [
@@ -37,7 +37,7 @@ def test_the_list_counts_users_and_samples(cli: Cli) -> None:
     assert rows[0]["default_tree_location"] == "North America / USA / California / Humboldt County"
 
 
-def test_a_user_with_two_roles_counts_once(cli: Cli, seeded: Database) -> None:
+def test_user_with_two_roles_counts_once(cli: Cli, seeded: Database) -> None:
     with seeded.begin() as session:
         session.add(UserRole(user_id=2, group_id=1, role_id=2))
     assert cli("groups", "list", "-o", "json").json[0]["users"] == 5
@@ -45,7 +45,7 @@ def test_a_user_with_two_roles_counts_once(cli: Cli, seeded: Database) -> None:
     assert next(member for member in members if member["id"] == 2)["roles"] == ["admin", "viewer"]
 
 
-def test_the_keys_of_show_are_a_contract(cli: Cli) -> None:
+def test_group_show_has_documented_keys(cli: Cli) -> None:
     row = cli("groups", "show", "RCPHL", "-o", "json").json[0]
     assert list(row) == SHOW_KEYS
     assert row["members"][0] == {
@@ -61,16 +61,16 @@ def test_the_keys_of_show_are_a_contract(cli: Cli) -> None:
 
 @pytest.mark.parametrize("alias", ["group", "groups"])
 @pytest.mark.parametrize("key", ["2", "BDPH", "bayside department of public health"])
-def test_a_group_is_shown_by_id_prefix_or_name(cli: Cli, alias: str, key: str) -> None:
+def test_group_is_shown_by_id_prefix_or_name(cli: Cli, alias: str, key: str) -> None:
     assert cli(alias, "show", key).ids == [2]
 
 
-def test_members_take_a_line_each_in_a_table(cli: Cli) -> None:
+def test_group_table_shows_one_member_per_line(cli: Cli) -> None:
     out = cli("groups", "show", "2", "-o", "table").out
     assert "id: 10, name: Mo Multi, email: multi@example.org, roles: admin" in out
 
 
-def test_a_key_that_means_two_groups_is_refused(cli: Cli, seeded: Database) -> None:
+def test_ambiguous_group_key_is_refused(cli: Cli, seeded: Database) -> None:
     with seeded.begin() as session:
         session.execute(sa.update(Group).where(Group.id == 3).values(prefix="2"))
     ended = cli("groups", "show", "2")
@@ -79,7 +79,7 @@ def test_a_key_that_means_two_groups_is_refused(cli: Cli, seeded: Database) -> N
     assert "3  Valley State University Virology (prefix 2)" in ended.err
 
 
-def test_the_exact_case_comes_before_any_case(cli: Cli, seeded: Database) -> None:
+def test_exact_case_match_of_group_prefix_wins(cli: Cli, seeded: Database) -> None:
     with seeded.begin() as session:
         session.execute(sa.update(Group).where(Group.id == 3).values(prefix="bdph"))
     assert cli("groups", "show", "BDPH").ids == [2]
@@ -87,7 +87,7 @@ def test_the_exact_case_comes_before_any_case(cli: Cli, seeded: Database) -> Non
     assert cli("groups", "show", "Bdph").code == 2
 
 
-def test_an_unknown_group_is_not_found(cli: Cli) -> None:
+def test_unknown_group_is_not_found(cli: Cli) -> None:
     ended = cli("groups", "show", "redwood")
     assert (ended.code, ended.out) == (6, "")
     assert "similar: 1  Redwood County" in ended.err

@@ -53,7 +53,9 @@ def _create(lab: ApiLab, *flags: str, who: str = "sysadmin", **changes: Any) -> 
     return lab("groups", "create", *words, *flags, who=who)
 
 
-def test_a_group_comes_with_its_organisation(people_lab: ApiLab, identity: Identity) -> None:
+def test_group_create_also_creates_auth0_organization(
+    people_lab: ApiLab, identity: Identity
+) -> None:
     ended = _create(people_lab, "--yes", "-o", "json", "--address", "Here 1", division="California")
     assert ended.code == 0, ended.err
     (row,) = ended.json
@@ -70,14 +72,14 @@ def test_a_group_comes_with_its_organisation(people_lab: ApiLab, identity: Ident
     assert known["display_name"] == row["name"]
 
 
-def test_a_dry_run_makes_no_group(people_lab: ApiLab) -> None:
+def test_dry_run_creates_no_group(people_lab: ApiLab) -> None:
     before = _groups(people_lab)
     ended = _create(people_lab, "--dry-run", "-o", "json")
     assert (ended.code, ended.json[0]["status"], ended.json[0]["id"]) == (0, "create", None)
     assert _groups(people_lab) == before
 
 
-def test_nobody_there_to_confirm_means_no_group(people_lab: ApiLab) -> None:
+def test_group_create_without_confirmation_creates_nothing(people_lab: ApiLab) -> None:
     before = _groups(people_lab)
     assert _create(people_lab).code == 3
     assert _groups(people_lab) == before
@@ -94,7 +96,7 @@ def test_nobody_there_to_confirm_means_no_group(people_lab: ApiLab) -> None:
         ("sysadmin", {"default-tree-location": "Atlantis"}, 6, "No such location: 'Atlantis'"),
     ],
 )
-def test_a_refused_group_leaves_nothing(
+def test_refused_group_create_creates_nothing(
     people_lab: ApiLab, who: str, changes: dict[str, str], code: int, words: str
 ) -> None:
     before = _groups(people_lab)
@@ -107,16 +109,16 @@ def test_a_refused_group_leaves_nothing(
 # members
 
 
-def test_the_keys_of_members_are_a_contract(people_lab: ApiLab) -> None:
-    for road in ("db", "api"):
-        ended = people_lab("groups", "members", "RCPHL", "--via", road, "-o", "json")
+def test_group_members_has_documented_keys_on_both_backends(people_lab: ApiLab) -> None:
+    for backend in ("db", "api"):
+        ended = people_lab("groups", "members", "RCPHL", "--via", backend, "-o", "json")
         assert ended.code == 0, ended.err
         assert [list(row) for row in ended.json] == [MEMBER_KEYS] * 5
         assert ended.json[0]["email"] == "gadmin@example.org"
         assert {row["role"] for row in ended.json} == {"admin", "member", "viewer"}
 
 
-def test_members_are_no_business_of_strangers(people_lab: ApiLab) -> None:
+def test_members_and_invitations_of_other_group_are_hidden(people_lab: ApiLab) -> None:
     for command in ("members", "show", "invites"):
         words = ("groups", command, "2", *(("--via", "api") if command != "invites" else ()))
         ended = people_lab(*words)
@@ -134,7 +136,9 @@ def _told(ended: Ended) -> list[tuple[str, str]]:
     return [(row["email"], row["status"]) for row in ended.json]
 
 
-def test_people_are_invited_once(people_lab: ApiLab, identity: Identity) -> None:
+def test_invitation_is_sent_once_without_again_option(
+    people_lab: ApiLab, identity: Identity
+) -> None:
     one, two = _address(), _address()
     ended = _invite(people_lab, "--group", "1", "--role", "viewer", one, one.upper(), two)
     assert ended.code == 0, ended.err
@@ -146,7 +150,7 @@ def test_people_are_invited_once(people_lab: ApiLab, identity: Identity) -> None
     assert [each.lower() for each in _invited(identity)].count(one) == 2
 
 
-def test_addresses_come_from_a_file_or_a_pipe(people_lab: ApiLab, tmp_path: Any) -> None:
+def test_invite_reads_addresses_from_file_and_stdin(people_lab: ApiLab, tmp_path: Any) -> None:
     one, two, file = _address(), _address(), tmp_path / "people.csv"
     file.write_text(f"name,email\nAda,{one}\n")
     ended = _invite(people_lab, "RCPHL", "--from", str(file), "-", stdin=f"{two}\n")
@@ -155,20 +159,20 @@ def test_addresses_come_from_a_file_or_a_pipe(people_lab: ApiLab, tmp_path: Any)
 
 
 @pytest.mark.parametrize("option", ["--group", "--group-id"])
-def test_the_group_may_stand_anywhere(people_lab: ApiLab, option: str) -> None:
+def test_invite_accepts_group_as_argument_or_option(people_lab: ApiLab, option: str) -> None:
     for words in (("1", _address()), (option, "1", _address()), (_address(), "--org", "1")):
         ended = _invite(people_lab, *words)
         assert (ended.code, [status for _, status in _told(ended)]) == (0, ["invited"]), ended.err
 
 
-def test_a_system_admin_invites_without_seeing(people_lab: ApiLab) -> None:
+def test_system_admin_invites_without_access_to_members(people_lab: ApiLab) -> None:
     one = _address()
     ended = _invite(people_lab, "--group", "2", one, who="sysadmin")
     assert (ended.code, _told(ended)) == (0, [(one, "invited")])
     assert "do not have permission to see members" in ended.err
 
 
-def test_a_dry_run_invites_nobody(people_lab: ApiLab, identity: Identity) -> None:
+def test_dry_run_sends_no_invitation(people_lab: ApiLab, identity: Identity) -> None:
     one = _address()
     ended = _invite(people_lab, "--group", "1", one, "viewer@example.org", "--dry-run")
     assert _told(ended) == [("viewer@example.org", "member"), (one, "create")]
@@ -187,7 +191,7 @@ def test_a_dry_run_invites_nobody(people_lab: ApiLab, identity: Identity) -> Non
         (("--group", "NOPE", "a@example.org"), "gadmin", 6, "You have no role in a group"),
     ],
 )
-def test_a_refused_invitation_sends_nothing(
+def test_refused_invitation_is_reported_with_reason(
     people_lab: ApiLab, words: tuple[str, ...], who: str, code: int, said: str
 ) -> None:
     ended = _invite(people_lab, *words, who=who)
@@ -195,7 +199,7 @@ def test_a_refused_invitation_sends_nothing(
     assert said in ended.err
 
 
-def test_who_could_not_be_invited_is_named_with_the_reason(people_lab: ApiLab) -> None:
+def test_failed_invitations_are_reported_with_reason(people_lab: ApiLab) -> None:
     with people_lab.service.database.begin() as session:
         session.get_one(Group, 1).auth0_org_id = "org_gone"
     one, two = _address(), _address()
@@ -206,7 +210,7 @@ def test_who_could_not_be_invited_is_named_with_the_reason(people_lab: ApiLab) -
     assert "2 of 2 invitations failed" in ended.err
 
 
-def test_invitations_are_listed_with_their_end(people_lab: ApiLab) -> None:
+def test_invitations_are_listed_with_expiry(people_lab: ApiLab) -> None:
     one = _address()
     _invite(people_lab, "--group", "1", one)
     ended = people_lab("groups", "invites", "RCPHL", "-o", "json")
@@ -219,7 +223,7 @@ def test_invitations_are_listed_with_their_end(people_lab: ApiLab) -> None:
 
 
 @pytest.mark.parametrize("delivered", [[True], [False], [False, True]], ids=str)
-def test_an_invitation_whose_answer_got_lost_goes_out_once(
+def test_invitation_with_lost_response_is_sent_once(
     people_lab: ApiLab, serving: Callable[..., Naughty], delivered: list[bool]
 ) -> None:
     one = _address()
@@ -230,7 +234,7 @@ def test_an_invitation_whose_answer_got_lost_goes_out_once(
     assert [row["email"] for row in found].count(one) == 1
 
 
-def test_who_may_not_look_is_told_that_an_answer_got_lost(
+def test_lost_invite_response_without_list_access_is_unknown(
     people_lab: ApiLab, serving: Callable[..., Naughty]
 ) -> None:
     one, two = _address(), _address()
@@ -240,7 +244,7 @@ def test_who_may_not_look_is_told_that_an_answer_got_lost(
     assert "may have been" in ended.err
 
 
-def test_ctrl_c_tells_who_was_invited_and_a_second_run_goes_on(
+def test_interrupted_invite_reports_sent_ones_and_can_be_rerun(
     people_lab: ApiLab, serving: Callable[..., Naughty]
 ) -> None:
     one, two = _address(), _address()
@@ -267,7 +271,7 @@ def test_ctrl_c_tells_who_was_invited_and_a_second_run_goes_on(
     assert dict(_told(_invite(people_lab, "1", one, two))) == {one: "pending", two: "invited"}
 
 
-def test_a_group_whose_answer_got_lost_is_settled_by_a_second_run(
+def test_rerun_after_lost_create_response_creates_no_second_group(
     people_lab: ApiLab, serving: Callable[..., Naughty]
 ) -> None:
     address = serving(route=Relay(people_lab.service.url, "POST", [True])).url

@@ -35,7 +35,7 @@ def mixed(place: str) -> str:
     )
 
 
-def test_groups_are_created_and_changed_in_one_file(
+def test_import_creates_and_updates_groups_in_one_file(
     accounts: Accounts, mixed: str, place: str
 ) -> None:
     before = accounts.tables
@@ -67,7 +67,7 @@ def test_groups_are_created_and_changed_in_one_file(
     assert "Nothing to change." in again.err
 
 
-def test_an_import_is_taken_back_and_made_again(accounts: Accounts, mixed: str) -> None:
+def test_group_import_can_be_undone_and_redone(accounts: Accounts, mixed: str) -> None:
     before = accounts.tables
     ended = accounts.groups(mixed)
     assert "aspencli --env local groups undo" in ended.err
@@ -78,7 +78,7 @@ def test_an_import_is_taken_back_and_made_again(accounts: Accounts, mixed: str) 
     assert accounts.tables == after
 
 
-def test_a_group_that_is_used_by_now_is_left_alone(accounts: Accounts, mixed: str) -> None:
+def test_undo_skips_group_that_is_now_in_use(accounts: Accounts, mixed: str) -> None:
     before = accounts.tables
     assert accounts.groups(mixed).code == 0
     users = "email,group,role\nmember@example.org,NEWLAB,member\n"
@@ -97,7 +97,7 @@ def test_a_group_that_is_used_by_now_is_left_alone(accounts: Accounts, mixed: st
     assert accounts.tables == before
 
 
-def test_swaps_of_names_prefixes_and_organizations(accounts: Accounts) -> None:
+def test_import_swaps_names_prefixes_and_organizations(accounts: Accounts) -> None:
     ((one,), (two,)) = accounts.rows(
         "SELECT auth0_org_id FROM aspen.groups WHERE id IN (1, 2) ORDER BY id"
     )
@@ -117,7 +117,7 @@ def test_swaps_of_names_prefixes_and_organizations(accounts: Accounts) -> None:
     )
 
 
-def test_groups_found_by_name_and_given_another_prefix(accounts: Accounts) -> None:
+def test_import_by_name_changes_prefix_and_can_be_repeated(accounts: Accounts) -> None:
     file = "name,prefix\nredwood county public health laboratory,RCX\n"
     ended = accounts.groups(file, "--yes", "--key", "name")
     assert ended.code == 0, ended.err
@@ -160,7 +160,7 @@ BAD: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("lines", "says"), BAD, ids=range(len(BAD)))
-def test_a_bad_line_is_named_and_nothing_is_written(
+def test_invalid_line_is_reported_and_nothing_is_written(
     lines: str, says: str, accounts: Accounts
 ) -> None:
     before = accounts.tables
@@ -171,14 +171,16 @@ def test_a_bad_line_is_named_and_nothing_is_written(
     assert accounts.tables == before
 
 
-def test_an_organization_is_held_by_one_group_only(accounts: Accounts) -> None:
+def test_organization_of_another_group_is_refused(accounts: Accounts) -> None:
     ((org,),) = accounts.rows("SELECT auth0_org_id FROM aspen.groups WHERE id = 1")
     ended = accounts.groups(f"{H}NEW,New lab,,,,1,,{org}\n")
     assert ended.code == 2
     assert f'line 2: auth0_org_id: "{org}" {HELD}' in ended.err
 
 
-def test_a_dry_run_and_a_refusal_off_a_terminal(accounts: Accounts, mixed: str, place: str) -> None:
+def test_dry_run_and_unconfirmed_import_write_nothing(
+    accounts: Accounts, mixed: str, place: str
+) -> None:
     before = accounts.tables
     ended = accounts.groups(mixed, "--dry-run", "--output", "json")
     assert ended.code == 0

@@ -176,7 +176,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 # Recorded runs
 
 
-def test_a_run_is_kept_with_all_that_tells_it_from_others(desk: Desk) -> None:
+def test_run_is_recorded_with_all_its_details(desk: Desk) -> None:
     code, out, _err = desk.update("--yes", "--output", "json")
     assert code == 0
     (result,) = json.loads(out)
@@ -196,7 +196,7 @@ def test_a_run_is_kept_with_all_that_tells_it_from_others(desk: Desk) -> None:
     assert not password or str(password) not in desk.journal.read_text()
 
 
-def test_events_are_on_disk_before_and_after(desk: Desk) -> None:
+def test_journal_has_one_event_per_step_of_run(desk: Desk) -> None:
     desk.update()
     events = [json.loads(line) for line in desk.journal.read_text().splitlines()]
     assert [each["event"] for each in events] == ["started", "writing", "committing", "ended"]
@@ -206,7 +206,7 @@ def test_events_are_on_disk_before_and_after(desk: Desk) -> None:
     assert int(events[0]["database"]["system"]) > 0
 
 
-def test_standard_input_has_its_checksum_too(desk: Desk) -> None:
+def test_run_from_stdin_is_recorded_with_checksum(desk: Desk) -> None:
     content = desk.mapping.read_bytes()
     code, _, err = desk.lab.run(*desk.update_words("-"), "--yes", stdin=content)
     assert code == 0, err
@@ -215,7 +215,7 @@ def test_standard_input_has_its_checksum_too(desk: Desk) -> None:
     assert run["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_the_checksum_is_that_of_the_file_as_it_is_stored(desk: Desk) -> None:
+def test_run_checksum_is_that_of_file_as_stored(desk: Desk) -> None:
     packed = desk.folder / "ids.csv.gz"
     packed.write_bytes(gzip.compress(desk.mapping.read_bytes()))
     book = openpyxl.Workbook()
@@ -231,7 +231,7 @@ def test_the_checksum_is_that_of_the_file_as_it_is_stored(desk: Desk) -> None:
         assert run["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_what_wrote_nothing_is_kept_with_its_reason(desk: Desk) -> None:
+def test_run_without_changes_is_recorded_with_reason(desk: Desk) -> None:
     bad = desk.write("bad.csv", {"L-1": "N-1", "L-9": "N-9"})
     assert desk.update("--yes", mapping=bad)[0] == 2
     assert desk.update("--no-input")[0] == 3
@@ -244,13 +244,13 @@ def test_what_wrote_nothing_is_kept_with_its_reason(desk: Desk) -> None:
     assert "cannot be applied: 1 problem" in desk.show(refused["run"])["message"]
 
 
-def test_dry_runs_are_not_kept(desk: Desk) -> None:
+def test_dry_runs_are_not_recorded(desk: Desk) -> None:
     assert desk.update("--dry-run")[0] == 0
     assert desk.history() == []
     assert not desk.journal.exists()
 
 
-def test_an_interrupted_run_tells_that_it_was_rolled_back(desk: Desk) -> None:
+def test_interrupted_run_is_recorded_as_rolled_back(desk: Desk) -> None:
     with lock_on(desk.lab, desk.group) as wait, desk.begin() as process:
         wait()
         assert desk.only()["outcome"] == "running"
@@ -262,7 +262,7 @@ def test_an_interrupted_run_tells_that_it_was_rolled_back(desk: Desk) -> None:
     assert desk.names == SAMPLES
 
 
-def test_runs_at_the_same_time_are_both_kept(desk: Desk, tmp_path: Path) -> None:
+def test_concurrent_runs_are_both_recorded(desk: Desk, tmp_path: Path) -> None:
     other = Desk(desk.lab, tmp_path, desk.cli)
     with desk.begin() as first, other.begin() as second:
         assert finish(first)[0] == finish(second)[0] == 0
@@ -274,7 +274,7 @@ def test_runs_at_the_same_time_are_both_kept(desk: Desk, tmp_path: Path) -> None
 # Processes that died
 
 
-def test_killed_while_it_waits_for_a_lock(desk: Desk) -> None:
+def test_check_of_run_killed_at_lock_reports_rolled_back(desk: Desk) -> None:
     with lock_on(desk.lab, desk.group) as wait, desk.begin() as process:
         wait()
         kill(process)
@@ -288,7 +288,7 @@ def test_killed_while_it_waits_for_a_lock(desk: Desk) -> None:
     assert desk.names == SAMPLES
 
 
-def test_killed_when_the_commit_was_sent(desk: Desk) -> None:
+def test_check_of_run_killed_after_commit_reports_written(desk: Desk) -> None:
     with CommitProxy(desk.lab.address, deliver=True) as wire, desk.begin(wire.address) as process:
         assert wire.asked.wait(_PATIENCE_S)
         kill(process)
@@ -307,7 +307,7 @@ def test_killed_when_the_commit_was_sent(desk: Desk) -> None:
     assert desk.names == SAMPLES
 
 
-def test_killed_before_the_commit_arrived(desk: Desk) -> None:
+def test_check_of_run_killed_before_commit_reports_rolled_back(desk: Desk) -> None:
     with CommitProxy(desk.lab.address, deliver=False) as wire, desk.begin(wire.address) as process:
         assert wire.asked.wait(_PATIENCE_S)
         kill(process)
@@ -328,7 +328,7 @@ def cut_when_asked(wire: CommitProxy) -> None:
     wire.cut()
 
 
-def test_a_connection_lost_at_the_commit_is_kept_as_unknown(
+def test_connection_lost_at_commit_is_recorded_as_unknown(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committing, "_PAUSES", (0.01,))  # the server stays unreachable
@@ -361,7 +361,7 @@ def checked_when_settled(desk: Desk, run: str) -> dict[str, Any]:
         assert time.monotonic() < deadline
 
 
-def test_a_running_run_cannot_be_checked_yet(desk: Desk) -> None:
+def test_check_refuses_run_in_progress(desk: Desk) -> None:
     with lock_on(desk.lab, desk.group) as wait, desk.begin() as process:
         wait()
         run = desk.only()
@@ -385,13 +385,13 @@ def forgotten(desk: Desk) -> str:
     return str(desk.only()["run"])
 
 
-def test_samples_tell_that_it_was_written(desk: Desk, forgotten: str) -> None:
+def test_check_infers_written_from_samples(desk: Desk, forgotten: str) -> None:
     told = desk.check(forgotten)
     assert (told["outcome"], told["written"]) == ("written", 2)
     assert told["basis"] == "every sample has the value that it wrote"
 
 
-def test_samples_tell_that_it_was_rolled_back(desk: Desk, forgotten: str) -> None:
+def test_check_infers_rolled_back_from_samples(desk: Desk, forgotten: str) -> None:
     for lab, public in SAMPLES.items():
         desk.lab.rename(desk.group, lab, public)
     told = desk.check(forgotten)
@@ -399,7 +399,7 @@ def test_samples_tell_that_it_was_rolled_back(desk: Desk, forgotten: str) -> Non
     assert told["basis"] == "every sample has its previous value"
 
 
-def test_samples_that_tell_no_single_story_are_counted(desk: Desk, forgotten: str) -> None:
+def test_check_with_inconsistent_samples_stays_unknown(desk: Desk, forgotten: str) -> None:
     desk.lab.rename(desk.group, "L-1", "somebody's")
     code, out, err = desk.cli("history", "check", forgotten)
     assert (code, out) == (7, "")
@@ -409,7 +409,7 @@ def test_samples_that_tell_no_single_story_are_counted(desk: Desk, forgotten: st
     assert desk.only()["outcome"] == "unknown"
 
 
-def test_nothing_tells_without_the_undo_file(desk: Desk, forgotten: str) -> None:
+def test_check_fails_if_undo_file_is_missing(desk: Desk, forgotten: str) -> None:
     Path(desk.only()["undo_file"]).unlink()
     code, _, err = desk.cli("history", "check", forgotten)
     assert code == 1
@@ -417,7 +417,7 @@ def test_nothing_tells_without_the_undo_file(desk: Desk, forgotten: str) -> None
     assert "is missing: " in err
 
 
-def test_a_damaged_undo_file_tells_nothing(desk: Desk, forgotten: str) -> None:
+def test_check_fails_if_undo_file_is_damaged(desk: Desk, forgotten: str) -> None:
     path = Path(desk.only()["undo_file"])
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     code, _, err = desk.cli("history", "check", forgotten)
@@ -426,7 +426,7 @@ def test_a_damaged_undo_file_tells_nothing(desk: Desk, forgotten: str) -> None:
 
 
 @pytest.mark.parametrize("other", [{"transaction": 10**7}, {"database": {}}])
-def test_a_server_that_may_be_another_is_not_asked_for_its_own_transactions(
+def test_check_ignores_transaction_id_of_possibly_other_server(
     desk: Desk, other: dict[str, Any]
 ) -> None:
     desk.update()
@@ -446,7 +446,7 @@ def test_check_refuses_another_database(desk: Desk, other: dict[str, Any]) -> No
     assert desk.only()["outcome"] == "unknown"
 
 
-def test_a_commit_whose_samples_hold_nothing_of_it_is_pointed_out(desk: Desk) -> None:
+def test_check_warns_if_no_sample_has_committed_value(desk: Desk) -> None:
     desk.update()
     desk.forget_end()
     desk.forge(pid=1)
@@ -457,7 +457,7 @@ def test_a_commit_whose_samples_hold_nothing_of_it_is_pointed_out(desk: Desk) ->
     assert "None of its samples has the value that it wrote" in err
 
 
-def test_a_run_that_died_before_it_wrote_wrote_nothing(desk: Desk) -> None:
+def test_check_of_run_killed_before_write_reports_rolled_back(desk: Desk) -> None:
     desk.update()
     first = desk.journal.read_text().splitlines(keepends=True)[0]
     desk.journal.write_text(first)
@@ -466,7 +466,7 @@ def test_a_run_that_died_before_it_wrote_wrote_nothing(desk: Desk) -> None:
     assert (told["outcome"], told["basis"]) == ("rolled back", "it ended before it wrote anything")
 
 
-def test_what_is_known_is_told_again_without_the_database(desk: Desk) -> None:
+def test_check_of_known_outcome_does_not_query_database(desk: Desk) -> None:
     desk.update()
     code, out, err = desk.cli("history", "check", desk.only()["run"], "--env", "staging")
     assert code == 0
@@ -474,7 +474,7 @@ def test_what_is_known_is_told_again_without_the_database(desk: Desk) -> None:
     assert "was not asked" in err
 
 
-def test_a_check_wants_the_target_of_the_run(desk: Desk, forgotten: str) -> None:
+def test_check_requires_target_of_run(desk: Desk, forgotten: str) -> None:
     code, _, err = desk.cli("--env", "prod", "history", "check", forgotten)
     assert code == 2
     assert f"aspencli --env local history check {forgotten}" in err
@@ -483,7 +483,7 @@ def test_a_check_wants_the_target_of_the_run(desk: Desk, forgotten: str) -> None
 # A journal that cannot be written
 
 
-def test_without_a_journal_nothing_is_begun(desk: Desk) -> None:
+def test_unwritable_journal_stops_run_before_write(desk: Desk) -> None:
     desk.journal.mkdir(parents=True)
     code, out, err = desk.update()
     assert (code, out) == (1, "")
@@ -492,7 +492,7 @@ def test_without_a_journal_nothing_is_begun(desk: Desk) -> None:
     assert desk.names == SAMPLES
 
 
-def test_a_journal_that_is_a_link_is_not_followed(desk: Desk, tmp_path: Path) -> None:
+def test_symlinked_journal_is_refused(desk: Desk, tmp_path: Path) -> None:
     desk.journal.parent.mkdir(parents=True)
     victim = tmp_path / "victim"
     victim.write_text("precious")
@@ -520,7 +520,7 @@ def obedient(desk: Desk, *words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_read_only_state_folder_is_found_out_before_anything_is_written(desk: Desk) -> None:
+def test_read_only_state_folder_stops_run_before_write(desk: Desk) -> None:
     state = desk.journal.parent.parent
     state.mkdir(parents=True)
     state.chmod(0o500)
@@ -531,7 +531,7 @@ def test_a_read_only_state_folder_is_found_out_before_anything_is_written(desk: 
     assert desk.names == SAMPLES
 
 
-def test_a_journal_that_fails_before_the_commit_rolls_back(desk: Desk) -> None:
+def test_journal_failure_before_commit_rolls_back(desk: Desk) -> None:
     with lock_on(desk.lab, desk.group) as wait:
         process = desk.begin()
         wait()
@@ -545,7 +545,7 @@ def test_a_journal_that_fails_before_the_commit_rolls_back(desk: Desk) -> None:
     assert list((desk.journal.parent.parent / "undo").iterdir()) == []
 
 
-def test_a_journal_that_fails_after_the_commit_is_a_warning(desk: Desk) -> None:
+def test_journal_failure_after_commit_is_a_warning(desk: Desk) -> None:
     with CommitProxy(desk.lab.address, deliver=True) as wire, desk.begin(wire.address) as process:
         assert wire.asked.wait(_PATIENCE_S)
         desk.journal.unlink()
@@ -561,7 +561,7 @@ def test_a_journal_that_fails_after_the_commit_is_a_warning(desk: Desk) -> None:
     assert Path(next(csv.DictReader(out.splitlines(), dialect="excel-tab"))["undo_file"]).exists()
 
 
-def test_an_answer_that_cannot_be_kept_is_told_all_the_same(desk: Desk, forgotten: str) -> None:
+def test_check_shows_outcome_that_cannot_be_recorded(desk: Desk, forgotten: str) -> None:
     desk.journal.chmod(0o400)
     code, out, err = obedient(desk, "history", "check", forgotten)
     assert code == 0
@@ -569,7 +569,7 @@ def test_an_answer_that_cannot_be_kept_is_told_all_the_same(desk: Desk, forgotte
     assert "The outcome could not be recorded" in err
 
 
-def test_a_torn_line_is_told_and_passed_over(desk: Desk) -> None:
+def test_torn_journal_line_is_reported_and_skipped(desk: Desk) -> None:
     desk.update()
     with desk.journal.open("a") as file:
         file.write('{"v": 1, "event": "star')
@@ -584,7 +584,7 @@ def test_a_torn_line_is_told_and_passed_over(desk: Desk) -> None:
 # Undo
 
 
-def test_an_undo_and_its_undo_by_their_ids(desk: Desk) -> None:
+def test_undo_by_run_id_can_be_undone(desk: Desk) -> None:
     desk.update()
     first = desk.history()[0]["run"]
     out = desk.run("samples", "undo", first, "--dry-run", "--output", "json")
@@ -600,14 +600,16 @@ def test_an_undo_and_its_undo_by_their_ids(desk: Desk) -> None:
     assert len(desk.history()) == 3
 
 
-def test_an_undo_by_its_file_knows_its_run(desk: Desk) -> None:
+def test_undo_by_file_is_linked_to_its_run(desk: Desk) -> None:
     desk.update()
     first = desk.only()
     desk.run("samples", "undo", first["undo_file"], "--yes")
     assert desk.show(desk.history()[0]["run"])["undo_of"] == first["run"]
 
 
-def test_a_file_wins_over_a_run_of_that_name(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undo_prefers_file_over_run_id_of_same_name(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk.update()
     run = desk.only()
     monkeypatch.chdir(desk.folder)
@@ -615,7 +617,7 @@ def test_a_file_wins_over_a_run_of_that_name(desk: Desk, monkeypatch: pytest.Mon
     assert "P-1" in desk.run("samples", "undo", run["run"], "--dry-run")
 
 
-def test_what_wrote_nothing_cannot_be_taken_back(desk: Desk) -> None:
+def test_undo_of_run_that_wrote_nothing_is_refused(desk: Desk) -> None:
     desk.update("--no-input")
     run = desk.only()["run"]
     code, _, err = desk.cli("samples", "undo", run, "--yes")
@@ -623,7 +625,7 @@ def test_what_wrote_nothing_cannot_be_taken_back(desk: Desk) -> None:
     assert f"Run {run} wrote nothing (declined)" in err
 
 
-def test_a_run_whose_undo_file_is_gone_is_named(desk: Desk) -> None:
+def test_undo_of_run_without_undo_file_is_not_found(desk: Desk) -> None:
     desk.update()
     run = desk.only()
     Path(run["undo_file"]).unlink()
@@ -632,13 +634,13 @@ def test_a_run_whose_undo_file_is_gone_is_named(desk: Desk) -> None:
     assert f"The undo file of run {run['run']} is missing" in err
 
 
-def test_an_id_that_nobody_knows_is_not_found(desk: Desk) -> None:
+def test_unknown_run_id_is_not_found(desk: Desk) -> None:
     assert desk.cli("samples", "undo", "20200101-000000-ffff")[0] == 6
     assert desk.cli("history", "show", "20200101-000000-ffff")[0] == 6
     assert desk.cli("history", "check", "20200101")[0] == 6
 
 
-def test_changed_since_is_left_alone_unless_forced(desk: Desk) -> None:
+def test_undo_skips_samples_changed_since_unless_forced(desk: Desk) -> None:
     desk.update()
     run = desk.only()["run"]
     desk.lab.rename(desk.group, "L-1", "somebody's")
@@ -663,7 +665,7 @@ def test_changed_since_is_left_alone_unless_forced(desk: Desk) -> None:
     assert desk.names == {"L-1": "somebody's", "L-2": "P-2", "L-3": "P-3"}
 
 
-def test_force_shows_before_it_asks(desk: Desk) -> None:
+def test_forced_undo_shows_later_changes_before_confirmation(desk: Desk) -> None:
     desk.update()
     run = desk.only()["run"]
     desk.lab.rename(desk.group, "L-1", "somebody's")
@@ -673,7 +675,7 @@ def test_force_shows_before_it_asks(desk: Desk) -> None:
     assert desk.names["L-1"] == "somebody's"
 
 
-def test_more_forced_samples_than_a_screen_holds_are_in_a_file(desk: Desk) -> None:
+def test_forced_undo_writes_long_list_of_changes_to_file(desk: Desk) -> None:
     many = {f"L-{number}": f"P-{number}" for number in range(250)}
     desk.group = desk.lab.group(many)
     desk.update("--yes", mapping=desk.write("many.csv", {lab: f"N-{lab}" for lab in many}))
@@ -693,7 +695,7 @@ def test_more_forced_samples_than_a_screen_holds_are_in_a_file(desk: Desk) -> No
     assert Path(name).stat().st_mode & 0o777 == 0o600
 
 
-def test_force_still_leaves_alone_what_cannot_be_put_back(desk: Desk) -> None:
+def test_forced_undo_skips_samples_that_cannot_be_restored(desk: Desk) -> None:
     desk.update()
     run = desk.only()["run"]
     desk.lab.rename(desk.group, "L-2", "P-1")
@@ -714,7 +716,7 @@ def three(desk: Desk) -> Desk:
     return desk
 
 
-def test_the_newest_comes_first_and_targets_can_be_chosen(three: Desk) -> None:
+def test_history_lists_newest_first_and_filters_by_target(three: Desk) -> None:
     runs = three.history()
     assert [run["outcome"] for run in runs] == ["nothing to do", "written", "declined"]
     assert [run["run"] for run in runs] == sorted((run["run"] for run in runs), reverse=True)
@@ -723,7 +725,7 @@ def test_the_newest_comes_first_and_targets_can_be_chosen(three: Desk) -> None:
     assert three.history("--target", "nowhere") == []
 
 
-def test_every_format_has_the_columns_that_were_promised(three: Desk) -> None:
+def test_history_list_has_documented_columns_in_every_format(three: Desk) -> None:
     keys = [
         *("run", "started_at", "user", "target", "command", "group_id", "group"),
         *("file", "sha256", "rows", "to_change", "changed", "outcome", "undone_by"),
@@ -739,7 +741,7 @@ def test_every_format_has_the_columns_that_were_promised(three: Desk) -> None:
     assert "nothing to do" in table[1]
 
 
-def test_one_run_is_shown_with_the_columns_that_were_promised(three: Desk) -> None:
+def test_history_show_and_check_have_documented_columns(three: Desk) -> None:
     shown = three.show(three.history()[1]["run"])
     assert (
         list(shown)
@@ -762,19 +764,19 @@ def test_one_run_is_shown_with_the_columns_that_were_promised(three: Desk) -> No
     )
 
 
-def test_the_command_that_takes_it_back_is_named(three: Desk) -> None:
+def test_history_show_names_undo_command(three: Desk) -> None:
     run = three.history()[1]["run"]
     _, _, err = three.cli("history", "show", run)
     assert f"Undo it: aspencli --env local samples undo {run}" in err
 
 
-def test_several_runs_that_begin_alike_are_named(three: Desk) -> None:
+def test_ambiguous_run_id_prefix_is_refused(three: Desk) -> None:
     code, _, err = three.cli("history", "show", "2")
     assert code == 2
     assert "3 run IDs begin with 2" in err
 
 
-def test_no_history_is_no_failure(desk: Desk) -> None:
+def test_empty_history_is_not_an_error(desk: Desk) -> None:
     assert desk.cli("history") == (
         0,
         "\t".join(c.key for c in LIST_COLUMNS) + "\n",
@@ -783,13 +785,13 @@ def test_no_history_is_no_failure(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["list", "--help"]])
-def test_help_lists_the_commands(desk: Desk, words: list[str]) -> None:
+def test_history_help_is_shown(desk: Desk, words: list[str]) -> None:
     code, out, _ = desk.cli("history", *words)
     assert code == 0
     assert "history" in out
 
 
-def test_a_word_that_is_no_command_is_refused(desk: Desk) -> None:
+def test_unknown_history_command_is_refused(desk: Desk) -> None:
     code, _, err = desk.cli("history", "shwo")
     assert code == 2
     assert "show" in err

@@ -51,7 +51,7 @@ def test_writes_through_the_api_are_recorded(api_lab: ApiLab, aspen_home: Path) 
     assert update["database"]["api"] == api_lab.service.url
 
 
-def test_dry_runs_and_unchanged_items_are_not_recorded(api_lab: ApiLab, aspen_home: Path) -> None:
+def test_dry_runs_and_reads_are_not_recorded(api_lab: ApiLab, aspen_home: Path) -> None:
     assert api_lab(*_SAMPLE, "--dry-run").code == 0
     assert api_lab("samples", "delete", "8", "--dry-run").code == 0
     assert api_lab("samples", "list").code == 0
@@ -63,7 +63,7 @@ def test_declined_write_is_recorded_as_declined(api_lab: ApiLab, aspen_home: Pat
     assert short(aspen_home) == [("samples update", "api", 1, "ended", "declined")]
 
 
-def test_write_that_fails_in_the_middle_is_unfinished(
+def test_write_that_fails_midway_is_recorded_as_unfinished(
     api_lab: ApiLab, aspen_home: Path, serving: Serving
 ) -> None:
     relay = Relay(api_lab.service.url, "", ())
@@ -113,7 +113,7 @@ def test_writes_to_the_database_are_recorded(cli: Cli, aspen_home: Path) -> None
 
 
 @pytest.mark.parametrize("words", [("history", "prune"), ("history", "list"), ("db", "status")])
-def test_what_changes_no_target_is_not_recorded(
+def test_commands_that_change_no_target_are_not_recorded(
     cli: Cli, aspen_home: Path, words: tuple[str, ...]
 ) -> None:
     assert cli(*words, "--yes").code == 0

@@ -46,7 +46,7 @@ def saved(book: openpyxl.Workbook) -> bytes:
     return data.getvalue()
 
 
-def test_workbook_renames_what_the_person_sees(lab: Lab, group: int, tmp_path: Path) -> None:
+def test_workbook_cells_are_read_as_displayed(lab: Lab, group: int, tmp_path: Path) -> None:
     file = tmp_path / "Ids of May.xlsx"
     file.write_bytes(saved(workbook("Lab ID", "Public ID", "who")))
     names = ("--map", "Lab ID=private_identifier", "--map", "public id=public_identifier")
@@ -60,9 +60,7 @@ def test_workbook_renames_what_the_person_sees(lab: Lab, group: int, tmp_path: P
     assert said[1] == "Note: ignored columns: who."
 
 
-def test_how_it_was_read_is_said_before_a_header_is_refused(
-    lab: Lab, group: int, tmp_path: Path
-) -> None:
+def test_note_about_workbook_precedes_header_error(lab: Lab, group: int, tmp_path: Path) -> None:
     file = tmp_path / "ids.xlsx"
     file.write_bytes(saved(workbook("Private ID", "public_identifier")))
     ended = lab.update(group, str(file), "--yes")
@@ -74,7 +72,7 @@ def test_how_it_was_read_is_said_before_a_header_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["workbook", "gzip", "workbook in gzip"])
-def test_standard_input_may_be_a_workbook_or_compressed(kind: str, lab: Lab, group: int) -> None:
+def test_stdin_can_be_workbook_or_gzip(kind: str, lab: Lab, group: int) -> None:
     data = saved(workbook("private_identifier", "public_identifier"))
     if kind == "gzip":
         data = f"{H}\nL-1,N-1\nL-2,00042\n".encode()
@@ -82,7 +80,7 @@ def test_standard_input_may_be_a_workbook_or_compressed(kind: str, lab: Lab, gro
     assert (ended.code, ended.written) == (0, WRITES)
 
 
-def test_cells_without_a_value_are_named_with_a_remedy(
+def test_formula_without_stored_value_is_named_with_remedy(
     lab: Lab, group: int, tmp_path: Path
 ) -> None:
     book = workbook("private_identifier", "public_identifier")
@@ -97,7 +95,7 @@ def test_cells_without_a_value_are_named_with_a_remedy(
     assert "→ Open the workbook in a spreadsheet program and save it" in ended.err
 
 
-def test_damaged_files_end_in_words(lab: Lab, group: int, tmp_path: Path) -> None:
+def test_damaged_input_file_is_refused_with_hint(lab: Lab, group: int, tmp_path: Path) -> None:
     book = saved(workbook("private_identifier", "public_identifier"))
     text = gzip.compress(f"{H}\nL-1,N-1\n".encode())
     for content in (book[: len(book) // 2], book[:-30], text[:-4]):
@@ -113,7 +111,9 @@ def test_damaged_files_end_in_words(lab: Lab, group: int, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "xlsx"])
-def test_report_has_the_form_of_its_name(suffix: str, lab: Lab, group: int, tmp_path: Path) -> None:
+def test_report_format_follows_file_suffix(
+    suffix: str, lab: Lab, group: int, tmp_path: Path
+) -> None:
     file, report = tmp_path / "ids.csv", tmp_path / f"report.{suffix}"
     file.write_text(f"{H}\nL-1,N-1\n=1+1,@N\n")
     ended = lab.update(group, str(file), "--yes", "--report", str(report))
@@ -135,7 +135,7 @@ def test_report_has_the_form_of_its_name(suffix: str, lab: Lab, group: int, tmp_
     ]
 
 
-def test_files_of_a_form_nobody_knows_stop_it(lab: Lab, group: int, tmp_path: Path) -> None:
+def test_invalid_report_or_rejects_file_stops_update(lab: Lab, group: int, tmp_path: Path) -> None:
     file = tmp_path / "ids.csv"
     file.write_text(f"{H}\nL-1,N-1\n")
     for option, name, says in (
@@ -150,7 +150,7 @@ def test_files_of_a_form_nobody_knows_stop_it(lab: Lab, group: int, tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx"])
-def test_fixed_rejects_are_applied(suffix: str, lab: Lab, group: int, tmp_path: Path) -> None:
+def test_fixed_rejects_file_is_applied(suffix: str, lab: Lab, group: int, tmp_path: Path) -> None:
     file, bad = tmp_path / "ids.csv", tmp_path / f"bad.{suffix}"
     file.write_text(f'{H}\nL-1,N-1\nX-2,00042\n=1+1,\n"L-3,N-3\nL-4,N-1\n')
     ended = lab.update(group, str(file), "--yes", "--rejects", str(bad))
@@ -181,7 +181,7 @@ def test_fixed_rejects_are_applied(suffix: str, lab: Lab, group: int, tmp_path: 
     assert "invalid row" in ended.err
 
 
-def test_rejects_of_standard_input(lab: Lab, group: int, tmp_path: Path) -> None:
+def test_rejects_file_contains_invalid_rows_of_stdin(lab: Lab, group: int, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     content = f"{H}\nL-1,N-1\nL-2\n".encode()
     ended = lab.update(group, "-", "--dry-run", "--rejects", str(bad), stdin=content)

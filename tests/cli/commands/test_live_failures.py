@@ -39,7 +39,7 @@ def _take_location(lab: ApiLab, sample: int) -> None:
     database.dispose()
 
 
-def test_failed_change_names_the_cause_and_the_sample(lab: ApiLab, serving: Serving) -> None:
+def test_failed_update_names_cause_and_sample(lab: ApiLab, serving: Serving) -> None:
     broken = serving(route=_failing(lab, "PUT")).url
     command = ("samples", "update", "7", "8", "--private", "--org", "1", "--yes")
     unknown = lab(*command, env={"ASPEN_API": broken})
@@ -53,7 +53,7 @@ def test_failed_change_names_the_cause_and_the_sample(lab: ApiLab, serving: Serv
     assert "sample 7 (" not in known.err
 
 
-def test_failed_list_names_the_cause_and_the_sample(lab: ApiLab, serving: Serving) -> None:
+def test_failed_list_names_cause_and_sample(lab: ApiLab, serving: Serving) -> None:
     broken = serving(route=_failing(lab, "GET")).url
     _take_location(lab, 8)
     command = ("samples", "list", "--org", "1", "--via", "api")
@@ -89,7 +89,7 @@ def test_failed_list_names_the_cause_and_the_sample(lab: ApiLab, serving: Servin
         "auspice link 7 --group 99",
     ],
 )
-def test_group_without_a_role_ends_with_4(
+def test_command_on_group_without_role_exits_with_4(
     shared_api: Api, lab_of: Callable[[Api], ApiLab], command: str, tmp_path: Path
 ) -> None:
     mapping = tmp_path / "ids.csv"

@@ -50,7 +50,7 @@ def count(database: Database, table: str) -> int:
         return session.scalar(sa.select(sa.func.count()).select_from(sa.table(table))) or 0
 
 
-def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) -> None:
+def test_local_postgres_starts_seeds_stops_and_resets(run_cli: CliRunner, deployment: Path) -> None:
     words = ("local", "up", "--only", "postgres", "-o", "json")
     first = run_cli(*words, timeout=120)
     assert first.code == 0, first.err
@@ -108,7 +108,7 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     assert {one["state"] for one in json.loads(status.out)} == {"absent"}
 
 
-def test_all_of_it(run_cli: CliRunner, deployment: Path) -> None:
+def test_all_local_services_start_stop_and_reset(run_cli: CliRunner, deployment: Path) -> None:
     up = run_cli("local", "up", "-o", "json", timeout=240)
     assert up.code == 0, up.err
     parts = {one["part"]: one for one in json.loads(up.out)}
@@ -178,7 +178,7 @@ def own_server(aspen_home: Path, postgres: Server) -> None:
     mark_as_created(aspen_home, postgres.url("postgres"))
 
 
-def test_what_never_ran(run_cli: CliRunner) -> None:
+def test_commands_without_deployment_suggest_local_up(run_cli: CliRunner) -> None:
     status = run_cli("local", "status")
     assert status.code == 0
     assert "aspencli local up" in status.err
@@ -192,7 +192,7 @@ def test_what_never_ran(run_cli: CliRunner) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "logs", "reset", "seed", "init"])
-def test_another_target_is_refused(run_cli: CliRunner, command: str) -> None:
+def test_local_commands_refuse_other_targets(run_cli: CliRunner, command: str) -> None:
     for settings in ({"ASPEN_ENV": "staging"}, {}):
         words = ["--env", "prod"] if not settings else []
         result = run_cli(*words, "local", command, "--yes", env=settings)
@@ -201,7 +201,7 @@ def test_another_target_is_refused(run_cli: CliRunner, command: str) -> None:
 
 
 @pytest.mark.usefixtures("own_server")
-def test_test_groups_come_once(run_cli: CliRunner, database: Database) -> None:
+def test_second_seed_adds_no_groups_or_users(run_cli: CliRunner, database: Database) -> None:
     first = run_cli("local", "seed", "--yes", "-o", "json", database=database)
     assert row(first)["groups"] == 3
     again = run_cli("local", "seed", "--yes", "-o", "json", database=database)
@@ -209,7 +209,7 @@ def test_test_groups_come_once(run_cli: CliRunner, database: Database) -> None:
 
 
 @pytest.mark.usefixtures("own_server")
-def test_another_database_is_seeded_only_with_consent(
+def test_seed_of_another_database_requires_confirmation(
     run_cli: CliRunner, database: Database
 ) -> None:
     assert run_cli("local", "seed", database=database).code == 3
@@ -217,7 +217,7 @@ def test_another_database_is_seeded_only_with_consent(
 
 
 @pytest.mark.usefixtures("own_server")
-def test_samples_are_made_up(run_cli: CliRunner, seeded: Database) -> None:
+def test_seed_generates_requested_samples(run_cli: CliRunner, seeded: Database) -> None:
     words = ["local", "seed", "--samples", "15", "--group", "2", "--seed", "7", "--yes"]
     result = run_cli(*words, "-o", "json", database=seeded)
     assert row(result)["samples"] == 15
@@ -225,13 +225,13 @@ def test_samples_are_made_up(run_cli: CliRunner, seeded: Database) -> None:
 
 
 @pytest.mark.usefixtures("own_server")
-def test_an_absent_group_is_not_found(run_cli: CliRunner, seeded: Database) -> None:
+def test_seed_of_unknown_group_exits_with_6(run_cli: CliRunner, seeded: Database) -> None:
     words = ["local", "seed", "--samples", "1", "--group", "99", "--yes"]
     assert run_cli(*words, database=seeded).code == 6
 
 
 @pytest.mark.usefixtures("own_server")
-def test_bad_lines_are_named_and_the_others_loaded(
+def test_seed_names_invalid_lines_and_loads_others(
     run_cli: CliRunner, seeded: Database, tmp_path: Path
 ) -> None:
     metadata, sequences = tmp_path / "metadata.tsv", tmp_path / "sequences.fasta.gz"
@@ -249,7 +249,7 @@ def test_bad_lines_are_named_and_the_others_loaded(
 
 
 @pytest.mark.usefixtures("own_server")
-def test_a_file_of_bad_lines_alone_is_bad_input(
+def test_seed_from_file_without_valid_lines_exits_with_2(
     run_cli: CliRunner, seeded: Database, tmp_path: Path
 ) -> None:
     metadata = tmp_path / "metadata.tsv"
@@ -269,7 +269,7 @@ def test_a_file_of_bad_lines_alone_is_bad_input(
         ["--samples", "-1"],
     ],
 )
-def test_what_cannot_be_meant_is_bad_input(
+def test_invalid_seed_options_exit_with_2(
     run_cli: CliRunner, seeded: Database, words: list[str]
 ) -> None:
     assert run_cli("local", "seed", *words, "--yes", database=seeded).code == 2

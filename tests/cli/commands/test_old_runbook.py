@@ -57,7 +57,7 @@ ALL = [each for each in SPELLINGS if each.old.startswith(TOOL)]
 
 
 @pytest.mark.skipif(not CONTRACT.is_file(), reason="the old tool's interface is not here")
-def test_table_has_every_command_and_option_of_the_old_tool() -> None:
+def test_guide_lists_every_command_and_option_of_old_tool() -> None:
     command, wanted = "", set[tuple[str, str]]()
     for line in CONTRACT.read_text(encoding="utf-8").splitlines():
         if line.startswith("##"):
@@ -101,7 +101,7 @@ def old_lab(_service: Api, aws: Cloud, lab_of: Callable[[Api], ApiLab]) -> ApiLa
 
 
 @pytest.mark.parametrize("spelling", ALL, ids=str)
-def test_what_was_typed_goes_on_working(
+def test_old_command_line_still_works(
     old_lab: ApiLab, spelling: Spelling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -168,7 +168,7 @@ def _ended_run(lab: ApiLab) -> str:
 @pytest.mark.parametrize(
     "spelling", [each for each in SPELLINGS if each.old.startswith("make ")], ids=str
 )
-def test_the_targets_of_make_are_there(spelling: Spelling) -> None:
+def test_make_targets_in_guide_exist(spelling: Spelling) -> None:
     """Most of them act on this machine; other tests cover what they would run."""
     done = subprocess.run(
         [*shlex.split(spelling.old), "--dry-run", "--no-print-directory"],
@@ -181,7 +181,7 @@ def test_the_targets_of_make_are_there(spelling: Spelling) -> None:
     assert done.stdout
 
 
-def test_each_row_is_a_command_or_a_target() -> None:
+def test_guide_rows_are_commands_or_make_targets() -> None:
     known = (*TOOL, "make")
     assert [each.old for each in SPELLINGS if each.old.split()[0] not in known] == []
     assert len(SPELLINGS) > 40

@@ -45,7 +45,7 @@ def test_old_spelling_becomes_new(command: str, typed: str, becomes: str) -> Non
     assert modernize((group, name), typed.split(), KNOWN) == becomes.split()
 
 
-def test_link_to_ucsc_has_the_size_and_the_address(shared_lab: ApiLab) -> None:
+def test_usher_link_contains_subtree_size_and_file_url(shared_lab: ApiLab) -> None:
     ended = shared_lab("--org", "1", "usher", "get-link", "RCPHL-0000001", "50", "-o", "json")
     assert ended.code == 0, ended.err
     url = urlsplit(ended.json[0]["url"])
@@ -55,7 +55,7 @@ def test_link_to_ucsc_has_the_size_and_the_address(shared_lab: ApiLab) -> None:
     assert asked["remoteFile"][0].startswith("http")
 
 
-def test_delete_without_a_key_does_nothing_and_says_so(shared_lab: ApiLab) -> None:
+def test_samples_delete_without_keys_deletes_nothing(shared_lab: ApiLab) -> None:
     ended = shared_lab("--org", "1", "samples", "delete")
     assert ended.code == 0, ended.err
     assert "Nothing to change: no samples were given." in ended.err

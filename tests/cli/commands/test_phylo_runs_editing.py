@@ -32,7 +32,7 @@ def of(lab: ApiLab, status: str) -> int:
     return int(next(run["id"] for run in runs(lab) if run["workflow_status"] == status))
 
 
-def test_a_run_is_started(lab: ApiLab) -> None:
+def test_create_starts_run_with_given_options(lab: ApiLab) -> None:
     command = ("phylo-runs", "create", *FIRST, *TARGETED, "--start-date", "3 Jan 2021")
     ended = lab(*command, "--lineage", "BA.2*", "--location", "1", "--yes", "-o", "json")
     assert ended.code == 0, ended.err
@@ -52,7 +52,7 @@ def test_a_run_is_started(lab: ApiLab) -> None:
     }
 
 
-def test_a_dry_run_starts_nothing_and_no_yes_is_a_no(lab: ApiLab) -> None:
+def test_create_with_dry_run_or_without_yes_starts_no_run(lab: ApiLab) -> None:
     before = runs(lab)
     started = lab("phylo-runs", "create", *FIRST, *TARGETED)
     assert (started.code, started.out) == (3, "")
@@ -63,7 +63,7 @@ def test_a_dry_run_starts_nothing_and_no_yes_is_a_no(lab: ApiLab) -> None:
     assert runs(lab) == before
 
 
-def test_an_unknown_sample_starts_nothing(lab: ApiLab) -> None:
+def test_create_with_unknown_sample_starts_no_run(lab: ApiLab) -> None:
     before = runs(lab)
     ended = lab("phylo_runs", "create", *FIRST, "nope", *TARGETED, "--yes")
     assert (ended.code, ended.out) == (6, "")
@@ -75,7 +75,7 @@ def test_an_unknown_sample_starts_nothing(lab: ApiLab) -> None:
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_a_lost_answer_is_looked_into_and_one_run_is_started(
+def test_create_with_lost_response_starts_exactly_one_run(
     lab: ApiLab, serving: Serving, delivered: bool
 ) -> None:
     before = len(runs(lab))
@@ -88,7 +88,7 @@ def test_a_lost_answer_is_looked_into_and_one_run_is_started(
     assert ended.json[0]["id"] == runs(lab)[-1]["id"]
 
 
-def test_a_viewer_may_not_start_a_run(lab: ApiLab) -> None:
+def test_viewer_cannot_create_run(lab: ApiLab) -> None:
     shown = lab("samples", "list", "--group", "1", "--public", "--limit", "1", "-o", "json").json
     name = shown[0]["public_identifier"]
     ended = lab("phylo-runs", "create", name, *TARGETED, "--yes", who="viewer")
@@ -96,7 +96,7 @@ def test_a_viewer_may_not_start_a_run(lab: ApiLab) -> None:
     assert len(runs(lab)) == 4
 
 
-def test_a_run_is_renamed_with_its_tree(lab: ApiLab) -> None:
+def test_update_renames_run_and_its_tree(lab: ApiLab) -> None:
     run = of(lab, "COMPLETED")
     ended = lab("phylo-runs", "update", str(run), "--name", "New", "--yes", "-o", "json")
     assert ended.code == 0, ended.err
@@ -106,7 +106,7 @@ def test_a_run_is_renamed_with_its_tree(lab: ApiLab) -> None:
     assert (again.code, again.json[0]["outcome"]) == (0, "unchanged")
 
 
-def test_runs_are_deleted_and_what_is_not_there_is_named_first(lab: ApiLab) -> None:
+def test_delete_removes_runs_but_none_if_one_is_missing(lab: ApiLab) -> None:
     done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
     ended = lab("phylo-runs", "delete", str(done), "999", "--yes")
     assert (ended.code, ended.out) == (6, "")
@@ -125,7 +125,7 @@ def test_runs_are_deleted_and_what_is_not_there_is_named_first(lab: ApiLab) -> N
         assert list(left) == []
 
 
-def test_ids_come_from_a_pipe_and_from_a_table(lab: ApiLab, tmp_path: Path) -> None:
+def test_delete_reads_run_ids_from_stdin_and_table(lab: ApiLab, tmp_path: Path) -> None:
     done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
     piped = lab("phylo-runs", "delete", "-", "--dry-run", "-o", "json", stdin=f"{done}\n{failed}\n")
     assert [row["id"] for row in piped.json] == [done, failed]
@@ -145,7 +145,7 @@ def test_ids_come_from_a_pipe_and_from_a_table(lab: ApiLab, tmp_path: Path) -> N
         (("99999999999999",), 2, "Invalid run ID"),
     ],
 )
-def test_what_names_no_run_deletes_none(
+def test_delete_with_missing_or_invalid_ids_deletes_no_run(
     lab: ApiLab, keys: tuple[str, ...], code: int, words: str
 ) -> None:
     before = runs(lab)
@@ -156,9 +156,7 @@ def test_what_names_no_run_deletes_none(
 
 
 @pytest.mark.parametrize("dry", [("--dry-run",), ("--yes",)])
-def test_runs_that_have_not_ended_are_named_before_any_is_deleted(
-    lab: ApiLab, dry: tuple[str, ...]
-) -> None:
+def test_runs_in_progress_cannot_be_deleted_or_renamed(lab: ApiLab, dry: tuple[str, ...]) -> None:
     before = runs(lab)
     failed, started = of(lab, "FAILED"), of(lab, "STARTED")
     ended = lab("phylo-runs", "delete", str(failed), str(started), *dry)
@@ -169,7 +167,7 @@ def test_runs_that_have_not_ended_are_named_before_any_is_deleted(
     assert runs(lab) == before
 
 
-def test_a_run_of_another_group_is_none_of_ones_own(lab: ApiLab) -> None:
+def test_delete_of_run_of_another_group_exits_with_6(lab: ApiLab) -> None:
     own = {run["id"] for run in runs(lab) if run["group"]["id"] == 1}
     with lab.service.database.reading() as session:
         foreign = session.scalars(sa.select(PhyloRun.id).where(PhyloRun.id.not_in(own))).first()
@@ -179,13 +177,13 @@ def test_a_run_of_another_group_is_none_of_ones_own(lab: ApiLab) -> None:
     assert f": {foreign}" in ended.err
 
 
-def test_what_was_deleted_before_a_refusal_is_told(
+def test_failed_delete_reports_runs_deleted_before_error(
     lab: ApiLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aspencli.cli.context import AppContext
 
     done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
-    asked = AppContext.authorise
+    asked = AppContext.authorize
 
     def meanwhile(self: AppContext, *args: Any, **kwargs: Any) -> None:
         with lab.service.database.begin() as session:
@@ -196,7 +194,7 @@ def test_what_was_deleted_before_a_refusal_is_told(
             )
         asked(self, *args, **kwargs)
 
-    monkeypatch.setattr(AppContext, "authorise", meanwhile)
+    monkeypatch.setattr(AppContext, "authorize", meanwhile)
     ended = lab("phylo-runs", "delete", str(failed), str(done), "--yes", "-o", "json")
     assert ended.code == 7
     assert [row["id"] for row in json.loads(ended.out)] == [failed]
@@ -204,7 +202,7 @@ def test_what_was_deleted_before_a_refusal_is_told(
     assert "in-progress" in ended.err
 
 
-def test_an_interruption_tells_which_runs_are_gone(lab: ApiLab) -> None:
+def test_interrupted_delete_reports_deleted_runs(lab: ApiLab) -> None:
     done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
     command = ("phylo-runs", "delete", str(failed), str(done), "--yes", "-o", "json")
     with lab.service.database.begin() as session:
@@ -217,7 +215,7 @@ def test_an_interruption_tells_which_runs_are_gone(lab: ApiLab) -> None:
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_a_lost_answer_to_a_new_name_is_asked_for_again(
+def test_update_with_lost_response_is_retried(
     lab: ApiLab, serving: Serving, delivered: bool
 ) -> None:
     run = of(lab, "COMPLETED")
@@ -231,7 +229,7 @@ def test_a_lost_answer_to_a_new_name_is_asked_for_again(
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_a_lost_answer_to_a_deletion_is_looked_into(
+def test_delete_with_lost_response_deletes_run(
     lab: ApiLab, serving: Serving, delivered: bool
 ) -> None:
     failed = of(lab, "FAILED")

@@ -60,7 +60,7 @@ def renaming(shared_site: Site, tmp_path: Path, request: pytest.FixtureRequest) 
     return Try(shared_site, tmp_path, len(request.node.name))
 
 
-def test_the_live_service_takes_every_request(renaming: Try) -> None:
+def test_rename_follows_rules_of_live_service_in_few_requests(renaming: Try) -> None:
     with renaming.gate() as gate:
         done = renaming.site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
     assert done.code == 0, done.err
@@ -69,9 +69,7 @@ def test_the_live_service_takes_every_request(renaming: Try) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_goes_wrong_on_the_way_it_ends_complete(
-    renaming: Try, tmp_path: Path, seed: int
-) -> None:
+def test_rename_completes_despite_random_failures(renaming: Try, tmp_path: Path, seed: int) -> None:
     chances = dict.fromkeys(_ALL, 0.07)
     reading: dict[Mishap, float] = {"503 before": 0.2, "reset after": 0.1, "cut answer": 0.1}
     dice = random.Random(seed)
@@ -82,7 +80,7 @@ def test_whatever_goes_wrong_on_the_way_it_ends_complete(
     renaming.is_done()
 
 
-def test_a_service_that_is_killed_and_comes_back(renaming: Try) -> None:
+def test_rename_completes_after_service_is_killed_and_restarted(renaming: Try) -> None:
     site, killed = renaming.site, []
 
     def kill(number: int) -> None:
@@ -99,7 +97,7 @@ def test_a_service_that_is_killed_and_comes_back(renaming: Try) -> None:
     renaming.is_done()
 
 
-def test_a_command_that_is_killed_goes_on_where_it_was(renaming: Try) -> None:
+def test_killed_rename_can_be_resumed_and_undone(renaming: Try) -> None:
     site, running = renaming.site, list[subprocess.Popen[str]]()
     with renaming.gate() as gate:  # one for all: another address is another group
         for moment in (0, 2, 1):
@@ -128,7 +126,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(renaming: Try) -> None:
     assert renaming.site.renames.names() == renaming.names
 
 
-def test_an_interrupt_leaves_no_temporary_name(renaming: Try) -> None:
+def test_interrupted_rename_leaves_no_temporary_identifier(renaming: Try) -> None:
     site, running = renaming.site, list[subprocess.Popen[str]]()
     with renaming.gate() as gate:
         gate.on_change = _at(1, lambda: running[0].send_signal(signal.SIGINT))
@@ -142,7 +140,7 @@ def test_an_interrupt_leaves_no_temporary_name(renaming: Try) -> None:
     renaming.is_done()
 
 
-def test_what_was_begun_can_be_taken_back(renaming: Try) -> None:
+def test_unfinished_rename_can_be_undone(renaming: Try) -> None:
     site, running = renaming.site, list[subprocess.Popen[str]]()
     with renaming.gate() as gate:
         gate.on_change = _at(3, partial(_kill_last, running))
@@ -160,7 +158,7 @@ def test_what_was_begun_can_be_taken_back(renaming: Try) -> None:
     renaming.is_done()
 
 
-def test_who_changes_a_name_meanwhile_is_not_overwritten(renaming: Try) -> None:
+def test_rename_does_not_overwrite_concurrent_change(renaming: Try) -> None:
     site = renaming.site
     fresh = [key for key, name in renaming.wanted.items() if name.startswith("new-0")]
     moved, taker = max(fresh), min(fresh)
@@ -184,7 +182,7 @@ def test_who_changes_a_name_meanwhile_is_not_overwritten(renaming: Try) -> None:
     assert renaming.temporary() == 0
 
 
-def test_a_sign_in_that_lapses_ends_it_with_the_way_to_go_on(renaming: Try) -> None:
+def test_expired_sign_in_stops_rename_and_suggests_resume(renaming: Try) -> None:
     site = renaming.site
     with renaming.gate() as gate:
         gate.on_change = _at(1, lambda: setattr(gate.rules, "chances", {"401": 1.0}))
@@ -200,7 +198,7 @@ def test_a_sign_in_that_lapses_ends_it_with_the_way_to_go_on(renaming: Try) -> N
     renaming.is_done()
 
 
-def test_a_second_interrupt_is_obeyed_at_once(renaming: Try) -> None:
+def test_second_interrupt_stops_rename_and_suggests_resume(renaming: Try) -> None:
     site, running = renaming.site, list[subprocess.Popen[str]]()
 
     def interrupt_twice() -> None:
@@ -235,7 +233,7 @@ def killing(
     postgres.drop(name)
 
 
-def test_kill_at_every_durable_step_leaves_a_suggestion_that_works(killing: Killing) -> None:
+def test_suggestion_works_after_kill_at_every_durable_step(killing: Killing) -> None:
     """A step is a moment when something is safe on disk: the journals or the undo file."""
     step = 4  # before that, there is only a line in the history
     while killing.kill(Crash(signal.SIGKILL, step)):
@@ -248,7 +246,7 @@ def test_kill_at_every_durable_step_leaves_a_suggestion_that_works(killing: Kill
 @pytest.mark.parametrize(
     ("number", "step"), [(signal.SIGINT, 6), (signal.SIGTERM, 7), (signal.SIGINT, 12)]
 )
-def test_interrupt_at_a_durable_step_leaves_a_suggestion_that_works(
+def test_suggestion_works_after_interrupt_at_durable_step(
     killing: Killing, number: int, step: int
 ) -> None:
     killing.kill(Crash(number, step, "after"))

@@ -28,7 +28,7 @@ def update(lab: ApiLab, mapping: Path, *options: str, via: str = "api", **more: 
     return lab(*COMMAND, "-f", str(mapping), "--via", via, *options, **more)
 
 
-def test_swaps_cycles_and_chains_and_nothing_else_changes(
+def test_rename_of_swaps_and_cycles_changes_only_public_identifiers(
     api_lab: ApiLab, renames: Renames, tmp_path: Path
 ) -> None:
     renames.give_sequencing_dates()
@@ -54,15 +54,15 @@ def test_swaps_cycles_and_chains_and_nothing_else_changes(
     assert (shown["via"], shown["outcome"], len(shown["undone_by"])) == ("api", "written", 1)
 
 
-@pytest.mark.parametrize("road", ["db", "api"])
-def test_either_road_takes_back_what_the_other_wrote(
-    api_lab: ApiLab, renames: Renames, tmp_path: Path, road: str
+@pytest.mark.parametrize("backend", ["db", "api"])
+def test_each_backend_undoes_renames_of_the_other(
+    api_lab: ApiLab, renames: Renames, tmp_path: Path, backend: str
 ) -> None:
     names = renames.names()
     mapping = write_mapping(tmp_path / "ids.csv", tangled(names, 100))
-    other = {"db": "api", "api": "db"}[road]
+    other = {"db": "api", "api": "db"}[backend]
     undo = tmp_path / "undo.csv"
-    assert update(api_lab, mapping, "--yes", "--undo-file", str(undo), via=road).code == 0
+    assert update(api_lab, mapping, "--yes", "--undo-file", str(undo), via=backend).code == 0
     files = [undo.read_text()]
     ended = api_lab("samples", "undo", str(undo), "--yes", "--via", other)
     assert ended.code == 0, ended.err
@@ -73,7 +73,7 @@ def test_either_road_takes_back_what_the_other_wrote(
     assert files[0].splitlines()[1:] == files[1].splitlines()[1:]
 
 
-def test_plans_findings_and_reports_are_the_same(
+def test_plans_problems_and_reports_match_between_backends(
     api_lab: ApiLab, renames: Renames, tmp_path: Path
 ) -> None:
     names = renames.names()
@@ -91,23 +91,23 @@ def test_plans_findings_and_reports_are_the_same(
     for name, wanted in cases.items():
         mapping = write_mapping(tmp_path / f"{name}.csv", wanted)
         told = []
-        for road in ("db", "api"):
-            report = tmp_path / f"{name}-{road}.csv"
+        for backend in ("db", "api"):
+            report = tmp_path / f"{name}-{backend}.csv"
             ended = update(
-                api_lab, mapping, "--dry-run", "--report", str(report), "-o", "json", via=road
+                api_lab, mapping, "--dry-run", "--report", str(report), "-o", "json", via=backend
             )
             err = ended.err.replace(str(report), "REPORT")
             told.append((ended.code, ended.out, err, report.read_text()))
         assert told[0] == told[1], name
     repeated = tmp_path / "repeated.csv"
     repeated.write_text(f"{H}\n{keys[0]},a\n{keys[1]},b\n{keys[0]},c\n")
-    by_db, by_api = (update(api_lab, repeated, "--yes", via=road) for road in ("db", "api"))
+    by_db, by_api = (update(api_lab, repeated, "--yes", via=backend) for backend in ("db", "api"))
     assert by_db == by_api
     assert by_db.code == 2
     assert renames.names() == names
 
 
-def test_an_undo_tells_the_same_of_what_was_changed_since(
+def test_undo_of_samples_changed_since_matches_between_backends(
     api_lab: ApiLab, renames: Renames, tmp_path: Path
 ) -> None:
     names = renames.names()
@@ -119,10 +119,10 @@ def test_an_undo_tells_the_same_of_what_was_changed_since(
     renames.set_names({key: f"since-{key}" for key in changed})
     for options in ((), ("--force",)):
         told = []
-        for road in ("db", "api"):
-            report = tmp_path / f"{road}.csv"
+        for backend in ("db", "api"):
+            report = tmp_path / f"{backend}.csv"
             ended = api_lab(
-                *("samples", "undo", str(undo), "--dry-run", "--via", road, "-o", "json"),
+                *("samples", "undo", str(undo), "--dry-run", "--via", backend, "-o", "json"),
                 *("--report", str(report), *options),
             )
             err = ended.err.replace(str(report), "REPORT")
@@ -135,7 +135,7 @@ def test_an_undo_tells_the_same_of_what_was_changed_since(
     assert renames.names() == names
 
 
-def test_who_may_only_look_is_told_before_anything_is_asked(
+def test_rename_without_write_permission_exits_with_4(
     api_lab: ApiLab, renames: Renames, tmp_path: Path
 ) -> None:
     mapping = write_mapping(tmp_path / "ids.csv", {key: f"n-{key}" for key in renames.names()})
@@ -147,10 +147,10 @@ def test_who_may_only_look_is_told_before_anything_is_asked(
     assert ended.code == 6  # the database knows that there is no such group
 
 
-def test_the_history_tells_the_road(api_lab: ApiLab, renames: Renames, tmp_path: Path) -> None:
+def test_history_records_backend(api_lab: ApiLab, renames: Renames, tmp_path: Path) -> None:
     mapping = write_mapping(tmp_path / "ids.csv", {next(iter(renames.names())): "n"})
-    for road in ("db", "api"):
-        update(api_lab, mapping, "--yes", via=road)
+    for backend in ("db", "api"):
+        update(api_lab, mapping, "--yes", via=backend)
     runs = api_lab("history", "list", "-o", "json").json
     shown = [api_lab("history", "show", run["run"], "-o", "json").json[0] for run in runs]
     assert [run["via"] for run in shown] == ["api", "db"]

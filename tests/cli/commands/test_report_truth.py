@@ -22,7 +22,7 @@ def _told(path: Path, *columns: str) -> set[tuple[str, ...]]:
     return {tuple(row[column] for column in columns) for row in _report(path)}
 
 
-def test_only_cells_whose_value_changed_are_reported_as_changed(
+def test_only_changed_cells_are_reported_as_updated(
     seeded: Database, cli: Cli, tmp_path: Path
 ) -> None:
     with seeded.engine.connect() as connection:
@@ -46,7 +46,7 @@ def test_only_cells_whose_value_changed_are_reported_as_changed(
         }
 
 
-def test_every_line_of_a_created_user_is_reported_as_created(accounts: Accounts) -> None:
+def test_every_line_of_created_user_is_reported_as_created(accounts: Accounts) -> None:
     report = accounts.folder / "report.csv"
     rows = (
         "email,name,auth0_user_id,group,role\n"
@@ -63,7 +63,7 @@ def test_every_line_of_a_created_user_is_reported_as_created(accounts: Accounts)
     assert {row["line"] for row in told if row["column"] == "role"} == {"2", "3"}
 
 
-def test_skipped_rows_show_what_they_hold_in_the_report_and_the_plan(
+def test_skipped_rows_show_current_values_in_plan_and_report(
     seeded: Database, cli: Cli, tmp_path: Path
 ) -> None:
     file, report, undo = (tmp_path / name for name in ("a.csv", "report.csv", "undo.csv"))
@@ -95,7 +95,7 @@ def test_skipped_rows_show_what_they_hold_in_the_report_and_the_plan(
     )
 
 
-def test_prefix_of_a_created_group_has_a_row(accounts: Accounts) -> None:
+def test_report_has_row_for_prefix_of_created_group(accounts: Accounts) -> None:
     report = accounts.folder / "report.csv"
     rows = (
         "prefix,name,auth0_org_id,default_tree_location\n"

@@ -72,7 +72,7 @@ def _rows(out: str, form: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
-def test_the_keys_of_the_list_are_a_contract(cli: Cli, form: str) -> None:
+def test_list_keys_are_stable(cli: Cli, form: str) -> None:
     ended = cli("samples", "list", "--output", form, "--limit", "2")
     assert ended.code == 0
     rows = _rows(ended.out, form)
@@ -82,7 +82,7 @@ def test_the_keys_of_the_list_are_a_contract(cli: Cli, form: str) -> None:
     assert rows[0]["location"] == "North America / USA / California / San Mateo County"
 
 
-def test_json_keeps_the_types(cli: Cli) -> None:
+def test_list_in_json_keeps_types(cli: Cli) -> None:
     row = cli("samples", "list", "-o", "json", "--limit", "1").json[0]
     assert row["private"] is False
     assert row["id"] == 1
@@ -90,19 +90,19 @@ def test_json_keeps_the_types(cli: Cli) -> None:
     assert row["uploaded_by"] == "Gale Admin"
 
 
-def test_a_machine_format_has_every_row_and_no_note(cli: Cli) -> None:
+def test_list_off_terminal_has_all_rows_and_no_note(cli: Cli) -> None:
     ended = cli("samples", "list")
     assert ended.ids == list(range(1, 61))
     assert ended.err == ""
 
 
 @pytest.mark.parametrize("name", ["2", "Bayside Department of Public Health", "BDPH", "bdph"])
-def test_a_group_goes_by_id_name_and_prefix(cli: Cli, add_sample: AddSample, name: str) -> None:
+def test_list_finds_group_by_id_name_and_prefix(cli: Cli, add_sample: AddSample, name: str) -> None:
     mine = add_sample(submitting_group_id=2)
     assert cli("samples", "list", "--group", name).ids == [mine]
 
 
-def test_the_global_org_is_the_group_unless_one_is_given(
+def test_org_option_is_default_group_of_list(
     cli: Cli, add_sample: AddSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other = add_sample(submitting_group_id=2), add_sample(submitting_group_id=3)
@@ -112,7 +112,7 @@ def test_the_global_org_is_the_group_unless_one_is_given(
     assert cli("samples", "list", "--group", "3").ids == [other]
 
 
-def test_only_a_pathogen_that_was_asked_for_narrows(
+def test_list_filters_by_pathogen_only_if_given(
     cli: Cli, add_sample: AddSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mpx = add_sample(pathogen_id=2)
@@ -123,20 +123,20 @@ def test_only_a_pathogen_that_was_asked_for_narrows(
     assert mpx not in cli("samples", "list").ids
 
 
-def test_private_and_public_part_the_list(cli: Cli) -> None:
+def test_list_filters_by_private_and_public(cli: Cli) -> None:
     private, public = (cli("samples", "list", f"--{word}").ids for word in ("private", "public"))
     assert private
     assert sorted(private + public) == list(range(1, 61))
 
 
-def test_the_days_are_included(cli: Cli, add_sample: AddSample) -> None:
+def test_list_date_filters_are_inclusive(cli: Cli, add_sample: AddSample) -> None:
     mine = add_sample(collection_date=dt.date(2023, 5, 17))
     on_the_day = ("--collected-after", "2023-05-17", "--collected-before", "2023-05-17")
     assert cli("samples", "list", *on_the_day).ids == [mine]
     assert cli("samples", "list", "--collected-after", "2023-05-18").ids == []
 
 
-def test_days_in_the_wrong_order_are_bad_input(cli: Cli) -> None:
+def test_list_with_dates_in_wrong_order_exits_with_2(cli: Cli) -> None:
     days = ("--collected-after", "2023-05-18", "--collected-before", "2023-05-17")
     ended = cli("samples", "list", *days)
     assert ended.code == 2
@@ -144,13 +144,13 @@ def test_days_in_the_wrong_order_are_bad_input(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("day", ["17.5.2023", "2023-02-30", "tomorrow"])
-def test_what_is_no_day_is_bad_input(cli: Cli, day: str) -> None:
+def test_list_with_invalid_date_exits_with_2(cli: Cli, day: str) -> None:
     ended = cli("samples", "list", "--collected-after", day)
     assert ended.code == 2
     assert day in ended.err
 
 
-def test_a_location_is_found_by_any_part(cli: Cli) -> None:
+def test_list_filters_by_any_part_of_location(cli: Cli) -> None:
     found = cli("samples", "list", "--location", "california / san mateo").tsv
     assert found
     assert {row["location"] for row in found} == {
@@ -158,7 +158,7 @@ def test_a_location_is_found_by_any_part(cli: Cli) -> None:
     }
 
 
-def test_a_search_takes_wildcards_as_they_are(cli: Cli, add_sample: AddSample) -> None:
+def test_list_search_matches_wildcards_literally(cli: Cli, add_sample: AddSample) -> None:
     mine = add_sample(private_identifier="100%_pure")
     assert cli("samples", "list", "--search", "0%_P").ids == [mine]
     assert cli("samples", "list", "--search", "pub-1").ids == [mine]
@@ -166,7 +166,7 @@ def test_a_search_takes_wildcards_as_they_are(cli: Cli, add_sample: AddSample) -
 
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv"])
-def test_an_empty_list_says_so_and_is_no_failure(cli: Cli, form: str) -> None:
+def test_empty_list_prints_note_and_exits_with_0(cli: Cli, form: str) -> None:
     ended = cli("samples", "list", "--search", "nowhere", "-o", form)
     assert ended.code == 0
     assert ended.err == "No samples found.\n"
@@ -174,7 +174,7 @@ def test_an_empty_list_says_so_and_is_no_failure(cli: Cli, form: str) -> None:
         assert _rows(ended.out, form) == []
 
 
-def test_a_table_stops_at_100_and_says_how_to_go_on(cli: Cli, add_sample: AddSample) -> None:
+def test_list_table_stops_at_100_rows_and_explains_paging(cli: Cli, add_sample: AddSample) -> None:
     for number in range(45):
         add_sample(private_identifier=f"L{number}", public_identifier=f"P{number}")
     ended = cli("samples", "list", "-o", "table")
@@ -188,7 +188,7 @@ def test_a_table_stops_at_100_and_says_how_to_go_on(cli: Cli, add_sample: AddSam
         assert "samples shown" not in cli("samples", "list", "-o", "table", *everything).err
 
 
-def test_exactly_as_many_as_the_limit_is_no_reason_for_a_note(cli: Cli) -> None:
+def test_list_with_exactly_limit_rows_prints_no_note(cli: Cli) -> None:
     assert cli("samples", "list", "--limit", "60").err == ""
 
 
@@ -196,7 +196,7 @@ def test_exactly_as_many_as_the_limit_is_no_reason_for_a_note(cli: Cli) -> None:
     "sort", ["id", "private_identifier", "public_identifier", "collection_date"]
 )
 @pytest.mark.parametrize("reverse", [(), ("--reverse",)])
-def test_pages_together_are_the_whole(cli: Cli, sort: str, reverse: tuple[str, ...]) -> None:
+def test_list_pages_add_up_to_whole_list(cli: Cli, sort: str, reverse: tuple[str, ...]) -> None:
     order = ("--sort", sort, *reverse)
     whole = cli("samples", "list", *order).ids
     assert sorted(whole) == list(range(1, 61))
@@ -209,7 +209,7 @@ def test_pages_together_are_the_whole(cli: Cli, sort: str, reverse: tuple[str, .
     assert pages == whole
 
 
-def test_dates_sort_as_dates(cli: Cli) -> None:
+def test_list_sorts_by_collection_date(cli: Cli) -> None:
     days = [
         row["collection_date"] for row in cli("samples", "list", "--sort", "collection_date").tsv
     ]
@@ -238,7 +238,9 @@ def test_dates_sort_as_dates(cli: Cli) -> None:
         (("--output", "xml"), 2, "(choose table, json, jsonl, csv, tsv)"),
     ],
 )
-def test_what_cannot_be_listed(cli: Cli, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_invalid_list_options_are_refused(
+    cli: Cli, arguments: tuple[str, ...], code: int, words: str
+) -> None:
     ended = cli("samples", "list", *arguments)
     assert (ended.code, ended.out) == (code, "")
     assert words in ended.err
@@ -247,7 +249,7 @@ def test_what_cannot_be_listed(cli: Cli, arguments: tuple[str, ...], code: int, 
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv"])
 @pytest.mark.parametrize("command", ["list", "show"])
-def test_data_cannot_reach_the_terminal_or_a_spreadsheet(
+def test_control_characters_and_formulas_in_output_are_escaped(
     cli: Cli, add_sample: AddSample, form: str, command: str
 ) -> None:
     mine = add_sample(private_identifier=HOSTILE)
@@ -263,13 +265,13 @@ def test_data_cannot_reach_the_terminal_or_a_spreadsheet(
         assert _rows(ended.out, form)[0]["private_identifier"] == HOSTILE
 
 
-def test_a_hostile_key_is_spelled_out_in_the_error(cli: Cli) -> None:
+def test_invisible_characters_of_key_are_escaped_in_error(cli: Cli) -> None:
     ended = cli("samples", "show", "no[red]\u200bsuch")
     assert ended.code == 6
     assert "no[red]\\u200bsuch" in ended.err
 
 
-def test_a_real_process_lists_too(run_cli: CliRunner, seeded: Database) -> None:
+def test_list_works_in_separate_process(run_cli: CliRunner, seeded: Database) -> None:
     result = run_cli("samples", "list", "--limit", "1", database=seeded)
     assert result.code == 0
     assert result.out.startswith("id\tprivate_identifier\tpublic_identifier\t")
@@ -278,7 +280,7 @@ def test_a_real_process_lists_too(run_cli: CliRunner, seeded: Database) -> None:
 # show
 
 
-def test_the_keys_of_show_are_a_contract(cli: Cli, seeded: Database) -> None:
+def test_show_keys_are_stable(cli: Cli, seeded: Database) -> None:
     with seeded.begin() as session:
         session.add(
             Accession(sample_id=1, accession_type=AccessionType.GISAID_ISL, accession="EPI_ISL_1")
@@ -317,24 +319,24 @@ def test_the_keys_of_show_are_a_contract(cli: Cli, seeded: Database) -> None:
         ("hCoV-19/USA/CA-RCPHL-2/2020", "public_identifier"),
     ],
 )
-def test_show_says_what_matched(cli: Cli, key: str, by: str) -> None:
+def test_show_names_field_that_matched(cli: Cli, key: str, by: str) -> None:
     row = cli("samples", "show", key, "-o", "json").json[0]
     assert (row["id"], row["matched_by"]) == (2, by)
 
 
-def test_several_come_in_the_order_asked_for_each_once(cli: Cli) -> None:
+def test_show_keeps_given_order_and_drops_duplicates(cli: Cli) -> None:
     ended = cli("samples", "show", "3", "RCPHL-0000001", "2", "RCPHL-0000003")
     assert ended.ids == [3, 1, 2]
 
 
-def test_every_missing_one_is_named_and_nothing_shown(cli: Cli) -> None:
+def test_show_names_all_missing_samples_and_shows_none(cli: Cli) -> None:
     ended = cli("samples", "show", "1", "nope", "RCPHL-0000002", "neither")
     assert (ended.code, ended.out) == (6, "")
     assert "'nope', 'neither'" in ended.err
     assert "RCPHL-0000002" not in ended.err
 
 
-def test_a_name_in_two_groups_wants_the_group(cli: Cli, add_sample: AddSample) -> None:
+def test_show_of_name_in_two_groups_requires_group(cli: Cli, add_sample: AddSample) -> None:
     first, second = add_sample(submitting_group_id=2), add_sample(submitting_group_id=3)
     ended = cli("samples", "show", "LAB-1")
     assert (ended.code, ended.out) == (2, "")
@@ -344,24 +346,26 @@ def test_a_name_in_two_groups_wants_the_group(cli: Cli, add_sample: AddSample) -
     assert cli("samples", "show", "LAB-1", "--org", "2").ids == [first]
 
 
-def test_a_private_identifier_like_an_id_wants_by(cli: Cli, add_sample: AddSample) -> None:
+def test_show_of_private_identifier_like_id_requires_by(cli: Cli, add_sample: AddSample) -> None:
     mine = add_sample(private_identifier="7")
     assert cli("samples", "show", "7").code == 2
     assert cli("samples", "show", "7", "--by", "id").ids == [7]
     assert cli("samples", "show", "7", "--by", "private_identifier").ids == [mine]
 
 
-def test_leading_zeros_make_an_identifier_and_no_id(cli: Cli, add_sample: AddSample) -> None:
+def test_show_reads_number_with_leading_zeros_as_identifier(
+    cli: Cli, add_sample: AddSample
+) -> None:
     mine = add_sample(private_identifier="0007")
     assert cli("samples", "show", "0007").ids == [mine]
 
 
 @pytest.mark.parametrize("key", ["9" * 5000, "2147483648", "²", "-1"])
-def test_odd_numbers_are_not_found(cli: Cli, key: str) -> None:
+def test_show_of_invalid_id_exits_with_6(cli: Cli, key: str) -> None:
     assert cli("samples", "show", "--", key).code == 6
 
 
-def test_a_sample_without_location_and_genome_is_shown(cli: Cli, add_sample: AddSample) -> None:
+def test_show_works_without_location_and_genome(cli: Cli, add_sample: AddSample) -> None:
     mine = add_sample(location_id=None)
     row = cli("samples", "show", str(mine), "-o", "json").json[0]
     assert row["location"] is None
@@ -369,7 +373,7 @@ def test_a_sample_without_location_and_genome_is_shown(cli: Cli, add_sample: Add
     assert row["lineages"] == []
 
 
-def test_a_record_reads_as_words(cli: Cli) -> None:
+def test_show_table_contains_nested_values_as_text(cli: Cli) -> None:
     ended = cli("samples", "show", "1", "2", "-o", "table")
     assert "id: 1, name: Redwood County Public Health Laboratory, prefix: RCPHL" in ended.out
     assert "lineage: B.1" in ended.out

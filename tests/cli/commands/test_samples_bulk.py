@@ -22,7 +22,9 @@ Update = Callable[..., Ended]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_mapping(case: Case, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_mapping_has_expected_exit_code_writes_and_messages(
+    case: Case, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     if os.geteuid() == 0 and not case.as_root:
         pytest.skip("root may read everything")
     if len(case.samples) > _FEW:  # every later test would have to compare them
@@ -86,7 +88,7 @@ def undo_files(lab: Lab) -> list[Path]:
 # Permissions
 
 
-def test_old_spelling_and_org(lab: Lab, group: int, mapping: Path) -> None:
+def test_old_spelling_with_org_option_still_works(lab: Lab, group: int, mapping: Path) -> None:
     ended = lab.watch(
         group,
         [
@@ -97,7 +99,7 @@ def test_old_spelling_and_org(lab: Lab, group: int, mapping: Path) -> None:
     assert (ended.code, ended.written) == (0, WRITES)
 
 
-def test_no_group_unknown_group_and_no_number(lab: Lab, mapping: Path) -> None:
+def test_missing_unknown_or_invalid_group_is_refused(lab: Lab, mapping: Path) -> None:
     words = ["samples", "update-public-ids", "-f", str(mapping), "--yes"]
     code, _out, err = lab.run(*words)
     assert code == 2
@@ -122,7 +124,9 @@ def test_no_group_unknown_group_and_no_number(lab: Lab, mapping: Path) -> None:
     ],
     ids=["nothing", "no input", "yes", "yes on prod", "wrong name", "name"],
 )
-def test_consent_off_a_terminal(options: list[str], code: int, says: str, update: Update) -> None:
+def test_write_off_terminal_requires_yes_or_confirm(
+    options: list[str], code: int, says: str, update: Update
+) -> None:
     ended = update(*options)
     assert (ended.code, ended.written) == (code, {} if code else WRITES)
     assert says in ended.err
@@ -140,7 +144,7 @@ def test_consent_off_a_terminal(options: list[str], code: int, says: str, update
     ],
     ids=["nothing", "yes", "dry run", "yes on prod", "name"],
 )
-def test_mapping_on_standard_input(
+def test_mapping_from_stdin_requires_yes_or_confirm(
     options: list[str], code: int, says: str, lab: Lab, group: int, mapping: Path
 ) -> None:
     ended = lab.update(group, "-", *options, stdin=mapping.read_bytes())
@@ -150,7 +154,7 @@ def test_mapping_on_standard_input(
     assert ("standard input is the mapping" in ended.err) == (code == 3)
 
 
-def test_closed_standard_input_is_told(lab: Lab, group: int) -> None:
+def test_closed_stdin_exits_with_2(lab: Lab, group: int) -> None:
     words = ["samples", "update-public-ids", "--group-id", str(group), "-f", "-", "--yes"]
     command = shlex.join([sys.executable, "-m", "aspencli", *words])
     done = subprocess.run(
@@ -162,7 +166,7 @@ def test_closed_standard_input_is_told(lab: Lab, group: int) -> None:
 # Output
 
 
-def test_dry_run_shows_the_whole_plan_and_writes_nothing(lab: Lab, update: Update) -> None:
+def test_dry_run_shows_whole_plan_and_writes_nothing(lab: Lab, update: Update) -> None:
     before = undo_files(lab)
     ended = update("--dry-run", "--output", "jsonl")
     assert (ended.code, ended.written) == (0, {})
@@ -187,7 +191,7 @@ def test_dry_run_shows_the_whole_plan_and_writes_nothing(lab: Lab, update: Updat
     assert undo_files(lab) == before
 
 
-def test_result_tells_counts_and_undo_file(lab: Lab, group: int, update: Update) -> None:
+def test_result_contains_counts_and_undo_file(lab: Lab, group: int, update: Update) -> None:
     ended = update("--yes", "--output", "json")
     (result,) = json.loads(ended.out)
     undo = result.pop("undo_file")
@@ -222,7 +226,7 @@ def test_second_run_changes_nothing(lab: Lab, update: Update) -> None:
     assert undo_files(lab) == before
 
 
-def test_hints_can_be_typed_as_they_stand(lab: Lab, group: int, mapping: Path) -> None:
+def test_undo_hint_is_valid_shell_command(lab: Lab, group: int, mapping: Path) -> None:
     place = mapping.parent / "it's here; $(touch x)" / "undo file.csv"
     ended = lab.update(group, str(mapping), "--yes", "--undo-file", str(place))
     assert ended.code == 0
@@ -233,7 +237,7 @@ def test_hints_can_be_typed_as_they_stand(lab: Lab, group: int, mapping: Path) -
     assert lab.names(group) == SAMPLES
 
 
-def test_names_from_the_database_cannot_fake_lines(
+def test_database_values_are_escaped_in_messages_and_report(
     lab: Lab, update: Update, tmp_path: Path
 ) -> None:
     group = lab.group({"L-1": "P-1", "x\nline 9: \x1b[31mall is well": "P-2"})
@@ -259,7 +263,7 @@ def report_rows(path: Path) -> list[tuple[str, ...]]:
     return [tuple(row) for row in rows]
 
 
-def test_report_of_what_was_done(update: Update, tmp_path: Path) -> None:
+def test_report_lists_outcome_of_every_row(update: Update, tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.csv"
     for option, outcome in (("--dry-run", "update"), ("--yes", "updated")):
         assert update(option, "--report", str(path)).code == 0
@@ -271,7 +275,9 @@ def test_report_of_what_was_done(update: Update, tmp_path: Path) -> None:
         ]
 
 
-def test_report_of_what_was_refused(update: Update, mapping: Path, tmp_path: Path) -> None:
+def test_report_of_refused_update_lists_reasons(
+    update: Update, mapping: Path, tmp_path: Path
+) -> None:
     mapping.write_text(f"{H}\nL-1,N-1\nL-2\nX,P-6\nL-2,\nL-3,P-3\n")
     path = tmp_path / "report.csv"
     ended = update("--yes", "--report", str(path))
@@ -287,7 +293,7 @@ def test_report_of_what_was_refused(update: Update, mapping: Path, tmp_path: Pat
     ]
 
 
-def test_problems_beyond_the_screen_are_in_a_file(update: Update, mapping: Path) -> None:
+def test_problems_beyond_display_limit_are_written_to_file(update: Update, mapping: Path) -> None:
     mapping.write_text(H + "\nL-1,N-1" + "".join(f"\nX-{n},N\x1b" for n in range(300)))
     ended = update("--yes")
     assert ended.code == 2
@@ -313,7 +319,7 @@ def test_problems_beyond_the_screen_are_in_a_file(update: Update, mapping: Path)
         ("--undo-file", "/proc/undo.csv", 1, "Cannot write the undo file /proc/undo.csv"),
     ],
 )
-def test_file_that_cannot_be_written_stops_it(
+def test_unwritable_report_or_undo_file_stops_update(
     option: str, place: str, code: int, says: str, update: Update, mapping: Path
 ) -> None:
     folder = mapping.parent
@@ -330,7 +336,7 @@ def test_file_that_cannot_be_written_stops_it(
     assert Path("/dev/null").is_char_device()
 
 
-def test_undo_folder_that_cannot_be_made_stops_it(lab: Lab, update: Update) -> None:
+def test_unusable_undo_folder_stops_update(lab: Lab, update: Update) -> None:
     folder = lab.folder / "home" / "state" / "undo"
     if folder.exists():
         folder.rename(folder.with_name("undo-before"))
@@ -357,7 +363,7 @@ sys.stdout.write(f"{code} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
 """
 
 
-def test_memory_does_not_grow_with_the_file(lab: Lab, group: int, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_mapping_file(lab: Lab, group: int, tmp_path: Path) -> None:
     peaks = []
     for count in (10, 100_000):
         file = tmp_path / f"{count}.csv"

@@ -52,7 +52,7 @@ def there(lab: ApiLab) -> dict[str, Any]:
     return {each["private_identifier"]: each for each in samples}
 
 
-def test_many_come_from_a_table_and_a_fasta_file(lab: ApiLab, files: tuple[str, str]) -> None:
+def test_samples_are_created_from_table_and_fasta_file(lab: ApiLab, files: tuple[str, str]) -> None:
     before = len(there(lab))
     ended = create(lab, files, "--yes")
     assert ended.code == 0, ended.err
@@ -70,7 +70,7 @@ def test_many_come_from_a_table_and_a_fasta_file(lab: ApiLab, files: tuple[str, 
         assert genome.sequence == BASES
 
 
-def test_upload_template_of_the_service_is_understood_as_it_is(lab: ApiLab, tmp_path: Path) -> None:
+def test_upload_template_of_service_is_accepted_unchanged(lab: ApiLab, tmp_path: Path) -> None:
     table, fasta = tmp_path / "upload.tsv", tmp_path / "batch.fasta"
     table.write_text(
         "Sample Name (from FASTA)\tPrivate ID\tPublic ID - Optional\tCollection Date\t"
@@ -87,7 +87,7 @@ def test_upload_template_of_the_service_is_understood_as_it_is(lab: ApiLab, tmp_
     assert (made["collection_date"], made["sequencing_date"]) == ("2023-05-17", "2023-05-20")
 
 
-def test_a_second_run_creates_nothing_and_says_how_to_go_on(
+def test_second_run_is_refused_unless_existing_samples_are_skipped(
     lab: ApiLab, files: tuple[str, str]
 ) -> None:
     assert create(lab, files, "--yes").code == 0
@@ -111,7 +111,7 @@ def test_a_second_run_creates_nothing_and_says_how_to_go_on(
     assert (last.code, {row["outcome"] for row in last.json}) == (0, {"skipped"})
 
 
-def test_a_public_identifier_of_another_sample_is_not_passed_over(
+def test_skip_existing_refuses_public_identifier_in_use(
     lab: ApiLab, files: tuple[str, str]
 ) -> None:
     before = there(lab)
@@ -124,7 +124,7 @@ def test_a_public_identifier_of_another_sample_is_not_passed_over(
     assert there(lab) == before
 
 
-def test_a_dry_run_creates_nothing(lab: ApiLab, files: tuple[str, str]) -> None:
+def test_dry_run_creates_nothing(lab: ApiLab, files: tuple[str, str]) -> None:
     before = there(lab)
     ended = create(lab, files, "--dry-run")
     assert ended.code == 0, ended.err
@@ -134,9 +134,7 @@ def test_a_dry_run_creates_nothing(lab: ApiLab, files: tuple[str, str]) -> None:
     assert there(lab) == before
 
 
-def test_every_mistake_is_named_before_anything_is_sent(
-    lab: ApiLab, files: tuple[str, str]
-) -> None:
+def test_all_problems_are_named_and_nothing_is_created(lab: ApiLab, files: tuple[str, str]) -> None:
     table, fasta = map(Path, files)
     bad = [
         f"B-1,,17/05/2023,{PLACE},,",
@@ -171,7 +169,7 @@ def test_every_mistake_is_named_before_anything_is_sent(
     assert there(lab) == before
 
 
-def test_one_sample_comes_from_options(lab: ApiLab, tmp_path: Path) -> None:
+def test_single_sample_is_created_from_options(lab: ApiLab, tmp_path: Path) -> None:
     fasta = tmp_path / "one.fasta.gz"
     fasta.write_bytes(gzip.compress(f">whatever it is called\n{BASES}\n".encode()))
     ended = lab(
@@ -186,7 +184,7 @@ def test_one_sample_comes_from_options(lab: ApiLab, tmp_path: Path) -> None:
     assert there(lab)["O-1"]["collection_date"] == "2023-05-17"
 
 
-def test_sequences_come_from_a_pipe_with_a_name(
+def test_sequences_are_read_from_named_pipe(
     lab: ApiLab, files: tuple[str, str], tmp_path: Path
 ) -> None:
     pipe = tmp_path / "pipe"
@@ -197,7 +195,7 @@ def test_sequences_come_from_a_pipe_with_a_name(
     assert [row["private_identifier"] for row in ended.json] == list(NAMES)
 
 
-def test_one_sequence_is_not_of_two_samples(lab: ApiLab, files: tuple[str, str]) -> None:
+def test_sequence_used_by_two_samples_is_refused(lab: ApiLab, files: tuple[str, str]) -> None:
     table = Path(files[0])
     header, *rows = table.read_text().splitlines()
     names = ("N-1", "N-3", "N-3")
@@ -208,26 +206,26 @@ def test_one_sequence_is_not_of_two_samples(lab: ApiLab, files: tuple[str, str])
     assert "line 4: sequence_name: duplicate of line 3" in ended.err
 
 
-def test_a_file_that_changes_meanwhile_is_not_half_sent(
+def test_fasta_file_modified_during_run_creates_nothing(
     lab: ApiLab, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aspencli.cli.context import AppContext
 
     before = there(lab)
-    asked = AppContext.authorise
+    asked = AppContext.authorize
 
     def meanwhile(self: AppContext, *args: Any, **kwargs: Any) -> None:
         Path(files[1]).write_text(f">N-1\n{BASES}\n")
         asked(self, *args, **kwargs)
 
-    monkeypatch.setattr(AppContext, "authorise", meanwhile)
+    monkeypatch.setattr(AppContext, "authorize", meanwhile)
     ended = create(lab, files, "--yes")
     assert (ended.code, json.loads(ended.out or "[]")) == (7, [])
     assert "batch.fasta was modified while the command was running" in ended.err
     assert there(lab) == before
 
 
-def test_an_interruption_tells_what_is_created(lab: ApiLab, tmp_path: Path) -> None:
+def test_interrupted_create_reports_created_samples(lab: ApiLab, tmp_path: Path) -> None:
     names = [f"I-{number}" for number in range(1, 103)]
     table, fasta = tmp_path / "many.csv", tmp_path / "many.fasta"
     header = "private_identifier,collection_date,location"
@@ -254,14 +252,14 @@ def test_an_interruption_tells_what_is_created(lab: ApiLab, tmp_path: Path) -> N
     assert len({row["private_identifier"] for row in rest.json}) == 102
 
 
-def test_sequences_come_from_a_pipe(lab: ApiLab, files: tuple[str, str]) -> None:
+def test_sequences_are_read_from_stdin(lab: ApiLab, files: tuple[str, str]) -> None:
     ended = create(lab, (files[0], "-"), "--yes", stdin=Path(files[1]).read_text())
     assert ended.code == 0, ended.err
     assert len(ended.json) == 3
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_a_lost_answer_is_looked_into_and_each_is_created_once(
+def test_create_with_lost_response_creates_each_sample_once(
     lab: ApiLab, serving: Serving, files: tuple[str, str], delivered: bool
 ) -> None:
     before = len(there(lab))
@@ -272,13 +270,13 @@ def test_a_lost_answer_is_looked_into_and_each_is_created_once(
     assert len(there(lab)) == before + 3
 
 
-def test_what_was_created_before_a_refusal_is_told(
+def test_failed_create_reports_samples_created_before_error(
     lab: ApiLab, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aspencli.samples.create._MOST", 1)
     from aspencli.cli.context import AppContext
 
-    asked = AppContext.authorise
+    asked = AppContext.authorize
 
     def meanwhile(self: AppContext, *args: Any, **kwargs: Any) -> None:
         with lab.service.database.begin() as session:
@@ -287,14 +285,14 @@ def test_what_was_created_before_a_refusal_is_told(
             first.private_identifier = "N 2"
         asked(self, *args, **kwargs)
 
-    monkeypatch.setattr(AppContext, "authorise", meanwhile)
+    monkeypatch.setattr(AppContext, "authorize", meanwhile)
     ended = create(lab, files, "--yes")
     assert ended.code == 7
     assert [row["private_identifier"] for row in json.loads(ended.out)] == ["N-1"]
     assert "1 of 3 samples were created before the error" in ended.err
 
 
-def test_another_pathogen_is_called_by_its_name(lab: ApiLab, files: tuple[str, str]) -> None:
+def test_organism_of_created_samples_follows_pathogen(lab: ApiLab, files: tuple[str, str]) -> None:
     ended = create(lab, files, "--yes", "--pathogen", "MPX")
     assert ended.code == 0, ended.err
     with lab.service.database.reading() as session:
@@ -313,7 +311,7 @@ def test_another_pathogen_is_called_by_its_name(lab: ApiLab, files: tuple[str, s
         (("--metadata", "none.csv"), "Cannot read none.csv: No such file"),
     ],
 )
-def test_what_makes_no_sense_is_refused_first(
+def test_invalid_create_options_are_refused(
     lab: ApiLab, files: tuple[str, str], arguments: tuple[str, ...], words: str
 ) -> None:
     table, fasta = files
@@ -323,6 +321,6 @@ def test_what_makes_no_sense_is_refused_first(
     assert words in ended.err
 
 
-def test_a_viewer_may_create_nothing(lab: ApiLab, files: tuple[str, str]) -> None:
+def test_viewer_cannot_create_samples(lab: ApiLab, files: tuple[str, str]) -> None:
     ended = create(lab, files, "--yes", who="viewer")
     assert (ended.code, json.loads(ended.out or "[]")) == (4, [])

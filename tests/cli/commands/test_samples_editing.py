@@ -51,7 +51,7 @@ def _update(lab: ApiLab, *arguments: str, **options: Any) -> Any:
         ),
     ],
 )
-def test_what_is_named_changes_and_all_else_stays(
+def test_update_changes_only_given_fields(
     lab: ApiLab, options: tuple[str, ...], changed: dict[str, Any]
 ) -> None:
     before = _everything(lab)
@@ -67,7 +67,7 @@ def test_what_is_named_changes_and_all_else_stays(
     assert [each["outcome"] for each in again.json] == ["unchanged"]
 
 
-def test_a_location_goes_by_id_and_by_name(lab: ApiLab) -> None:
+def test_update_accepts_location_by_id_and_by_name(lab: ApiLab) -> None:
     with lab.service.database.reading() as session:
         place = session.scalars(sa.select(Location).where(Location.location.is_not(None))).first()
         assert place is not None
@@ -82,7 +82,7 @@ def test_a_location_goes_by_id_and_by_name(lab: ApiLab) -> None:
     assert "similar: North America / USA / California" in ended.err
 
 
-def test_several_samples_by_any_name_from_a_pipe(lab: ApiLab) -> None:
+def test_update_reads_ids_and_identifiers_from_stdin(lab: ApiLab) -> None:
     before = _everything(lab)
     names = f"7\n{before[8]['private_identifier']}\n{before[9]['public_identifier']}\n7\n"
     ended = lab.run(
@@ -96,7 +96,7 @@ def test_several_samples_by_any_name_from_a_pipe(lab: ApiLab) -> None:
     assert {id_ for id_ in after if after[id_] != before[id_]} == {7, 8, 9}
 
 
-def test_a_spoken_day_is_told_before_it_is_used(lab: ApiLab) -> None:
+def test_update_shows_how_free_form_date_is_read(lab: ApiLab) -> None:
     ended = _update(lab, "7", "--collection-date", "17 May 2021", "--dry-run")
     assert ended.code == 0
     assert 'Collection date: "17 May 2021" -> 2021-05-17' in ended.err
@@ -106,7 +106,7 @@ def test_a_spoken_day_is_told_before_it_is_used(lab: ApiLab) -> None:
     assert before["collection_date"] != "2021-05-17"
 
 
-def test_json_data_may_leave_out_what_stays(lab: ApiLab) -> None:
+def test_update_from_json_data_keeps_omitted_fields(lab: ApiLab) -> None:
     before = _everything(lab)
     data = {"samples": [{"id": 7, "private": True}, {"id": 8, "public_identifier": "J/8"}]}
     ended = _update(lab, "--json-data", json.dumps(data))
@@ -148,7 +148,7 @@ def test_json_data_may_leave_out_what_stays(lab: ApiLab) -> None:
         (("7", "--json-data", '{"samples": []}'), 2, "--json-data cannot be combined"),
     ],
 )
-def test_what_cannot_be_changed_changes_nothing(
+def test_invalid_update_changes_nothing(
     lab: ApiLab, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     before = _everything(lab)
@@ -168,7 +168,9 @@ def test_what_cannot_be_changed_changes_nothing(
     ],
 )
 @pytest.mark.parametrize("command", ["update", "delete"])
-def test_who_may_not(lab: ApiLab, command: str, who: str, of: str, code: int) -> None:
+def test_update_and_delete_without_permission_change_nothing(
+    lab: ApiLab, command: str, who: str, of: str, code: int
+) -> None:
     before = _everything(lab)
     key = next(str(each["id"]) for each in before.values() if not each["private"])
     what = ("--sequencing-date", "2020-01-01") if command == "update" else ()
@@ -177,7 +179,7 @@ def test_who_may_not(lab: ApiLab, command: str, who: str, of: str, code: int) ->
     assert _everything(lab) == before
 
 
-def test_a_write_is_asked_for_and_may_be_declined(lab: ApiLab) -> None:
+def test_update_asks_for_confirmation_and_can_be_declined(lab: ApiLab) -> None:
     before = _everything(lab)
     ended = lab("samples", "update", "7", "--private-identifier", "X")
     assert ended.code == 3
@@ -192,7 +194,7 @@ def test_a_write_is_asked_for_and_may_be_declined(lab: ApiLab) -> None:
     assert _everything(lab)[7]["private_identifier"] == "X"
 
 
-def test_production_wants_its_name(lab: ApiLab) -> None:
+def test_update_on_production_requires_confirm(lab: ApiLab) -> None:
     env = lab.environment("member")
     prod = {name.replace("_LOCAL", "_PROD"): value for name, value in env.items()}
     prod |= {"ASPEN_API_URL_PROD": prod["ASPEN_API"], "ASPEN_API": ""}
@@ -202,7 +204,9 @@ def test_production_wants_its_name(lab: ApiLab) -> None:
     assert ended.code == 0, ended.err
 
 
-def test_many_go_some_at_a_time(lab: ApiLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_update_of_many_samples_is_sent_in_chunks(
+    lab: ApiLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("aspencli.samples.edit.EDIT_CHUNK", 4)
     before = _everything(lab)
     keys = [str(key) for key in sorted(before)[:10]]
@@ -218,7 +222,7 @@ def _hold(session: Any, sample: int) -> None:
     session.execute(sa.select(Sample.id).where(Sample.id == sample).with_for_update())
 
 
-def test_an_interruption_tells_what_is_changed(lab: ApiLab) -> None:
+def test_interrupted_update_reports_updated_samples(lab: ApiLab) -> None:
     before = _everything(lab)
     keys = [str(key) for key in sorted(before)[:260]]
     command = ("samples", "update", *keys, "--collection-date", "1999-12-31", "--yes")
@@ -237,7 +241,7 @@ def test_an_interruption_tells_what_is_changed(lab: ApiLab) -> None:
 
 
 @pytest.mark.parametrize("delivered", [[True], [False], [False, True]])
-def test_a_lost_answer_to_a_change_is_looked_into(
+def test_update_with_lost_response_updates_samples(
     lab: ApiLab, serving: Serving, delivered: list[bool]
 ) -> None:
     before = _everything(lab)
@@ -249,20 +253,20 @@ def test_a_lost_answer_to_a_change_is_looked_into(
     assert _everything(lab) == {**before, **new}
 
 
-def test_what_changed_while_somebody_thought_is_not_written_over(
+def test_update_does_not_overwrite_change_made_during_confirmation(
     lab: ApiLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aspencli.cli.commands.samples_edit._FRESH_S", 0)
     from aspencli.cli.context import AppContext
 
-    asked = AppContext.authorise
+    asked = AppContext.authorize
 
     def meanwhile(self: AppContext, *args: Any, **kwargs: Any) -> None:
         with lab.service.database.begin() as session:
             session.get_one(Sample, 8).public_identifier = "SOMEBODY/ELSE"
         asked(self, *args, **kwargs)
 
-    monkeypatch.setattr(AppContext, "authorise", meanwhile)
+    monkeypatch.setattr(AppContext, "authorize", meanwhile)
     ended = _update(lab, "7", "8", "--sequencing-date", "2020-01-01")
     assert ended.code == 7
     assert "Another user changed 1 sample in the meantime; nothing was changed" in ended.err
@@ -279,7 +283,7 @@ def _there(lab: ApiLab) -> set[int]:
         return set(session.scalars(sa.select(Sample.id)))
 
 
-def test_samples_are_deleted_by_any_name(lab: ApiLab) -> None:
+def test_delete_accepts_ids_and_identifiers(lab: ApiLab) -> None:
     before = _everything(lab)
     keys = ("7", before[8]["private_identifier"], before[9]["public_identifier"])
     planned = lab("samples", "delete", *keys, "--dry-run", "-o", "json")
@@ -303,7 +307,7 @@ def test_samples_are_deleted_by_any_name(lab: ApiLab) -> None:
     assert "Nothing to change." in nothing.err
 
 
-def test_an_empty_list_is_refused(lab: ApiLab) -> None:
+def test_delete_of_empty_list_is_refused(lab: ApiLab) -> None:
     before = _there(lab)
     for arguments, stdin in ((("-",), ""), (("--from", "/dev/null"), None)):
         ended = lab("samples", "delete", *arguments, "--yes", stdin=stdin)
@@ -312,7 +316,7 @@ def test_an_empty_list_is_refused(lab: ApiLab) -> None:
     assert _there(lab) == before
 
 
-def test_an_interruption_tells_what_is_gone(lab: ApiLab) -> None:
+def test_interrupted_delete_reports_deleted_samples(lab: ApiLab) -> None:
     keys = [str(key) for key in sorted(_everything(lab))[:510]]
     with lab.service.database.begin() as session:
         _hold(session, int(keys[-1]))
@@ -330,14 +334,18 @@ def test_an_interruption_tells_what_is_gone(lab: ApiLab) -> None:
 
 
 @pytest.mark.parametrize("delivered", [[True], [False], [False, True]])
-def test_a_lost_answer_is_looked_into(lab: ApiLab, serving: Serving, delivered: list[bool]) -> None:
+def test_delete_with_lost_response_deletes_samples(
+    lab: ApiLab, serving: Serving, delivered: list[bool]
+) -> None:
     relay = serving(route=Relay(lab.service.url, "DELETE", delivered))
     ended = lab("samples", "delete", "7", "8", "--yes", env={"ASPEN_API": relay.url})
     assert ended.code == 0, ended.err
     assert not {7, 8} & _there(lab)
 
 
-def test_many_are_deleted_some_at_a_time(lab: ApiLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_of_many_samples_is_sent_in_chunks(
+    lab: ApiLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("aspencli.samples.edit.DELETE_CHUNK", 4)
     keys = [str(key) for key in sorted(_everything(lab))[:10]]
     ended = lab("samples", "delete", *keys, "--yes", "-o", "json")

@@ -120,7 +120,7 @@ SIGNALS = pytest.mark.parametrize(
 
 
 @SIGNALS
-def test_signal_while_the_mapping_comes_slowly(
+def test_signal_during_slow_mapping_input_leaves_nothing_behind(
     number: signal.Signals, code: int, lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     piped = [*words[:-1], "-", "--yes"]
@@ -143,7 +143,9 @@ def test_signal_while_the_mapping_comes_slowly(
     nothing_left(lab, group, tmp_path)
 
 
-def test_ctrl_c_before_the_first_byte(lab: Lab, group: int, words: list[str]) -> None:
+def test_ctrl_c_before_first_byte_of_mapping_exits_with_130(
+    lab: Lab, group: int, words: list[str]
+) -> None:
     with started(lab, [*words[:-1], "-", "--yes"], stdin=subprocess.PIPE) as process:
         time.sleep(0.7)  # there is nothing to observe from outside yet
         process.send_signal(signal.SIGINT)
@@ -152,7 +154,7 @@ def test_ctrl_c_before_the_first_byte(lab: Lab, group: int, words: list[str]) ->
 
 
 @SIGNALS
-def test_signal_while_rows_are_written(
+def test_signal_during_write_rolls_back_immediately(
     number: signal.Signals, code: int, lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     with locked(lab, group), started(lab, [*words, "--yes"]) as process:
@@ -164,7 +166,7 @@ def test_signal_while_rows_are_written(
         nothing_left(lab, group, tmp_path)  # although the lock is still held
 
 
-def test_signal_during_the_commit_rolls_back(
+def test_signal_during_commit_rolls_back(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     with at_commit(lab, group, "PERFORM pg_sleep(30)"), started(lab, [*words, "--yes"]) as process:
@@ -175,7 +177,7 @@ def test_signal_during_the_commit_rolls_back(
     nothing_left(lab, group, tmp_path)
 
 
-def test_kill_during_the_commit_can_be_undone_or_was_not_done(
+def test_update_killed_during_commit_can_be_undone(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     with at_commit(lab, group, "PERFORM pg_sleep(1)"), started(lab, [*words, "--yes"]) as process:
@@ -189,7 +191,7 @@ def test_kill_during_the_commit_can_be_undone_or_was_not_done(
     assert lab.names(group) == SAMPLES
 
 
-def test_a_report_that_is_lost_after_the_commit_hides_no_result(
+def test_report_failure_after_commit_still_shows_result(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "reports"
@@ -206,7 +208,7 @@ def test_a_report_that_is_lost_after_the_commit_hides_no_result(
     assert lab.names(group) == SAMPLES | WRITES
 
 
-def test_commit_that_fails_leaves_no_undo_file(
+def test_failed_commit_leaves_no_undo_file(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     failing = "RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation'"
@@ -215,7 +217,7 @@ def test_commit_that_fails_leaves_no_undo_file(
     nothing_left(lab, group, tmp_path)
 
 
-def test_connection_that_breaks_is_told(
+def test_lost_connection_exits_with_5_and_writes_nothing(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     with locked(lab, group), started(lab, [*words, "--yes"]) as process:
@@ -230,7 +232,7 @@ def test_connection_that_breaks_is_told(
     nothing_left(lab, group, tmp_path)
 
 
-def test_change_committed_while_the_write_waits_is_a_conflict(
+def test_change_committed_while_write_waits_is_conflict(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     with locked(lab, group, "L-1") as other, started(lab, [*words, "--yes"]) as process:
@@ -297,7 +299,7 @@ class Terminal:
     ],
     ids=["yes", "no", "Enter", "Ctrl-C", "Ctrl-D"],
 )
-def test_answers_at_the_prompt(
+def test_prompt_answer_decides_whether_update_is_written(
     answer: str, code: int, says: str, lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     terminal = Terminal(lab, words)
@@ -315,7 +317,7 @@ def test_answers_at_the_prompt(
 
 
 @pytest.mark.parametrize(("answer", "code"), [("prod\r", 0), ("y\r", 3)])
-def test_production_wants_its_name(
+def test_update_on_production_requires_target_name(
     answer: str, code: int, lab: Lab, group: int, words: list[str]
 ) -> None:
     terminal = Terminal(lab, [*words, "--env", "prod", "--yes"])
@@ -325,7 +327,7 @@ def test_production_wants_its_name(
     assert (lab.names(group) == SAMPLES) == (code == 3)
 
 
-def test_change_made_while_the_prompt_waits_is_a_conflict(
+def test_change_made_while_prompt_waits_is_conflict(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     terminal = Terminal(lab, [*words, "--report", str(tmp_path / "report.csv")])
@@ -340,7 +342,7 @@ def test_change_made_while_the_prompt_waits_is_a_conflict(
     assert (tmp_path / "report.csv").read_text().count("skipped") == 3
 
 
-def test_progress_is_shown_when_it_takes_long(lab: Lab, group: int, words: list[str]) -> None:
+def test_progress_is_shown_during_long_write(lab: Lab, group: int, words: list[str]) -> None:
     with locked(lab, group) as other:
         terminal = Terminal(lab, [*words, "--yes"])
         terminal.see("Writing")
@@ -349,9 +351,7 @@ def test_progress_is_shown_when_it_takes_long(lab: Lab, group: int, words: list[
     assert (code, "3 samples updated" in last) == (0, True)
 
 
-def test_mapping_piped_in_on_a_terminal_cannot_be_asked_about(
-    lab: Lab, group: int, words: list[str]
-) -> None:
+def test_mapping_piped_in_on_terminal_requires_yes(lab: Lab, group: int, words: list[str]) -> None:
     command = shlex.join([sys.executable, "-m", "aspencli", *words[:-1], "-"])
     terminal = Terminal(lab, words, shell=f"{command} < {shlex.quote(words[-1])}")
     code, last = terminal.end()
@@ -360,12 +360,12 @@ def test_mapping_piped_in_on_a_terminal_cannot_be_asked_about(
     assert "add --yes" in last
 
 
-def test_mapping_from_the_terminal_itself_is_refused(lab: Lab, words: list[str]) -> None:
+def test_mapping_from_terminal_input_is_refused(lab: Lab, words: list[str]) -> None:
     code, last = Terminal(lab, [*words[:-1], "-"]).end()
     assert (code, "Standard input is a terminal" in last) == (2, True)
 
 
-def test_ctrl_c_while_the_program_loads(
+def test_ctrl_c_during_startup_exits_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load() -> int:

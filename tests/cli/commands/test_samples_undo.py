@@ -54,7 +54,7 @@ def update(lab: Lab, group: int, rows: dict[str, str], undo_file: Path) -> Path:
     return undo_file
 
 
-def test_everything_is_put_back(lab: Lab, group: int, undo: Undo) -> None:
+def test_undo_restores_all_identifiers(lab: Lab, group: int, undo: Undo) -> None:
     ended = undo("--yes", "--output", "json")
     assert ended.code == 0, ended.err
     assert lab.names(group) == SAMPLES
@@ -65,7 +65,7 @@ def test_everything_is_put_back(lab: Lab, group: int, undo: Undo) -> None:
     assert "Nothing to change." in again.err
 
 
-def test_undo_is_undone(lab: Lab, group: int, undo: Undo, tmp_path: Path) -> None:
+def test_undo_can_be_undone(lab: Lab, group: int, undo: Undo, tmp_path: Path) -> None:
     redo = tmp_path / "redo.csv"
     assert undo("--yes", "--undo-file", str(redo)).code == 0
     ended = lab.watch(group, ["samples", "undo", str(redo), "--yes"])
@@ -84,7 +84,7 @@ def test_undo_files_of_older_versions_are_read(lab: Lab, group: int, tmp_path: P
     assert (ended.code, ended.written) == (0, {"L-1": "O-1", "=1+1": "@O"})
 
 
-def test_samples_are_found_though_their_private_identifiers_were_swapped_since(
+def test_undo_finds_samples_whose_private_identifiers_were_swapped(
     lab: Lab, group: int, undo: Undo
 ) -> None:
     for lab_id, renamed in (("L-3", "away"), ("L-4", "L-3"), ("away", "L-4")):
@@ -102,13 +102,13 @@ def test_samples_are_found_though_their_private_identifiers_were_swapped_since(
     assert lab.names(group) == SAMPLES | {"L-3": "P-4", "L-4": "P-3"}
 
 
-def test_undo_asks_like_any_write(undo: Undo) -> None:
+def test_undo_requires_confirmation(undo: Undo) -> None:
     ended = undo()
     assert (ended.code, ended.written) == (3, {})
     assert "--yes" in ended.err
 
 
-def test_dry_run_of_an_undo(undo: Undo) -> None:
+def test_undo_dry_run_shows_plan_and_writes_nothing(undo: Undo) -> None:
     ended = undo("--dry-run", "--output", "jsonl")
     assert (ended.code, ended.written) == (0, {})
     plan = [json.loads(line) for line in ended.out.splitlines()]
@@ -117,7 +117,7 @@ def test_dry_run_of_an_undo(undo: Undo) -> None:
     ]
 
 
-def test_what_was_changed_since_is_named_and_left(
+def test_undo_skips_and_names_samples_changed_since(
     lab: Lab, group: int, undo: Undo, tmp_path: Path
 ) -> None:
     lab.rename(group, "L-3", "since")
@@ -139,7 +139,7 @@ def test_what_was_changed_since_is_named_and_left(
     assert outcomes == ["updated", "updated", "skipped", "skipped"]
 
 
-def test_nothing_left_to_put_back(lab: Lab, group: int, undo: Undo) -> None:
+def test_undo_writes_nothing_if_all_samples_changed_since(lab: Lab, group: int, undo: Undo) -> None:
     for lab_id in ROWS:
         lab.rename(group, lab_id, f"since {lab_id}")
     ended = undo("--yes")
@@ -147,7 +147,9 @@ def test_nothing_left_to_put_back(lab: Lab, group: int, undo: Undo) -> None:
     assert "Nothing to change: 4 rows skipped." in ended.err
 
 
-def test_what_waits_for_one_that_is_left_is_left_too(lab: Lab, group: int, tmp_path: Path) -> None:
+def test_undo_skips_samples_that_depend_on_skipped_ones(
+    lab: Lab, group: int, tmp_path: Path
+) -> None:
     """L-1 to L-4 each took the next one's name; P-1, which was free then, is now taken."""
     rows = {"L-1": "P-2", "L-2": "P-3", "L-3": "P-4", "L-4": "N-4", "L-5": "N-5"}
     file = update(lab, group, rows, tmp_path / "chain.csv")
@@ -161,7 +163,7 @@ def test_what_waits_for_one_that_is_left_is_left_too(lab: Lab, group: int, tmp_p
         )
 
 
-def test_odd_identifiers_come_back(lab: Lab, tmp_path: Path) -> None:
+def test_undo_restores_identifiers_with_special_characters(lab: Lab, tmp_path: Path) -> None:
     odd = [
         "=1+1",
         "'=1",
@@ -209,7 +211,7 @@ def clone(lab: Lab, file: Path, postgres: Server) -> Iterator[str]:
 @pytest.mark.parametrize(
     "options", [("--yes",), ("--confirm", "local"), ("--dry-run",), ("--force", "--yes")]
 )
-def test_undo_refuses_another_database_of_the_same_target(
+def test_undo_refuses_another_database_of_same_target(
     clone: str,
     lab: Lab,
     group: int,
@@ -229,9 +231,7 @@ def test_undo_refuses_another_database_of_the_same_target(
     there.engine.dispose()
 
 
-def test_undo_of_a_file_that_names_no_place_needs_the_name(
-    undo: Undo, file: Path, lab: Lab
-) -> None:
+def test_undo_file_without_database_name_requires_confirm(undo: Undo, file: Path, lab: Lab) -> None:
     mark, _, rest = file.read_text().partition("\n")
     fields = json.loads(mark.removeprefix("# aspencli undo "))
     del fields["place"]
@@ -307,7 +307,7 @@ def with_last_id_twice(text: str) -> str:
         "no UTF-8",
     ],
 )
-def test_damaged_file_is_refused(
+def test_damaged_undo_file_is_refused(
     damage: Callable[[Path], object], says: str, file: Path, undo: Undo
 ) -> None:
     damage(file)
@@ -316,7 +316,7 @@ def test_damaged_file_is_refused(
     assert says in ended.err
 
 
-def test_mapping_is_no_undo_file(lab: Lab, group: int, file: Path) -> None:
+def test_undo_refuses_mapping_file(lab: Lab, group: int, file: Path) -> None:
     mapping = file.with_suffix(".mapping")
     ended = lab.watch(group, ["samples", "undo", str(mapping), "--yes"])
     assert (ended.code, ended.written) == (2, {})

@@ -63,9 +63,7 @@ def _set(lab: ApiLab, sample: int, **values: Any) -> None:
             setattr(session.get_one(Sample, sample), name, value)
 
 
-def test_update_saves_an_undo_file_that_the_history_names(
-    api_lab: ApiLab, aspen_home: Path
-) -> None:
+def test_update_saves_undo_file_listed_in_history(api_lab: ApiLab, aspen_home: Path) -> None:
     before = _state(api_lab)[7]
     place = _location(api_lab)
     ended = _update(api_lab, "7", *ALL, "--location", str(place))
@@ -192,7 +190,7 @@ def test_updates_are_undone_in_reverse_order_only(api_lab: ApiLab, aspen_home: P
     assert _state(api_lab) == before
 
 
-def test_nothing_is_sent_without_an_undo_file(
+def test_update_sends_nothing_if_undo_file_cannot_be_written(
     api_lab: ApiLab, aspen_home: Path, tmp_path: Path, serving: Serving
 ) -> None:
     before = _state(api_lab)
@@ -268,7 +266,9 @@ def test_update_and_undo_that_fail_midway_can_be_undone(
     assert _state(api_lab) == before
 
 
-def test_check_compares_an_update_without_outcome(api_lab: ApiLab, aspen_home: Path) -> None:
+def test_history_check_determines_missing_outcome_of_update(
+    api_lab: ApiLab, aspen_home: Path
+) -> None:
     _update(api_lab, "7", "--private")
     journal = aspen_home / "state" / "history" / "journal.jsonl"
     events = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -280,7 +280,7 @@ def test_check_compares_an_update_without_outcome(api_lab: ApiLab, aspen_home: P
     assert _undo(api_lab, run, "--yes").code == 0
 
 
-def test_bulk_update_is_undone_through_the_api_as_far_as_it_can(
+def test_undo_of_bulk_update_through_api_skips_swaps(
     api_lab: ApiLab, aspen_home: Path, tmp_path: Path
 ) -> None:
     before = _state(api_lab)
@@ -322,7 +322,7 @@ def test_bulk_update_is_undone_through_the_api_as_far_as_it_can(
         (("7,L,{other},{place}", "7,L,{other},{place}"), "duplicate of line 3"),
     ],
 )
-def test_undo_through_the_api_names_what_it_cannot_restore(
+def test_undo_through_api_names_values_it_cannot_restore(
     shared_lab: ApiLab, tmp_path: Path, change: tuple[str, ...], reason: str
 ) -> None:
     place = _state(shared_lab)[7]["collection_location"]["id"]
@@ -344,7 +344,7 @@ def test_undo_through_the_api_names_what_it_cannot_restore(
     assert reason in ended.err
 
 
-def test_delete_saves_the_metadata(api_lab: ApiLab, aspen_home: Path) -> None:
+def test_delete_saves_metadata_of_deleted_samples(api_lab: ApiLab, aspen_home: Path) -> None:
     before = _state(api_lab)
     folder = aspen_home / "state" / "deleted"
     assert api_lab("samples", "delete", "7", "8", "--dry-run").code == 0
@@ -372,7 +372,9 @@ def test_delete_saves_the_metadata(api_lab: ApiLab, aspen_home: Path) -> None:
     assert (pruned.code, list(folder.iterdir())) == (0, []), pruned.err
 
 
-def test_delete_without_a_record_deletes_nothing(api_lab: ApiLab, aspen_home: Path) -> None:
+def test_delete_deletes_nothing_if_metadata_cannot_be_saved(
+    api_lab: ApiLab, aspen_home: Path
+) -> None:
     before = _state(api_lab)
     (aspen_home / "state").mkdir(parents=True, exist_ok=True)
     (aspen_home / "state" / "deleted").write_text("a file in the way")

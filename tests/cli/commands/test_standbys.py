@@ -143,7 +143,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     raise AssertionError(f"{words!r} is missing in: {read}")
 
 
-def test_dry_run_does_not_wait_for_a_missing_standby(
+def test_dry_run_does_not_wait_for_missing_standby(
     primary: Server, run_cli: CliRunner, tmp_path: Path
 ) -> None:
     words = renaming(tmp_path, "DRY-1")
@@ -153,7 +153,7 @@ def test_dry_run_does_not_wait_for_a_missing_standby(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
-def test_signal_ends_the_wait_for_a_missing_standby(
+def test_signal_ends_wait_for_missing_standby(
     number: signal.Signals, primary: Server, run_cli: CliRunner, start: Start, tmp_path: Path
 ) -> None:
     name = f"NEW-{number.name}"
@@ -168,7 +168,7 @@ def test_signal_ends_the_wait_for_a_missing_standby(
     assert history.out.splitlines()[1].endswith(",written,[]")  # undone by no run
 
 
-def test_outcome_is_known_after_the_server_ends_the_waiting_session(
+def test_outcome_is_known_after_server_ends_waiting_session(
     primary: Server, start: Start, tmp_path: Path
 ) -> None:
     with start(primary, *renaming(tmp_path, "TERMINATED"), "--yes") as process:
@@ -179,7 +179,7 @@ def test_outcome_is_known_after_the_server_ends_the_waiting_session(
     assert primary.ask(_NAME) == [("TERMINATED",)]
 
 
-def test_signal_ends_the_wait_of_an_orm_session(primary: Server, start: Start) -> None:
+def test_signal_ends_standby_wait_of_orm_session(primary: Server, start: Start) -> None:
     words = (
         "--name",
         "W",
@@ -199,7 +199,7 @@ def test_signal_ends_the_wait_of_an_orm_session(primary: Server, start: Start) -
     assert primary.ask("SELECT name FROM aspen.users WHERE email = 'w@example.org'") == [("W",)]
 
 
-def test_signal_ends_the_wait_of_create_database(primary: Server, start: Start) -> None:
+def test_signal_ends_standby_wait_of_create_database(primary: Server, start: Start) -> None:
     other = Server(make_url(primary.address).set(database="other").render_as_string(False))
     with start(other, "db", "create", "--yes") as process:
         wait_until(lambda: primary.ask(_WAITING), seconds=60)
@@ -221,7 +221,7 @@ WRITES: Mapping[str, list[str]] = {
 
 
 @pytest.mark.parametrize("case", WRITES)
-def test_write_on_a_standby_is_refused(
+def test_write_on_standby_is_refused(
     case: str, standby: Server, run_cli: CliRunner, tmp_path: Path
 ) -> None:
     words = WRITES[case]
@@ -234,7 +234,7 @@ def test_write_on_a_standby_is_refused(
 
 
 @pytest.mark.parametrize("attributes", ["read-write", "primary"])
-def test_reading_session_finds_the_primary_among_several_hosts(
+def test_reading_session_finds_primary_among_several_hosts(
     attributes: str, servers: tuple[Server, Server], run_cli: CliRunner
 ) -> None:
     address = f"{_several(servers)}?target_session_attrs={attributes}"
@@ -247,7 +247,7 @@ def test_reading_session_finds_the_primary_among_several_hosts(
     assert (done.code, done.out) == (0, "f\n"), done.err
 
 
-def test_write_goes_to_the_primary_among_several_hosts(
+def test_write_finds_primary_among_several_hosts(
     servers: tuple[Server, Server], run_cli: CliRunner, tmp_path: Path
 ) -> None:
     address = f"{_several(servers)}?target_session_attrs=read-write"

@@ -37,7 +37,7 @@ def latin(postgres: Server) -> Iterator[str]:
     postgres.drop(name)
 
 
-def test_characters_that_the_database_cannot_store_are_named(
+def test_characters_outside_database_encoding_are_named(
     latin: str, run_cli: CliRunner, tmp_path: Path
 ) -> None:
     mapping = tmp_path / "ids.csv"
@@ -64,7 +64,7 @@ def test_characters_that_the_database_cannot_store_are_named(
 
 
 @pytest.mark.parametrize("command", ["update-public-ids", "bulk-update"])
-def test_role_without_temporary_tables_is_told_the_grant(
+def test_missing_temporary_table_privilege_suggests_grant(
     command: str, seeded: Database, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     role, name = f"aspen_test_{uuid.uuid4().hex[:8]}", seeded.url.database

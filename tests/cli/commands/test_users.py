@@ -46,7 +46,7 @@ def _users(database: Database) -> list[tuple[Any, ...]]:
 # list and show
 
 
-def test_the_keys_of_the_list_are_a_contract(cli: Cli) -> None:
+def test_list_keys_are_stable(cli: Cli) -> None:
     rows = cli("users", "list", "-o", "json").json
     assert [row["id"] for row in rows] == list(range(1, 12))
     assert all(list(row) == LIST_KEYS for row in rows)
@@ -71,17 +71,17 @@ def test_the_keys_of_the_list_are_a_contract(cli: Cli) -> None:
         (("--after", "9"), [10, 11]),
     ],
 )
-def test_users_are_filtered(cli: Cli, arguments: tuple[str, ...], ids: list[int]) -> None:
+def test_list_filters_users(cli: Cli, arguments: tuple[str, ...], ids: list[int]) -> None:
     assert cli("users", "list", *arguments).ids == ids
 
 
-def test_a_limit_says_how_many_there_are(cli: Cli) -> None:
+def test_limited_list_shows_total_and_next_page(cli: Cli) -> None:
     ended = cli("user", "list", "--limit", "2")
     assert "2 of 11 users shown" in ended.err
     assert "--after 2" in ended.err
 
 
-def test_roles_read_as_words_in_a_table(cli: Cli) -> None:
+def test_list_table_shows_groups_with_roles(cli: Cli) -> None:
     out = cli("users", "list", "-o", "table", "--group", "3").out
     assert "Virology (admin)" in " ".join(out.split())
 
@@ -90,7 +90,7 @@ def test_roles_read_as_words_in_a_table(cli: Cli) -> None:
     ("arguments", "words"),
     [(("--group", "XX"), "No such group: 'XX'"), (("--role", "membre"), "Did you mean member")],
 )
-def test_an_unknown_group_or_role_is_not_found(
+def test_list_with_unknown_group_or_role_exits_with_6(
     cli: Cli, arguments: tuple[str, ...], words: str
 ) -> None:
     ended = cli("users", "list", *arguments)
@@ -98,19 +98,19 @@ def test_an_unknown_group_or_role_is_not_found(
     assert words in ended.err
 
 
-def test_nobody_found_is_said(cli: Cli) -> None:
+def test_empty_list_prints_note(cli: Cli) -> None:
     ended = cli("users", "list", "--search", "zzz")
     assert (ended.code, ended.err) == (0, "No users found.\n")
 
 
 @pytest.mark.parametrize("key", ["2", "gadmin@example.org", "GAdmin@Example.org", "auth0|gadmin"])
-def test_a_user_is_shown_by_id_address_or_account(cli: Cli, key: str) -> None:
+def test_show_finds_user_by_id_email_or_auth0_id(cli: Cli, key: str) -> None:
     rows = cli("users", "show", key, "-o", "json").json
     assert [list(row) for row in rows] == [SHOW_KEYS]
     assert (rows[0]["id"], rows[0]["samples"]) == (2, 60)
 
 
-def test_two_addresses_that_differ_in_case_are_told_apart(cli: Cli, seeded: Database) -> None:
+def test_show_distinguishes_emails_that_differ_in_case(cli: Cli, seeded: Database) -> None:
     with seeded.begin() as session:
         session.execute(sa.update(User).where(User.id == 3).values(email="GADMIN@example.org"))
     assert cli("users", "show", "GADMIN@example.org").ids == [3]
@@ -119,7 +119,7 @@ def test_two_addresses_that_differ_in_case_are_told_apart(cli: Cli, seeded: Data
     assert "2  Gale Admin <gadmin@example.org> auth0|gadmin" in ended.err
 
 
-def test_an_unknown_user_is_not_found(cli: Cli) -> None:
+def test_show_of_unknown_user_exits_with_6(cli: Cli) -> None:
     ended = cli("users", "show", "nobody@example.org")
     assert (ended.code, ended.out) == (6, "")
     assert "users list --search" in ended.err
@@ -128,7 +128,7 @@ def test_an_unknown_user_is_not_found(cli: Cli) -> None:
 # create
 
 
-def test_a_user_comes_in_with_a_role(cli: Cli, seeded: Database) -> None:
+def test_create_adds_user_with_role(cli: Cli, seeded: Database) -> None:
     ended = _create(cli, "--yes", "-o", "json")
     assert ended.code == 0
     row = ended.json[0]
@@ -152,7 +152,7 @@ def test_a_user_comes_in_with_a_role(cli: Cli, seeded: Database) -> None:
         assert user.created_at is not None
 
 
-def test_a_system_administrator_as_the_runbook_had_it(cli: Cli) -> None:
+def test_create_adds_system_admin(cli: Cli) -> None:
     row = _create(cli, "--yes", "--system-admin", "-o", "json", group="2", role="admin").json[0]
     assert row["system_admin"] is True
     assert row["groups"] == [
@@ -160,7 +160,7 @@ def test_a_system_administrator_as_the_runbook_had_it(cli: Cli) -> None:
     ]
 
 
-def test_again_changes_nothing(cli: Cli, seeded: Database) -> None:
+def test_create_of_existing_user_changes_nothing(cli: Cli, seeded: Database) -> None:
     _create(cli, "--yes")
     before = _users(seeded)
     ended = _create(cli, "-o", "json", email="ADA@Lab.Example.org")  # nothing to confirm
@@ -171,7 +171,7 @@ def test_again_changes_nothing(cli: Cli, seeded: Database) -> None:
     assert _users(seeded) == before
 
 
-def test_other_roles_do_not_make_another_user(cli: Cli, seeded: Database) -> None:
+def test_create_ignores_other_roles_of_existing_user(cli: Cli, seeded: Database) -> None:
     _create(cli, "--yes")
     with seeded.begin() as session:
         session.add(UserRole(user_id=12, group_id=2, role_id=1))
@@ -192,7 +192,7 @@ def test_other_roles_do_not_make_another_user(cli: Cli, seeded: Database) -> Non
         ({"email": "member@example.org"}, (), "user 3  Morgan Member"),
     ],
 )
-def test_what_contradicts_a_user_is_a_conflict_that_names_it(
+def test_create_in_conflict_with_existing_user_names_it(
     cli: Cli, seeded: Database, changes: dict[str, str], flags: tuple[str, ...], words: str
 ) -> None:
     _create(cli, "--yes")
@@ -230,7 +230,7 @@ def test_what_contradicts_a_user_is_a_conflict_that_names_it(
         ({"auth0_user_id": ""}, 2, "The Auth0 user ID is blank"),
     ],
 )
-def test_what_cannot_be_a_user(
+def test_create_with_invalid_values_is_refused(
     cli: Cli, seeded: Database, changes: dict[str, str], code: int, words: str
 ) -> None:
     before = _users(seeded)
@@ -242,11 +242,11 @@ def test_what_cannot_be_a_user(
 
 
 @pytest.mark.parametrize("name", ["Ada-José Müller", "آدا", "李 安", "O'Brien; DROP TABLE users"])
-def test_names_of_all_the_world_come_in_as_they_are(cli: Cli, name: str) -> None:
+def test_create_accepts_names_of_any_script(cli: Cli, name: str) -> None:
     assert _create(cli, "--yes", "-o", "json", name=f" {name} ").json[0]["name"] == name
 
 
-def test_a_dry_run_shows_the_plan_and_writes_nothing(cli: Cli, seeded: Database) -> None:
+def test_create_dry_run_shows_plan_and_writes_nothing(cli: Cli, seeded: Database) -> None:
     before = _users(seeded)
     ended = _create(cli, "--dry-run", "-o", "json")
     assert ended.code == 0
@@ -256,11 +256,11 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(cli: Cli, seeded: Database)
     assert _users(seeded) == before
 
 
-def test_a_dry_run_sees_a_conflict(cli: Cli) -> None:
+def test_create_dry_run_detects_conflict(cli: Cli) -> None:
     assert _create(cli, "--dry-run", email="member@example.org").code == 7
 
 
-def test_off_a_terminal_nobody_has_agreed(cli: Cli, seeded: Database) -> None:
+def test_create_off_terminal_requires_yes(cli: Cli, seeded: Database) -> None:
     before = _users(seeded)
     ended = _create(cli)
     assert (ended.code, ended.out) == (3, "")
@@ -269,7 +269,7 @@ def test_off_a_terminal_nobody_has_agreed(cli: Cli, seeded: Database) -> None:
     assert _users(seeded) == before
 
 
-def test_production_wants_its_name(cli: Cli, seeded: Database) -> None:
+def test_create_on_production_requires_confirm(cli: Cli, seeded: Database) -> None:
     before = _users(seeded)
     for flags in (("--yes",), ("--confirm", "staging")):
         assert _create(cli, "--env", "prod", *flags).code == 3
@@ -286,7 +286,7 @@ def test_production_wants_its_name(cli: Cli, seeded: Database) -> None:
         ("prod", r"Type prod to create user", "y", 3),
     ],
 )
-def test_on_a_terminal_the_plan_is_shown_and_the_operator_asked(
+def test_create_on_terminal_shows_plan_and_asks(
     seeded: Database,
     cli_env: Callable[[Database], dict[str, str]],
     target: str,
@@ -315,7 +315,7 @@ def test_on_a_terminal_the_plan_is_shown_and_the_operator_asked(
     assert len(_users(seeded)) == (12 if code == 0 else 11)
 
 
-def test_what_is_left_out_is_asked_for(cli: Cli) -> None:
+def test_create_with_missing_option_exits_with_2(cli: Cli) -> None:
     ended = cli("users", "create", "--name", "Ada")
     assert ended.code == 2
     assert "--email" in ended.err

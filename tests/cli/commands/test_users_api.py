@@ -25,7 +25,7 @@ ADA = (
 # me
 
 
-def test_the_keys_of_me_are_a_contract(shared_lab: ApiLab) -> None:
+def test_me_keys_are_stable(shared_lab: ApiLab) -> None:
     (row,) = shared_lab("users", "me", "-o", "json", who="multi").json
     assert list(row) == ME_KEYS
     assert row["groups"] == [
@@ -34,12 +34,12 @@ def test_the_keys_of_me_are_a_contract(shared_lab: ApiLab) -> None:
     ]
 
 
-def test_me_reads_in_words_in_a_table(shared_lab: ApiLab) -> None:
+def test_me_table_shows_groups_with_roles(shared_lab: ApiLab) -> None:
     out = shared_lab("user", "me", "-o", "table").out
     assert "Redwood County Public Health Laboratory (member)" in " ".join(out.split())
 
 
-def test_nobody_is_told_how_to_sign_in(shared_lab: ApiLab) -> None:
+def test_me_with_invalid_token_exits_with_4(shared_lab: ApiLab) -> None:
     ended = shared_lab("users", "me", env={"ASPEN_TOKEN": "nonsense"})
     assert (ended.code, ended.out) == (4, "")
 
@@ -52,9 +52,7 @@ def _me(lab: ApiLab, who: str = "member") -> User:
         return session.query(User).filter_by(auth0_user_id=f"auth0|{who}").one()
 
 
-def test_one_changes_what_one_names_and_nothing_else(
-    people_lab: ApiLab, identity: Identity
-) -> None:
+def test_update_me_changes_only_given_fields(people_lab: ApiLab, identity: Identity) -> None:
     before = _me(people_lab)
     words = ("--name", "Ada Love", "--gisaid-submitter-id", "ada7", "-o", "json", "--yes")
     ended = people_lab("users", "update-me", *words)
@@ -71,7 +69,7 @@ def test_one_changes_what_one_names_and_nothing_else(
     assert "Nothing to change" in again.err
 
 
-def test_one_agrees_to_terms_and_to_a_policy(people_lab: ApiLab) -> None:
+def test_update_me_records_terms_and_policy_version(people_lab: ApiLab) -> None:
     flags = ("--agreed-to-tos", "--acknowledged-policy-version", "2022-06-22", "--yes")
     assert people_lab("user", "update_me", *flags).code == 0
     me = _me(people_lab)
@@ -90,7 +88,7 @@ def test_one_agrees_to_terms_and_to_a_policy(people_lab: ApiLab) -> None:
         (("--name", "Ada", "--dry-run"), 0, "Dry run: nothing was written."),
     ],
 )
-def test_nothing_is_changed(
+def test_invalid_unconfirmed_or_dry_run_update_me_changes_nothing(
     people_lab: ApiLab, flags: tuple[str, ...], code: int, words: str
 ) -> None:
     before = _me(people_lab).name
@@ -102,25 +100,25 @@ def test_nothing_is_changed(
 # create
 
 
-def test_the_api_makes_members_only(api_lab: ApiLab) -> None:
+def test_create_through_api_refuses_role_admin(api_lab: ApiLab) -> None:
     ended = api_lab("users", "create", *ADA, "--role", "admin", who="sysadmin")
     assert (ended.code, ended.out) == (2, "")
     assert "--via db" in ended.err
 
 
-def test_who_administers_nothing_makes_no_users(api_lab: ApiLab) -> None:
+def test_create_requires_system_admin(api_lab: ApiLab) -> None:
     ended = api_lab("users", "create", *ADA, who="gadmin")
     assert (ended.code, ended.out) == (4, "")
     assert "Only a system administrator" in ended.err
 
 
-def test_the_same_user_again_is_a_conflict(api_lab: ApiLab) -> None:
+def test_create_of_existing_user_is_conflict(api_lab: ApiLab) -> None:
     assert api_lab("users", "create", *ADA, who="sysadmin").code == 0
     again = api_lab("users", "create", *ADA, who="sysadmin")
     assert (again.code, again.out) == (7, "")
 
 
-def test_a_service_that_cannot_make_users_is_gone_round(api_lab: ApiLab, serving: Serving) -> None:
+def test_failed_create_suggests_database_backend(api_lab: ApiLab, serving: Serving) -> None:
     def route(seen: Seen) -> Reply:
         if seen.method == "POST":
             return reply(500, "Internal Server Error")
@@ -133,7 +131,7 @@ def test_a_service_that_cannot_make_users_is_gone_round(api_lab: ApiLab, serving
 
 
 @pytest.mark.parametrize(("delivered", "again"), [(True, 7), (False, 0)])
-def test_an_answer_that_got_lost_is_told_and_settled_by_a_second_run(
+def test_create_with_lost_response_is_settled_by_second_run(
     api_lab: ApiLab, serving: Serving, delivered: bool, again: int
 ) -> None:
     address = serving(route=Relay(api_lab.service.url, "POST", [delivered])).url

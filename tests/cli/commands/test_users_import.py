@@ -16,7 +16,7 @@ from tests.cli.commands.accounts_lab import ADA, MIXED, NEW_USER, Accounts, H, t
 # Creates and updates
 
 
-def test_a_new_user_is_made_as_users_create_makes_one(accounts: Accounts) -> None:
+def test_imported_user_has_same_fields_as_from_users_create(accounts: Accounts) -> None:
     ended = accounts.users(H + ADA, "--yes", "--output", "json")
     assert ended.code == 0, ended.err
     (result,) = ended.json
@@ -35,7 +35,7 @@ def test_a_new_user_is_made_as_users_create_makes_one(accounts: Accounts) -> Non
     assert created is not None
 
 
-def test_every_new_user_has_identifiers_of_its_own(accounts: Accounts) -> None:
+def test_imported_users_have_unique_generated_identifiers(accounts: Accounts) -> None:
     lines = (f"u{n}@lab.example.org,U,auth0|u{n},,,,\n" for n in range(500))
     assert accounts.users(H + "".join(lines)).code == 0
     ((ids, letters),) = accounts.rows(
@@ -45,7 +45,7 @@ def test_every_new_user_has_identifiers_of_its_own(accounts: Accounts) -> None:
     assert (ids, letters) == (1000, 36)
 
 
-def test_users_are_created_and_changed_in_one_file(accounts: Accounts) -> None:
+def test_import_creates_and_updates_users_in_one_file(accounts: Accounts) -> None:
     before = accounts.tables
     ended = accounts.users(MIXED, "--yes", "--output", "json")
     assert ended.code == 0, ended.err
@@ -63,7 +63,7 @@ def test_users_are_created_and_changed_in_one_file(accounts: Accounts) -> None:
         assert row[2] not in untouched or row in accounts.tables["users"]
 
 
-def test_the_second_run_changes_nothing(accounts: Accounts) -> None:
+def test_second_run_changes_nothing(accounts: Accounts) -> None:
     assert accounts.users(MIXED).code == 0
     once = accounts.tables
     ended = accounts.users(MIXED)
@@ -73,7 +73,7 @@ def test_the_second_run_changes_nothing(accounts: Accounts) -> None:
     assert len(accounts.undo_files) == 1
 
 
-def test_values_are_cleared_and_left(accounts: Accounts) -> None:
+def test_clear_word_clears_values_and_blank_cells_keep_them(accounts: Accounts) -> None:
     assert accounts.users(f"{H}member@example.org,,,,G-1,,\n").code == 0
     file = "email,gisaid_submitter_id,name\nmember@example.org,none,\nviewer@example.org,\\N,\n"
     assert accounts.users(file, "--yes", "--clear-word", "none").code == 0
@@ -81,7 +81,7 @@ def test_values_are_cleared_and_left(accounts: Accounts) -> None:
     assert accounts.user("viewer@example.org") == ("Vic Viewer", "auth0|viewer", False, None)
 
 
-def test_lines_of_one_user_complete_each_other(accounts: Accounts) -> None:
+def test_lines_of_one_user_are_merged(accounts: Accounts) -> None:
     file = (
         f"{H}new@lab.example.org,,,,,1,member\n"
         "NEW@lab.example.org,New,,yes,,2,viewer\n"
@@ -97,7 +97,7 @@ def test_lines_of_one_user_complete_each_other(accounts: Accounts) -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv"])
-def test_the_list_of_users_imports_without_changes(form: str, accounts: Accounts) -> None:
+def test_output_of_users_list_imports_without_changes(form: str, accounts: Accounts) -> None:
     accounts.execute(NEW_USER.format(email="formula@example.org").replace("'A'", "'=Ada, \"B\"'"))
     listed = accounts.cli("users", "list", "--all", "-o", form)
     assert listed.code == 0, listed.err
@@ -111,7 +111,7 @@ def test_the_list_of_users_imports_without_changes(form: str, accounts: Accounts
     assert accounts.tables == before
 
 
-def test_an_edited_list_of_users_imports_the_edits(accounts: Accounts) -> None:
+def test_edited_output_of_users_list_imports_edits(accounts: Accounts) -> None:
     listed = accounts.cli("users", "list", "--all", "-o", "csv").out
     ended = accounts.users(listed.replace("Morgan Member", "Morgan M."), "--yes", "-o", "json")
     assert ended.code == 0, ended.err
@@ -120,11 +120,11 @@ def test_an_edited_list_of_users_imports_the_edits(accounts: Accounts) -> None:
     assert accounts.roles("member@example.org") == {"RCPHL": "member"}
 
 
-def test_the_columns_of_the_list_are_those_that_the_import_knows() -> None:
+def test_import_knows_all_columns_of_users_list() -> None:
     assert USER_CHANGES.listing == tuple(column.key for column in LIST_COLUMNS)
 
 
-def test_a_removed_role_and_a_cleared_value_are_shown_as_such(accounts: Accounts) -> None:
+def test_plan_marks_removed_roles_and_cleared_values(accounts: Accounts) -> None:
     assert accounts.users(f"{H}member@example.org,,,,G-1,,\n").code == 0
     file = f"{H}member@example.org,,,,\\N,1,\\N\n"
     shown = accounts.users(file, "--dry-run", "-o", "table")
@@ -143,14 +143,14 @@ def test_a_removed_role_and_a_cleared_value_are_shown_as_such(accounts: Accounts
 # Letter case of e-mail addresses
 
 
-def test_a_user_is_found_in_any_letter_case_and_keeps_its_spelling(accounts: Accounts) -> None:
+def test_email_matches_in_any_letter_case_and_keeps_spelling(accounts: Accounts) -> None:
     ended = accounts.users(f"{H}MEMBER@Example.ORG,Renamed,,,,,\n")
     assert ended.code == 0, ended.err
     assert accounts.user("member@example.org") == ("Renamed", "auth0|member", False, None)
     assert len(accounts.rows("SELECT FROM aspen.users")) == 11
 
 
-def test_the_exact_spelling_comes_first_and_several_others_are_refused(accounts: Accounts) -> None:
+def test_exact_email_is_preferred_and_ambiguous_case_is_refused(accounts: Accounts) -> None:
     accounts.execute(NEW_USER.format(email="Member@example.org"))
     assert (
         accounts.users(f"{H}Member@example.org,Two,,,,,\nmember@example.org,One,,,,,\n").code == 0
@@ -162,7 +162,7 @@ def test_the_exact_spelling_comes_first_and_several_others_are_refused(accounts:
     assert 'line 2: email: "member@EXAMPLE.org" matches several users: 12, 3' in ended.err
 
 
-def test_a_new_spelling_is_written_where_it_is_asked_for(accounts: Accounts) -> None:
+def test_new_email_column_changes_letter_case(accounts: Accounts) -> None:
     file = (
         "email,new_email\n"
         "member@example.org,Morgan@Example.org\n"
@@ -176,7 +176,7 @@ def test_a_new_spelling_is_written_where_it_is_asked_for(accounts: Accounts) -> 
 # Unique values
 
 
-def test_swaps_of_addresses_and_auth0_ids(accounts: Accounts) -> None:
+def test_swap_of_emails_and_auth0_ids_is_written_and_undone(accounts: Accounts) -> None:
     file = (
         "email,new_email,auth0_user_id\n"
         "member@example.org,viewer@example.org,auth0|viewer\n"
@@ -200,7 +200,7 @@ def test_swaps_of_addresses_and_auth0_ids(accounts: Accounts) -> None:
     ]
 
 
-def test_a_new_user_takes_what_another_gives_up(accounts: Accounts) -> None:
+def test_new_user_can_take_auth0_id_freed_in_same_file(accounts: Accounts) -> None:
     file = (
         "email,new_email,name,auth0_user_id\n"
         "viewer@example.org,old@example.org,,auth0|old\n"
@@ -216,7 +216,7 @@ def test_a_new_user_takes_what_another_gives_up(accounts: Accounts) -> None:
     assert "Nothing to change." in again.err
 
 
-def test_what_was_renamed_is_found_again_only_if_nothing_else_is_wanted(accounts: Accounts) -> None:
+def test_rerun_finds_renamed_user_only_without_other_changes(accounts: Accounts) -> None:
     file = "email,new_email,name\nviewer@example.org,v@example.org,V\n"
     assert accounts.users(file).code == 0
     assert accounts.users(file, "--yes", "--encoding", "utf-8").code == 0
@@ -288,7 +288,7 @@ BAD: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("lines", "says"), BAD, ids=range(len(BAD)))
-def test_a_bad_line_is_named_and_nothing_is_written(
+def test_invalid_line_is_named_and_nothing_is_written(
     lines: str, says: str, accounts: Accounts
 ) -> None:
     before = accounts.tables
@@ -319,7 +319,7 @@ def test_a_bad_line_is_named_and_nothing_is_written(
     ],
     ids=range(8),
 )
-def test_a_file_that_cannot_be(file: str, says: str, accounts: Accounts) -> None:
+def test_invalid_file_is_refused(file: str, says: str, accounts: Accounts) -> None:
     before = accounts.tables
     ended = accounts.users(file)
     assert ended.code == 2, ended.err
@@ -327,7 +327,7 @@ def test_a_file_that_cannot_be(file: str, says: str, accounts: Accounts) -> None
     assert accounts.tables == before
 
 
-def test_a_user_with_several_roles_in_a_group_is_refused(accounts: Accounts) -> None:
+def test_user_with_several_roles_in_group_is_refused(accounts: Accounts) -> None:
     accounts.execute(
         "INSERT INTO aspen.user_roles (user_id, group_id, role_id) VALUES (3, 1, 1), (3, 1, 2) "
         "ON CONFLICT DO NOTHING"
@@ -337,7 +337,7 @@ def test_a_user_with_several_roles_in_a_group_is_refused(accounts: Accounts) -> 
     assert 'line 2: role: "member@example.org" has several roles in that group' in ended.err
 
 
-def test_a_number_that_is_also_a_name_means_several_groups(accounts: Accounts) -> None:
+def test_number_matching_group_id_and_prefix_is_ambiguous(accounts: Accounts) -> None:
     accounts.execute("UPDATE aspen.groups SET prefix = '1' WHERE id = 2")
     ended = accounts.users(f"{H}member@example.org,,,,,1,viewer\n")
     assert ended.code == 2
@@ -346,7 +346,7 @@ def test_a_number_that_is_also_a_name_means_several_groups(accounts: Accounts) -
     assert accounts.users(f"{H}member@example.org,,,,,2,viewer\n").code == 0
 
 
-def test_many_problems_are_all_named_at_once(accounts: Accounts) -> None:
+def test_all_problems_are_named_at_once(accounts: Accounts) -> None:
     ended = accounts.users(
         f"{H}x,X,auth0|x,,,,\ny@y.org,,,,,77,boss\nz@z.org,Z,auth0|z,,,1,admin\n"
     )
@@ -365,7 +365,7 @@ def test_many_problems_are_all_named_at_once(accounts: Accounts) -> None:
 # Other keys
 
 
-def test_users_found_by_their_auth0_id(accounts: Accounts) -> None:
+def test_key_option_finds_users_by_auth0_id(accounts: Accounts) -> None:
     file = "auth0_user_id,email,name\nauth0|member,morgan@lab.example.org,\nauth0|n,n@n.org,N\n"
     ended = accounts.users(file, "--yes", "--key", "auth0_user_id")
     assert ended.code == 0, ended.err
@@ -380,7 +380,7 @@ def test_users_found_by_their_auth0_id(accounts: Accounts) -> None:
 # Plan, confirmation, report, and rejects
 
 
-def test_a_dry_run_shows_the_plan_and_writes_nothing(accounts: Accounts) -> None:
+def test_dry_run_shows_plan_and_writes_nothing(accounts: Accounts) -> None:
     before = accounts.tables
     ended = accounts.users(MIXED, "--dry-run", "--output", "json")
     assert ended.code == 0
@@ -411,7 +411,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(accounts: Accounts) -> None
         (["--env", "prod", "--confirm", "prod"], 0, "--env prod users undo"),
     ],
 )
-def test_consent(options: list[str], code: int, says: str, accounts: Accounts) -> None:
+def test_import_off_terminal_requires_yes_or_confirm(
+    options: list[str], code: int, says: str, accounts: Accounts
+) -> None:
     before = accounts.tables
     ended = accounts.users(H + ADA + "member@example.org,M,,,,,\n", *options)
     assert ended.code == code
@@ -421,7 +423,7 @@ def test_consent(options: list[str], code: int, says: str, accounts: Accounts) -
         assert "create 1 user and update 1 user" in ended.err or "--confirm" in ended.err
 
 
-def test_report_and_rejects(accounts: Accounts) -> None:
+def test_report_lists_outcomes_and_rejects_lists_invalid_rows(accounts: Accounts) -> None:
     report, rejects = accounts.folder / "report.csv", accounts.folder / "rejects.csv"
     options = ("--yes", "--report", str(report), "--rejects", str(rejects))
     bad = MIXED + "x@y.org,X,,,,,\n"
@@ -443,7 +445,7 @@ def test_report_and_rejects(accounts: Accounts) -> None:
     assert outcomes["9", "role"] == "unchanged"
 
 
-def test_a_workbook_with_headers_of_its_own(accounts: Accounts) -> None:
+def test_map_option_reads_workbook_with_other_headers(accounts: Accounts) -> None:
     book = openpyxl.Workbook()
     sheet = book.create_sheet("People")
     sheet.append(["Mail", "Who", "auth0_user_id", "Lab", "role"])
@@ -457,7 +459,7 @@ def test_a_workbook_with_headers_of_its_own(accounts: Accounts) -> None:
     assert accounts.roles("ada@lab.example.org") == {"RCPHL": "admin"}
 
 
-def test_semicolons_and_another_encoding(accounts: Accounts) -> None:
+def test_delimiter_and_encoding_options_are_applied(accounts: Accounts) -> None:
     path = accounts.folder / "latin.csv"
     path.write_bytes("email;name\nmember@example.org;Zoë\n".encode("cp1252"))
     ended = accounts.cli(
@@ -471,7 +473,7 @@ def test_semicolons_and_another_encoding(accounts: Accounts) -> None:
 
 
 @pytest.mark.parametrize(("model", "columns"), [(User, USER_COLUMNS), (Group, GROUP_COLUMNS)])
-def test_every_column_can_be_put_back(model: type[Base], columns: dict[str, object]) -> None:
+def test_undo_covers_every_table_column(model: type[Base], columns: dict[str, object]) -> None:
     own = {
         column.stored  # type: ignore[attr-defined]
         for column in columns.values()

@@ -20,7 +20,7 @@ from tests.cli.commands.accounts_lab import MIXED, NEW_USER, Accounts
 _PATIENCE_S = 120
 
 
-def test_an_interrupt_leaves_everything_as_it_was(accounts: Accounts) -> None:
+def test_interrupted_import_changes_nothing(accounts: Accounts) -> None:
     before = accounts.tables
     file = accounts.write(MIXED)
     with accounts.database.begin() as session:
@@ -34,7 +34,7 @@ def test_an_interrupt_leaves_everything_as_it_was(accounts: Accounts) -> None:
     assert accounts.users(MIXED).code == 0
 
 
-def test_a_run_that_was_killed_is_told_apart_and_done_by_the_next(accounts: Accounts) -> None:
+def test_killed_import_is_reported_rolled_back_and_can_be_rerun(accounts: Accounts) -> None:
     before = accounts.tables
     file = accounts.write(MIXED)
     with accounts.database.begin() as session:
@@ -93,7 +93,7 @@ def _wait_for_lock(accounts: Accounts) -> None:
     ],
     ids=["address", "auth0", "name", "role came", "role went", "renamed"],
 )
-def test_what_somebody_else_did_meanwhile_is_told_and_nothing_is_written(
+def test_concurrent_change_is_named_and_nothing_is_written(
     meanwhile: str, says: str, accounts: Accounts
 ) -> None:
     """The locked row makes the run wait after it has made its plan."""
@@ -113,7 +113,7 @@ def test_what_somebody_else_did_meanwhile_is_told_and_nothing_is_written(
     assert not accounts.undo_files
 
 
-def test_a_number_that_is_taken_is_nobodys_change(accounts: Accounts) -> None:
+def test_taken_user_id_is_not_reported_as_concurrent_change(accounts: Accounts) -> None:
     """A sequence can fall behind, for example after manual inserts; the next number is free."""
     accounts.execute("SELECT setval('aspen.users_id_seq', 2)")
     before = accounts.tables
@@ -126,7 +126,7 @@ def test_a_number_that_is_taken_is_nobodys_change(accounts: Accounts) -> None:
     assert accounts.users(MIXED).code == 0
 
 
-def test_two_runs_of_one_file_at_once_write_it_once(accounts: Accounts) -> None:
+def test_concurrent_imports_of_one_file_write_it_once(accounts: Accounts) -> None:
     file = accounts.write(MIXED)
     runs = [accounts.begin("users", "import", str(file), "--yes") for _ in range(2)]
     ended = [(run.communicate(timeout=_PATIENCE_S), run.returncode) for run in runs]
@@ -138,7 +138,7 @@ def test_two_runs_of_one_file_at_once_write_it_once(accounts: Accounts) -> None:
 
 
 @pytest.mark.parametrize("undone", [False, True])
-def test_the_undo_file_tells_what_became_of_a_run(undone: bool, accounts: Accounts) -> None:
+def test_undo_file_shows_whether_run_was_written(undone: bool, accounts: Accounts) -> None:
     """`history check` compares like this if the server no longer knows the transaction."""
     assert accounts.users(MIXED).code == 0
     if undone:

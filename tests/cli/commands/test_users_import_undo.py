@@ -12,7 +12,7 @@ _LAB = "Bayside Department of Public Health"
 _ADMIN = "(SELECT id FROM aspen.roles WHERE name = 'admin')"
 
 
-def test_an_import_is_taken_back_and_made_again_to_the_letter(accounts: Accounts) -> None:
+def test_import_is_undone_and_redone_exactly(accounts: Accounts) -> None:
     before = accounts.tables
     assert accounts.users(MIXED).code == 0
     after = accounts.tables
@@ -31,7 +31,7 @@ def test_an_import_is_taken_back_and_made_again_to_the_letter(accounts: Accounts
     assert (ended.code, accounts.tables) == (0, before)
 
 
-def test_dry_run_of_an_undo_names_users_by_their_address(accounts: Accounts) -> None:
+def test_undo_dry_run_names_users_by_email(accounts: Accounts) -> None:
     assert accounts.users(MIXED).code == 0
     after = accounts.tables
     ended = accounts.undo("users", "--dry-run", "--output", "json")
@@ -43,7 +43,7 @@ def test_dry_run_of_an_undo_names_users_by_their_address(accounts: Accounts) -> 
     assert not {column for _key, _group, column, _action in found} & {"analytics_id", "split_id"}
 
 
-def test_a_user_who_has_uploaded_samples_is_left_alone_as_a_whole(accounts: Accounts) -> None:
+def test_undo_skips_user_with_samples_entirely(accounts: Accounts) -> None:
     before = accounts.tables
     assert accounts.users(MIXED).code == 0
     after = accounts.tables
@@ -93,9 +93,7 @@ def test_a_user_who_has_uploaded_samples_is_left_alone_as_a_whole(accounts: Acco
     ],
     ids=["terms", "policy", "role", "group"],
 )
-def test_a_user_who_was_changed_since_is_left_alone_as_a_whole(
-    since: str, says: str, accounts: Accounts
-) -> None:
+def test_undo_skips_user_changed_since_entirely(since: str, says: str, accounts: Accounts) -> None:
     before = accounts.tables
     assert accounts.users(MIXED).code == 0
     accounts.execute(since)
@@ -111,7 +109,7 @@ def test_a_user_who_was_changed_since_is_left_alone_as_a_whole(
     ]
 
 
-def test_force_takes_back_what_was_changed_since(accounts: Accounts) -> None:
+def test_undo_with_force_reverts_later_changes(accounts: Accounts) -> None:
     before = accounts.tables
     assert accounts.users(MIXED).code == 0
     accounts.execute(
@@ -128,7 +126,7 @@ def test_force_takes_back_what_was_changed_since(accounts: Accounts) -> None:
     assert accounts.tables == changed
 
 
-def test_a_deleted_user_does_not_come_back_over_another(accounts: Accounts) -> None:
+def test_undo_does_not_restore_user_whose_email_is_taken(accounts: Accounts) -> None:
     assert accounts.users(MIXED).code == 0
     assert accounts.undo("users").code == 0
     accounts.execute(NEW_USER.format(email="Ada@lab.example.org"))
@@ -142,7 +140,7 @@ def test_a_deleted_user_does_not_come_back_over_another(accounts: Accounts) -> N
     assert accounts.user("bob@lab.example.org") == ("Bob", "auth0|bob", False, None)
 
 
-def test_what_is_gone_since_is_named(accounts: Accounts) -> None:
+def test_undo_names_users_deleted_since(accounts: Accounts) -> None:
     assert accounts.users(f"{H}nogroup@example.org,N,,,,1,member\n").code == 0
     accounts.execute("DELETE FROM aspen.user_roles WHERE user_id = 11")
     accounts.execute("DELETE FROM aspen.users WHERE id = 11")
@@ -151,7 +149,7 @@ def test_what_is_gone_since_is_named(accounts: Accounts) -> None:
     assert 'email: user "nogroup@example.org" no longer exists' in ended.err
 
 
-def test_history_and_undo_by_id(accounts: Accounts) -> None:
+def test_undo_by_run_id_works_only_for_same_kind(accounts: Accounts) -> None:
     before = accounts.tables
     ended = accounts.users(H + ADA, "--yes", "--output", "json")
     run = ended.json[0]["run"]
@@ -176,7 +174,7 @@ def test_history_and_undo_by_id(accounts: Accounts) -> None:
     ],
     ids=["rows", "half", "group"],
 )
-def test_a_damaged_undo_file_is_refused(
+def test_damaged_undo_file_is_refused(
     damage: tuple[str, str], says: str, accounts: Accounts
 ) -> None:
     assert accounts.users(MIXED).code == 0

@@ -225,11 +225,11 @@ class Write:
     recorded: bool = True
 
 
-def _create_user(road: str) -> Callable[[Bench], Words]:
+def _create_user(backend: str) -> Callable[[Bench], Words]:
     def words(_bench: Bench) -> Words:
         one = uuid.uuid4().hex[:8]
         return (
-            *("users", "create", "--via", road, "--name", "New", "--group", "1"),
+            *("users", "create", "--via", backend, "--name", "New", "--group", "1"),
             *("--email", f"{one}@example.org", "--auth0-user-id", f"auth0|{one}"),
         )
 
@@ -275,12 +275,12 @@ def _update_sample(bench: Bench) -> Words:
     return "--org", "1", "samples", "update", one, "--public-identifier", uuid.uuid4().hex
 
 
-def _rename(road: str) -> Callable[[Bench], Words]:
+def _rename(backend: str) -> Callable[[Bench], Words]:
     def words(bench: Bench) -> Words:
         samples = bench.samples()
         rows = [f"{next(samples)},{uuid.uuid4().hex}" for _ in range(2)]
         file = bench.file("ids.csv", "private_identifier,public_identifier", *rows)
-        return "samples", "update-public-ids", "--group-id", "1", "-f", file, "--via", road
+        return "samples", "update-public-ids", "--group-id", "1", "-f", file, "--via", backend
 
     return words
 

@@ -99,7 +99,7 @@ def left_on(engine: Engine) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("lead", [["db", "--local"], ["db"]])
-def test_the_runbooks_profiled_session(
+def test_profiled_session_from_runbook_prints_queries_and_summary(
     seeded: Database, cli_env: Callable[[Database], dict[str, str]], lead: list[str]
 ) -> None:
     command = ["-m", "aspencli", *lead, "interact", "--profile"]
@@ -125,7 +125,7 @@ def test_the_runbooks_profiled_session(
     assert "DEBUG" not in last
 
 
-def test_an_n_plus_one_is_named_in_its_cell_and_in_the_report(seeded: Database) -> None:
+def test_n_plus_one_warning_appears_in_cell_summary_and_report(seeded: Database) -> None:
     with Terminal(address(seeded), "--profile") as console:
         said = console.run("x = [len(s.lineages) for s in session.query(Sample).limit(4).all()]")
         assert "5 queries (2 distinct)" in said
@@ -139,7 +139,7 @@ def test_an_n_plus_one_is_named_in_its_cell_and_in_the_report(seeded: Database) 
         assert report.count("In [1]:1") >= 2
 
 
-def test_a_narrow_terminal_without_colours_shows_the_same(seeded: Database) -> None:
+def test_profile_report_fits_narrow_terminal_without_color(seeded: Database) -> None:
     narrow = {"COLUMNS": "40", "NO_COLOR": "1"}
     with Terminal(address(seeded), "--profile", env=narrow) as console:
         said = console.run("session.scalar(sa.text('SELECT 7'))")
@@ -152,7 +152,7 @@ def test_a_narrow_terminal_without_colours_shows_the_same(seeded: Database) -> N
         assert "\x1b[38;5;31mSELECT" not in console.seen
 
 
-def test_a_statement_that_fails_is_shown_with_its_time(seeded: Database) -> None:
+def test_failed_statement_is_profiled_with_time(seeded: Database) -> None:
     with Terminal(address(seeded), "--profile") as console:
         said = console.run("session.execute(sa.text('SELECT nope'))")
         assert re.search(
@@ -163,7 +163,7 @@ def test_a_statement_that_fails_is_shown_with_its_time(seeded: Database) -> None
         assert "1 query (1 distinct, 1 failed)" in said
 
 
-def test_an_interrupt_cancels_a_profiled_statement_on_the_server(seeded: Database) -> None:
+def test_interrupt_cancels_profiled_statement_on_server(seeded: Database) -> None:
     with Terminal(address(seeded), "--profile") as console:
         console.enter("session.scalar(sa.text('SELECT pg_sleep(60)'))")
         wait_for_sleeping(seeded, 1)
@@ -176,7 +176,7 @@ def test_an_interrupt_cancels_a_profiled_statement_on_the_server(seeded: Databas
         assert "Out[2]: 7" in console.run("session.scalar(sa.text('SELECT 7'))")
 
 
-def test_off_again_nothing_is_left(workspace: Workspace) -> None:
+def test_profile_off_removes_all_hooks(workspace: Workspace) -> None:
     engine = workspace.session.get_bind()
     assert isinstance(engine, Engine)
     before = left_on(engine)
@@ -194,7 +194,7 @@ def test_off_again_nothing_is_left(workspace: Workspace) -> None:
     assert told(workspace) == said
 
 
-def test_a_cell_that_switches_the_profiler_counts_what_it_ran_meanwhile(
+def test_cell_that_toggles_profiling_counts_queries_run_while_on(
     workspace: Workspace,
 ) -> None:
     with workspace.profiling.cell():
@@ -211,7 +211,7 @@ def test_a_cell_that_switches_the_profiler_counts_what_it_ran_meanwhile(
     assert "2 queries (1 distinct)" in out.getvalue()
 
 
-def test_other_engines_and_what_writes_are_counted_as_well(workspace: Workspace) -> None:
+def test_profiling_counts_queries_of_other_engines(workspace: Workspace) -> None:
     workspace.profile(on=True)
     engine = sa.create_engine(workspace.request.address)
     with workspace.profiling.cell(), engine.begin() as connection:
@@ -220,13 +220,13 @@ def test_other_engines_and_what_writes_are_counted_as_well(workspace: Workspace)
     assert "1 query (1 distinct), 1 row, 1 transaction" in told(workspace)
 
 
-def test_a_report_before_anything_was_recorded_says_so(workspace: Workspace) -> None:
+def test_profile_report_without_recording_explains_how_to_start(workspace: Workspace) -> None:
     workspace.profiling.report(Output())
     assert "Nothing has been recorded yet; start with %profile on" in told(workspace)
 
 
 @pytest.mark.parametrize("elsewhere", ["2>&-", "2>/dev/full"])
-def test_where_nobody_can_read_of_it_the_work_is_done_all_the_same(
+def test_profiled_code_runs_when_stderr_is_unwritable(
     seeded: Database, cli_env: Callable[[Database], dict[str, str]], elsewhere: str
 ) -> None:
     command = f'"$0" -m aspencli db interact --profile -c "$1" {elsewhere}'
@@ -236,7 +236,7 @@ def test_where_nobody_can_read_of_it_the_work_is_done_all_the_same(
     assert (done.returncode, done.stdout) == (0, "60\n")
 
 
-def test_an_interrupted_script_ends_its_statement_and_tells_its_time(
+def test_interrupted_script_cancels_statement_and_reports_time(
     seeded: Database, cli_env: Callable[[Database], dict[str, str]]
 ) -> None:
     words = ["-m", "aspencli", "db", "interact", "--profile", "-c"]
@@ -257,7 +257,7 @@ def test_an_interrupted_script_ends_its_statement_and_tells_its_time(
 
 
 @pytest.mark.usefixtures("aspen_home")
-def test_piped_to_a_file_it_has_no_colour_and_results_stay_apart(
+def test_profile_of_piped_script_has_no_color_and_leaves_stdout_clean(
     run_cli: Callable[..., Any], seeded: Database, tmp_path: Path
 ) -> None:
     script = tmp_path / "slow.py"

@@ -77,17 +77,17 @@ def count(address: str, table: str = "aspen.locations") -> int:
     return int(found or 0)
 
 
-def test_the_last_value_is_printed_as_the_console_shows_it(execute: Execute) -> None:
+def test_script_prints_repr_of_last_expression(execute: Execute) -> None:
     assert execute("x = 1\nsession.scalars(select(Sample)).all()") == (0, "[]\n", "")
 
 
-def test_none_and_statements_print_nothing(execute: Execute) -> None:
+def test_script_ending_in_none_or_statement_prints_nothing(execute: Execute) -> None:
     assert execute("None") == (0, "", "")
     assert execute("x = 3") == (0, "", "")
     assert execute("") == (0, "", "")
 
 
-def test_the_names_of_the_console_are_there(execute: Execute) -> None:
+def test_script_has_console_names(execute: Execute) -> None:
     done = execute(
         """
         assert engine is db and session.bind is engine.engine
@@ -101,7 +101,7 @@ def test_the_names_of_the_console_are_there(execute: Execute) -> None:
     assert done == (0, "", "")
 
 
-def test_an_error_of_the_database_is_told_in_a_few_lines(execute: Execute) -> None:
+def test_database_error_in_script_is_reported_without_traceback(execute: Execute) -> None:
     done = execute("x = 1\nsession.execute(sa.text('SELECT * FROM nothing_of_the_kind'))")
     assert done.code == 1
     assert done.out == ""
@@ -111,14 +111,14 @@ def test_an_error_of_the_database_is_told_in_a_few_lines(execute: Execute) -> No
     assert "at line 2: session.execute(" in lines[-1]
 
 
-def test_debug_shows_the_whole_traceback(execute: Execute) -> None:
+def test_debug_option_shows_full_traceback_of_database_error(execute: Execute) -> None:
     done = execute("session.execute(sa.text('SELECT nothing'))", debug=True)
     assert "Traceback (most recent call last)" in done.err
     assert "_execute_context" in done.err
     assert "UndefinedColumn" in done.err
 
 
-def test_an_error_of_the_code_shows_its_own_frames_only(execute: Execute) -> None:
+def test_error_in_script_shows_only_script_frames(execute: Execute) -> None:
     done = execute("def half(n):\n    return n / 0\n\nhalf(1)")
     assert done.code == 1
     assert "return n / 0" in done.err
@@ -126,20 +126,20 @@ def test_an_error_of_the_code_shows_its_own_frames_only(execute: Execute) -> Non
     assert "aspencli" not in done.err
 
 
-def test_code_that_is_no_python_is_an_error_of_the_code(execute: Execute) -> None:
+def test_syntax_error_in_script_is_reported(execute: Execute) -> None:
     done = execute("select * from samples")
     assert done.code == 1
     assert "SyntaxError" in done.err
     assert "aspencli" not in done.err
 
 
-def test_an_error_of_sqlalchemy_comes_without_its_link(execute: Execute) -> None:
+def test_sqlalchemy_error_omits_documentation_link(execute: Execute) -> None:
     done = execute("session.scalars(select(Sample)).one()")
     assert done.code == 1
     assert done.err == "Error: NoResultFound: No row was found when one was required\n"
 
 
-def test_a_write_that_was_not_asked_for_says_how_to_ask(execute: Execute) -> None:
+def test_write_in_read_only_script_suggests_write_option(execute: Execute) -> None:
     done = execute("session.execute(sa.text('CREATE TABLE t ()'))")
     assert done.code == 1
     assert "ReadOnlySqlTransaction" in done.err
@@ -147,7 +147,7 @@ def test_a_write_that_was_not_asked_for_says_how_to_ask(execute: Execute) -> Non
 
 
 @pytest.mark.parametrize("code", ["with db.begin(): pass", "db.writing()"])
-def test_no_way_round_the_question(execute: Execute, code: str) -> None:
+def test_read_only_script_cannot_open_writing_session(execute: Execute, code: str) -> None:
     done = execute(code)
     assert done.code == 3
     assert done.err.startswith("Error: This console is read-only; nothing was written")
@@ -158,12 +158,12 @@ session.add(Location(region="Europe", country="Italy", division="Lazio", locatio
 """
 
 
-def test_what_is_committed_stays(execute: Execute, migrated_db: str) -> None:
+def test_committed_changes_of_script_are_saved(execute: Execute, migrated_db: str) -> None:
     assert execute(ADD + "session.commit()", writing=True) == (0, "", "")
     assert count(migrated_db) == 1
 
 
-def test_beginning_a_transaction_commits_it_at_its_end(execute: Execute, migrated_db: str) -> None:
+def test_begin_block_in_script_commits_at_end(execute: Execute, migrated_db: str) -> None:
     code = "with db.writing().begin() as session:\n    " + ADD.strip()
     assert execute(code, writing=True) == (0, "", "")
     assert count(migrated_db) == 1
@@ -173,7 +173,7 @@ OWN = "own = engine.make_session(); own.execute(sa.text('CREATE TABLE t ()'))"
 
 
 @pytest.mark.parametrize("code", [ADD, ADD + "session.flush()", OWN + "; None"])
-def test_uncommitted_work_is_not_committed_and_one_is_told(
+def test_uncommitted_changes_of_script_are_discarded_with_warning(
     execute: Execute, migrated_db: str, code: str
 ) -> None:
     done = execute(code, writing=True)
@@ -182,11 +182,11 @@ def test_uncommitted_work_is_not_committed_and_one_is_told(
     assert count(migrated_db) == 0
 
 
-def test_a_writing_session_that_only_read_leaves_without_a_word(execute: Execute) -> None:
+def test_writing_session_that_only_reads_ends_without_warning(execute: Execute) -> None:
     assert execute("session.scalars(select(User)).all()", writing=True) == (0, "[]\n", "")
 
 
-def test_profiling_prints_the_queries_to_standard_error(migrated_db: str) -> None:
+def test_script_profile_prints_queries_to_stderr(migrated_db: str) -> None:
     done = run_driver(migrated_db, "--profile", "-c", "session.query(User).all()")
     lines = done.stderr.splitlines()
     assert done.stdout == "[]\n"
@@ -197,7 +197,9 @@ def test_profiling_prints_the_queries_to_standard_error(migrated_db: str) -> Non
     assert done.stderr.count("Start Query") == 1
 
 
-def test_a_script_has_its_arguments_and_its_folder(execute: Execute, tmp_path: Path) -> None:
+def test_script_file_gets_arguments_and_imports_from_its_directory(
+    execute: Execute, tmp_path: Path
+) -> None:
     (tmp_path / "beside.py").write_text("answer = 42\n")
     script = tmp_path / "script.py"
     script.write_text(
@@ -215,7 +217,7 @@ def test_a_script_has_its_arguments_and_its_folder(execute: Execute, tmp_path: P
     del sys.modules["beside"]
 
 
-def test_a_script_may_map_classes_of_its_own(execute: Execute) -> None:
+def test_type_hints_resolve_classes_defined_in_script(execute: Execute) -> None:
     done = execute(
         """
         from __future__ import annotations
@@ -234,13 +236,13 @@ def test_a_script_may_map_classes_of_its_own(execute: Execute) -> None:
     assert done == (0, "True\n", "")
 
 
-def test_a_script_that_is_missing_is_named(request_for: Callable[..., ConsoleRequest]) -> None:
+def test_missing_script_is_named_in_error(request_for: Callable[..., ConsoleRequest]) -> None:
     with pytest.raises(BadInputError, match=r"Cannot read the script missing\.py"):
         run(request_for(script=Path("missing.py")))
 
 
 @pytest.mark.parametrize("script", [None, Path("-")])
-def test_standard_input_is_a_script(
+def test_script_is_read_from_standard_input(
     execute: Execute, monkeypatch: pytest.MonkeyPatch, script: Path | None
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("print(session.query(User).all())\n5\n"))
@@ -251,13 +253,13 @@ def test_standard_input_is_a_script(
     ("leaving", "code", "err"),
     [("sys.exit()", 0, ""), ("sys.exit(4)", 4, ""), ("sys.exit('no')", 1, "no\n")],
 )
-def test_the_code_may_choose_the_exit_code(
+def test_sys_exit_in_script_sets_exit_code(
     execute: Execute, leaving: str, code: int, err: str
 ) -> None:
     assert execute(f"import sys\n{leaving}") == (code, "", err)
 
 
-def test_a_database_that_is_not_there_is_told_before_the_code_runs(
+def test_unreachable_database_is_reported_before_script_runs(
     request_for: Callable[..., ConsoleRequest], capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = request_for(
@@ -269,7 +271,7 @@ def test_a_database_that_is_not_there_is_told_before_the_code_runs(
     assert capsys.readouterr().out == "ran\n"
 
 
-def test_copy_works(execute: Execute) -> None:
+def test_script_can_use_copy(execute: Execute) -> None:
     done = execute(
         """
         import io
@@ -282,7 +284,7 @@ def test_copy_works(execute: Execute) -> None:
     assert done == (0, "'1\\ta\\n'\n", "")
 
 
-def test_many_rows_and_statements_without_parameters_work(execute: Execute) -> None:
+def test_script_can_use_executemany_and_no_parameters(execute: Execute) -> None:
     done = execute(
         """
         with engine.engine.connect() as connection:
@@ -297,7 +299,7 @@ def test_many_rows_and_statements_without_parameters_work(execute: Execute) -> N
     assert done == (0, "[(3, '%')]\n", "")
 
 
-def test_asynchronous_engines_work(execute: Execute) -> None:
+def test_script_can_use_async_engine(execute: Execute) -> None:
     done = execute(
         """
         import asyncio
@@ -316,7 +318,7 @@ def test_asynchronous_engines_work(execute: Execute) -> None:
     assert done == (0, "5\n", "")
 
 
-def test_an_interrupt_cancels_the_statement_on_the_server(migrated_db: str) -> None:
+def test_interrupted_script_cancels_statement_on_server(migrated_db: str) -> None:
     code = "session.execute(sa.text('SELECT pg_sleep(60)'))"
     watcher = sa.create_engine(migrated_db)
     with subprocess.Popen(
@@ -336,7 +338,7 @@ def test_an_interrupt_cancels_the_statement_on_the_server(migrated_db: str) -> N
     watcher.dispose()
 
 
-def test_a_connection_lost_in_the_codes_own_hands_is_the_codes_error(execute: Execute) -> None:
+def test_lost_connection_in_script_cursor_is_reported_as_script_error(execute: Execute) -> None:
     done = execute(
         """
         cursor = session.connection().connection.cursor()
@@ -350,7 +352,7 @@ def test_a_connection_lost_in_the_codes_own_hands_is_the_codes_error(execute: Ex
     assert "terminating connection" in done.err or "server closed" in done.err
 
 
-def test_a_statement_over_its_limit_says_how_to_raise_it(
+def test_statement_timeout_error_explains_how_to_raise_limit(
     request_for: Callable[..., ConsoleRequest],
     migrated_db: str,
     capsys: pytest.CaptureFixture[str],

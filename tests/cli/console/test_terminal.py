@@ -30,7 +30,7 @@ def watcher(migrated_db: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-def test_the_runbooks_first_session(migrated_db: str) -> None:
+def test_session_from_runbook_works_at_prompt(migrated_db: str) -> None:
     with Terminal(migrated_db) as console:
         name = sa.make_url(migrated_db).database
         assert "Aspen console on local (local): read-only" in console.banner
@@ -42,14 +42,14 @@ def test_the_runbooks_first_session(migrated_db: str) -> None:
         assert console.leave()[0] == 0
 
 
-def test_the_tab_key_knows_the_models_from_the_first_moment(migrated_db: str) -> None:
+def test_tab_completes_model_names_at_first_prompt(migrated_db: str) -> None:
     with Terminal(migrated_db) as console:
         console.type("PathogenL\t")
         console.until("ineage")
         assert "'pathogen_lineages'" in console.run(".__tablename__")
 
 
-def test_a_failed_statement_is_told_briefly_and_rolled_back(migrated_db: str) -> None:
+def test_failed_statement_is_reported_briefly_and_rolled_back(migrated_db: str) -> None:
     with Terminal(migrated_db) as console:
         console.run("own = engine.make_session(); own.scalar(sa.text('SELECT 1'))")
         told = console.run("x = own.execute(sa.text('SELECT nothing'))")
@@ -67,7 +67,9 @@ def test_a_failed_statement_is_told_briefly_and_rolled_back(migrated_db: str) ->
         assert "ZeroDivisionError: division by zero" in console.run("1 / 0")
 
 
-def test_writing_is_asked_for_shown_and_given_back(migrated_db: str, watcher: sa.Engine) -> None:
+def test_write_magic_enables_writes_and_write_off_disables_them(
+    migrated_db: str, watcher: sa.Engine
+) -> None:
     create = "x = session.execute(sa.text('CREATE TABLE t ()'))"
     with Terminal(migrated_db) as console:
         refused = console.run(create)
@@ -85,7 +87,7 @@ def test_writing_is_asked_for_shown_and_given_back(migrated_db: str, watcher: sa
         assert connection.scalar(sa.text("SELECT to_regclass('aspen.t')")) is not None
 
 
-def test_declined_writing_stays_off(migrated_db: str) -> None:
+def test_declined_write_confirmation_keeps_console_read_only(migrated_db: str) -> None:
     with Terminal(migrated_db, "--answer", "no") as console:
         declined = console.run("%write")
         assert "Not confirmed; the console is still read-only" in declined
@@ -93,7 +95,9 @@ def test_declined_writing_stays_off(migrated_db: str) -> None:
         assert "UsageError: Use %write, or %write off" in console.run("%write please")
 
 
-def test_leaving_with_uncommitted_changes_is_told(migrated_db: str, watcher: sa.Engine) -> None:
+def test_exit_with_uncommitted_changes_warns_and_discards_them(
+    migrated_db: str, watcher: sa.Engine
+) -> None:
     with Terminal(migrated_db, "--write") as console:
         assert "(local): READ-WRITE" in console.banner
         assert console.banner.endswith("local WRITE In [1]:")
@@ -105,7 +109,7 @@ def test_leaving_with_uncommitted_changes_is_told(migrated_db: str, watcher: sa.
         assert connection.scalar(sa.text("SELECT to_regclass('aspen.t')")) is None
 
 
-def test_profiling_goes_on_and_off(migrated_db: str) -> None:
+def test_profile_magic_turns_profiling_off(migrated_db: str) -> None:
     with Terminal(migrated_db, "--profile") as console:
         assert "DEBUG:sqltime:Start Query: SELECT 1" in console.run(
             "session.scalar(sa.text('SELECT 1'))"
@@ -120,7 +124,7 @@ def test_profiling_goes_on_and_off(migrated_db: str) -> None:
         )
 
 
-def test_an_interrupt_cancels_the_statement_and_keeps_the_connection(
+def test_interrupt_cancels_statement_and_keeps_connection(
     migrated_db: str, watcher: sa.Engine
 ) -> None:
     with Terminal(migrated_db) as console:
@@ -138,27 +142,27 @@ def test_an_interrupt_cancels_the_statement_and_keeps_the_connection(
 
 
 @pytest.mark.parametrize(
-    ("safety", "colour"), [("local", GREEN), ("shared", YELLOW), ("production", RED)]
+    ("safety", "color"), [("local", GREEN), ("shared", YELLOW), ("production", RED)]
 )
-def test_the_prompt_has_the_colour_of_danger(migrated_db: str, safety: str, colour: str) -> None:
+def test_prompt_color_matches_safety_of_target(migrated_db: str, safety: str, color: str) -> None:
     with Terminal(migrated_db, "--safety", safety, "--label", "rdev/mine") as console:
-        assert f"{colour}rdev/mine" in console.seen
+        assert f"{color}rdev/mine" in console.seen
 
 
-def test_no_colour_where_none_is_wanted(migrated_db: str) -> None:
+def test_no_color_variable_disables_colors(migrated_db: str) -> None:
     with Terminal(migrated_db, "--safety", "production", env={"NO_COLOR": "1"}) as console:
         console.run("'text'")
         assert not [code for code in ("\x1b[0;3", "\x1b[3", "\x1b[38") if code in console.seen]
 
 
-def test_a_database_that_refuses_ends_the_prompt_at_once() -> None:
+def test_unreachable_database_ends_console_before_prompt() -> None:
     console = Terminal("postgresql://nobody@127.0.0.1:1/nowhere")
     code, last = console.end()
     assert code == 5
     assert "Error: The database is not responding" in last
 
 
-def test_the_history_is_the_targets_own_and_holds_no_secret(
+def test_console_history_is_per_target_and_omits_secrets(
     migrated_db: str, aspen_home: Path
 ) -> None:
     address = "postgresql://me:hidden1@elsewhere/db"
@@ -178,7 +182,7 @@ def test_the_history_is_the_targets_own_and_holds_no_secret(
         assert "# omitted from the history" in console.next_prompt()
 
 
-def test_where_no_history_can_be_kept_the_console_goes_on(
+def test_console_starts_with_warning_when_history_cannot_be_saved(
     migrated_db: str, aspen_home: Path
 ) -> None:
     aspen_home.mkdir()
@@ -188,7 +192,7 @@ def test_where_no_history_can_be_kept_the_console_goes_on(
         assert "Out[1]: 2" in console.run("1 + 1")
 
 
-def test_the_operators_own_profile_holds(migrated_db: str, own_ipython: Path) -> None:
+def test_user_ipython_profile_is_applied(migrated_db: str, own_ipython: Path) -> None:
     profile = own_ipython / "profile_default"
     (profile / "startup").mkdir(parents=True)
     (profile / "startup" / "mine.py").write_text("mine = 'from my start-up file'\n")
@@ -202,7 +206,7 @@ def test_the_operators_own_profile_holds(migrated_db: str, own_ipython: Path) ->
         assert "read-only" in console.run("engine")
 
 
-def test_the_password_is_never_shown(migrated_db: str) -> None:
+def test_database_password_is_never_shown(migrated_db: str) -> None:
     password = sa.make_url(migrated_db).password
     assert password
     with Terminal(migrated_db) as console:
@@ -223,7 +227,7 @@ def wait_until_sleeping(engine: sa.Engine) -> None:
             time.sleep(0.01)
 
 
-def test_sql_is_run_as_it_is_and_shown_as_a_table(migrated_db: str) -> None:
+def test_sql_magic_runs_statement_verbatim_and_shows_table(migrated_db: str) -> None:
     with Terminal(migrated_db) as console:
         told = console.run("%sql SELECT '{1,2}'::int[] AS list, 'a%' LIKE 'a%' AS \"like it\";")
         assert "[1, 2]" in told
@@ -239,7 +243,7 @@ def test_sql_is_run_as_it_is_and_shown_as_a_table(migrated_db: str) -> None:
         assert "ReadOnlySqlTransaction" in console.run("%sql CREATE TABLE aspen.t ()")
 
 
-def test_the_plan_is_shown_and_what_was_run_for_it_is_taken_back(
+def test_explain_magic_shows_plan_and_rolls_back_analyzed_statement(
     migrated_db: str, watcher: sa.Engine
 ) -> None:
     with Terminal(migrated_db) as console:

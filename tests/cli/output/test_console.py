@@ -63,7 +63,7 @@ def _plain(text: str) -> str:
 # Formats
 
 
-def test_off_a_terminal_it_is_tsv_and_on_one_a_table() -> None:
+def test_rows_are_table_on_terminal_and_tsv_otherwise() -> None:
     piped, shown = Captured(), Captured(terminal=True)
     for each in (piped, shown):
         each.output.rows(COLUMNS, ROWS)
@@ -72,7 +72,7 @@ def test_off_a_terminal_it_is_tsv_and_on_one_a_table() -> None:
     assert lines == ["Id  Name  Aside", " 1  Ada   x", "22  Bob   y"]
 
 
-def test_a_format_that_was_asked_for_holds_on_a_terminal_too() -> None:
+def test_explicit_format_is_used_on_terminal() -> None:
     shown = Captured("jsonl", terminal=True)
     shown.output.rows(COLUMNS, ROWS[:1])
     assert shown.out == '{"id": 1, "name": "Ada", "aside": "x"}\n'
@@ -128,7 +128,7 @@ def test_the_note_about_a_file_does_not_advise_a_wider_terminal() -> None:
     assert each.err.endswith(". Use -o json.\n")
 
 
-def test_the_note_about_hidden_columns_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_note_about_hidden_columns_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     each = Captured(terminal=True)
     each.output.rows(SECONDARY, [LONG])
@@ -137,7 +137,7 @@ def test_the_note_about_hidden_columns_is_given_once(monkeypatch: pytest.MonkeyP
     assert each.err.count("Columns hidden") == 1
 
 
-def test_numbers_are_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_never_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     columns = (Column("name", "Name"), Column("count", "Count", right=True))
     each = Captured(terminal=True)
@@ -150,7 +150,7 @@ WHOLE = (Column("id", "Id", whole=True), Column("name", "Name", whole=True), Col
 
 
 @pytest.mark.parametrize("width", ["60", "140"])
-def test_an_identifier_is_never_cut(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identifiers_are_never_truncated(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", width)
     each = Captured("table", terminal=True)
     each.output.rows(WHOLE, [{"id": 1, "name": NAME, "aside": ""}])
@@ -159,7 +159,7 @@ def test_an_identifier_is_never_cut(width: str, monkeypatch: pytest.MonkeyPatch)
     assert NAME in lines[1]
 
 
-def test_rows_are_records_where_identifiers_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_become_records_when_identifiers_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "44")
     each = Captured("table", terminal=True)
     columns = (*WHOLE[:2], Column("other", "Other", whole=True), Column("aside", "A"))
@@ -176,7 +176,7 @@ def test_rows_are_records_where_identifiers_do_not_fit(monkeypatch: pytest.Monke
     assert each.err == ""
 
 
-def test_an_identifier_in_a_record_does_not_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identifier_in_record_does_not_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     each = Captured("table", terminal=True)
     each.output.record(WHOLE, {"id": 1, "name": NAME, "aside": "some more words"})
@@ -188,7 +188,7 @@ def test_an_identifier_in_a_record_does_not_wrap(monkeypatch: pytest.MonkeyPatch
 SQL = "SELECT s.id, s.private_identifier, s.public_identifier FROM samples AS s WHERE s.id = $1"
 
 
-def test_sql_is_shortened_inside_its_column_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sql_cell_is_shortened_inside_column_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     each = Captured("table", terminal=True)
     columns = (Column("pid", "PID", right=True), Column("query", "Statement", sql=True))
@@ -198,7 +198,7 @@ def test_sql_is_shortened_inside_its_column_list(monkeypatch: pytest.MonkeyPatch
     assert len(line) <= 80
 
 
-def test_missing_values_have_words_for_people_only() -> None:
+def test_blank_text_of_missing_values_appears_only_for_people() -> None:
     columns = (Column("id", "Id"), Column("after", "New", blank=lambda _row: "(cleared)"))
     row = {"id": 1, "after": None}
     each = Captured("table")
@@ -212,7 +212,7 @@ def test_missing_values_have_words_for_people_only() -> None:
     assert '"after": null' in machine.out
 
 
-def test_a_long_table_is_one_that_does_not_wait_for_its_end() -> None:
+def test_long_table_is_streamed_with_one_heading() -> None:
     each = Captured("table")
     written = []
 
@@ -231,7 +231,7 @@ def test_a_long_table_is_one_that_does_not_wait_for_its_end() -> None:
     assert len({line.index("x") for line in lines[1_000:]}) == 1
 
 
-def test_a_long_table_keeps_its_columns_where_later_rows_need_less() -> None:
+def test_long_table_keeps_column_widths_for_narrower_later_rows() -> None:
     each = Captured("table")
     rows = [{"id": n, "name": "long name" if n == 3 else "x", "aside": "y"} for n in range(2_500)]
     rows[0]["id"] = 123_456
@@ -240,7 +240,7 @@ def test_a_long_table_keeps_its_columns_where_later_rows_need_less() -> None:
     assert {line.index("y") for line in lines} == {heading.index("Aside")}
 
 
-def test_other_text_is_cut_to_keep_a_row_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_text_is_truncated_to_keep_row_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     each = Captured("table", terminal=True)
     each.output.rows(WHOLE, [{"id": 1, "name": NAME, "aside": "long " * 20}])
@@ -249,7 +249,7 @@ def test_other_text_is_cut_to_keep_a_row_on_one_line(monkeypatch: pytest.MonkeyP
     assert line.rstrip().endswith("…")
 
 
-def test_a_record_shows_its_fields_below_each_other() -> None:
+def test_records_show_one_field_per_line() -> None:
     each = Captured("table")
     each.output.records(COLUMNS, ROWS)
     lines = [line.rstrip() for line in each.out.splitlines()]
@@ -268,14 +268,14 @@ def test_a_record_shows_its_fields_below_each_other() -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv"])
-def test_nothing_found_is_said_on_stderr(form: str) -> None:
+def test_empty_result_message_is_written_to_stderr(form: str) -> None:
     each = Captured(form)
     each.output.rows(COLUMNS, iter([]), empty="nothing found")
     assert each.err == "nothing found\n"
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
-def test_a_query_that_fails_leaves_stdout_empty(form: str) -> None:
+def test_failed_query_leaves_stdout_empty(form: str) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         yield {"id": 1 // len(each.out), "name": "", "aside": ""}
 
@@ -289,7 +289,7 @@ def test_a_query_that_fails_leaves_stdout_empty(form: str) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_data_injects_neither_markup_nor_escapes(terminal: bool) -> None:
+def test_data_cannot_inject_markup_or_escape_sequences(terminal: bool) -> None:
     each = Captured("table", terminal=terminal)
     row = {"id": 1, "name": HOSTILE, "aside": HOSTILE}
     each.output.rows(COLUMNS, [row])
@@ -304,7 +304,7 @@ def test_data_injects_neither_markup_nor_escapes(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize("wish", [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_no_colours_means_no_escapes_at_all(
+def test_no_color_or_dumb_terminal_writes_no_escape_sequences(
     wish: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(*wish)
@@ -329,7 +329,7 @@ def test_messages_go_to_stderr_only() -> None:
     )
 
 
-def test_a_preview_goes_to_stderr_and_stops() -> None:
+def test_preview_is_written_to_stderr_and_limited() -> None:
     each = Captured("json")
     each.output.preview(COLUMNS, [ROWS[0]] * 20, limit=3)
     assert each.out == ""
@@ -339,7 +339,7 @@ def test_a_preview_goes_to_stderr_and_stops() -> None:
 # Questions
 
 
-def test_off_a_terminal_nothing_is_asked() -> None:
+def test_confirm_is_refused_without_terminal() -> None:
     each = Captured()
     with pytest.raises(RefusedError, match="not a terminal"):
         each.output.confirm("Go on?")
@@ -349,7 +349,7 @@ def test_off_a_terminal_nothing_is_asked() -> None:
     ("answer", "outcome"),
     [("y", True), ("YES", True), ("n", False), ("", False), ("yep", False), ("\x04", False)],
 )
-def test_only_a_clear_yes_is_one(answer: str, outcome: bool) -> None:
+def test_confirm_accepts_only_y_or_yes(answer: str, outcome: bool) -> None:
     script = (
         "from aspencli.cli.output.console import Output; print('said', Output().confirm('Go on?'))"
     )
@@ -363,7 +363,7 @@ def test_only_a_clear_yes_is_one(answer: str, outcome: bool) -> None:
     child.close()
 
 
-def test_no_input_refuses_on_a_terminal_too() -> None:
+def test_confirm_with_no_input_is_refused_on_terminal() -> None:
     script = (
         "from aspencli.cli.output.console import Output\n"
         "from aspencli.errors import RefusedError\n"
@@ -402,7 +402,7 @@ def _asking(*arguments: str) -> pexpect.spawn:
     ("reader", "early"),
     [((), "prod\n" * 200), ((), "pro"), ((), "\x04"), (("read",), "\x1b[200~y\x1b[201~\nprod\n")],
 )
-def test_ask_discards_what_was_typed_before(reader: tuple[str, ...], early: str) -> None:
+def test_ask_discards_input_typed_before_question(reader: tuple[str, ...], early: str) -> None:
     child = _asking(*reader)
     child.send("first\n" * len(reader) + early)
     child.expect(r"Name\?")
@@ -415,7 +415,7 @@ def test_ask_discards_what_was_typed_before(reader: tuple[str, ...], early: str)
 
 
 @pytest.mark.parametrize("typed", [" prod ", "\u00a0prod", "\x1b[200~prod\x1b[201~"])
-def test_ask_returns_an_answer_exactly_as_typed(typed: str) -> None:
+def test_ask_returns_answer_exactly_as_typed(typed: str) -> None:
     child = _asking()
     child.expect(r"Name\?")
     child.sendline(typed)
@@ -423,7 +423,7 @@ def test_ask_returns_an_answer_exactly_as_typed(typed: str) -> None:
     child.close()
 
 
-def test_ask_takes_no_answer_from_a_paste_of_several_lines() -> None:
+def test_ask_rejects_paste_of_several_lines() -> None:
     child = _asking()
     child.expect(r"Name\?")
     child.send("prod\naspencli next\n")
@@ -438,7 +438,7 @@ def test_ask_takes_no_answer_from_a_paste_of_several_lines() -> None:
     child.close()
 
 
-def test_ask_takes_no_answer_without_its_line_break() -> None:
+def test_ask_ignores_answer_without_line_break() -> None:
     child = _asking()
     child.expect(r"Name\?")
     child.send("prod\x04\x04")
@@ -449,7 +449,7 @@ def test_ask_takes_no_answer_without_its_line_break() -> None:
 # Progress
 
 
-def test_progress_is_silent_off_a_terminal() -> None:
+def test_progress_is_silent_without_terminal() -> None:
     each = Captured()
     with each.output.progress("Reading", total=3) as tick:
         tick(1)
@@ -458,14 +458,14 @@ def test_progress_is_silent_off_a_terminal() -> None:
     assert each.out + each.err == ""
 
 
-def test_what_is_quick_shows_no_bar() -> None:
+def test_quick_work_shows_no_progress_bar() -> None:
     each = Captured(terminal=True)
     with each.output.progress("Reading", total=3) as tick:
         tick(3)
     assert "Reading" not in each.err
 
 
-def test_what_takes_longer_shows_a_bar_on_stderr() -> None:
+def test_slow_work_shows_progress_bar_on_stderr() -> None:
     each = Captured(terminal=True)
     with each.output.progress("Reading [red]", total=3) as tick:
         tick(2)
@@ -475,7 +475,7 @@ def test_what_takes_longer_shows_a_bar_on_stderr() -> None:
     assert each.out == ""
 
 
-def test_an_error_ends_the_bar() -> None:
+def test_error_ends_progress_bar_and_restores_cursor() -> None:
     each = Captured(terminal=True)
     with contextlib.suppress(ZeroDivisionError), each.output.progress("Reading") as tick:
         time.sleep(1.2)
@@ -483,7 +483,7 @@ def test_an_error_ends_the_bar() -> None:
     assert "\x1b[?25h" in each.err  # the cursor is visible again
 
 
-def test_a_download_shows_its_bytes() -> None:
+def test_download_progress_shows_bytes() -> None:
     each = Captured(terminal=True)
     with each.output.transfer("Loading") as tick:
         tick(1_000_000, None)
@@ -492,7 +492,7 @@ def test_a_download_shows_its_bytes() -> None:
     assert "2.0/8.0 MB" in _plain(each.err)
 
 
-def test_a_download_is_silent_off_a_terminal() -> None:
+def test_download_progress_is_silent_without_terminal() -> None:
     each = Captured()
     with each.output.transfer("Loading") as tick:
         tick(1, 2)

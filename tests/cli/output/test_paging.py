@@ -41,14 +41,12 @@ def _page(size: int, limit: int | None) -> tuple[list[int], str, Numbers]:
 
 
 @pytest.mark.parametrize(("size", "limit"), [(3, None), (3, 3), (2, 3)])
-def test_when_all_are_shown_nothing_is_said_and_nothing_counted(
-    size: int, limit: int | None
-) -> None:
+def test_page_with_all_rows_shows_no_note_and_runs_no_count(size: int, limit: int | None) -> None:
     shown, said, found = _page(size, limit)
     assert (shown, said, found.counted) == (list(range(1, size + 1)), "", 0)
 
 
-def test_when_there_are_more_it_says_how_many_and_how() -> None:
+def test_page_with_remaining_rows_shows_total_and_next_page_hint() -> None:
     shown, said, found = _page(12_345, 3)
     assert shown == [1, 2, 3]
     assert said == (
@@ -57,5 +55,5 @@ def test_when_there_are_more_it_says_how_many_and_how() -> None:
     assert found.asked == 4  # just enough to know that there are more
 
 
-def test_nothing_found_is_said() -> None:
+def test_empty_page_reports_no_rows_found() -> None:
     assert _page(0, 3)[:2] == ([], "No numbers found.\n")

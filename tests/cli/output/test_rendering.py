@@ -67,7 +67,9 @@ def _unescaped_tsv(text: str) -> str:
         ({"a": None}, {"a": None}, '{"a": null}'),
     ],
 )
-def test_values_keep_what_they_mean(value: Any, in_json: Any, in_a_cell: str) -> None:
+def test_each_value_type_is_rendered_in_every_format(
+    value: Any, in_json: Any, in_a_cell: str
+) -> None:
     assert json.loads(_written("json", _row(value)))[0]["name"] == in_json
     assert json.loads(_written("jsonl", _row(value)))["name"] == in_json
     read = list(csv.reader(io.StringIO(_written("csv", _row(value)), newline="")))
@@ -75,7 +77,7 @@ def test_values_keep_what_they_mean(value: Any, in_json: Any, in_a_cell: str) ->
     assert _written("tsv", _row(value)).splitlines()[1] == f"1\t{in_a_cell}\t"
 
 
-def test_no_rows_are_a_heading_or_an_empty_list() -> None:
+def test_empty_result_is_heading_or_empty_list() -> None:
     assert _written("json") == "[]\n"
     assert _written("jsonl") == ""
     assert _written("csv") == "id,name,more\n"
@@ -84,7 +86,7 @@ def test_no_rows_are_a_heading_or_an_empty_list() -> None:
 
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT)
-def test_json_reads_back_as_it_was(text: str) -> None:
+def test_json_output_round_trips_text(text: str) -> None:
     for form in ("json", "jsonl"):
         written = _written(form, _row(text, {"nested": [text]}))
         assert not set(written) & (UNSAFE - {"\n"})
@@ -96,7 +98,7 @@ def test_json_reads_back_as_it_was(text: str) -> None:
 
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT, TEXT)
-def test_csv_keeps_rows_and_cells_apart(first: str, second: str) -> None:
+def test_csv_output_keeps_row_and_cell_boundaries(first: str, second: str) -> None:
     written = _written("csv", _row(first, second), _row(second))
     assert not set(written) & (UNSAFE - set("\t\n\r"))
     rows = list(csv.reader(io.StringIO(written, newline="")))
@@ -108,7 +110,7 @@ def test_csv_keeps_rows_and_cells_apart(first: str, second: str) -> None:
 
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT, TEXT)
-def test_tsv_keeps_rows_and_cells_apart(first: str, second: str) -> None:
+def test_tsv_output_keeps_row_and_cell_boundaries(first: str, second: str) -> None:
     written = _written("tsv", _row(first, second))
     assert not set(written) & (UNSAFE - set("\t\n"))
     heading, line, end = written.split("\n")
@@ -122,49 +124,49 @@ def test_tsv_keeps_rows_and_cells_apart(first: str, second: str) -> None:
 
 @pytest.mark.parametrize("form", ["csv", "tsv"])
 @pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=\x1b[31m"])
-def test_a_spreadsheet_computes_nothing(form: str, text: str) -> None:
+def test_csv_and_tsv_output_guard_formulas(form: str, text: str) -> None:
     delimiter = "," if form == "csv" else "\t"
     written = _written(form, _row(text))
     cell = next(csv.DictReader(io.StringIO(written, newline=""), delimiter=delimiter))["name"]
     assert cell.startswith("'")
 
 
-def test_a_number_is_no_formula() -> None:
+def test_csv_output_does_not_guard_numbers() -> None:
     assert _written("csv", _row(-1.5)).splitlines()[1] == "1,-1.5,"
 
 
-def test_a_bare_carriage_return_is_quoted() -> None:
+def test_csv_cell_quotes_bare_carriage_return() -> None:
     assert csv_cell("a\rb") == '"a\rb"'
 
 
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT)
-def test_a_table_cell_is_one_harmless_line(text: str) -> None:
+def test_table_cell_is_one_line_without_unsafe_characters(text: str) -> None:
     shown = table_cell(text)
     assert not set(shown) & UNSAFE
     assert len(shown.splitlines()) <= 1
 
 
-def test_what_is_unsafe_is_spelled_out() -> None:
+def test_unsafe_characters_are_escaped() -> None:
     assert visible("a\x1b[31m\x9b\u202e\u200b\ufeff") == ("a\\x1b[31m\\x9b\\u202e\\u200b\\ufeff")
     assert tsv_cell("a\tb\\\n") == "a\\tb\\\\\\n"
     assert json_text("\x7f\x9b") == '"\\u007f\\u009b"'
 
 
-def test_no_character_that_is_spelled_out_counts_as_printable() -> None:
+def test_no_escaped_character_is_printable_in_python() -> None:
     # Python's Unicode tables change between versions, and printable texts are not searched.
     every = map(chr, range(0x110000))
     unsafe = "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff"
     assert not [char for char in every if re.match(f"[{unsafe}]", char) and char.isprintable()]
 
 
-def test_what_people_write_is_left_alone() -> None:
+def test_ordinary_unicode_text_is_unchanged() -> None:
     for text in ("Łódź", "李安", "آدا", "🧬", "zero\u200cwidth", "a'b"):
         assert visible(text) == text
         assert csv_cell(text) == text
 
 
-def test_a_record_takes_a_line_an_item() -> None:
+def test_record_field_shows_one_item_per_line() -> None:
     roles = [{"id": 1, "name": "CZI", "roles": ["admin", "viewer"], "more": None}, {"id": 2}]
     assert record_field(roles) == "id: 1, name: CZI, roles: admin, viewer\nid: 2"
     assert record_field([]) == ""
@@ -172,7 +174,7 @@ def test_a_record_takes_a_line_an_item() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
-def test_rows_are_written_as_they_come(form: str) -> None:
+def test_rows_are_streamed_in_every_format(form: str) -> None:
     stream = io.StringIO()
     seen: list[int] = []
 

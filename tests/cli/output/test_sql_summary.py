@@ -35,9 +35,7 @@ COLUMNS = ", ".join(f"s.column_{number}" for number in range(30))
         ("", ""),
     ],
 )
-def test_a_short_statement_is_shown_on_one_line_without_comments(
-    sql: str, shown: str | None
-) -> None:
+def test_short_statement_is_shown_on_one_line_without_comments(sql: str, shown: str | None) -> None:
     assert shorten_sql(sql, 200) == (sql if shown is None else shown)
 
 
@@ -154,7 +152,7 @@ def test_a_short_statement_is_shown_on_one_line_without_comments(
         ("SELECT pg_sleep(60)", 15, "SELECT pg_sl..."),
     ],
 )
-def test_tables_and_conditions_remain_visible(sql: str, width: int, shown: str) -> None:
+def test_shortened_statement_keeps_tables_and_conditions(sql: str, width: int, shown: str) -> None:
     found = shorten_sql(sql, width)
     assert found == shown
     assert len(found) <= width
@@ -174,11 +172,11 @@ def test_tables_and_conditions_remain_visible(sql: str, width: int, shown: str) 
     ).map(" ".join),
     st.integers(0, 80),
 )
-def test_any_text_fits_the_width(sql: str, width: int) -> None:
+def test_shortened_statement_fits_width_for_any_text(sql: str, width: int) -> None:
     assert len(shorten_sql(sql, width)) <= width
 
 
-def test_a_long_statement_is_shortened_quickly() -> None:
+def test_long_statement_is_shortened_quickly() -> None:
     sql = f"SELECT {', '.join(f'column_{n}' for n in range(5_000))} FROM t WHERE a = 1"
     began = time.monotonic()
     assert shorten_sql(sql, 60).endswith("... FROM t WHERE a = 1")

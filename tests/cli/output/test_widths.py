@@ -103,7 +103,7 @@ def _widest(text: str) -> int:
         (60, 140, (60, 140)),
     ],
 )
-def test_each_stream_has_its_own_width(
+def test_each_stream_uses_width_of_its_own_terminal(
     out: int | None, err: int | None, expected: tuple[int, int | None]
 ) -> None:
     done = _spawn([sys.executable, "-c", SCRIPT], dict(os.environ), out=out, err=err)
@@ -115,13 +115,13 @@ def test_each_stream_has_its_own_width(
         assert _widest(done.err) == expected[1]
 
 
-def test_columns_overrides_the_terminal() -> None:
+def test_columns_variable_overrides_terminal_width() -> None:
     script = f"import os; os.environ['COLUMNS'] = '70'\n{SCRIPT}"
     done = _spawn([sys.executable, "-c", script], dict(os.environ), out=90, err=90)
     assert (_widest(done.out), _widest(done.err)) == (70, 70)
 
 
-def test_a_terminal_of_unknown_size_has_80_columns() -> None:
+def test_terminal_of_unknown_size_has_80_columns() -> None:
     done = _spawn([sys.executable, "-c", SCRIPT], dict(os.environ), out=0, err=0)
     assert (_widest(done.out), _widest(done.err)) == (80, 80)
 
@@ -133,7 +133,7 @@ def test_a_terminal_of_unknown_size_has_80_columns() -> None:
         (50, r"Line +2\nKey +member@example.org\n"),  # no room for a table
     ],
 )
-def test_a_preview_has_the_width_of_standard_error(
+def test_preview_uses_width_of_stderr(
     width: int, shown: str, cli_env: CliEnvironment, seeded: Database, tmp_path: Path
 ) -> None:
     file = tmp_path / "users.csv"
@@ -146,9 +146,7 @@ def test_a_preview_has_the_width_of_standard_error(
 
 
 @pytest.mark.parametrize(("out", "expected"), [(50, 50), (140, 140), (None, 80)])
-def test_help_has_the_width_of_standard_output(
-    out: int | None, expected: int, cli_env: CliEnvironment
-) -> None:
+def test_help_uses_width_of_stdout(out: int | None, expected: int, cli_env: CliEnvironment) -> None:
     words = [sys.executable, "-m", "aspencli", "samples", "list", "--help"]
     done = _spawn(words, cli_env(None), out=out, err=100)
     assert done.code == 0
@@ -156,7 +154,7 @@ def test_help_has_the_width_of_standard_output(
     assert {len(line) for line in borders} == {expected}
 
 
-def test_help_after_bad_usage_has_the_width_of_standard_error(cli_env: CliEnvironment) -> None:
+def test_help_after_usage_error_uses_width_of_stderr(cli_env: CliEnvironment) -> None:
     done = _spawn([sys.executable, "-m", "aspencli", "samples"], cli_env(None), out=None, err=60)
     assert (done.code, done.out) == (2, "")
     borders = [line for line in done.err.splitlines() if line.startswith("╭")]

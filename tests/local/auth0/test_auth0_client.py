@@ -29,7 +29,7 @@ def auth0(identity: Identity) -> Iterator[Any]:
         )
 
 
-def test_users(auth0: Any) -> None:
+def test_auth0_client_manages_users(auth0: Any) -> None:
     user = auth0.users.create(connection=CONNECTION, email="new@example.org", password="x")
     assert [u.user_id for u in auth0.users.list(q='email:"new@example.org"')] == [user.user_id]
     assert auth0.users.list_users_by_email(email="new@example.org")[0].user_id == user.user_id
@@ -40,7 +40,7 @@ def test_users(auth0: Any) -> None:
     assert not auth0.users.list_users_by_email(email="new@example.org")
 
 
-def test_organizations_with_members_roles_and_invitations(auth0: Any) -> None:
+def test_auth0_client_manages_organizations_members_and_invitations(auth0: Any) -> None:
     made = auth0.organizations.create(name="group-new", display_name="A new group")
     assert auth0.organizations.get_by_name("group-new").id == made.id
     roles = {role.name: role.id for role in auth0.roles.list()}
@@ -63,14 +63,14 @@ def test_organizations_with_members_roles_and_invitations(auth0: Any) -> None:
     auth0.organizations.delete(made.id)
 
 
-def test_pages_are_followed_to_the_end(auth0: Any) -> None:
+def test_auth0_client_reads_all_pages(auth0: Any) -> None:
     assert {o.id for o in auth0.organizations.list(take=1)} >= set(ORGANIZATIONS)
     members = auth0.organizations.members.list(ORGANIZATIONS[0], take=2)
     assert len({member.user_id for member in members}) == 5
     assert len(list(auth0.users.list(per_page=3))) >= 11
 
 
-def test_errors_are_what_the_client_knows(auth0: Any) -> None:
+def test_auth0_client_raises_its_own_error_classes(auth0: Any) -> None:
     with pytest.raises(management.NotFoundError) as missing:
         auth0.organizations.get("org_none")
     assert missing.value.body["errorCode"] == "inexistent_organization"

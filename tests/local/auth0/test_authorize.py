@@ -73,7 +73,9 @@ def exchange(identity: Identity, code: str, **changes: str) -> httpx.Response:
     return identity.token(**{**sent, "code_verifier": VERIFIER, **changes})
 
 
-def test_code_is_exchanged_for_the_users_tokens(identity: Identity, browser: httpx.Client) -> None:
+def test_authorization_code_is_exchanged_for_user_tokens(
+    identity: Identity, browser: httpx.Client
+) -> None:
     back = sent_back(sign_in(browser))
     assert back["state"] == "the state"
     tokens = exchange(identity, back["code"]).raise_for_status().json()
@@ -82,29 +84,31 @@ def test_code_is_exchanged_for_the_users_tokens(identity: Identity, browser: htt
     assert "refresh_token" not in tokens
 
 
-def test_second_time_nobody_is_asked(browser: httpx.Client) -> None:
+def test_signed_in_user_gets_code_without_prompt(browser: httpx.Client) -> None:
     sign_in(browser)
     assert "code" in sent_back(authorize(browser))
     assert "code" in sent_back(authorize(browser, prompt="none"))
 
 
 @pytest.mark.parametrize("again", [{"prompt": "login"}, {"max_age": "0"}])
-def test_a_new_sign_in_can_be_asked_for(browser: httpx.Client, again: dict[str, str]) -> None:
+def test_prompt_login_or_max_age_forces_new_sign_in(
+    browser: httpx.Client, again: dict[str, str]
+) -> None:
     sign_in(browser)
     time.sleep(0.01)
     assert "Choose an account to continue to" in authorize(browser, **again).text
     assert "code" in sent_back(sign_in(browser, "viewer@example.org", **again))
 
 
-def test_prompt_none_asks_nobody(browser: httpx.Client) -> None:
+def test_prompt_none_without_session_returns_login_required(browser: httpx.Client) -> None:
     assert sent_back(authorize(browser, prompt="none"))["error"] == "login_required"
 
 
-def test_the_address_can_be_hinted_at(browser: httpx.Client) -> None:
+def test_login_hint_prefills_email_address(browser: httpx.Client) -> None:
     assert f'value="{MEMBER}" required' in authorize(browser, login_hint=MEMBER).text
 
 
-def test_used_code_ends_what_it_was_exchanged_for(
+def test_reused_authorization_code_revokes_its_tokens(
     identity: Identity, browser: httpx.Client
 ) -> None:
     code = sent_back(sign_in(browser, scope="openid offline_access"))["code"]
@@ -127,7 +131,7 @@ def test_used_code_ends_what_it_was_exchanged_for(
         ({"client_secret": "wrong"}, "invalid_client"),
     ],
 )
-def test_bad_exchanges(
+def test_invalid_code_exchange_is_refused(
     identity: Identity, browser: httpx.Client, changes: dict[str, str], error: str
 ) -> None:
     code = sent_back(sign_in(browser))["code"]
@@ -135,7 +139,7 @@ def test_bad_exchanges(
     assert exchange(identity, code).status_code == 200
 
 
-def test_code_expires(identity: Identity, browser: httpx.Client) -> None:
+def test_expired_authorization_code_is_refused(identity: Identity, browser: httpx.Client) -> None:
     identity.turn(code_seconds=0.2)
     code = sent_back(sign_in(browser))["code"]
     time.sleep(0.3)
@@ -143,7 +147,7 @@ def test_code_expires(identity: Identity, browser: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("basic", [True, False])
-def test_with_its_secret_a_client_does_without_pkce(
+def test_client_with_secret_does_not_need_pkce(
     identity: Identity, browser: httpx.Client, basic: bool
 ) -> None:
     code = sent_back(sign_in(browser, code_challenge=None, code_challenge_method=None))["code"]
@@ -167,7 +171,7 @@ def test_with_its_secret_a_client_does_without_pkce(
         ({"organization": "org_none"}, "invalid_request"),
     ],
 )
-def test_bad_requests_go_back_to_the_client(
+def test_invalid_authorize_request_redirects_error_to_client(
     browser: httpx.Client, changes: dict[str, str], error: str
 ) -> None:
     back = sent_back(authorize(browser, **changes))
@@ -190,7 +194,7 @@ def test_bad_requests_go_back_to_the_client(
         {"redirect_uri": "http://127.0.0.1:9/v2/auth/callback#part"},
     ],
 )
-def test_nothing_is_sent_to_an_address_that_is_not_registered(
+def test_unregistered_redirect_uri_gets_no_redirect(
     browser: httpx.Client, changes: dict[str, str | None]
 ) -> None:
     answer = authorize(browser, **changes)
@@ -198,12 +202,14 @@ def test_nothing_is_sent_to_an_address_that_is_not_registered(
     assert "location" not in answer.headers
 
 
-def test_repeated_parameters_are_refused(browser: httpx.Client) -> None:
+def test_repeated_authorize_parameters_are_refused(browser: httpx.Client) -> None:
     answer = browser.get("authorize?client_id=a&client_id=b")
     assert answer.status_code == 400
 
 
-def test_only_members_sign_in_to_an_organization(identity: Identity, browser: httpx.Client) -> None:
+def test_only_members_can_sign_in_to_organization(
+    identity: Identity, browser: httpx.Client
+) -> None:
     redwood = {"organization": ORGANIZATIONS[0]}
     page = authorize(browser, **redwood)
     assert "member@example.org" in page.text
@@ -238,7 +244,9 @@ def accept(browser: httpx.Client, invited: dict[str, Any]) -> httpx.Response:
 
 
 @pytest.mark.parametrize("email", ["guest@example.org", "nogroup@example.org"])
-def test_invited_becomes_a_member(identity: Identity, browser: httpx.Client, email: str) -> None:
+def test_accepted_invitation_makes_user_a_member(
+    identity: Identity, browser: httpx.Client, email: str
+) -> None:
     sign_in(browser)  # someone else, who is not invited
     invited = invitation(identity, email)
     page = accept(browser, invited)
@@ -255,7 +263,7 @@ def test_invited_becomes_a_member(identity: Identity, browser: httpx.Client, ema
     assert "is no longer valid" in accept(browser, invited).text
 
 
-def test_withdrawn_and_foreign_invitations_do_not_hold(
+def test_deleted_or_mismatched_invitation_is_refused(
     identity: Identity, browser: httpx.Client
 ) -> None:
     invited = invitation(identity, "late@example.org")
@@ -268,7 +276,7 @@ def test_withdrawn_and_foreign_invitations_do_not_hold(
     assert submit(browser, page).status_code == 400
 
 
-def test_signing_out_forgets_who_it_was(browser: httpx.Client) -> None:
+def test_logout_ends_session_and_redirects(browser: httpx.Client) -> None:
     sign_in(browser)
     target = "http://127.0.0.1:4000/"
     answer = browser.get("v2/logout", params={"client_id": CLIENT, "returnTo": target})
@@ -276,7 +284,7 @@ def test_signing_out_forgets_who_it_was(browser: httpx.Client) -> None:
     assert "Choose an account to continue to" in authorize(browser).text
 
 
-def test_signing_out_leads_to_registered_addresses_only(browser: httpx.Client) -> None:
+def test_logout_redirects_only_to_registered_address(browser: httpx.Client) -> None:
     for sent in (
         {"client_id": CLIENT, "returnTo": "https://evil.example/"},
         {"returnTo": "http://127.0.0.1:4000/"},

@@ -53,7 +53,7 @@ def fits(page: Any) -> bool:
 
 
 @needs_chromium
-def test_code_typed_signed_in_and_approved(page: Any, identity: Identity) -> None:
+def test_device_code_sign_in_and_approval_work_in_browser(page: Any, identity: Identity) -> None:
     asked = identity.ask(organization=ORGANIZATIONS[0])
     page.goto(asked["verification_uri"])
     assert fits(page)
@@ -72,7 +72,7 @@ def test_code_typed_signed_in_and_approved(page: Any, identity: Identity) -> Non
 
 
 @needs_chromium
-def test_denied_after_a_mistyped_code_and_address(page: Any, identity: Identity) -> None:
+def test_device_request_can_be_denied_after_mistyped_input(page: Any, identity: Identity) -> None:
     asked = identity.ask()
     page.goto(asked["verification_uri"])
     page.get_by_label("Code").fill("BBBB-BBBB")
@@ -92,7 +92,7 @@ def test_denied_after_a_mistyped_code_and_address(page: Any, identity: Identity)
 
 
 @needs_chromium
-def test_light_and_dark_differ_and_can_be_read(chromium: Any, identity: Identity) -> None:
+def test_light_and_dark_pages_have_readable_contrast(chromium: Any, identity: Identity) -> None:
     seen = {}
     for scheme in ("light", "dark"):
         context = chromium.new_context(color_scheme=scheme)
@@ -111,8 +111,8 @@ def test_light_and_dark_differ_and_can_be_read(chromium: Any, identity: Identity
 def contrast(one: str, other: str) -> float:
     """Return the contrast ratio of two colors, as defined by WCAG 2."""
 
-    def luminance(colour: str) -> float:
-        parts = [float(part) / 255 for part in colour.strip("rgb()").split(",")[:3]]
+    def luminance(color: str) -> float:
+        parts = [float(part) / 255 for part in color.strip("rgb()").split(",")[:3]]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -121,7 +121,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @needs_chromium
-def test_the_page_is_painted_without_a_driver(identity: Identity, tmp_path: Path) -> None:
+def test_headless_chromium_renders_activation_page(identity: Identity, tmp_path: Path) -> None:
     picture = tmp_path / "page.png"
     command = [str(CHROMIUM), *ARGUMENTS, "--headless", "--window-size=400,700"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}"]

@@ -15,7 +15,7 @@ from tests.local.auth0.lab import CLIENT, MANAGEMENT, ORGANIZATIONS, Identity, c
 MEMBER = "member@example.org"
 
 
-def test_answer_has_everything_that_rfc_8628_names(identity: Identity) -> None:
+def test_device_code_response_has_all_rfc_8628_fields(identity: Identity) -> None:
     asked = identity.ask()
     assert asked["verification_uri"] == f"{identity.issuer}activate"
     complete = urlsplit(asked["verification_uri_complete"])
@@ -24,7 +24,7 @@ def test_answer_has_everything_that_rfc_8628_names(identity: Identity) -> None:
     assert len(asked["device_code"]) >= 43
 
 
-def test_approved_request_gives_a_token_that_the_published_key_verifies(
+def test_approved_device_request_gives_token_signed_by_published_key(
     identity: Identity,
 ) -> None:
     tokens = identity.tokens(MEMBER)
@@ -39,7 +39,7 @@ def test_approved_request_gives_a_token_that_the_published_key_verifies(
     assert "org_id" not in claims
 
 
-def test_tokens_are_given_once(identity: Identity) -> None:
+def test_device_code_gives_tokens_once(identity: Identity) -> None:
     asked = identity.ask()
     identity.decide(asked["user_code"], MEMBER)
     assert identity.poll(asked["device_code"]).status_code == 200
@@ -48,7 +48,9 @@ def test_tokens_are_given_once(identity: Identity) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "status"), [("auth0", 403), ("rfc", 400)])
-def test_pending_in_both_dialects(identity: Identity, dialect: str, status: int) -> None:
+def test_pending_device_request_reports_authorization_pending(
+    identity: Identity, dialect: str, status: int
+) -> None:
     identity.turn(dialect=dialect)
     answer = identity.poll(identity.ask()["device_code"])
     assert (answer.status_code, answer.json()["error"]) == (status, "authorization_pending")
@@ -56,9 +58,7 @@ def test_pending_in_both_dialects(identity: Identity, dialect: str, status: int)
 
 
 @pytest.mark.parametrize(("dialect", "status"), [("auth0", 429), ("rfc", 400)])
-def test_polling_too_fast_is_told_to_slow_down(
-    identity: Identity, dialect: str, status: int
-) -> None:
+def test_polling_too_fast_returns_slow_down(identity: Identity, dialect: str, status: int) -> None:
     identity.turn(dialect=dialect)
     code = identity.ask()["device_code"]
     identity.poll(code)
@@ -66,7 +66,7 @@ def test_polling_too_fast_is_told_to_slow_down(
     assert (answer.status_code, answer.json()["error"]) == (status, "slow_down")
 
 
-def test_polling_as_told_is_not_too_fast(identity: Identity) -> None:
+def test_polling_at_interval_is_not_slowed_down(identity: Identity) -> None:
     identity.turn(interval=1)
     code = identity.ask()["device_code"]
     identity.poll(code)
@@ -75,7 +75,9 @@ def test_polling_as_told_is_not_too_fast(identity: Identity) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "status"), [("auth0", 403), ("rfc", 400)])
-def test_denied_request_gives_nothing(identity: Identity, dialect: str, status: int) -> None:
+def test_denied_device_request_gives_no_tokens(
+    identity: Identity, dialect: str, status: int
+) -> None:
     identity.turn(dialect=dialect, interval=0)
     asked = identity.ask()
     identity.decide(asked["user_code"], MEMBER, approve=False)
@@ -84,7 +86,7 @@ def test_denied_request_gives_nothing(identity: Identity, dialect: str, status: 
         assert (answer.status_code, answer.json()["error"]) == (status, "access_denied")
 
 
-def test_expiry_is_told_once_and_then_the_code_is_unknown(identity: Identity) -> None:
+def test_expired_device_code_is_reported_once_and_then_unknown(identity: Identity) -> None:
     identity.turn(device_seconds=0.3)
     asked = identity.ask()
     time.sleep(0.4)
@@ -92,18 +94,18 @@ def test_expiry_is_told_once_and_then_the_code_is_unknown(identity: Identity) ->
     assert identity.poll(asked["device_code"]).json()["error"] == "invalid_grant"
 
 
-def test_interval_can_be_left_out(identity: Identity) -> None:
+def test_interval_of_device_code_response_can_be_omitted(identity: Identity) -> None:
     identity.turn(omit_interval=True)
     assert "interval" not in identity.ask()
 
 
-def test_no_refresh_token_unless_asked_for(identity: Identity) -> None:
+def test_refresh_token_requires_offline_access_scope(identity: Identity) -> None:
     tokens = identity.tokens(MEMBER, scope="openid")
     assert "refresh_token" not in tokens
     assert "email" not in claims_of(tokens["id_token"])
 
 
-def test_organization_stands_in_the_token(identity: Identity) -> None:
+def test_id_token_names_requested_organization(identity: Identity) -> None:
     tokens = identity.tokens(MEMBER, organization=ORGANIZATIONS[0])
     assert claims_of(tokens["id_token"])["org_id"] == ORGANIZATIONS[0]
 
@@ -119,14 +121,14 @@ def test_organization_stands_in_the_token(identity: Identity) -> None:
         ({"client_id": CLIENT, "organization": "org_none"}, 400, "invalid_request"),
     ],
 )
-def test_bad_requests_are_refused(
+def test_invalid_device_code_request_is_refused(
     identity: Identity, sent: dict[str, str], status: int, error: str
 ) -> None:
     answer = identity.http.post("oauth/device/code", data=sent)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
-def test_a_code_of_another_client_is_unknown(identity: Identity) -> None:
+def test_unknown_or_missing_device_code_is_refused(identity: Identity) -> None:
     answer = identity.token(grant_type=Grant.DEVICE_CODE, device_code="made up")
     assert answer.json()["error"] == "invalid_grant"
     missing = identity.token(grant_type=Grant.DEVICE_CODE)

@@ -46,38 +46,40 @@ def new_user(api: httpx.Client, email: str, **fields: Any) -> dict[str, Any]:
 # Access
 
 
-def test_no_token_is_unauthorized(identity: Identity) -> None:
+def test_management_request_without_token_is_unauthorized(identity: Identity) -> None:
     answer = identity.http.get("api/v2/users")
     assert failure(answer) == (401, None, "Missing authentication")
 
 
 @pytest.mark.parametrize("token", ["made.up.token", "x"])
-def test_a_bad_token_is_unauthorized(identity: Identity, token: str) -> None:
+def test_management_request_with_invalid_token_is_unauthorized(
+    identity: Identity, token: str
+) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     answer = identity.http.get("api/v2/users", headers=headers)
     assert failure(answer) == (401, None, "Invalid token")
 
 
-def test_another_scheme_is_refused(identity: Identity) -> None:
+def test_management_request_with_basic_scheme_is_refused(identity: Identity) -> None:
     answer = identity.http.get("api/v2/users", headers={"Authorization": "Basic eA=="})
     assert failure(answer)[:2] == (400, "invalid_authorization_header")
 
 
-def test_a_users_token_opens_nothing(identity: Identity) -> None:
+def test_user_token_cannot_access_management_api(identity: Identity) -> None:
     tokens = identity.tokens("gadmin@example.org")
     for name in ("access_token", "id_token"):
         headers = {"Authorization": f"Bearer {tokens[name]}"}
         assert identity.http.get("api/v2/users", headers=headers).status_code == 401
 
 
-def test_an_expired_token_is_unauthorized(identity: Identity) -> None:
+def test_expired_management_token_is_unauthorized(identity: Identity) -> None:
     identity.turn(access_token_seconds=1)
     with identity.management() as api:
         time.sleep(2.1)
         assert failure(api.get("users"))[:2] == (401, None)
 
 
-def test_scopes_are_held_to(identity: Identity) -> None:
+def test_management_token_is_limited_to_its_scopes(identity: Identity) -> None:
     with identity.management(scope="read:users") as api:
         assert api.get("users").status_code == 200
         answer = api.post("roles", json={"name": "other"})
@@ -88,7 +90,7 @@ def test_scopes_are_held_to(identity: Identity) -> None:
         )
 
 
-def test_changes_are_noted_with_the_caller(identity: Identity, api: httpx.Client) -> None:
+def test_management_changes_are_logged_with_client(identity: Identity, api: httpx.Client) -> None:
     api.delete("users/auth0|nobody")
     assert f'"client": "{MANAGEMENT}", "method": "DELETE"' in identity.log
 
@@ -96,7 +98,7 @@ def test_changes_are_noted_with_the_caller(identity: Identity, api: httpx.Client
 # Users
 
 
-def test_user_is_told_of_in_auth0s_shape(api: httpx.Client) -> None:
+def test_user_is_returned_in_auth0_format(api: httpx.Client) -> None:
     user = api.get("users/auth0|member").json()
     assert user["user_id"] == "auth0|member"
     assert user["identities"] == [
@@ -107,7 +109,7 @@ def test_user_is_told_of_in_auth0s_shape(api: httpx.Client) -> None:
     assert user["created_at"].endswith("Z")
 
 
-def test_users_are_found_by_email(api: httpx.Client) -> None:
+def test_users_by_email_ignores_case(api: httpx.Client) -> None:
     for email in ("member@example.org", "Member@Example.org"):
         found = api.get("users-by-email", params={"email": email}).json()
         assert [user["user_id"] for user in found] == ["auth0|member"]
@@ -126,22 +128,22 @@ def test_users_are_found_by_email(api: httpx.Client) -> None:
         ("blocked:true", set()),
     ],
 )
-def test_search(api: httpx.Client, query: str, found: set[str]) -> None:
+def test_user_search_finds_matching_users(api: httpx.Client, query: str, found: set[str]) -> None:
     users = api.get("users", params={"q": query, "search_engine": "v3"}).json()
     assert {user["user_id"].removeprefix("auth0|") for user in users} == found
 
 
 @pytest.mark.parametrize("query", ["member", "shoe:44", "name:a b", "a:b AND", "(name:a)", '"'])
-def test_search_that_is_not_understood(api: httpx.Client, query: str) -> None:
+def test_invalid_user_search_query_is_refused(api: httpx.Client, query: str) -> None:
     assert failure(api.get("users", params={"q": query}))[:2] == (400, "invalid_query_string")
 
 
-def test_mixed_joints_are_not_guessed_at(api: httpx.Client) -> None:
+def test_user_search_mixing_and_with_or_is_refused(api: httpx.Client) -> None:
     query = "name:a AND name:b OR name:c"
     assert api.get("users", params={"q": query}).status_code == 400
 
 
-def test_made_user_can_be_read_changed_and_deleted(api: httpx.Client) -> None:
+def test_created_user_can_be_read_updated_and_deleted(api: httpx.Client) -> None:
     user = new_user(api, "Fresh@Example.org", name="Fresh", user_metadata={"a": 1, "b": 2})
     assert user["email"] == "fresh@example.org"
     assert user["user_id"].startswith("auth0|")
@@ -159,18 +161,18 @@ def test_made_user_can_be_read_changed_and_deleted(api: httpx.Client) -> None:
     assert failure(answer) == (404, "inexistent_user", "The user does not exist.")
 
 
-def test_password_is_nowhere_kept(identity: Identity, api: httpx.Client) -> None:
+def test_password_is_not_stored_or_logged(identity: Identity, api: httpx.Client) -> None:
     new_user(api, "secretive@example.org", password="a password to be found")
     for file in identity.folder.iterdir():
         assert b"a password to be found" not in file.read_bytes()
     assert "a password to be found" not in identity.log
 
 
-def test_user_can_be_given_an_id(api: httpx.Client) -> None:
+def test_user_can_be_created_with_given_id(api: httpx.Client) -> None:
     assert new_user(api, "own@example.org", user_id="own-id")["user_id"] == "auth0|own-id"
 
 
-def test_same_address_is_a_conflict(api: httpx.Client) -> None:
+def test_duplicate_email_of_user_is_conflict(api: httpx.Client) -> None:
     body = {"connection": CONNECTION, "email": "MEMBER@example.org", "password": "x"}
     answer = api.post("users", json=body)
     assert failure(answer) == (409, "auth0_idp_error", "The user already exists.")
@@ -192,7 +194,9 @@ def test_same_address_is_a_conflict(api: httpx.Client) -> None:
         ({"blocked": "no"}, "'Expected type boolean but found type string' on property blocked."),
     ],
 )
-def test_bad_body_is_named(api: httpx.Client, fields: dict[str, Any], words: str) -> None:
+def test_invalid_user_body_is_explained(
+    api: httpx.Client, fields: dict[str, Any], words: str
+) -> None:
     body = {"connection": CONNECTION, "password": "x", "email": "a@example.org", **fields}
     sent = {name: value for name, value in body.items() if value is not None}
     assert failure(api.post("users", json=sent)) == (
@@ -202,18 +206,18 @@ def test_bad_body_is_named(api: httpx.Client, fields: dict[str, Any], words: str
     )
 
 
-def test_other_connections_do_not_exist(api: httpx.Client) -> None:
+def test_user_in_unknown_connection_is_refused(api: httpx.Client) -> None:
     body = {"connection": "google", "email": "a@b.org", "password": "x"}
     assert failure(api.post("users", json=body))[:2] == (400, "inexistent_connection")
 
 
-def test_body_that_is_no_json(api: httpx.Client) -> None:
+def test_invalid_json_body_is_refused(api: httpx.Client) -> None:
     headers = {"Content-Type": "application/json"}
     answer = api.post("users", content=b"{", headers=headers)
     assert failure(answer) == (400, None, "Invalid request payload JSON format")
 
 
-def test_fields_can_be_chosen(api: httpx.Client) -> None:
+def test_user_fields_can_be_included_or_excluded(api: httpx.Client) -> None:
     one = api.get("users/auth0|member", params={"fields": "email,name"}).json()
     assert set(one) == {"email", "name"}
     rest = api.get("users/auth0|member", params={"fields": "email", "include_fields": "false"})
@@ -231,7 +235,7 @@ def test_blocked_user_cannot_sign_in(identity: Identity, api: httpx.Client) -> N
 # Pages
 
 
-def test_pages_by_number(api: httpx.Client) -> None:
+def test_numbered_pages_list_all_users_once(api: httpx.Client) -> None:
     sort = {"sort": "email:1", "per_page": "4"}
     first = api.get("users", params={**sort, "include_totals": "true", "q": "email:*@*"}).json()
     assert {name: first[name] for name in ("start", "limit", "length")} == {
@@ -247,7 +251,7 @@ def test_pages_by_number(api: httpx.Client) -> None:
     assert len(seen) == first["total"] >= 11
 
 
-def test_nothing_is_paged_beyond_a_thousand(api: httpx.Client) -> None:
+def test_paging_beyond_1000_users_is_refused(api: httpx.Client) -> None:
     answer = api.get("users", params={"page": 10, "per_page": 100})
     assert failure(answer)[:2] == (400, "invalid_paging")
 
@@ -255,11 +259,11 @@ def test_nothing_is_paged_beyond_a_thousand(api: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "query", [{"page": -1}, {"per_page": 101}, {"page": "x"}, {"include_totals": "perhaps"}]
 )
-def test_pages_that_are_none(api: httpx.Client, query: dict[str, Any]) -> None:
+def test_invalid_paging_parameters_are_refused(api: httpx.Client, query: dict[str, Any]) -> None:
     assert failure(api.get("users", params=query))[:2] == (400, "invalid_query_string")
 
 
-def test_checkpoints_lead_through_everything_once(api: httpx.Client) -> None:
+def test_checkpoint_paging_lists_all_members_once(api: httpx.Client) -> None:
     seen: list[str] = []
     query: dict[str, Any] = {"take": 2}
     while True:
@@ -275,7 +279,7 @@ def test_checkpoints_lead_through_everything_once(api: httpx.Client) -> None:
 # Organizations and members
 
 
-def test_organizations_are_listed_found_and_missed(api: httpx.Client) -> None:
+def test_organizations_are_found_by_id_name_and_list(api: httpx.Client) -> None:
     found = api.get("organizations/name/group-rcphl").json()
     assert found == {
         "id": REDWOOD,
@@ -290,7 +294,7 @@ def test_organizations_are_listed_found_and_missed(api: httpx.Client) -> None:
         assert failure(api.get(path))[:2] == (404, "inexistent_organization")
 
 
-def test_organization_lives_from_creation_to_deletion(api: httpx.Client) -> None:
+def test_organization_can_be_created_updated_and_deleted(api: httpx.Client) -> None:
     body = {"name": "group-made", "display_name": "Made", "metadata": {"prefix": "MADE"}}
     made = api.post("organizations", json=body)
     assert made.status_code == 201
@@ -312,12 +316,12 @@ def test_organization_lives_from_creation_to_deletion(api: httpx.Client) -> None
     assert api.get("users/auth0|member").status_code == 200
 
 
-def test_organization_names_are_held_to_auth0s_form(api: httpx.Client) -> None:
+def test_invalid_organization_names_are_refused(api: httpx.Client) -> None:
     for name in ("Group", "group one", "", "x" * 51):
         assert failure(api.post("organizations", json={"name": name}))[:2] == (400, "invalid_body")
 
 
-def test_members_and_their_roles(api: httpx.Client) -> None:
+def test_organization_members_and_roles_can_be_added_and_removed(api: httpx.Client) -> None:
     made = api.post("organizations", json={"name": "group-members"}).json()
     path = f"organizations/{made['id']}/members"
     roles = {role["name"]: role["id"] for role in api.get("roles").json()}
@@ -342,7 +346,7 @@ def test_members_and_their_roles(api: httpx.Client) -> None:
     assert failure(api.get(held))[:2] == (400, "invalid_membership")
 
 
-def test_unknown_users_and_roles_are_refused_whole(api: httpx.Client) -> None:
+def test_unknown_user_or_role_in_membership_changes_nothing(api: httpx.Client) -> None:
     made = api.post("organizations", json={"name": "group-refusing"}).json()
     path = f"organizations/{made['id']}/members"
     answer = api.post(path, json={"members": ["auth0|member", "auth0|nobody"]})
@@ -354,13 +358,13 @@ def test_unknown_users_and_roles_are_refused_whole(api: httpx.Client) -> None:
     assert failure(api.post(path, json={"members": []}))[:2] == (400, "invalid_body")
 
 
-def test_organizations_of_a_user(api: httpx.Client) -> None:
+def test_organizations_of_user_are_listed(api: httpx.Client) -> None:
     found = api.get("users/auth0|multi/organizations").json()
     assert [organization["id"] for organization in found] == ORGANIZATIONS[:2]
     assert failure(api.get("users/auth0|nobody/organizations"))[0] == 404
 
 
-def test_roles(api: httpx.Client) -> None:
+def test_roles_can_be_created_filtered_and_deleted(api: httpx.Client) -> None:
     answer = api.get("roles", params={"name_filter": "VIEW", "include_totals": "true"}).json()
     assert [role["name"] for role in answer["roles"]] == ["viewer"]
     assert answer["total"] == 1
@@ -371,7 +375,7 @@ def test_roles(api: httpx.Client) -> None:
     assert failure(api.get(f"roles/{made['id']}"))[:2] == (404, "inexistent_role")
 
 
-def test_the_connection(api: httpx.Client) -> None:
+def test_connections_list_has_one_database_connection(api: httpx.Client) -> None:
     assert [c["name"] for c in api.get("connections").json()] == [CONNECTION]
     assert api.get("connections", params={"name": "other"}).json() == []
     totals = api.get("connections", params={"include_totals": "true"}).json()
@@ -387,7 +391,7 @@ def invite(api: httpx.Client, email: str, **fields: Any) -> httpx.Response:
     return api.post(f"organizations/{REDWOOD}/invitations", json={**body, **fields})
 
 
-def test_invitation_in_auth0s_shape(api: httpx.Client) -> None:
+def test_invitation_is_returned_in_auth0_format(api: httpx.Client) -> None:
     role = api.get("roles").json()[0]["id"]
     made = invite(api, "guest@example.org", roles=[role], ttl_sec=3600)
     assert made.status_code == 200
@@ -411,7 +415,7 @@ def test_invitation_in_auth0s_shape(api: httpx.Client) -> None:
     assert failure(api.delete(path))[0] == 404
 
 
-def test_invitations_come_newest_first_without_a_total(api: httpx.Client) -> None:
+def test_invitations_are_listed_newest_first_without_total(api: httpx.Client) -> None:
     made = [invite(api, f"guest{n}@example.org").json()["id"] for n in range(3)]
     path = f"organizations/{REDWOOD}/invitations"
     listed = api.get(path, params={"include_totals": "true", "per_page": 2}).json()
@@ -433,7 +437,7 @@ def test_invitations_come_newest_first_without_a_total(api: httpx.Client) -> Non
         ({"invitee": {"email": "nonsense"}}, (400, "invalid_body")),
     ],
 )
-def test_bad_invitations(
+def test_invalid_invitation_is_refused(
     api: httpx.Client, fields: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     assert failure(invite(api, "guest@example.org", **fields))[:2] == expected
@@ -442,7 +446,7 @@ def test_bad_invitations(
 # Keys, limits
 
 
-def test_rotated_key_signs_and_the_old_one_still_verifies(
+def test_rotated_key_signs_and_old_key_verifies_until_revoked(
     identity: Identity, api: httpx.Client
 ) -> None:
     def published() -> list[str]:
@@ -469,7 +473,7 @@ def test_rotated_key_signs_and_the_old_one_still_verifies(
     assert before[0] not in published()
 
 
-def test_limits_are_auth0s(tmp_path: Path) -> None:
+def test_rate_limit_responses_match_auth0(tmp_path: Path) -> None:
     with (
         running_identity(tmp_path / "state", "--burst", "3", "--rate", "2") as identity,
         identity.management() as api,
@@ -487,6 +491,6 @@ def test_limits_are_auth0s(tmp_path: Path) -> None:
         assert api.get("roles").status_code == 200
 
 
-def test_unknown_paths_are_not_found(api: httpx.Client) -> None:
+def test_unknown_management_paths_are_not_found(api: httpx.Client) -> None:
     assert failure(api.get("rules"))[0] == 404
     assert failure(api.delete("roles"))[0] == 405

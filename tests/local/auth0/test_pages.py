@@ -26,7 +26,7 @@ def to_confirm(browser: httpx.Client, identity: Identity, **asked: str) -> httpx
     return submit(browser, page, email=MEMBER) if "confirm" not in page.url.path else page
 
 
-def test_code_is_typed_in_any_form(browser: httpx.Client, identity: Identity) -> None:
+def test_user_code_is_accepted_in_any_form(browser: httpx.Client, identity: Identity) -> None:
     code = identity.ask()["user_code"]
     for typed in (code, code.lower(), code.replace("-", ""), f" {code.replace('-', ' ')} "):
         page = submit(browser, browser.get("activate"), user_code=typed)
@@ -34,14 +34,14 @@ def test_code_is_typed_in_any_form(browser: httpx.Client, identity: Identity) ->
 
 
 @pytest.mark.parametrize("typed", ["", "BBBB-BBBB", "nonsense", "<script>alert(1)</script>", "%00"])
-def test_code_that_is_unknown_is_told(browser: httpx.Client, typed: str) -> None:
+def test_unknown_user_code_is_reported_as_invalid(browser: httpx.Client, typed: str) -> None:
     page = submit(browser, browser.get("activate"), user_code=typed)
     assert page.status_code == 400
     assert "Invalid code" in page.text
     assert "<script>" not in page.text
 
 
-def test_expired_and_answered_codes_do_not_hold(browser: httpx.Client, identity: Identity) -> None:
+def test_expired_or_used_user_code_is_refused(browser: httpx.Client, identity: Identity) -> None:
     page = to_confirm(browser, identity)
     with sqlite3.connect(identity.folder / "identity.sqlite3") as db:
         db.execute("UPDATE device_requests SET expires_at = ?", (time.time(),))
@@ -54,7 +54,9 @@ def test_expired_and_answered_codes_do_not_hold(browser: httpx.Client, identity:
     assert (again.status_code, "already used" in again.text) == (400, True)
 
 
-def test_page_tells_who_asks_for_what(browser: httpx.Client, identity: Identity) -> None:
+def test_consent_page_shows_client_scopes_and_organization(
+    browser: httpx.Client, identity: Identity
+) -> None:
     asked = identity.ask(scope="openid email offline_access", organization=ORGANIZATIONS[0])
     page = browser.get(asked["verification_uri_complete"])
     page = submit(browser, page, email=MEMBER)
@@ -70,7 +72,7 @@ def test_page_tells_who_asks_for_what(browser: httpx.Client, identity: Identity)
     assert "See your name" not in page.text
 
 
-def test_signed_in_once_one_need_not_again_but_can(
+def test_signed_in_user_skips_sign_in_and_can_switch_user(
     browser: httpx.Client, identity: Identity
 ) -> None:
     to_confirm(browser, identity)
@@ -81,7 +83,9 @@ def test_signed_in_once_one_need_not_again_but_can(
     assert "Viewer Example" in page.text
 
 
-def test_whoever_is_no_member_is_asked_again(browser: httpx.Client, identity: Identity) -> None:
+def test_user_who_is_not_member_must_sign_in_again(
+    browser: httpx.Client, identity: Identity
+) -> None:
     page = to_confirm(browser, identity)
     asked = identity.ask(organization=ORGANIZATIONS[1])
     page = browser.get(asked["verification_uri_complete"])
@@ -90,7 +94,9 @@ def test_whoever_is_no_member_is_asked_again(browser: httpx.Client, identity: Id
     assert (refused.status_code, "is not a member of Bayside" in refused.text) == (403, True)
 
 
-def test_nobody_with_that_address(browser: httpx.Client, identity: Identity) -> None:
+def test_unknown_email_address_is_reported_and_escaped(
+    browser: httpx.Client, identity: Identity
+) -> None:
     page = browser.get(identity.ask()["verification_uri_complete"])
     failed = submit(browser, page, email='"><b>nobody</b>@example.org')
     assert failed.status_code == 400
@@ -98,7 +104,7 @@ def test_nobody_with_that_address(browser: httpx.Client, identity: Identity) -> 
     assert "<b>nobody" not in failed.text
 
 
-def test_form_of_another_browser_is_refused(browser: httpx.Client, identity: Identity) -> None:
+def test_form_from_another_browser_is_refused(browser: httpx.Client, identity: Identity) -> None:
     page = to_confirm(browser, identity)
     with identity.client() as attacker:
         prepared = to_confirm(attacker, identity)
@@ -111,23 +117,25 @@ def test_form_of_another_browser_is_refused(browser: httpx.Client, identity: Ide
 
 
 @pytest.mark.parametrize("path", ["activate", "activate/confirm", "login"])
-def test_forms_without_their_token_are_refused(browser: httpx.Client, path: str) -> None:
+def test_form_without_valid_csrf_token_is_refused(browser: httpx.Client, path: str) -> None:
     assert browser.post(path, data={"user_code": "x", "decision": "approve"}).status_code == 403
     assert browser.post(path, data={"token": "made.up"}).status_code == 403
 
 
-def test_state_of_the_sign_in_cannot_be_made_up(browser: httpx.Client) -> None:
+def test_forged_sign_in_state_is_refused(browser: httpx.Client) -> None:
     for state in ("", "made.up.state", "eyJ0aGVuIjoiaHR0cHM6Ly9ldmlsIn0.x.y"):
         assert browser.get("login", params={"state": state}).status_code == 400
 
 
-def test_no_decision_is_no_decision(browser: httpx.Client, identity: Identity) -> None:
+def test_invalid_decision_neither_approves_nor_denies(
+    browser: httpx.Client, identity: Identity
+) -> None:
     page = to_confirm(browser, identity)
     assert submit(browser, page, decision="perhaps").status_code == 400
     assert "Approved" in submit(browser, page, decision="approve").text
 
 
-def test_headers_leave_no_room_for_tricks(browser: httpx.Client, identity: Identity) -> None:
+def test_pages_have_strict_security_headers(browser: httpx.Client, identity: Identity) -> None:
     pages = [browser.get("activate"), to_confirm(browser, identity), browser.get("v2/logout")]
     for page in pages:
         policy = page.headers["content-security-policy"]
@@ -139,9 +147,7 @@ def test_headers_leave_no_room_for_tricks(browser: httpx.Client, identity: Ident
         assert page.headers["referrer-policy"] == "no-referrer"
 
 
-def test_cookies_are_kept_from_scripts_and_other_sites(
-    browser: httpx.Client, identity: Identity
-) -> None:
+def test_cookies_are_http_only_and_same_site(browser: httpx.Client, identity: Identity) -> None:
     page = browser.get(identity.ask()["verification_uri_complete"])
     with identity.client(cookies=browser.cookies) as plain:
         plain.follow_redirects = False
@@ -151,7 +157,7 @@ def test_cookies_are_kept_from_scripts_and_other_sites(
         assert "SameSite=lax" in cookie
 
 
-def test_nothing_is_loaded_from_elsewhere_and_there_are_no_scripts(
+def test_pages_have_no_scripts_and_load_only_local_assets(
     browser: httpx.Client, identity: Identity
 ) -> None:
     page = to_confirm(browser, identity)
@@ -169,21 +175,23 @@ def test_nothing_is_loaded_from_elsewhere_and_there_are_no_scripts(
     assert "@import" not in style.text
 
 
-def test_lost_visitors_get_a_page_and_programs_get_json(browser: httpx.Client) -> None:
+def test_unknown_path_returns_html_to_browsers_and_json_to_programs(browser: httpx.Client) -> None:
     page = browser.get("nothing<b>", headers={"Accept": "text/html"})
     assert (page.status_code, "Page not found" in page.text) == (404, True)
     assert "<b>" not in page.text
     assert browser.get("nothing").json()["statusCode"] == 404
 
 
-def test_user_codes_and_tickets_are_not_logged(browser: httpx.Client, identity: Identity) -> None:
+def test_user_codes_are_not_logged(browser: httpx.Client, identity: Identity) -> None:
     asked = identity.ask()
     page = browser.get(asked["verification_uri_complete"])
     submit(browser, submit(browser, page, email=MEMBER), decision="approve")
     assert asked["user_code"] not in identity.log
 
 
-def test_long_lists_of_users_end_in_a_hint(browser: httpx.Client, identity: Identity) -> None:
+def test_long_account_list_ends_with_hint_to_enter_address(
+    browser: httpx.Client, identity: Identity
+) -> None:
     with identity.management() as api:
         for number in range(15):
             body = {"connection": "Username-Password-Authentication", "password": "x"}

@@ -31,7 +31,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("end", [Identity.stop, Identity.kill])
-def test_restart_keeps_keys_and_refresh_tokens_and_requests(tmp_path: Path, end: object) -> None:
+def test_restart_keeps_keys_refresh_tokens_and_device_requests(tmp_path: Path, end: object) -> None:
     with running_identity(tmp_path / "state") as identity:
         tokens, pending = identity.tokens(MEMBER), identity.ask()
         identity.decide(pending["user_code"], MEMBER)
@@ -44,7 +44,7 @@ def test_restart_keeps_keys_and_refresh_tokens_and_requests(tmp_path: Path, end:
         assert identity.poll(pending["device_code"]).status_code == 200
 
 
-def test_killed_in_the_middle_of_work_it_starts_again_whole(tmp_path: Path) -> None:
+def test_killed_identity_provider_restarts_with_intact_state(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state") as identity:
         current = identity.tokens(MEMBER)["refresh_token"]
         for _ in range(3):
@@ -78,14 +78,14 @@ except httpx.TransportError:
 """
 
 
-def test_sigterm_is_an_ordinary_end(tmp_path: Path) -> None:
+def test_sigterm_stops_identity_provider_cleanly(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state") as identity:
         assert identity.stop() == 0
         events = [json.loads(line)["event"] for line in identity.log.splitlines()]
         assert (events[0], events[-1]) == ("provider.started", "provider.stopped")
 
 
-def test_files_are_their_owners_only(tmp_path: Path) -> None:
+def test_identity_provider_files_are_accessible_to_owner_only(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state") as identity:
         identity.ask()
         assert stat.S_IMODE(identity.folder.stat().st_mode) == 0o700
@@ -94,7 +94,7 @@ def test_files_are_their_owners_only(tmp_path: Path) -> None:
         assert set(modes.values()) == {0o600}
 
 
-def test_rotation_from_outside_takes_effect_at_once(tmp_path: Path) -> None:
+def test_key_rotation_by_another_process_takes_effect_immediately(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state") as identity:
         old = identity.tokens(MEMBER)["id_token"]
         kid = rotate_key(identity.folder)
@@ -104,7 +104,7 @@ def test_rotation_from_outside_takes_effect_at_once(tmp_path: Path) -> None:
         assert jwt.decode(old, keys, ["RS256"]).header["kid"] != kid
 
 
-def test_other_names_for_this_machine_are_refused(tmp_path: Path) -> None:
+def test_requests_with_unknown_host_header_are_refused(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state", "--issuer", "http://identity.test:8080") as identity:
 
         def status(host: str) -> int:
@@ -116,21 +116,21 @@ def test_other_names_for_this_machine_are_refused(tmp_path: Path) -> None:
         assert found["issuer"] == "http://identity.test:8080/"
 
 
-def test_taken_port_is_a_conflict(tmp_path: Path) -> None:
+def test_port_in_use_is_conflict(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state") as identity:
         done = run("--port", str(identity.port), "--folder", str(tmp_path / "other"))
         assert done.returncode == 7
         assert f"Port {identity.port} is in use" in done.stderr
 
 
-def test_folder_that_is_none(tmp_path: Path) -> None:
+def test_state_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     done = run("--port", "1", "--folder", str(file))
     assert (done.returncode, "Cannot open the identity provider's data" in done.stderr) == (2, True)
 
 
-def test_state_that_is_damaged_or_of_another_version(tmp_path: Path) -> None:
+def test_damaged_or_other_version_state_is_refused(tmp_path: Path) -> None:
     (tmp_path / "identity.sqlite3").write_text("this is no database, and long enough to tell so")
     done = run("--port", "1", "--folder", str(tmp_path))
     assert (done.returncode, "local reset" in done.stderr) == (2, True)
@@ -143,7 +143,7 @@ def test_state_that_is_damaged_or_of_another_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_state_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65534)
     done = run("--port", "1", "--folder", str(tmp_path))
     assert (done.returncode, "belongs to another user" in done.stderr) == (3, True)
@@ -160,6 +160,6 @@ def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
         ["--issuer", "no address"],
     ],
 )
-def test_bad_usage(tmp_path: Path, wrong: list[str]) -> None:
+def test_invalid_option_is_named_in_usage_error(tmp_path: Path, wrong: list[str]) -> None:
     done = run("--port", "1", "--folder", str(tmp_path), *wrong)
     assert (done.returncode, wrong[0] in done.stderr) == (2, True)

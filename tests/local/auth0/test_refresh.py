@@ -36,7 +36,7 @@ def refused(answer: httpx.Response) -> bool:
     return answer.status_code == 403 and answer.json() == known
 
 
-def test_exchange_gives_all_tokens_anew(identity: Identity) -> None:
+def test_refresh_returns_new_tokens_for_same_session(identity: Identity) -> None:
     first = identity.tokens(MEMBER, organization=ORGANIZATIONS[0])
     second = refresh(identity, first["refresh_token"]).raise_for_status().json()
     assert second["refresh_token"] != first["refresh_token"]
@@ -48,7 +48,7 @@ def test_exchange_gives_all_tokens_anew(identity: Identity) -> None:
     assert third.status_code == 200
 
 
-def test_reuse_ends_the_whole_family(identity: Identity) -> None:
+def test_refresh_token_reuse_revokes_whole_family(identity: Identity) -> None:
     stolen = identity.tokens(MEMBER)["refresh_token"]
     current = refresh(identity, stolen).json()["refresh_token"]
     assert refused(refresh(identity, stolen))
@@ -56,34 +56,34 @@ def test_reuse_ends_the_whole_family(identity: Identity) -> None:
     assert '"event": "refresh.reused"' in identity.log
 
 
-def test_another_sign_in_is_another_family(identity: Identity) -> None:
+def test_refresh_token_reuse_does_not_affect_other_sign_ins(identity: Identity) -> None:
     stolen, other = (identity.tokens(MEMBER)["refresh_token"] for _ in range(2))
     refresh(identity, stolen)
     refresh(identity, stolen)
     assert refresh(identity, other).status_code == 200
 
 
-def test_in_the_rfcs_dialect_the_status_is_400(identity: Identity) -> None:
+def test_invalid_refresh_token_in_rfc_dialect_returns_400(identity: Identity) -> None:
     identity.turn(dialect="rfc")
     answer = refresh(identity, "made up")
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
-def test_less_can_be_asked_for_but_not_more(identity: Identity) -> None:
+def test_refresh_cannot_widen_scope(identity: Identity) -> None:
     token = identity.tokens(MEMBER, scope="openid offline_access")["refresh_token"]
     more = refresh(identity, token, scope="openid email")
     assert (more.status_code, more.json()["error"]) == (400, "invalid_scope")
     assert refresh(identity, token, scope="openid").json()["scope"] == "openid offline_access"
 
 
-def test_time_ends_it(identity: Identity) -> None:
+def test_expired_refresh_token_is_refused(identity: Identity) -> None:
     identity.turn(refresh_token_seconds=1)
     token = identity.tokens(MEMBER)["refresh_token"]
     time.sleep(1.1)
     assert refused(refresh(identity, token))
 
 
-def test_it_is_of_no_use_to_another_client(identity: Identity) -> None:
+def test_refresh_token_of_another_client_is_refused(identity: Identity) -> None:
     token = identity.tokens(MEMBER)["refresh_token"]
     other = {"client_id": MANAGEMENT, "client_secret": MANAGEMENT_SECRET}
     answer = refresh(identity, token, **other)
@@ -91,7 +91,7 @@ def test_it_is_of_no_use_to_another_client(identity: Identity) -> None:
     assert refresh(identity, token).status_code == 200
 
 
-def test_blocked_user_gets_no_more_tokens(identity: Identity) -> None:
+def test_blocked_user_cannot_refresh_tokens(identity: Identity) -> None:
     token = identity.tokens("viewer@example.org")["refresh_token"]
     with identity.management() as api:
         api.patch("users/auth0|viewer", json={"blocked": True}).raise_for_status()
@@ -100,7 +100,7 @@ def test_blocked_user_gets_no_more_tokens(identity: Identity) -> None:
     assert refresh(identity, token).status_code == 200
 
 
-def test_who_left_the_organization_gets_no_more_tokens_for_it(identity: Identity) -> None:
+def test_user_removed_from_organization_gets_no_tokens_for_it(identity: Identity) -> None:
     redwood = ORGANIZATIONS[0]
     token = identity.tokens("sysmember@example.org", organization=redwood)["refresh_token"]
     asked = identity.ask(organization=redwood)
@@ -114,7 +114,7 @@ def test_who_left_the_organization_gets_no_more_tokens_for_it(identity: Identity
 
 
 @pytest.mark.parametrize("sent", [{}, {"refresh_token": ""}])
-def test_missing_token_is_named(identity: Identity, sent: dict[str, str]) -> None:
+def test_missing_refresh_token_is_named_in_error(identity: Identity, sent: dict[str, str]) -> None:
     answer = identity.token(grant_type="refresh_token", **sent)
     assert answer.json() == {
         "error": "invalid_request",
@@ -122,7 +122,7 @@ def test_missing_token_is_named(identity: Identity, sent: dict[str, str]) -> Non
     }
 
 
-def test_revoked_token_and_what_came_out_of_it_are_ended(identity: Identity) -> None:
+def test_revoked_refresh_token_is_refused(identity: Identity) -> None:
     first = identity.tokens(MEMBER)["refresh_token"]
     second = refresh(identity, first).json()["refresh_token"]
     for _ in range(2):
@@ -130,7 +130,7 @@ def test_revoked_token_and_what_came_out_of_it_are_ended(identity: Identity) -> 
     assert refused(refresh(identity, second))
 
 
-def test_revoking_needs_the_client_and_a_refresh_token(identity: Identity) -> None:
+def test_revocation_requires_known_client_and_refresh_token(identity: Identity) -> None:
     assert revoke(identity, token="unknown").status_code == 200
     assert revoke(identity).json()["error"] == "invalid_request"
     assert revoke(identity, token="x", client_id="nobody").status_code == 401
@@ -138,7 +138,7 @@ def test_revoking_needs_the_client_and_a_refresh_token(identity: Identity) -> No
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
 
 
-def test_of_many_at_once_in_two_processes_one_wins(tmp_path: Path) -> None:
+def test_concurrent_refresh_in_two_processes_succeeds_once(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     with running_identity(folder) as one, running_identity(folder) as two:
         for _ in range(5):
@@ -150,7 +150,7 @@ def test_of_many_at_once_in_two_processes_one_wins(tmp_path: Path) -> None:
             assert refused(refresh(two, won["refresh_token"]))
 
 
-def test_within_the_overlap_a_lost_answer_can_be_had_again(tmp_path: Path) -> None:
+def test_refresh_token_can_be_reused_within_reuse_interval(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state", "--reuse-seconds", "1") as identity:
         first = identity.tokens(MEMBER)["refresh_token"]
         lost = refresh(identity, first)
@@ -161,7 +161,7 @@ def test_within_the_overlap_a_lost_answer_can_be_had_again(tmp_path: Path) -> No
         assert refused(refresh(identity, again.json()["refresh_token"]))
 
 
-def test_nothing_that_was_handed_out_is_kept_readable(identity: Identity) -> None:
+def test_issued_tokens_are_not_stored_or_logged_in_plain_text(identity: Identity) -> None:
     tokens: dict[str, Any] = identity.tokens(MEMBER)
     asked = identity.ask()
     secrets = [tokens["refresh_token"], tokens["access_token"], asked["device_code"]]

@@ -20,20 +20,20 @@ from tests.local.auth0.lab import (
 NOTHING = Seeded(clients=0, users=0, organizations=0, roles=0, members=0)
 
 
-def test_second_time_changes_nothing(tmp_path: Path) -> None:
+def test_repeated_seed_changes_nothing(tmp_path: Path) -> None:
     first = seed(tmp_path, PRINCIPALS)
     assert first == Seeded(clients=2, users=11, organizations=3, roles=3, members=10)
     assert seed(tmp_path, PRINCIPALS) == NOTHING
 
 
-def test_what_people_changed_stays(identity: Identity) -> None:
+def test_seed_keeps_changes_to_users(identity: Identity) -> None:
     with identity.management() as api:
         api.patch("users/auth0|member", json={"name": "Morgan"}).raise_for_status()
         assert seed(identity.folder, PRINCIPALS) == NOTHING
         assert api.get("users/auth0|member").json()["name"] == "Morgan"
 
 
-def test_clients_become_what_is_stated(tmp_path: Path) -> None:
+def test_seed_updates_existing_clients(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state") as identity:
         identity.management().close()
         clients = [replace(PRINCIPALS.clients[1], secret="a new secret")]
@@ -47,7 +47,7 @@ def test_clients_become_what_is_stated(tmp_path: Path) -> None:
         assert identity.token(**sent, client_secret="a made-up secret").status_code == 401
 
 
-def test_conflict_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_seed_conflict_changes_nothing(tmp_path: Path) -> None:
     seed(tmp_path, PRINCIPALS)
     wanted = Seed(
         users=[
@@ -70,13 +70,13 @@ def test_conflict_leaves_nothing_behind(tmp_path: Path) -> None:
         Seed(roles=[Role("second", id="same"), Role("third", id="same")]),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, wanted: Seed) -> None:
+def test_inconsistent_seed_is_refused(tmp_path: Path, wanted: Seed) -> None:
     seed(tmp_path, PRINCIPALS)
     with pytest.raises(ConflictError):
         seed(tmp_path, wanted)
 
 
-def test_secret_shows_nowhere(tmp_path: Path) -> None:
+def test_client_secret_is_not_shown_or_stored_in_plain_text(tmp_path: Path) -> None:
     client = Client("c", "C", (Grant.CLIENT_CREDENTIALS,), secret="not to be seen")
     assert "not to be seen" not in repr(client)
     seed(tmp_path, Seed(clients=[client]))

@@ -31,7 +31,7 @@ def published(identity: Identity) -> KeySet:
     return KeySet.import_key_set(identity.http.get(".well-known/jwks.json").json())
 
 
-def test_discovery_names_what_there_is(identity: Identity) -> None:
+def test_discovery_document_lists_existing_endpoints(identity: Identity) -> None:
     found = identity.http.get(".well-known/openid-configuration").json()
     assert found["issuer"] == identity.issuer
     for name in ("token_endpoint", "device_authorization_endpoint", "revocation_endpoint"):
@@ -41,7 +41,7 @@ def test_discovery_names_what_there_is(identity: Identity) -> None:
     assert found["id_token_signing_alg_values_supported"] == ["RS256"]
 
 
-def test_only_public_halves_are_published(identity: Identity) -> None:
+def test_jwks_contains_only_public_keys(identity: Identity) -> None:
     keys = identity.http.get(".well-known/jwks.json").json()["keys"]
     assert {frozenset(key) for key in keys} == {frozenset(["n", "e", "kty", "kid", "use", "alg"])}
     assert {(key["kty"], key["alg"], key["use"]) for key in keys} == {("RSA", "RS256", "sig")}
@@ -57,7 +57,7 @@ def machine(identity: Identity, **changes: str) -> httpx.Response:
     return identity.token(**{**sent, **changes})
 
 
-def test_client_credentials(identity: Identity) -> None:
+def test_client_credentials_grant_returns_token_with_allowed_scopes(identity: Identity) -> None:
     tokens = machine(identity, scope="read:users delete:everything").json()
     claims = claims_of(tokens["access_token"])
     assert claims["sub"] == f"{MANAGEMENT}@clients"
@@ -66,7 +66,7 @@ def test_client_credentials(identity: Identity) -> None:
     assert tokens.keys() == {"access_token", "token_type", "expires_in", "scope"}
 
 
-def test_client_credentials_as_code_for_auth0_asks(identity: Identity) -> None:
+def test_client_credentials_grant_accepts_json_and_https_audience(identity: Identity) -> None:
     sent = {
         "grant_type": "client_credentials",
         "client_id": MANAGEMENT,
@@ -89,7 +89,9 @@ def test_client_credentials_as_code_for_auth0_asks(identity: Identity) -> None:
         ({"grant_type": "authorization_code", "code": "x"}, 403, "unauthorized_client"),
     ],
 )
-def test_bad_requests(identity: Identity, changes: dict[str, str], status: int, error: str) -> None:
+def test_invalid_token_request_is_refused(
+    identity: Identity, changes: dict[str, str], status: int, error: str
+) -> None:
     answer = machine(identity, **changes)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     assert answer.json()["error_description"]
@@ -110,9 +112,7 @@ def test_bad_requests(identity: Identity, changes: dict[str, str], status: int, 
         {"data": {"client_id": "x", "grant_type": "password"}, "auth": ("y", "z")},
     ],
 )
-def test_what_is_no_proper_request_is_refused_as_such(
-    identity: Identity, request_: dict[str, Any]
-) -> None:
+def test_malformed_token_request_is_refused(identity: Identity, request_: dict[str, Any]) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     if "content" in request_:
         request_ = {**request_, "headers": request_.get("headers") or form}
@@ -130,7 +130,7 @@ NAMES = ("client_id", "client_secret", "grant_type", "refresh_token", "scope", "
 
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
-def test_odd_text_is_never_our_bug(identity: Identity, odd: str) -> None:
+def test_unusual_text_never_causes_server_error(identity: Identity, odd: str) -> None:
     sent, usual = odd.encode(errors="surrogatepass"), {"client_id": CLIENT}
     for path in ("oauth/token", "oauth/device/code", "oauth/revoke", "activate", "login"):
         for name in (*NAMES, "organization", "user_code", "state", "email"):
@@ -144,7 +144,9 @@ def test_odd_text_is_never_our_bug(identity: Identity, odd: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
-def test_odd_text_is_never_our_bug_at_the_management_api(identity: Identity, odd: str) -> None:
+def test_management_api_accepts_unusual_text_without_server_error(
+    identity: Identity, odd: str
+) -> None:
     sent = odd.encode(errors="surrogatepass")
     with identity.management() as api:
         for path in ("users", "users-by-email", "organizations", "roles", "connections"):
@@ -164,7 +166,7 @@ def test_odd_text_is_never_our_bug_at_the_management_api(identity: Identity, odd
         ("Basic YXNwZW5jbGktbG9jYWw6d3Jvbmc=", "invalid_client"),  # aspencli-local:wrong
     ],
 )
-def test_clients_that_prove_themselves_badly(
+def test_invalid_client_authentication_is_refused(
     identity: Identity, authorization: str, error: str
 ) -> None:
     sent = {"grant_type": "refresh_token", "refresh_token": "x"}
@@ -175,7 +177,7 @@ def test_clients_that_prove_themselves_badly(
     assert (twice.status_code, twice.json()["error"]) == (400, "invalid_request")
 
 
-def test_a_machine_without_leave_gets_no_token_for_the_management_api(identity: Identity) -> None:
+def test_client_without_grant_gets_no_management_token(identity: Identity) -> None:
     idle = Client("idle", "Idle", (Grant.CLIENT_CREDENTIALS,), secret="s")
     seed(identity.folder, Seed(clients=[idle]))
     answer = machine(identity, client_id="idle", client_secret="s")
@@ -183,7 +185,7 @@ def test_a_machine_without_leave_gets_no_token_for_the_management_api(identity: 
     assert "client-grant" in answer.json()["error_description"]
 
 
-def test_blocked_between_approval_and_poll_nobody_gets_tokens(identity: Identity) -> None:
+def test_user_blocked_after_approval_gets_no_tokens(identity: Identity) -> None:
     asked = identity.ask()
     identity.decide(asked["user_code"], "g3admin@example.org")
     with identity.management() as api:
@@ -193,12 +195,12 @@ def test_blocked_between_approval_and_poll_nobody_gets_tokens(identity: Identity
     assert answer.json() == {"error": "access_denied", "error_description": "user is blocked"}
 
 
-def test_overlong_requests_are_refused(identity: Identity) -> None:
+def test_oversized_token_request_is_refused(identity: Identity) -> None:
     answer = identity.token(grant_type="x" * 70_000)
     assert (answer.status_code, answer.json()["error"]) == (413, "invalid_request")
 
 
-def test_userinfo_tells_what_was_allowed(identity: Identity) -> None:
+def test_userinfo_returns_claims_of_granted_scopes(identity: Identity) -> None:
     token = identity.tokens(MEMBER, scope="openid email")["access_token"]
     for call in (httpx.get, httpx.post):
         told = call(f"{identity.issuer}userinfo", headers={"Authorization": f"bearer {token}"})
@@ -206,18 +208,18 @@ def test_userinfo_tells_what_was_allowed(identity: Identity) -> None:
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x", "Basic eDp5"])
-def test_userinfo_wants_a_token(identity: Identity, authorization: str) -> None:
+def test_userinfo_requires_access_token(identity: Identity, authorization: str) -> None:
     answer = identity.http.get("userinfo", headers={"Authorization": authorization})
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")
 
 
-def test_userinfo_takes_no_id_token_and_no_machine(identity: Identity) -> None:
+def test_userinfo_refuses_id_token_and_client_credentials_token(identity: Identity) -> None:
     for token in (identity.tokens(MEMBER)["id_token"], machine(identity).json()["access_token"]):
         headers = {"Authorization": f"Bearer {token}"}
         assert identity.http.get("userinfo", headers=headers).status_code == 401
 
 
-def test_userinfo_of_a_user_who_is_gone(identity: Identity) -> None:
+def test_userinfo_of_deleted_user_is_unauthorized(identity: Identity) -> None:
     with identity.management() as api:
         body = {"connection": "Username-Password-Authentication", "password": "x"}
         user = api.post("users", json={**body, "email": "short@example.org"}).json()
@@ -227,7 +229,7 @@ def test_userinfo_of_a_user_who_is_gone(identity: Identity) -> None:
     assert identity.http.get("userinfo", headers=headers).status_code == 401
 
 
-def test_access_token_for_an_api_opens_userinfo_too(identity: Identity) -> None:
+def test_access_token_for_api_is_valid_for_userinfo(identity: Identity) -> None:
     audience = "https://api.example.org"
     token = identity.tokens(MEMBER, audience=audience)["access_token"]
     claims = claims_of(token)
@@ -237,7 +239,7 @@ def test_access_token_for_an_api_opens_userinfo_too(identity: Identity) -> None:
     assert answer.json()["sub"] == "auth0|member"
 
 
-def test_refusals_are_noted_without_secrets(identity: Identity) -> None:
+def test_refused_requests_are_logged_without_secrets(identity: Identity) -> None:
     machine(identity, client_secret="a wrong secret to be found")
     identity.token(grant_type="refresh_token", refresh_token="a token to be found")
     assert '"path": "/oauth/token", "error": "invalid_client"' in identity.log
@@ -248,14 +250,16 @@ def test_refusals_are_noted_without_secrets(identity: Identity) -> None:
 # The knobs
 
 
-def test_foreign_issuer_and_audience(identity: Identity) -> None:
+def test_issuer_and_audience_knobs_change_id_token_claims(identity: Identity) -> None:
     identity.turn(issuer="https://foreign.example/", audience="somebody else")
     claims = claims_of(identity.tokens(MEMBER)["id_token"])
     assert (claims["iss"], claims["aud"]) == ("https://foreign.example/", "somebody else")
 
 
 @pytest.mark.parametrize("signing", ["wrong_key", "unknown_key"])
-def test_tokens_that_do_not_verify(identity: Identity, signing: str) -> None:
+def test_signing_knob_issues_tokens_that_fail_verification(
+    identity: Identity, signing: str
+) -> None:
     identity.turn(signing=signing)
     token = identity.tokens(MEMBER)["id_token"]
     problem = BadSignatureError if signing == "wrong_key" else InvalidKeyIdError
@@ -264,14 +268,14 @@ def test_tokens_that_do_not_verify(identity: Identity, signing: str) -> None:
 
 
 @pytest.mark.parametrize("offset", [-7200, 7200])
-def test_a_clock_that_is_wrong(identity: Identity, offset: int) -> None:
+def test_clock_offset_knob_shifts_token_times(identity: Identity, offset: int) -> None:
     identity.turn(clock_offset=offset, id_token_seconds=60)
     claims = claims_of(identity.tokens(MEMBER)["id_token"])
     assert abs(claims["iat"] - time.time() - offset) < 30
     assert claims["exp"] == claims["iat"] + 60
 
 
-def test_lifetimes(identity: Identity) -> None:
+def test_lifetime_knobs_set_token_and_device_code_expiry(identity: Identity) -> None:
     identity.turn(id_token_seconds=7, access_token_seconds=8, device_seconds=9)
     assert identity.ask()["expires_in"] == 9
     tokens = identity.tokens(MEMBER)
@@ -281,14 +285,14 @@ def test_lifetimes(identity: Identity) -> None:
         assert claims["exp"] - claims["iat"] == seconds
 
 
-def test_forced_slow_down_counts_down(identity: Identity) -> None:
+def test_slow_down_knob_applies_to_given_number_of_polls(identity: Identity) -> None:
     identity.turn(slow_down=2, interval=0)
     code = identity.ask()["device_code"]
     errors = [identity.poll(code).json()["error"] for _ in range(3)]
     assert errors == ["slow_down", "slow_down", "authorization_pending"]
 
 
-def test_in_the_rfcs_dialect_each_slow_down_adds_five_seconds(identity: Identity) -> None:
+def test_slow_down_in_rfc_dialect_adds_five_seconds(identity: Identity) -> None:
     identity.turn(dialect="rfc", interval=0.5)
     code = identity.ask()["device_code"]
     identity.poll(code)
@@ -298,7 +302,7 @@ def test_in_the_rfcs_dialect_each_slow_down_adds_five_seconds(identity: Identity
 
 
 @pytest.mark.parametrize("wait", [7, None])
-def test_throttled_requests_get_429(identity: Identity, wait: int | None) -> None:
+def test_throttled_knob_returns_429_with_retry_after(identity: Identity, wait: int | None) -> None:
     with identity.management() as api:
         identity.turn(throttled=2, retry_after=wait)
         for answer in (identity.token(), api.get("roles")):
@@ -310,13 +314,13 @@ def test_throttled_requests_get_429(identity: Identity, wait: int | None) -> Non
 @pytest.mark.parametrize(
     "change", [{"shoe": 44}, {"interval": "x"}, {"signing": "none"}, {"slow_down": "many"}]
 )
-def test_knobs_that_are_none(identity: Identity, change: dict[str, Any]) -> None:
+def test_invalid_knob_is_refused_and_named(identity: Identity, change: dict[str, Any]) -> None:
     answer = identity.http.patch("trial/knobs", json=change)
     assert answer.status_code == 400
     assert next(iter(change)) in answer.json()["error"]
 
 
-def test_knobs_can_be_seen_and_turned_back(identity: Identity) -> None:
+def test_knobs_can_be_read_and_reset(identity: Identity) -> None:
     usual = identity.http.get("trial/knobs").json()
     identity.turn(interval=1)
     assert identity.http.get("trial/knobs").json() == {**usual, "interval": 1}
@@ -324,7 +328,7 @@ def test_knobs_can_be_seen_and_turned_back(identity: Identity) -> None:
     assert identity.http.get("trial/knobs").json() == usual
 
 
-def test_without_trial_there_are_no_knobs(tmp_path: Path) -> None:
+def test_knobs_are_absent_without_trial_mode(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state", "--dialect", "rfc") as identity:
         for method in ("GET", "PATCH", "DELETE"):
             answer = identity.http.request(method, "trial/knobs", json={})

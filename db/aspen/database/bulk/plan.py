@@ -184,7 +184,7 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
         is_clean &= not run.run(tell(found)).rowcount
     is_held = _find_holders(run, spec, skip_taken=skip_moved)
     if spec.creates and skip_moved and not (is_clean and not is_held):
-        run.run(sql_read.leave(sql_create.forsaken(spec)))
+        run.run(sql_read.leave(sql_create.of_incomplete_rows(spec)))
     if not at_once:
         is_clean &= _find_repeated_values(run, spec, None if is_held else counts)
     return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
@@ -222,23 +222,23 @@ def _problems(
             yield sql_plan.unresolved(number, reference, column)
     for number, side, column in spec.aside():
         if getattr(counts, f"lacking{number}"):
-            yield sql_read.lacking(spec, number, side, column)
+            yield sql_read.without_target(spec, number, side, column)
     if spec.creates:
         yield from _existence_problems(run, spec, counts)
         if skip_moved:
-            yield sql_create.forsaken(spec)
+            yield sql_create.of_incomplete_rows(spec)
 
 
 def _existence_problems(run: Statements, spec: Spec, counts: Any) -> Iterator[str]:
     """Yield queries for rows that cannot be created or deleted; some may find none."""
     if not spec.expects:
         if counts.created:
-            yield sql_create.lacking(spec)
+            yield sql_create.without_required(spec)
         if not spec.keeps_key:
-            yield sql_create.unnamed(spec)
+            yield sql_create.of_missing_rows(spec)
         if spec.within:
             for number, _side, column in spec.aside():
-                yield sql_create.homeless(spec, number, column)
+                yield sql_create.without_scope(spec, number, column)
     if counts.deleted:
         found = links(run, spec)
         if found:

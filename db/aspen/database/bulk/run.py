@@ -35,14 +35,14 @@ from aspen.database.bulk.spec import (
 from aspen.database.cancel import driver_of
 from aspen.database.engine import Database
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError, sqlstate
-from aspen.database.roles import Right, lacking
+from aspen.database.roles import Right, missing_rights
 from aspen.database.staging import NULL, copy_in, copy_line, copy_out
 from aspen.database.transactions import CURRENT, STATUS, DatabaseIdentity, identify
 
 _ODD = re.compile(r"[\\\t\n\r]").search
 _PAUSES = (0.1, 0.5, 1, 2, 5, 10)  # seconds before each attempt to ask
 _SINCE: dict[str, Callable[[Spec], str]] = {
-    "23503": sql_read.gone_since,  # foreign_key_violation
+    "23503": sql_read.deleted_since,  # foreign_key_violation
     "23505": sql_read.taken_since,  # unique_violation
 }
 _CREATE = "create"
@@ -205,7 +205,7 @@ class BulkRun:
             if count.dropped:
                 wanted.append(Right("DELETE", side.table))
         with self._connection.begin():
-            return lacking(self._connection, dict.fromkeys(wanted))
+            return missing_rights(self._connection, dict.fromkeys(wanted))
 
     def apply(
         self,
@@ -235,7 +235,7 @@ class BulkRun:
         try:
             return self._transact(self._ready(), write_undo, before_commit, begun)
         except _MovedError:
-            raise self._moved(sql_read.moved_since) from None
+            raise self._moved(sql_read.changed_since) from None
         except IntegrityError as error:
             since = _SINCE.get(sqlstate(error) or "")
             moved = self._moved(since) if since else None
@@ -323,7 +323,7 @@ class BulkRun:
         """Return a query for every kind of conflict, because one kind can show up as another."""
         with self._connection.begin():
             referring = links(self._statements, self._spec)
-        found = [sql_read.moved_since(self._spec), sql_create.come_since(self._spec)]
+        found = [sql_read.changed_since(self._spec), sql_create.created_since(self._spec)]
         found += [since(self._spec) for since in _SINCE.values()]
         found += [sql_create.used_since(self._spec, referring)] if referring else []
         return " UNION ".join(query for query in found if query)

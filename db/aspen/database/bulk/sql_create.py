@@ -235,7 +235,7 @@ UPDATE {PLAN} p SET {", ".join(sets)}
 # Problems of rows that are created or deleted
 
 
-def lacking(spec: Spec) -> str:
+def without_required(spec: Spec) -> str:
     """Return a query for the new rows without a required value."""
     return " UNION ALL ".join(
         f"""
@@ -247,7 +247,7 @@ SELECT p.line, '{column.name}', '{column.needed}'
     )
 
 
-def unnamed(spec: Spec) -> str:
+def of_missing_rows(spec: Spec) -> str:
     """Return a query for the lines that rename a row that does not exist.
 
     A row that already has the new name is accepted, as long as nothing is written to it.
@@ -259,7 +259,7 @@ SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s', {quoted("p.key
 """
 
 
-def homeless(spec: Spec, number: int, column: Column) -> str:
+def without_scope(spec: Spec, number: int, column: Column) -> str:
     """Return a query for lines that give a value without what it is within, or the reverse."""
     assert spec.within  # noqa: S101 - only called for such specifications
     within = spec.within.name
@@ -316,7 +316,7 @@ def _stays_aside(spec: Spec, link: Link) -> str:
     )
 
 
-def forsaken(spec: Spec) -> str:
+def of_incomplete_rows(spec: Spec) -> str:
     """Return a query for lines of created or deleted rows of which other lines were left out."""
     return f"""
 SELECT p.line, '{spec.key.name}', format('other lines for %s are skipped', {quoted(label(spec))})
@@ -398,7 +398,7 @@ DELETE FROM {side.table} t USING {PLAN} p
 # Changes by others since the plan was made
 
 
-def come_since(spec: Spec) -> str:
+def created_since(spec: Spec) -> str:
     """Return a query for rows to create that someone else has created since; line and text."""
     return f"""
 SELECT p.line, format('line %s: {spec.table.noun} %s exists now', p.line, {quoted(label(spec))})

@@ -130,7 +130,7 @@ def _quoted_place(spec: Spec, column: Column) -> str:
     return f"{quoted(label(spec))} || coalesce(' in {spec.within.name} ' || {where}, '')"
 
 
-def lacking(spec: Spec, number: int, side: Side, column: Column) -> str:
+def without_target(spec: Spec, number: int, side: Side, column: Column) -> str:
     """Return a query for the values without a row in the other table that should store them."""
     return f"""
 SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quoted(label(spec))})
@@ -377,7 +377,7 @@ def _place(spec: Spec, column: Column) -> str:
 # Changes by others since the plan was made
 
 
-def moved_since(spec: Spec) -> str:
+def changed_since(spec: Spec) -> str:
     """Return a query for rows changed by someone else since the plan was made; line and text."""
     table, key = spec.table, spec.key
     cases = [(f"s.{table.id} IS NULL", "'was deleted'")]
@@ -410,7 +410,7 @@ SELECT p.line, format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec)
 """
 
 
-def gone_since(spec: Spec) -> str:
+def deleted_since(spec: Spec) -> str:
     """Return a query for references of the plan to rows deleted since; line and text."""
     return " UNION ALL ".join(
         f"""

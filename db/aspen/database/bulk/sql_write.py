@@ -167,10 +167,10 @@ def undo(spec: Spec) -> str:
         cells += [f"p.within AS {spec.within.name}"] if spec.within else []
         whole = " OR (p.leads AND (p.creates OR p.deletes))" if spec.creates else ""
         for place, column in spec.numbered():
-            is_told = differs(place, column) + ("" if column.side else whole)
+            has_changed = differs(place, column) + ("" if column.side else whole)
             for what, side in (("n", "new"), ("o", "old")):
                 value = _guarded(_escaped(f"p.{what}{place}::text"))
-                cells.append(f"CASE WHEN {is_told} THEN {value} END AS {side}_{column.name}")
+                cells.append(f"CASE WHEN {has_changed} THEN {value} END AS {side}_{column.name}")
     return f"SELECT {', '.join(cells)} FROM {PLAN} p WHERE {changes(spec)} ORDER BY p.line"
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 from aspen.database.profiling.hooks import standstill
 from aspen.database.profiling.queries import Log, Query
 from aspen.database.profiling.recorder import Recordable, Recorder
-from aspen.database.profiling.summary import Profile, Statement, summarise
+from aspen.database.profiling.summary import Profile, Statement, summarize
 from aspen.database.profiling.transactions import Times, Transactions
 
 _LIMIT = re.compile(r"\s*([a-z+1-]+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)\s*")
@@ -114,7 +114,7 @@ def held_to(engine: Recordable, budget: str) -> Iterator[Recorder]:
     limits = parse_budget(budget)
     with Recorder(engine) as recorder:
         yield recorder
-    profile = summarise(recorder)
+    profile = summarize(recorder)
     if problems := broken(limits, profile):
         raise BudgetBrokenError("\n".join([*problems, *map(_told, profile.statements)]))
 
@@ -126,7 +126,7 @@ def _told(one: Statement) -> str:
 
 @dataclass
 class Tally:
-    """A recording of several engines, which `aspen.database.profiling.summary.summarise` accepts.
+    """A recording of several engines, which `aspen.database.profiling.summary.summarize` accepts.
 
     Attributes:
         log: The executions.

@@ -142,7 +142,7 @@ class Recorded(Protocol):
         """Return the elapsed time that was recorded."""
 
 
-def summarise(recorder: Recorded) -> Profile:
+def summarize(recorder: Recorded) -> Profile:
     """Return a summary of what was recorded so far."""
     log = recorder.log
     log.fold()

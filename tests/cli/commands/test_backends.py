@@ -16,7 +16,7 @@ from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.renames_lab import tangled, write_mapping
 from tests.cli.test_frame import COMMANDS
 
-ROADS = ("db", "api")
+BACKENDS = ("db", "api")
 SAMPLES = (
     (),
     ("--private",),
@@ -36,22 +36,22 @@ SAMPLES = (
 )
 # Commands that take --via, and the test that runs each of them both ways.
 COMPARED = {
-    "samples list": "test_lists_of_samples",
-    "samples show": "test_samples_as_far_as_the_api_tells_of_them",
-    "phylo-runs list": "test_runs",
-    "usher get-tree-versions": "test_trees_of_usher",
-    "locations list": "test_locations",
-    "locations search": "test_searches_for_locations",
-    "pathogens list": "test_pathogens",
-    "groups show": "test_groups_as_far_as_the_api_tells_of_them",
-    "groups members": "test_members",
-    "users create": "test_new_users",
-    "samples update-public-ids": "test_renames_and_their_undoing",
-    "samples undo": "test_renames_and_their_undoing",
+    "samples list": "test_samples_list_matches_between_backends",
+    "samples show": "test_samples_show_matches_between_backends",
+    "phylo-runs list": "test_phylo_runs_list_matches_between_backends",
+    "usher get-tree-versions": "test_usher_tree_versions_match_between_backends",
+    "locations list": "test_locations_list_matches_between_backends",
+    "locations search": "test_locations_search_matches_between_backends",
+    "pathogens list": "test_pathogens_list_matches_between_backends",
+    "groups show": "test_groups_show_matches_between_backends",
+    "groups members": "test_groups_members_match_between_backends",
+    "users create": "test_users_create_matches_between_backends",
+    "samples update-public-ids": "test_rename_and_undo_match_between_backends",
+    "samples undo": "test_rename_and_undo_match_between_backends",
 }
 
 
-def test_every_command_of_both_roads_is_compared_here() -> None:
+def test_every_command_with_via_option_is_compared() -> None:
     both = {
         " ".join(words)
         for words, command in COMMANDS.items()
@@ -62,14 +62,16 @@ def test_every_command_of_both_roads_is_compared_here() -> None:
 
 
 def _by_both(lab: ApiLab, *arguments: str, **options: Any) -> None:
-    ways = [lab(*arguments, "--via", road, **options) for road in ROADS]
+    ways = [lab(*arguments, "--via", backend, **options) for backend in BACKENDS]
     db, api = [(way.code, way.out, way.err) for way in ways]
     assert db == api
 
 
 @pytest.mark.parametrize("narrowed", SAMPLES, ids=" ".join)
 @pytest.mark.parametrize("form", ["json", "tsv"])
-def test_lists_of_samples(shared_lab: ApiLab, narrowed: tuple[str, ...], form: str) -> None:
+def test_samples_list_matches_between_backends(
+    shared_lab: ApiLab, narrowed: tuple[str, ...], form: str
+) -> None:
     _by_both(shared_lab, "samples", "list", "--group", "1", "-o", form, *narrowed)
 
 
@@ -83,10 +85,10 @@ def test_lists_of_samples(shared_lab: ApiLab, narrowed: tuple[str, ...], form: s
         ("0001",),
     ],
 )
-def test_samples_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, keys: tuple[str, ...]) -> None:
+def test_samples_show_matches_between_backends(shared_lab: ApiLab, keys: tuple[str, ...]) -> None:
     ways = [
-        shared_lab("samples", "show", *keys, "--group", "1", "-o", "json", "--via", road)
-        for road in ROADS
+        shared_lab("samples", "show", *keys, "--group", "1", "-o", "json", "--via", backend)
+        for backend in BACKENDS
     ]
     assert ways[0].code == ways[1].code
     assert ways[0].err == ways[1].err
@@ -107,13 +109,13 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["json", "csv"])
-def test_runs(shared_lab: ApiLab, form: str) -> None:
+def test_phylo_runs_list_matches_between_backends(shared_lab: ApiLab, form: str) -> None:
     _by_both(shared_lab, "phylo-runs", "list", "--group", "1", "-o", form)
     _by_both(shared_lab, "phylo_runs", "list", "--org", "1", "--pathogen", "MPX", "-o", form)
 
 
 @pytest.mark.parametrize("slug", ["SC2", "MPX", "sc2", "NOPE"])
-def test_trees_of_usher(shared_lab: ApiLab, slug: str) -> None:
+def test_usher_tree_versions_match_between_backends(shared_lab: ApiLab, slug: str) -> None:
     command = ("usher", "get-tree-versions", "--org", "1", "--pathogen-slug", slug)
     _by_both(shared_lab, *command, "-o", "json")
 
@@ -124,15 +126,19 @@ def test_trees_of_usher(shared_lab: ApiLab, slug: str) -> None:
     [("1",), ("rcphl",), ("--org", "1"), ("--group-id", "1"), (), ("1", "--group", "2"), ("NOPE",)],
     ids=" ".join,
 )
-def test_members(shared_lab: ApiLab, words: tuple[str, ...], form: str) -> None:
+def test_groups_members_match_between_backends(
+    shared_lab: ApiLab, words: tuple[str, ...], form: str
+) -> None:
     command = ("groups", "members", *words, "-o", form)
-    ways = [shared_lab(*command, "--via", road) for road in ROADS]
+    ways = [shared_lab(*command, "--via", backend) for backend in BACKENDS]
     assert (ways[0].code, ways[0].out) == (ways[1].code, ways[1].out)
 
 
 @pytest.mark.parametrize("key", ["1", "RCPHL", "Redwood County Public Health Laboratory", "NOPE"])
-def test_groups_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, key: str) -> None:
-    db, api = [shared_lab("groups", "show", key, "-o", "json", "--via", road) for road in ROADS]
+def test_groups_show_matches_between_backends(shared_lab: ApiLab, key: str) -> None:
+    db, api = [
+        shared_lab("groups", "show", key, "-o", "json", "--via", backend) for backend in BACKENDS
+    ]
     assert db.code == api.code
     if db.code == 0:
         (expected,), (found,) = db.json, api.json
@@ -154,13 +160,15 @@ def test_groups_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, key: str) ->
     ],
     ids=str,
 )
-def test_new_users(api_lab: ApiLab, words: tuple[str, ...], code: int) -> None:
+def test_users_create_matches_between_backends(
+    api_lab: ApiLab, words: tuple[str, ...], code: int
+) -> None:
     ada = {"--name": "Ada", "--email": "ada@example.org", "--auth0-user-id": "auth0|ada"}
     usual = {"--group": "Redwood County Public Health Laboratory", **ada}
     left = [word for pair in usual.items() if pair[0] not in words for word in pair]
     told = []
-    for road in ROADS:
-        command = ("users", "create", *left, *words, "-o", "json", "--via", road)
+    for backend in BACKENDS:
+        command = ("users", "create", *left, *words, "-o", "json", "--via", backend)
         ended = api_lab(*command, who="sysmember")
         told.append((ended.code, [{**row, "id": None} for row in ended.json] if ended.out else []))
         made = _forget(api_lab, "Ada")
@@ -169,7 +177,7 @@ def test_new_users(api_lab: ApiLab, words: tuple[str, ...], code: int) -> None:
     assert told[0][0] == code
 
 
-def test_renames_and_their_undoing(api_lab: ApiLab, tmp_path: Path) -> None:
+def test_rename_and_undo_match_between_backends(api_lab: ApiLab, tmp_path: Path) -> None:
     listed = api_lab("samples", "list", "--group", "1", "--via", "db", "-o", "json").json
     names = {row["private_identifier"]: row["public_identifier"] for row in listed}
     mapping = write_mapping(tmp_path / "ids.csv", tangled(names, 120))
@@ -177,7 +185,7 @@ def test_renames_and_their_undoing(api_lab: ApiLab, tmp_path: Path) -> None:
     undo = str(tmp_path / "undo.csv")
     rename = ("samples", "update-public-ids", "--group-id", "1")
     told: list[list[Any]] = []
-    for road in ROADS:
+    for backend in BACKENDS:
         steps = [
             (*rename, "-f", str(bad), "--yes"),
             (*rename, "-f", str(mapping)),
@@ -188,7 +196,7 @@ def test_renames_and_their_undoing(api_lab: ApiLab, tmp_path: Path) -> None:
             ("samples", "undo", undo, "--yes"),
             ("samples", "undo", str(tmp_path / "none.csv"), "--yes"),
         ]
-        ended = [api_lab(*step, "-o", "json", "--via", road) for step in steps]
+        ended = [api_lab(*step, "-o", "json", "--via", backend) for step in steps]
         told.append([(each.code, _lasting(each.json) if each.out else None) for each in ended])
         after = api_lab("samples", "list", "--group", "1", "--via", "db", "-o", "json").json
         assert after == listed
@@ -220,12 +228,14 @@ def _forget(lab: ApiLab, name: str) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("form", ["json", "tsv"])
-def test_pathogens(shared_lab: ApiLab, form: str) -> None:
+def test_pathogens_list_matches_between_backends(shared_lab: ApiLab, form: str) -> None:
     _by_both(shared_lab, "pathogens", "list", "-o", form)
 
 
 @pytest.mark.parametrize("depth", [(), ("--depth", "region"), ("--max-location-depth", "division")])
-def test_locations(shared_lab: ApiLab, depth: tuple[str, ...]) -> None:
+def test_locations_list_matches_between_backends(
+    shared_lab: ApiLab, depth: tuple[str, ...]
+) -> None:
     _by_both(shared_lab, "locations", "list", "-o", "json", *depth)
 
 
@@ -242,20 +252,22 @@ def test_locations(shared_lab: ApiLab, depth: tuple[str, ...]) -> None:
         ("--country", " "),
     ],
 )
-def test_searches_for_locations(shared_lab: ApiLab, typed: tuple[str, ...]) -> None:
+def test_locations_search_matches_between_backends(
+    shared_lab: ApiLab, typed: tuple[str, ...]
+) -> None:
     _by_both(shared_lab, "locations", "search", *typed, "-o", "json")
 
 
-def test_the_road_is_told_on_a_terminal(shared_lab: ApiLab) -> None:
-    for road, words in (
+def test_backend_is_shown_on_terminal_only(shared_lab: ApiLab) -> None:
+    for backend, words in (
         ("db", "Target: local (database)"),
         ("api", "Target: local (API)"),
     ):
-        assert shared_lab("usher", "get-tree-versions", "--via", road).err == ""
-        assert words in shared_lab.on_terminal("usher", "get-tree-versions", "--via", road)
+        assert shared_lab("usher", "get-tree-versions", "--via", backend).err == ""
+        assert words in shared_lab.on_terminal("usher", "get-tree-versions", "--via", backend)
 
 
-def test_a_system_admin_of_no_group_is_told_why(shared_lab: ApiLab) -> None:
+def test_system_admin_without_role_is_refused_with_reason(shared_lab: ApiLab) -> None:
     told = shared_lab("usher", "get-tree-versions", "--via", "api", who="sysadmin")
     assert (told.code, told.out) == (4, "")
     assert "you have no role in any" in told.err
@@ -264,7 +276,7 @@ def test_a_system_admin_of_no_group_is_told_why(shared_lab: ApiLab) -> None:
     assert "ystem administrators do not have access to every group's data" in told.err
 
 
-def test_who_has_several_groups_names_one(shared_lab: ApiLab) -> None:
+def test_user_with_several_groups_must_name_one(shared_lab: ApiLab) -> None:
     told = shared_lab("usher", "get-tree-versions", "--via", "api", who="multi")
     assert (told.code, told.out) == (2, "")
     assert "1  Redwood County Public Health Laboratory (member)" in told.err
