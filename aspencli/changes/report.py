@@ -27,6 +27,7 @@ from aspen.database.bulk.spec import AssessedRow, Change, Problem
 from aspencli import files, paths
 from aspencli.changes.runs import InputFile
 from aspencli.errors import AspenError, BadInputError
+from aspencli.files import write_failure
 from aspencli.tabular.delimited import REJECTED
 from aspencli.tabular.source import STDIN
 from aspencli.tabular.table import Table
@@ -126,7 +127,7 @@ class Draft:
         """
         option = self._kind.split(maxsplit=1)[0]
         return AspenError(
-            f"Cannot write the {self._kind} {self._path}: {why_not(self._target, error)}; {state}.",
+            f"Cannot write the {self._kind} {self._path}: {write_failure(self._target, error)}; {state}.",
             hint=f"Free disk space or fix the permissions, or choose another path with --{option}.",
         )
 

@@ -25,6 +25,7 @@ from typing import IO, Any, NamedTuple, Self
 from aspencli import files, paths
 from aspencli.changes.journal import sync_folder
 from aspencli.errors import AspenError, BadInputError, ConflictError
+from aspencli.files import write_failure
 
 VERSION = 1
 _TAIL = 4_096  # bytes, more than the last event takes
@@ -192,7 +193,7 @@ class RunJournal:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise AspenError(
-                f"Cannot write the journal {self.path}: {why_not(self.path, error)}",
+                f"Cannot write the journal {self.path}: {write_failure(self.path, error)}",
                 hint=f"Free disk space, then resume: aspencli samples resume {self.path}",
             ) from error
 
@@ -222,7 +223,7 @@ def create(head: RunFacts, rows: list[Row]) -> RunJournal:
             raise
     except OSError as error:
         raise AspenError(
-            f"Cannot write the journal {path}: {why_not(path, error)}; nothing was changed.",
+            f"Cannot write the journal {path}: {write_failure(path, error)}; nothing was changed.",
             hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
         ) from error
     return RunJournal(path, file, head, rows)

@@ -22,6 +22,7 @@ from aspencli import files, paths
 from aspencli.changes.journal import sync_folder
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
+from aspencli.files import write_failure
 from aspencli.tabular.delimited import Fault
 from aspencli.tabular.headers import locate
 from aspencli.tabular.source import Observer
@@ -403,6 +404,6 @@ def _foreign(path: str) -> BadInputError:
 
 def _unwritable(path: Path, error: OSError) -> AspenError:
     return AspenError(
-        f"Cannot write the undo file {path}: {why_not(path, error)}; nothing was changed.",
+        f"Cannot write the undo file {path}: {write_failure(path, error)}; nothing was changed.",
         hint="Free disk space or fix the permissions, or choose another path with --undo-file.",
     )

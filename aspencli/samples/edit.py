@@ -19,7 +19,7 @@ from aspencli.remote.scope import Scope
 from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.models import SampleKey, settle_keys
 from aspencli.samples.remote import Finder, ListsSamples
-from aspencli.tabular.dates import read_day
+from aspencli.tabular.dates import day_flaw, read_day
 from aspencli.text import counted
 
 EDIT_CHUNK = 250
@@ -356,7 +356,7 @@ def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> N
             raise BadInputError(f"{place} {reason}.", hint="Fix it, then run the command again.")
     if isinstance(value, str) and name.endswith("_date") and read_day(value) != value:
         raise BadInputError(
-            f"{place}: {why_no_day(value)}", hint="Fix it, then run the command again."
+            f"{place}: {day_flaw(value)}", hint="Fix it, then run the command again."
         )
 
 

@@ -312,9 +312,9 @@ def _save_deleted(context: AppContext, scope: Scope, samples: Sequence[Sample]) 
     try:
         files.write_private(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
+        reason = files.write_failure(path, error)
         raise AspenError(
-            f"Cannot save the metadata of the samples to {path}: {files.write_failure(path, error)}; "
-            "nothing was deleted.",
+            f"Cannot save the metadata of the samples to {path}: {reason}; nothing was deleted.",
             hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
         ) from error
     return path
