@@ -126,8 +126,9 @@ class Draft:
             state: The outcome of the change, in words.
         """
         option = self._kind.split(maxsplit=1)[0]
+        reason = write_failure(self._target, error)
         return AspenError(
-            f"Cannot write the {self._kind} {self._path}: {write_failure(self._target, error)}; {state}.",
+            f"Cannot write the {self._kind} {self._path}: {reason}; {state}.",
             hint=f"Free disk space or fix the permissions, or choose another path with --{option}.",
         )
 
