@@ -310,7 +310,8 @@ def test_only_the_borders_of_help_are_dim(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    page = _page(("samples", "update-public-ids"))
+    found, context = COMMANDS["samples", "update-public-ids"]
+    page = help_page(found, context, Terminal())
     styled = re.findall(r"\x1b\[([\d;]+)m([^\x1b]*)\x1b\[0m", page)
     assert {codes for codes, _text in styled} == {"1", "2", "38;5;31"}
     dim = [re.sub("[│╭╮╰╯─ ]", "", text) for codes, text in styled if codes == "2"]
