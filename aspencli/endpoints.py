@@ -67,7 +67,7 @@ class Endpoints:
             record = json.loads(Path(self.record).read_text())
             processes = [record[name]["process"] for name in names]
             return all(
-                process["born"] == start_of(process["pid"]).replace(" ", "-")
+                process["born"] and process["born"] == start_of(process["pid"]).replace(" ", "-")
                 for process in processes
             )
         except (OSError, ValueError, KeyError, TypeError):
@@ -85,8 +85,11 @@ def write_endpoints(home: Path, endpoints: Endpoints) -> None:
 
 
 def read_endpoints(home: Path) -> Endpoints | None:
-    """Read the file; return None if there is none, or if another version wrote it."""
+    """Read the file; return None if there is none, or if another version or folder wrote it."""
     try:
-        return Endpoints(**json.loads(endpoints_file(home).read_text()))
+        found = Endpoints(**json.loads(endpoints_file(home).read_text()))
+        # A copied or moved folder still names the files of the original.
+        is_own = any(parent.samefile(home) for parent in Path(found.record).parents)
     except (OSError, ValueError, TypeError):
         return None
+    return found if is_own else None

@@ -98,3 +98,20 @@ def test_missing_or_damaged_endpoints_file_is_ignored(tmp_path: Path, content: s
     if content is not None:
         endpoints_file(tmp_path).write_text(content)
     assert read_endpoints(tmp_path) is None
+
+
+def test_copied_folder_has_no_endpoints(endpoints: Endpoints, tmp_path: Path) -> None:
+    copy = tmp_path.parent / f"{tmp_path.name}-copy"
+    copy.mkdir()
+    write_endpoints(copy, endpoints)
+    assert read_endpoints(copy) is None
+    link = tmp_path.parent / f"{tmp_path.name}-link"
+    link.symlink_to(tmp_path)
+    write_endpoints(tmp_path, endpoints)
+    assert read_endpoints(link) == endpoints
+
+
+def test_process_without_a_known_start_is_not_running(endpoints: Endpoints) -> None:
+    record = {"api": {"process": {"pid": 2**22 + 1, "born": ""}}}
+    Path(endpoints.record).write_text(json.dumps(record))
+    assert not endpoints.runs("api")

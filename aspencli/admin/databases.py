@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -211,10 +211,7 @@ def _beside(database: Database) -> Iterator[sa.Connection]:
     """
     for name in _MAINTENANCE:
         other = Database(
-            database.url.set(database=name),
-            application_name=database.application_name,
-            writable=True,
-            limits=database.limits,
+            database.url.set(database=name), policy=replace(database.policy, writable=True)
         )
         try:
             connection = other.engine.connect()

@@ -157,6 +157,11 @@ class Recording:
         if error is not None:
             self.ended(self._outcome_of(error), _words(error))
 
+    @property
+    def is_planned(self) -> bool:
+        """Return True if the write was not confirmed yet."""
+        return self._stage == "planned"
+
     def writing(self, transaction: int) -> None:
         """Record which transaction is about to write.
 

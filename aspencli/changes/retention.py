@@ -86,9 +86,10 @@ def plan_pruning(runs: Sequence[Run], before: dt.datetime) -> Pruning:
     removed: list[Run] = []
     needed: set[Path] = set()
     owned: set[Path] = set()
+    undoing = {run.undo_of for run in runs if run.outcome in _OPEN}
     for run in runs:
         is_old = run.started_at < before
-        stays = not is_old or run.outcome in _OPEN or bool(run.undo_begun)
+        stays = not is_old or run.outcome in _OPEN or bool(run.undo_begun) or run.id in undoing
         if is_old:
             (kept if stays else removed).append(run)
         (needed if stays else owned).update(path.absolute() for path in _files_of(run))

@@ -294,10 +294,11 @@ def undo_file_of(run: Run) -> Path:
             f"Run {run.id} is still in progress.", hint="Wait for it to finish, or stop it."
         )
     if run.outcome is Outcome.UNKNOWN:
-        raise ConflictError(
-            f"It is unknown whether run {run.id} was written.",
-            hint=f"Check that first: {run.command_line('history', 'check', run.id)}",
-        )
+        hint = f"Check that first: {run.command_line('history', 'check', run.id)}"
+        if run.single and run.undo_file:
+            undo = run.command_line(run.noun, "undo", str(run.undo_file))
+            hint += f". Without a database, see what is left to undo: {undo} --dry-run"
+        raise ConflictError(f"It is unknown whether run {run.id} was written.", hint=hint)
     if run.outcome in {Outcome.WRITTEN, Outcome.UNFINISHED} and run.undo_file is None:
         raise BadInputError(
             f"run {run.id} ({run.command}) has no undo file",
@@ -450,6 +451,9 @@ def _settled(run: Run) -> Run:
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
     stage = "during the commit" if run.committing else "before the commit"
+    if run.single:
+        sent = run.undo_file or run.saved_file
+        stage = "while it was sending requests" if sent else "before it recorded an outcome"
     message = f"process {run.process.pid} died {stage}"
     if not run.process.is_here:
         message = _other_host(run)

@@ -7,10 +7,11 @@ command ends.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from typer._click.globals import get_current_context
 
+from aspen.database.errors import NotAllowedError
 from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject, place_of
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place
@@ -181,9 +182,13 @@ class Record:
             return
         if error is None:
             self._recording.ended(Outcome.WRITTEN)
-        elif isinstance(error, KeyboardInterrupt) and self._out.is_asking:
+        elif (
+            isinstance(error, KeyboardInterrupt)
+            and self._out.is_asking
+            and self._recording.is_planned
+        ):
             self._recording.ended(Outcome.DECLINED, "interrupted")
-        elif isinstance(error, ConflictError) and self._is_single:
+        elif self._is_single and _is_rejection(error):
             # A single item is written whole or not at all, and this one was rejected.
             error.message = _unwritten(error.message)
             self._recording.ended(Outcome.ROLLED_BACK, error.message)
@@ -191,8 +196,14 @@ class Record:
             self._recording.__exit__(type(error), error, error.__traceback__)
 
 
+def _is_rejection(error: BaseException) -> TypeGuard[AspenError | NotAllowedError]:
+    if isinstance(error, (ConflictError, NotAllowedError)):
+        return True
+    return isinstance(error, AspenError) and error.is_rejection
+
+
 def _unwritten(message: str) -> str:
-    if "nothing was" in message:
+    if "nothing was" in message.lower():
         return message
     return f"{message.rstrip('.')}; nothing was written."
 

@@ -374,14 +374,18 @@ class AppContext:
 
         from aspen.database.engine import Database
         from aspen.database.errors import NotAllowedError, StandbyError
-        from aspen.database.settings import Limits
+        from aspen.database.settings import Limits, Overrides, SessionPolicy, cut_name
         from aspen.database.transactions import identify
 
         database = Database(
             self.database_url(),
-            application_name=self.application_name,
-            limits=Limits(statement_ms=5_000, connect_s=5),
-            writable=True,  # it only reads, but read-only mode is not available everywhere
+            policy=SessionPolicy(
+                application_name=cut_name(self.application_name),
+                limits=Limits(statement_ms=5_000, connect_s=5),
+                writable=True,  # it only reads, but read-only mode is not available everywhere
+                # Production must also be recognized where sessions are read-only by default.
+                overrides=Overrides(read_only=True),
+            ),
         )
         addresses = {entry["address"] for entry in recorded.values()}
         if self.target.is_production and not writable and database.display_url in addresses:

@@ -183,6 +183,16 @@ class Persistence:
                     if in_doubt:
                         raise UnsettledError(setback.reason) from setback
                     raise
+            except AspenError as error:
+                if not in_doubt or settle is None:
+                    raise
+                # An earlier attempt may have been carried out after the check; this rejection (the
+                # item is gone, the name is taken) may be its consequence.
+                done = _looked(settle, SetbackError(error.message, perhaps_done=True))
+                if done is not None:
+                    return done
+                reason = f"a repeated attempt was rejected: {error.message}"
+                raise UnsettledError(reason) from error
             else:
                 self.known = True
                 return found

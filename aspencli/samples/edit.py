@@ -6,6 +6,7 @@ record change, so that nothing is lost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ from aspencli.samples.remote import Finder, ListsSamples
 from aspencli.tabular.dates import day_flaw, read_day
 from aspencli.text import counted
 
+FRESH_S = 10.0
+"""The age, in seconds, up to which data are overwritten without reading them again."""
 EDIT_CHUNK = 250
 """Samples per request; the live service's response time grows with its square."""
 DELETE_CHUNK = 500
@@ -258,7 +261,12 @@ def plan_records(
     return [_edit(each, by_id[str(each.record["id"])]) for each in found]
 
 
-def check_edits(samples: ListsSamples, scope: Scope, edits: Sequence[Edit]) -> None:
+def check_edits(
+    samples: ListsSamples,
+    scope: Scope,
+    edits: Sequence[Edit],
+    state: str = "nothing was changed",
+) -> None:
     """Check that no sample changed since the edits were planned.
 
     Raises:
@@ -267,11 +275,11 @@ def check_edits(samples: ListsSamples, scope: Scope, edits: Sequence[Edit]) -> N
     now = read_again(samples, scope, [edit.after["id"] for edit in edits])
     moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
     if moved:
-        raise _moved(moved, "nothing was changed")
+        raise _moved(moved, state)
 
 
 def apply_edits(
-    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit]
+    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit], checked: float
 ) -> Iterator[list[Sample]]:
     """Apply the edits in batches, each all or nothing, yielding each batch's updated samples.
 
@@ -279,6 +287,8 @@ def apply_edits(
         samples: The API.
         scope: The group and the pathogen.
         edits: The edits that change something.
+        checked: When the samples were last read, by ``time.monotonic``. Each request replaces whole
+            records, so those still to be sent are read again whenever that is too long ago.
 
     Raises:
         ConflictError: A sample changed since the plan.
@@ -286,6 +296,10 @@ def apply_edits(
     """
     for start in range(0, len(edits), EDIT_CHUNK):
         some = edits[start : start + EDIT_CHUNK]
+        if time.monotonic() - checked > FRESH_S:
+            now = time.monotonic()
+            check_edits(samples, scope, edits[start:], "the rest was not sent")
+            checked = now
         yield samples.replace(
             *scope.key, [edit.after for edit in some], partial(_read_edited, samples, scope, some)
         )
@@ -349,6 +363,12 @@ def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> N
         raise BadInputError(
             f"{place} is {value!r}, but must be {wanted}.",
             hint="Fix it, then run the command again.",
+        )
+    if name == "collection_location" and isinstance(value, int) and value < 1:
+        # The service would keep the present location.
+        raise BadInputError(
+            f"{place} is {value}, which is not the ID of a location.",
+            hint="Leave it out to keep the current location.",
         )
     if isinstance(value, str) and name in IDENTIFIERS:
         reason = identifier(value.strip(), missing_words=missing_words)[1]

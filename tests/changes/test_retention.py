@@ -132,6 +132,20 @@ def test_pruning_keeps_unfinished_and_unknown_runs(journal: Journal, state: Path
     assert [path.name for kind in plan.files for path in kind.paths] == [f"{open_}.csv"]
 
 
+@pytest.mark.parametrize("end", ["unknown", "unfinished", None])
+def test_pruning_keeps_the_undo_file_of_a_run_whose_undo_did_not_end(
+    journal: Journal, state: Path, end: str | None
+) -> None:
+    elsewhere = {"host": "elsewhere", "pid": 1, "process_started": "x"}
+    run = record(journal, 1, days=400)
+    record(journal, 2, days=1, end=end, undo_of=run, **elsewhere)
+    plan = plan_pruning(runs_of(journal.read().events), NOW - dt.timedelta(days=180))
+    assert not plan.runs
+    assert (state / "undo" / f"{run}.csv") not in {
+        path for kind in plan.files for path in kind.paths
+    }
+
+
 def test_pruning_removes_old_files_that_belong_to_no_run(journal: Journal, state: Path) -> None:
     crashes = state / "crashes"
     crashes.mkdir(parents=True)

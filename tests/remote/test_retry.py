@@ -125,6 +125,28 @@ def test_write_confirmed_as_not_made_is_repeated(client: MakeClient) -> None:
     assert looked == [1, 2]
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
+def test_rejected_repetition_of_a_lost_write_is_uncertain(client: MakeClient, status: int) -> None:
+    made = client(reply(504), reply_json({"detail": "no such samples"}, status=status))
+    with pytest.raises(UncertainError, match="may or may not have been made") as caught:
+        _change(made, settle=lambda: None)
+    assert not caught.value.is_rejection
+    assert len(made.server.seen) == 2
+
+
+def test_rejected_repetition_of_a_write_found_made_is_a_success(client: MakeClient) -> None:
+    made = client(reply(504), reply_json({"detail": "already exists"}, status=409))
+    answers = iter([None, ["found"]])
+    assert _change(made, settle=lambda: next(answers)) == ["found"]
+
+
+def test_rejection_without_an_earlier_attempt_is_a_rejection(client: MakeClient) -> None:
+    made = client(reply_json({"detail": "no such samples"}, status=404))
+    with pytest.raises(AspenError) as caught:
+        _change(made, settle=lambda: None)
+    assert caught.value.is_rejection
+
+
 def test_failed_outcome_check_leaves_write_uncertain(client: MakeClient) -> None:
     made = client(reset)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -117,6 +118,7 @@ class RestoreWriting(Writing[RestorePlan]):
         """
         self._findings.prepare_report("updated")
         batches, samples = self._store.batches(), self._grounds.place.samples
+        checked = time.monotonic()
         for slug, edits in batches:
             check_edits(samples, self._access(slug), edits)
         rows = partial(write_undo_rows, self._purpose.spec, self._store.undo_rows())
@@ -130,7 +132,7 @@ class RestoreWriting(Writing[RestorePlan]):
         try:
             with self._out.progress("Updating samples", plan.to_change) as tick:
                 for slug, edits in batches:
-                    for some in apply_edits(samples, self._access(slug), edits):
+                    for some in apply_edits(samples, self._access(slug), edits, checked):
                         done += len(some)
                         tick(done)
         except BaseException as error:

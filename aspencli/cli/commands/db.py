@@ -394,10 +394,14 @@ def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         row = {"database": name, "created": False, "outcome": "create"}
         context.out.record(CREATE_COLUMNS, row)
         return context.out.dry_run(f"create the database {name}")
-    context.authorize(f"create the database {name}", default_yes=not needs_consent(context))
+    context.authorize(
+        f"create the database {name}", default_yes=not needs_consent(context), items=1
+    )
     created = databases.create(database)
     outcome = "created" if created else "unchanged"
     context.out.record(CREATE_COLUMNS, {"database": name, "created": created, "outcome": outcome})
+    if not created:
+        return context.out.nothing(f"database {name} already exists")
     context.out.done(f"Created database {name}")
     return context.out.hint("Next, create its schema: aspencli db setup")
 
@@ -439,6 +443,8 @@ def drop(
     dropped = databases.drop(database, force=force)
     outcome = "deleted" if dropped else "unchanged"
     context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped, "outcome": outcome})
+    if not dropped:
+        return context.out.nothing(f"database {name} does not exist")
     context.out.done(f"Dropped database {name}")
     return context.out.hint("Create it again: aspencli db setup")
 
@@ -458,6 +464,7 @@ def _authorize_drop(context: AppContext, found: Holdings) -> None:
     context.authorize(
         f"drop {found.name} ({_described(found)})",
         by_name=target.safety is not Safety.LOCAL,
+        items=1,
     )
 
 

@@ -294,7 +294,9 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
 
 def _hint_resume(out: Output, run: Run) -> None:
     """Show the command that resumes what was interrupted: the run, or its undo."""
-    if run.renames is None and not run.undo_begun:  # the journal of the run is missing
+    # A run without requests of its own cannot be resumed, nor can its undo. For others, the journal
+    # of the run may be missing.
+    if run.single or (run.renames is None and not run.undo_begun):
         if run.undo_file:
             _hint_undo(out, run)
         return

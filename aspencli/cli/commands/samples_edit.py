@@ -38,9 +38,6 @@ CHANGE_COLUMNS = (
 _CLEAR_WORD = "none"
 """The word that clears a date."""
 
-_FRESH_S = 10.0
-"""Maximum age, in seconds, of data that is overwritten without reading it again."""
-
 
 _UPDATE_EXAMPLES = examples(
     "aspencli samples update RCPHL-0000001 --collection-date 2023-05-17 --private",
@@ -336,7 +333,7 @@ def _write(
     *,
     dry_run: bool,
 ) -> None:
-    from aspencli.samples.edit import apply_edits, check_edits
+    from aspencli.samples.edit import FRESH_S, apply_edits, check_edits
 
     changed = [edit for edit in edits if edit.changed]
     context.out.preview(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)])
@@ -357,7 +354,8 @@ def _write(
         prepares=True,
     )
     samples = context.api().samples
-    if time.monotonic() - began > _FRESH_S:
+    if time.monotonic() - began > FRESH_S:
+        began = time.monotonic()
         check_edits(samples, scope, changed)
     written: list[Sample] = []
     path = _save_undo(context, scope, changed, undo_file)
@@ -368,7 +366,7 @@ def _write(
             ) as report,
             context.out.progress("Updating samples", len(changed)) as tick,
         ):
-            for some in apply_edits(samples, scope, changed):
+            for some in apply_edits(samples, scope, changed, began):
                 written += some
                 report += [outcome_row(sample, done) for sample in some]
                 tick(len(report))

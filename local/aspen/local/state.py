@@ -240,6 +240,8 @@ class State:
                 f" {one.name} uses {kept[one.name]} instead."
             )
         if kept != before:
+            # If this start is killed, they would name ports that belong to other programs now.
+            endpoints_file(self.home).unlink(missing_ok=True)
             write_whole(self._ports, json.dumps(kept))
         return notes
 

@@ -84,6 +84,30 @@ def test_write_that_fails_midway_is_recorded_as_unfinished(
     assert "has no undo file" in undone.err
 
 
+@pytest.mark.parametrize("made", [True, False], ids=["deleted late", "not deleted"])
+def test_deletion_repeated_after_lost_response_keeps_the_saved_metadata(
+    api_lab: ApiLab, aspen_home: Path, serving: Serving, made: bool
+) -> None:
+    relay = Relay(api_lab.service.url, "", ())
+    sent: list[Seen] = []
+
+    def lose(seen: Seen) -> Reply:
+        if seen.method != "DELETE":
+            return relay(seen)
+        sent.append(seen)
+        if len(sent) == 1:  # the service is slower than a proxy in front of it
+            return reply_json({"detail": "timed out"}, 504)
+        if made:
+            relay(seen)
+        return reply_json({"detail": "samples not found"}, 404)
+
+    command = ("samples", "delete", "7", "--yes")
+    ended = api_lab(*command, env={"ASPEN_API": serving(route=lose).url})
+    (run,) = runs(aspen_home)
+    assert (ended.code, run["outcome"]) == ((0, "written") if made else (5, "unfinished"))
+    assert json.loads(Path(run["saved_file"]).read_text())["samples"][0]["id"] == 7
+
+
 def test_writes_to_the_database_are_recorded(cli: Cli, aspen_home: Path) -> None:
     for words in (
         (

@@ -145,6 +145,11 @@ def test_update_from_json_data_keeps_omitted_fields(lab: ApiLab) -> None:
             "public_identifier cannot be null",
         ),
         (("--json-data", '{"samples": [{"id": 7, "private": 1}]}'), 2, "true or false"),
+        (
+            ("--json-data", '{"samples": [{"id": 7, "collection_location": 0}]}'),
+            2,
+            "not the ID of a location",
+        ),
         (("7", "--json-data", '{"samples": []}'), 2, "--json-data cannot be combined"),
     ],
 )
@@ -256,7 +261,7 @@ def test_update_with_lost_response_updates_samples(
 def test_update_does_not_overwrite_change_made_during_confirmation(
     lab: ApiLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aspencli.cli.commands.samples_edit._FRESH_S", 0)
+    monkeypatch.setattr("aspencli.samples.edit.FRESH_S", 0)
     from aspencli.cli.context import AppContext
 
     asked = AppContext.authorize
