@@ -172,6 +172,13 @@ def tunnel_and_nothing_configured(site: Site) -> None:
     site.patch.delenv("ASPEN_DATABASE_URL_PROD")
 
 
+def tunnel_after_production_was_seen_as_read_only(site: Site) -> None:
+    """Reach production by a tunnel, after it was only seen by an address that refuses writes."""
+    query = {"options": "-c default_transaction_read_only=on"}
+    site.say("PROD", site.text(query=query))
+    tunnel_after_production_was_seen(site)
+
+
 WAYS: tuple[Way, ...] = (
     leftover_variable,
     variable_of_staging,
@@ -192,6 +199,7 @@ WAYS: tuple[Way, ...] = (
     service_file,
     tunnel_after_production_was_seen,
     tunnel_and_nothing_configured,
+    tunnel_after_production_was_seen_as_read_only,
 )
 
 
