@@ -188,8 +188,10 @@ class Works:
     ) -> Work:
         first, other = ([*words, str(file)] for file in self._files(header, rows))
         said = [n for n, column in enumerate(header) if n and column != "group"]
-        values = sum(row[n] != "" for row in rows for n in said)
-        return Work(first, other, look, look(), after, values)
+        before = look()
+        # The report has a line for the key of each row that is created.
+        values = sum(row[n] != "" for row in rows for n in said) + len(after) - len(before)
+        return Work(first, other, look, before, after, values)
 
     def _group(self) -> int:
         group = self._lab.group(names())

@@ -181,6 +181,8 @@ def test_create_aborted_by_deadlock_returns_503_and_creates_nothing(lab: Api) ->
         asked = threads.submit(create, lab, new(lab, "a"), new(lab, "b"))
         while not waiting_for_a_lock(lab):
             assert not asked.done()
+        # The first session to look for a deadlock is aborted: the service's, not this one.
+        connection.execute(sa.text("SET LOCAL deadlock_timeout = '60s'"))
         rename(connection, "RCPHL-0000002", "a")  # returns once PostgreSQL aborts the other one
         answer = asked.result()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
