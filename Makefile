@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := aspencli api db local migrations tests benchmarks docs
+SOURCES := aspencli api db local migrations tests benchmarks docs scripts
 # Number of parallel test workers: two more than cores, because many tests wait for a subprocess.
 WORKERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)')
 # The tests of a module share servers, so one worker runs all of them; the longest start first.
@@ -123,6 +123,7 @@ check: $(VENV)/.dev ## Check formatting, lint, types, import rules, and generate
 	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Fix with: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/mypy
+	@$(BIN)/mypy scripts/demo_token.py
 	@found=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$found"; exit 1; }
 	@$(BIN)/python -m docs.reference --check
 	@$(BIN)/python -m docs.runbook --check

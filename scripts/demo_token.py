@@ -11,7 +11,8 @@ import sys
 
 import httpx
 
-from aspen.local.client import Laptop
+from aspencli import paths
+from aspencli.endpoints import read_endpoints
 
 _FORM = re.compile(r'<form method="post" action="([^"]+)".*?</form>', re.DOTALL)
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
@@ -19,12 +20,12 @@ _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 
 def main(email: str) -> int:
     """Print the token of the user with this e-mail address."""
-    known = Laptop().endpoints()
-    if known is None:
+    known = read_endpoints(paths.data_dir())
+    if known is None or known.auth_url is None:
         sys.stderr.write("The local deployment never ran; start it: aspencli local up\n")
         return 5
     with httpx.Client(base_url=known.auth_url, follow_redirects=True, trust_env=False) as browser:
-        client = {"client_id": known.auth_client_id}
+        client = {"client_id": known.client_id}
         asked = browser.post("oauth/device/code", data={**client, "scope": "openid profile email"})
         codes = asked.raise_for_status().json()
         page = browser.get("activate", params={"user_code": codes["user_code"]})
