@@ -188,7 +188,7 @@ def psql(
             hint="Choose the target with --env, or add one to the config file.",
         )
     address = Address(read_address(context.database_url()), context.policy(writable=write))
-    program = find_psql(context.target, context.laptop.psql)
+    program = find_psql(context.target, lambda: context.laptop.psql())  # noqa: PLW0108 - loads aspen.local only if called
     address, standing = _reach(context, address)
     require_kept_session(standing, words, writable=write)
     _announce(context, address, standing)

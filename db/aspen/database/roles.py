@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
-from sqlalchemy import Connection
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 # A role that owns an object, or is a member of a role that does, can do anything with it.
 _WRITES = """
@@ -114,6 +115,8 @@ def missing_rights(connection: Connection, wanted: Iterable[Right]) -> list[Righ
 
 
 def _has(connection: Connection, right: Right) -> bool:
+    import sqlalchemy as sa  # psql starts without it
+
     facts = {"table": right.table, "right": right.name}
     if not right.columns:
         return bool(connection.scalar(sa.text(_TABLE), facts))
