@@ -59,7 +59,7 @@ def this_user() -> str:
 def start_of(pid: int) -> str:
     """Return when a process started, as text that with the PID identifies it on this machine.
 
-    It is empty if there is no such process, or it is a zombie.
+    The text is empty if the process does not exist or is a zombie.
     """
     if not (_PROC / "self" / "stat").exists():
         state, _, started = _ps("-p", str(pid), "-o", "stat=,lstart=").strip().partition(" ")
@@ -74,7 +74,7 @@ def start_of(pid: int) -> str:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process; empty if there is none, or it is a zombie."""
+    """Return the command line of a process; empty if it does not exist or is a zombie."""
     if (_PROC / "self" / "cmdline").exists():
         for _ in range(_GLANCES):
             # During exec, a process briefly has no command line.

@@ -266,7 +266,7 @@ def wait_for_approval(
     Args:
         provider: The identity provider.
         code: The device code to poll for.
-        passed: Called with the number of seconds elapsed.
+        passed: Called about once a second with the number of seconds waited so far.
         clock: The clock to use.
 
     Raises:

@@ -107,7 +107,7 @@ def _status(run: Run, transaction: int, database: Database) -> str | None:
 
 
 def _judge_single(run: Run, open_database: Callable[[], Database]) -> Verdict:
-    """Determine the outcome of a run that has no record of its own progress; see `judge`."""
+    """Determine the outcome of a run without a request journal or a transaction; see `judge`."""
     if run.undo_file is None:
         if run.command == "samples undo":  # it records its undo file before it sends anything
             return Verdict(Outcome.ROLLED_BACK, "it ended before it sent any request")

@@ -42,7 +42,7 @@ class Subject:
         undo_of: The run that it undoes, if any.
         via: The backend: ``db`` or ``api``.
         api: The address given with ``--api`` or ``ASPEN_API``, if any.
-        single: True if it has no journal of its own, so that only the history records it.
+        single: True if there is no request journal: the history is the only record.
     """
 
     command: str

@@ -181,7 +181,7 @@ class Run:
         via: The backend: ``db`` or ``api``; None if the journal has no value.
         renames: The journal from which it can be resumed, if any.
         api: The address given with ``--api`` or ``ASPEN_API``, if any.
-        single: True if it has no journal of its own, so that only the history records it.
+        single: True if there is no request journal: the history is the only record.
         saved_file: The file with the data of what it deleted, if it saved one.
     """
 

@@ -259,7 +259,7 @@ def _table(title: str, rows: list[tuple[str, str, str]], console: Console) -> Re
 
 
 def _folded(names: str, width: int) -> str:
-    """Return the names of an option with its value on a line of its own if that is needed."""
+    """Return the names of an option, moving its value to a second line if they are too wide."""
     before, space, value = names.rpartition(" ")
     if len(names) <= width or not space:
         return names

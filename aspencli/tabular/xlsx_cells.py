@@ -150,7 +150,7 @@ class CellFormat:
         seconds = round(days * _DAY)
         if seconds < 0:
             return None
-        if self._moments.elapsed:
+        if self._moments.is_duration:
             return f"{seconds // 3_600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         try:
             moment = from_excel(seconds / _DAY, self.epoch)
@@ -165,7 +165,7 @@ class _Moments:
 
     date: bool
     time: bool
-    elapsed: bool = field(default=False)
+    is_duration: bool = field(default=False)
 
     @classmethod
     def of(cls, code: str) -> Self:

@@ -14,7 +14,7 @@ def migrated(migrated_db: str) -> Engine:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (
             "ALTER TABLE {}.samples ALTER COLUMN host TYPE varchar(20)",
@@ -140,12 +140,12 @@ def migrated(migrated_db: str) -> Engine:
     ],
 )
 def test_schema_check_describes_each_difference(
-    migrated: Engine, change: str, told: list[str]
+    migrated: Engine, change: str, expected: list[str]
 ) -> None:
     with migrated.begin() as connection:
         connection.exec_driver_sql(change.format("aspen"))
 
-    assert migrate.check(migrated) == told
+    assert migrate.check(migrated) == expected
 
 
 def test_schema_check_ignores_other_schemas_and_comments(
@@ -161,7 +161,7 @@ def test_schema_check_ignores_other_schemas_and_comments(
 
 
 def test_schema_check_of_empty_database_lists_every_table(empty_db: str) -> None:
-    told = migrate.check(sa.create_engine(empty_db, poolclass=NullPool))
+    found = migrate.check(sa.create_engine(empty_db, poolclass=NullPool))
 
-    assert len(told) == 47
-    assert all(line.endswith("is missing from the database") for line in told)
+    assert len(found) == 47
+    assert all(line.endswith("is missing from the database") for line in found)

@@ -251,7 +251,7 @@ async def _locked(db: AsyncSession, access: Access, pathogen: Pathogen, run: int
 
 
 async def _execute(db: AsyncSession, text: str, **values: Any) -> None:
-    """Execute a statement with those of the values that it uses."""
-    told = {name: value for name, value in values.items() if f":{name}" in text}
-    typed = [sa.bindparam("trees", type_=ARRAY(sa.Integer))] if "trees" in told else []
-    await db.execute(sa.text(text).bindparams(*typed), told)
+    """Execute a statement, passing only the values that it refers to."""
+    parameters = {name: value for name, value in values.items() if f":{name}" in text}
+    typed = [sa.bindparam("trees", type_=ARRAY(sa.Integer))] if "trees" in parameters else []
+    await db.execute(sa.text(text).bindparams(*typed), parameters)

@@ -294,8 +294,8 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
 
 def _hint_resume(out: Output, run: Run) -> None:
     """Show the command that resumes what was interrupted: the run, or its undo."""
-    # A run without requests of its own cannot be resumed, nor can its undo. For others, the journal
-    # of the run may be missing.
+    # A run without a request journal cannot be resumed, and neither can its undo. The journal of
+    # any other run may have been deleted.
     if run.single or (run.renames is None and not run.undo_begun):
         if run.undo_file:
             _hint_undo(out, run)

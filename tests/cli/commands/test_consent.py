@@ -255,7 +255,7 @@ def test_unconfirmed_write_never_reaches_production(number: int, site: Site) -> 
         consent = (("--yes",), ("--yes", "--no-input"), ("--confirm", "local"))[step % 3]
         ended = site(*words, *consent)
         elsewhere = words[0] == "local" and site.words  # a command only for --env local
-        # Without the service entry there is no address to write to.
+        # An address that names a service may also be refused as invalid.
         codes = {2} if elsewhere else {2, 3} if WAYS[number] is service_file else {3}
         assert ended.code in codes, (words, consent, ended)
     assert site.state() == before

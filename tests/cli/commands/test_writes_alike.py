@@ -360,7 +360,7 @@ def service(
     _cloud: Cloud,
     identity_process: Identity,
 ) -> Iterator[Api]:
-    """Yield one service that all tests of the module write to, each to items of its own."""
+    """Yield one service for the whole module; each test writes to different items."""
     name = postgres.create(template=_roles_template)
     database = Database(postgres.url(name), application_name="tests")
     use_organizations(database)

@@ -150,8 +150,8 @@ class Clash:
 
 def not_unique(clashes: Sequence[Clash]) -> ApiError:
     """Return the error that lists clashes."""
-    told: list[dict[str, Any]] = [vars(clash) for clash in clashes]
-    return ApiError(400, "All private and public identifiers must be unique", clashes=told)
+    details: list[dict[str, Any]] = [vars(clash) for clash in clashes]
+    return ApiError(400, "All private and public identifiers must be unique", clashes=details)
 
 
 def repeated(claims: Sequence[Sequence[Claim]]) -> Iterator[Clash]:

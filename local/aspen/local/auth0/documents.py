@@ -325,12 +325,12 @@ class Allowance:
 
     def headers(self) -> dict[str, str]:
         """Return the rate limit headers."""
-        told = {
+        headers = {
             "x-ratelimit-limit": str(self.limit),
             "x-ratelimit-remaining": str(self.remaining),
             "x-ratelimit-reset": str(self.reset_at),
         }
-        return told if self.allowed else {**told, "Retry-After": str(self.retry_after)}
+        return headers if self.allowed else {**headers, "Retry-After": str(self.retry_after)}
 
 
 class Bucket:

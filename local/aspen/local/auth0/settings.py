@@ -181,8 +181,8 @@ def audit(event: str, **fields: str | int | float | None) -> None:
         fields: The details of the event; those that are None are omitted.
     """
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-    told = {name: value for name, value in fields.items() if value is not None}
-    _LOGGER.info("%s", json.dumps({"at": moment, "event": event, **told}))
+    details = {name: value for name, value in fields.items() if value is not None}
+    _LOGGER.info("%s", json.dumps({"at": moment, "event": event, **details}))
 
 
 def log_to_stderr() -> None:

@@ -435,5 +435,5 @@ def _clade(number: int, members: list[Leaf]) -> dict[str, Any]:
 def _attributes(differences: int, day: date, **traits: str | None) -> dict[str, Any]:
     year_begins = date(day.year, 1, 1)
     share = (day - year_begins).days / (date(day.year + 1, 1, 1) - year_begins).days
-    told = {name: {"value": value} for name, value in traits.items() if value}
-    return {"div": differences, "num_date": {"value": round(day.year + share, 4)}, **told}
+    valued = {name: {"value": value} for name, value in traits.items() if value}
+    return {"div": differences, "num_date": {"value": round(day.year + share, 4)}, **valued}
