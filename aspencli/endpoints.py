@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aspencli.files import write_whole
-from aspencli.machine import command_of, start_of
+from aspencli.machine import born, command_of
 
 _PID_LINE, _PORT_LINE = 0, 3  # of postmaster.pid (PostgreSQL's miscadmin.h)
 
@@ -67,8 +67,7 @@ class Endpoints:
             record = json.loads(Path(self.record).read_text())
             processes = [record[name]["process"] for name in names]
             return all(
-                process["born"] and process["born"] == start_of(process["pid"]).replace(" ", "-")
-                for process in processes
+                process["born"] and process["born"] == born(process["pid"]) for process in processes
             )
         except (OSError, ValueError, KeyError, TypeError):
             return False  # the supervisor never ran, or a service has no process

@@ -73,6 +73,11 @@ def start_of(pid: int) -> str:
     return "" if fields[_STATE] in _ENDED else f"{_boot()} {fields[_START]}"
 
 
+def born(pid: int) -> str:
+    """Return `start_of` in the form of the local deployment's records, without spaces."""
+    return start_of(pid).replace(" ", "-")
+
+
 def command_of(pid: int) -> str:
     """Return the command line of a process; empty if it does not exist or is a zombie."""
     if (_PROC / "self" / "cmdline").exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aspencli.endpoints import Endpoints, endpoints_file, read_endpoints, write_endpoints
-from aspencli.machine import start_of
+from aspencli.machine import born
 
 PORT = 54321
 
@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def endpoints(tmp_path: Path, server: subprocess.Popen[bytes]) -> Endpoints:
     """Return the endpoints of a deployment whose every process is ``server``."""
     record = tmp_path / "record.json"
-    process = {"pid": server.pid, "born": start_of(server.pid).replace(" ", "-")}
+    process = {"pid": server.pid, "born": born(server.pid)}
     record.write_text(json.dumps({"api": {"process": process}, "aws": {"process": None}}))
     lines = (server.pid, tmp_path, 1700000000, PORT, "", "127.0.0.1")
     (tmp_path / "postmaster.pid").write_text("\n".join(map(str, lines)))

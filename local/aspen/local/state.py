@@ -41,7 +41,7 @@ class Process:
 
     Attributes:
         pid: The process ID.
-        born: When it started; see `_born`.
+        born: When it started; see `aspencli.machine.born`.
     """
 
     pid: int
@@ -50,7 +50,7 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> Process:
         """Return the process that currently has this process ID."""
-        return cls(pid, _born(pid))
+        return cls(pid, machine.born(pid))
 
     @classmethod
     def read(cls, path: Path) -> Process | None:
@@ -68,11 +68,7 @@ class Process:
     @property
     def lives(self) -> bool:
         """Return True if the process still exists."""
-        return bool(self.born) and _born(self.pid) == self.born
-
-
-def _born(pid: int) -> str:
-    return machine.start_of(pid).replace(" ", "-")
+        return bool(self.born) and machine.born(self.pid) == self.born
 
 
 @dataclass
