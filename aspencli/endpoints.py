@@ -15,7 +15,45 @@ from pathlib import Path
 from aspencli.files import write_whole
 from aspencli.machine import born, command_of
 
-_PID_LINE, _PORT_LINE = 0, 3  # of postmaster.pid (PostgreSQL's miscadmin.h)
+PID_FILE = "postmaster.pid"
+_PID_LINE, _START_LINE, _PORT_LINE = 0, 2, 3  # of that file (PostgreSQL's miscadmin.h)
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """The main process of a PostgreSQL server.
+
+    Attributes:
+        pid: The process ID.
+        since: When it started, in seconds since 1970.
+        port: The port it listens on.
+    """
+
+    pid: int
+    since: float
+    port: int
+
+
+def read_postmaster(data: Path) -> Postmaster | None:
+    """Return the main process of a data folder's server if it is alive.
+
+    Stale files and reused process IDs are ignored.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    try:
+        lines = (data / PID_FILE).read_text().splitlines()
+        numbers = int(lines[_PID_LINE]), float(lines[_START_LINE]), int(lines[_PORT_LINE])
+    except (FileNotFoundError, ValueError, IndexError):
+        return None  # missing, or incomplete while the server starts
+    found = Postmaster(*numbers)
+    return found if is_postmaster(found.pid, data) else None
+
+
+def is_postmaster(pid: int, data: Path) -> bool:
+    """Return True if a process is the main process of this data folder's server."""
+    return command_of(pid).endswith(f"-D {data}")
 
 
 @dataclass(frozen=True)
@@ -55,11 +93,10 @@ class Endpoints:
     def has_running_database(self) -> bool:
         """Return True if the server that listens on the port is the one of the data folder."""
         try:
-            lines = (Path(self.data) / "postmaster.pid").read_text().splitlines()
-            pid, port = int(lines[_PID_LINE]), int(lines[_PORT_LINE])
-        except (OSError, ValueError, IndexError):
-            return False  # it is missing, or incomplete while the server starts
-        return port == self.port and command_of(pid).endswith(f"-D {self.data}")
+            found = read_postmaster(Path(self.data))
+        except OSError:
+            return False
+        return found is not None and found.port == self.port
 
     def runs(self, *names: str) -> bool:
         """Return True if the processes of all the named services are alive."""

@@ -16,7 +16,6 @@ from aspen.database import settings
 from aspen.database.engine import Database
 from aspen.database.models import Group
 from aspen.local import logs
-from aspen.local.postgres import process
 from aspen.local.postgres.paths import SUPERUSER, WRITER, Places
 from aspen.local.seed import (
     Objects,
@@ -31,7 +30,7 @@ from aspen.local.services import PARTS, POSTGRES, SUPERVISOR
 from aspen.local.state import State
 from aspen.local.supervisor.client import Supervision
 from aspencli import paths
-from aspencli.endpoints import Endpoints, read_endpoints
+from aspencli.endpoints import Endpoints, read_endpoints, read_postmaster
 from aspencli.errors import NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Laptop:
         Raises:
             UnreachableError: The database is not running.
         """
-        if process.read(self.cluster.data) is None:  # a full status check takes longer
+        if read_postmaster(self.cluster.data) is None:  # a full status check takes longer
             raise UnreachableError(
                 f"The local database is {self.cluster.status().state.value}.",
                 hint="Start it: aspencli local up",
@@ -197,7 +196,7 @@ def _finder(state: State, name: str) -> Callable[[], Path]:
 
 
 def _nothing_runs(state: State) -> bool:
-    running = process.read(Places(state.home).data)
+    running = read_postmaster(Places(state.home).data)
     return running is None and Supervision(state).process is None
 
 

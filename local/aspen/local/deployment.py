@@ -39,7 +39,7 @@ from aspen.local.state import PartRecord, Phase, State
 from aspen.local.supervisor.client import LostError, PortTakenError, Supervision
 from aspen.local.supervisor.state import Timing
 from aspencli import __version__
-from aspencli.endpoints import Endpoints, write_endpoints
+from aspencli.endpoints import Endpoints, read_postmaster, write_endpoints
 from aspencli.files import open_own
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Deployment:
     def _undone(self, *, alone: bool) -> Iterator[None]:
         """Stop what was started if the block fails."""
         supervised = self.supervision.process
-        served = process.read(Places(self.state.home).data)
+        served = read_postmaster(Places(self.state.home).data)
         try:
             yield
         except BaseException as error:

@@ -23,11 +23,11 @@ from aspen.local.aws.content import (
     read_credentials,
     standard_content,
 )
-from aspen.local.postgres import process
 from aspen.local.postgres.paths import WRITER, Places
 from aspen.local.processes import HOST
 from aspen.local.services import POSTGRES, SERVICES, service
 from aspen.local.state import State, read_record
+from aspencli.endpoints import read_postmaster
 
 _GRACE_S = 2.0
 _PATIENCE_S = 140.0  # PostgreSQL may take long to repair its data after a crash
@@ -123,7 +123,7 @@ def _wait(state: State, name: str) -> None:
 
 def _runs(state: State, name: str) -> bool:
     if name == POSTGRES:  # its port is known by then
-        return process.read(Places(state.home).data) is not None
+        return read_postmaster(Places(state.home).data) is not None
     kept = read_record(state.record).get(name)
     return kept is not None and kept.runs
 

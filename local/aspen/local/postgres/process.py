@@ -6,30 +6,15 @@ import contextlib
 import hashlib
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from aspen.local import processes
 from aspen.local.services import Stopped
-from aspencli.machine import command_of, running
+from aspencli.endpoints import PID_FILE, is_postmaster, read_postmaster
+from aspencli.machine import running
 
 _HARD_S = 6.0  # PostgreSQL gives its child processes 5 s, then kills them
 _ORPHANS_S = 3.0  # the time that child processes need to notice that the main process is gone
-_PID_FILE = "postmaster.pid"
-_PID_LINE, _START_LINE = 0, 2  # lines of that file
-
-
-@dataclass(frozen=True)
-class Postmaster:
-    """A server's main process.
-
-    Attributes:
-        pid: The process ID.
-        since: When it started, in seconds since 1970.
-    """
-
-    pid: int
-    since: float
 
 
 def cluster_name(data: Path) -> str:
@@ -42,24 +27,9 @@ def arguments(data: Path) -> list[str]:
     return ["-D", str(data)]
 
 
-def read(data: Path) -> Postmaster | None:
-    """Return the main process if it is alive, ignoring stale files and reused process IDs."""
-    try:
-        lines = (data / _PID_FILE).read_text().splitlines()
-        pid, since = int(lines[_PID_LINE]), float(lines[_START_LINE])
-    except (FileNotFoundError, ValueError, IndexError):
-        return None  # missing, or incomplete while the server starts
-    return Postmaster(pid, since) if lives(pid, data) else None
-
-
-def lives(pid: int, data: Path) -> bool:
-    """Return True if a process is the main process of this data folder."""
-    return command_of(pid).endswith(" ".join(arguments(data)))
-
-
 def has_crashed(data: Path) -> bool:
     """Return True if a server ended here without cleaning up."""
-    return (data / _PID_FILE).exists() and read(data) is None and not _main(data)
+    return (data / PID_FILE).exists() and read_postmaster(data) is None and not _main(data)
 
 
 def clear(data: Path) -> None:
@@ -69,7 +39,7 @@ def clear(data: Path) -> None:
     in the stale file now belongs to another process of the same user.
     """
     processes.end(lambda: family(data), patience=_ORPHANS_S)
-    (data / _PID_FILE).unlink(missing_ok=True)
+    (data / PID_FILE).unlink(missing_ok=True)
 
 
 def family(data: Path) -> list[int]:
@@ -93,17 +63,17 @@ def stop(data: Path, *, patience: float) -> Stopped:
     how = "" if not members else "fast"
     for pid in _main(data):
         processes.send(pid, signal.SIGINT)
-        if not processes.wait_until(lambda pid=pid: not lives(pid, data), patience):  # type: ignore[misc]
+        if not processes.wait_until(lambda pid=pid: not is_postmaster(pid, data), patience):  # type: ignore[misc]
             how = "immediate"
             processes.send(pid, signal.SIGQUIT)
             hard = min(patience, _HARD_S)
-            processes.wait_until(lambda pid=pid: not lives(pid, data), hard)  # type: ignore[misc]
+            processes.wait_until(lambda pid=pid: not is_postmaster(pid, data), hard)  # type: ignore[misc]
     kill = how == "immediate"
     if processes.end(lambda: family(data), patience=0 if kill else _ORPHANS_S, kill=kill):
         how = "killed"
     if how in {"killed", "immediate"}:
         with contextlib.suppress(FileNotFoundError):
-            (data / _PID_FILE).unlink()
+            (data / PID_FILE).unlink()
     return Stopped(bool(members), how, time.monotonic() - began)
 
 

@@ -29,6 +29,7 @@ from aspen.local.postgres.paths import (
 )
 from aspen.local.processes import HOST, file_lock, free_port, is_free
 from aspen.local.services import PartStatus, Started, State, Steps, Stopped
+from aspencli.endpoints import Postmaster, is_postmaster, read_postmaster
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
 from aspencli.files import write_whole
 
@@ -108,7 +109,7 @@ class Cluster:
         """
         began = time.monotonic()
         with self.lock():
-            running = process.read(self.data)
+            running = read_postmaster(self.data)
             if running and self._wait_until_ready(running.pid):
                 return Started(True, self.port, running.pid, time.monotonic() - began)
             started = self._start(progress or _silent)
@@ -136,7 +137,7 @@ class Cluster:
 
     def status(self) -> PartStatus:
         """Return the server's status, without waiting."""
-        data, running = self.data, process.read(self.data)
+        data, running = self.data, read_postmaster(self.data)
         binaries = self._installed()
         return PartStatus(
             name=self.name,
@@ -174,7 +175,7 @@ class Cluster:
 
     def follow(self, lines: int = 0) -> Iterator[str]:
         """Return an iterator over the server's last messages, then new ones until it ends."""
-        return logs.follow(self.data, lines, until=lambda: process.read(self.data) is None)
+        return logs.follow(self.data, lines, until=lambda: read_postmaster(self.data) is None)
 
     def _start(self, progress: Steps) -> Started:
         account = server_account(self.data)
@@ -214,7 +215,7 @@ class Cluster:
         """Return True once it accepts connections, False if its port is taken; raise if it ends."""
         deadline = time.monotonic() + _READY_S
         while not answers(self.port, SUPERUSER, self._places):
-            if not process.lives(pid, self.data):
+            if not is_postmaster(pid, self.data):
                 said = logs.tail(self.data / logs.STARTUP_LOG, 5) + self.logs(8)
                 if any("could not bind" in line for line in said):
                     return False
@@ -260,7 +261,7 @@ class Cluster:
         """Return the port of its last start; 0 if it never started."""
         return self._places.remembered().port or 0
 
-    def _state(self, running: process.Postmaster | None) -> State:
+    def _state(self, running: Postmaster | None) -> State:
         if running:
             return State.RUNNING
         if not self.data.exists():

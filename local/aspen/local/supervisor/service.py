@@ -13,12 +13,12 @@ from pathlib import Path
 
 from aspen.local import state
 from aspen.local.logs import RotatingLog
-from aspen.local.postgres import process as postmaster
 from aspen.local.postgres.paths import Places
 from aspen.local.processes import is_free, may_own
 from aspen.local.services import POSTGRES, Service
 from aspen.local.state import Phase
 from aspen.local.supervisor.state import Board, Timing, answers, is_check
+from aspencli.endpoints import read_postmaster
 
 _CHUNK = 65_536
 _LONGEST_LINE = 20_000
@@ -251,13 +251,13 @@ class DatabaseKeeper:
             await self._start_again(pause)
 
     async def _until_it_runs(self) -> None:
-        while not (running := postmaster.read(Places(self._home).data)):  # noqa: ASYNC110 - not our child process
+        while not (running := read_postmaster(Places(self._home).data)):  # noqa: ASYNC110 - not our child process
             await asyncio.sleep(self._timing.watch)
         process = state.Process.of(running.pid)
         self._board.note(POSTGRES, phase=Phase.RUNNING, process=process)
 
     async def _until_it_ends(self) -> None:
-        while postmaster.read(Places(self._home).data):  # noqa: ASYNC110 - same
+        while read_postmaster(Places(self._home).data):  # noqa: ASYNC110 - same
             await asyncio.sleep(self._timing.watch)
 
     async def _start_again(self, pause: float) -> None:
