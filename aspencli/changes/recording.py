@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -205,6 +206,41 @@ class Recording:
         journal = str(renames) if renames else None
         self._tell("sending", undo_file=undo, renames=journal, saved_file=saved)
         self._stage, self._begun = "sending", begun
+
+    @contextmanager
+    def keeping(
+        self, path: Path, done: Sized, tell: Callable[[], None], *, undoes: bool = True
+    ) -> Iterator[None]:
+        """Record a file with the old values before the requests of the block are sent.
+
+        If the API rejects the first request, nothing was changed, and the file is removed.
+
+        Args:
+            path: The file.
+            done: The items changed so far; the block adds to it.
+            tell: Tells the operator about the file if the block fails after it may have changed
+                something.
+            undoes: True for an undo file, False for a file that only records what was there.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was sent.
+        """
+        is_rejected = False
+        undo, saved = (path, None) if undoes else (None, path)
+        try:
+            self.sending(undo, None, lambda: not is_rejected, saved)
+        except BaseException:
+            path.unlink(missing_ok=True)  # there is nothing to undo
+            raise
+        try:
+            yield
+        except BaseException as error:
+            if not done and isinstance(error, AspenError) and error.is_rejection:
+                is_rejected = True
+                path.unlink(missing_ok=True)
+            else:
+                tell()
+            raise
 
     def changing(self) -> None:
         """Note that the change begins now, and that only this record tells of it.

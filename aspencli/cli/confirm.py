@@ -6,6 +6,8 @@ command ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sized
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -156,25 +158,12 @@ class Record:
         if self._recording is not None:
             self._recording.changing()
 
-    def sending(
-        self,
-        begun: Callable[[], bool],
-        *,
-        undo_file: Path | None = None,
-        saved_file: Path | None = None,
-    ) -> None:
-        """Record the file saved for a write, before its first request is sent.
-
-        Args:
-            begun: Returns True if a request was sent and may have changed something.
-            undo_file: The undo file, if there is one.
-            saved_file: The file with the data of what is deleted, if there is one.
-
-        Raises:
-            AspenError: The history cannot be written; nothing was changed.
-        """
-        if self._recording is not None:
-            self._recording.sending(undo_file, None, begun, saved_file)
+    def keeping(
+        self, path: Path, done: Sized, tell: Callable[[], None], *, undoes: bool = True
+    ) -> AbstractContextManager[None]:
+        """Record a file for the requests of a block; see `Recording.keeping`."""
+        assert self._recording is not None  # noqa: S101 - the write was confirmed before
+        return self._recording.keeping(path, done, tell, undoes=undoes)
 
     def end(self, error: BaseException | None) -> None:
         """Record the outcome of the write, if there was one, when the command has ended."""

@@ -36,7 +36,7 @@ from aspencli.changes.runs import (
     runs_of,
 )
 from aspencli.changes.undo import write_undo
-from aspencli.cli.changes.runner import DataSource, Job, Purpose, Scope, Writing, agree
+from aspencli.cli.changes.runner import DataSource, Job, Purpose, Scope, StoreT, Writing, agree
 from aspencli.cli.changes.views import (
     RENAMING,
     RESULT_COLUMNS,
@@ -196,8 +196,8 @@ class ApiJob(Job[ListPlan]):
         )
 
 
-class ApiWriting(Writing[ListPlan]):
-    """A writer that applies a plan request by request; see `Writing` for the other arguments.
+class RemoteWriting(Writing[StoreT]):
+    """A writer that sends requests to the API; see `Writing` for the other arguments.
 
     Args:
         grounds: Access to the samples of the group.
@@ -206,7 +206,7 @@ class ApiWriting(Writing[ListPlan]):
     def __init__(
         self,
         context: AppContext,
-        store: ListPlan,
+        store: StoreT,
         files: JobFiles,
         findings: Findings,
         purpose: Purpose,
@@ -216,6 +216,10 @@ class ApiWriting(Writing[ListPlan]):
     ):
         super().__init__(context, store, files, findings, purpose, scope, recording)
         self._grounds = grounds
+
+
+class ApiWriting(RemoteWriting[ListPlan]):
+    """A writer that applies a plan request by request."""
 
     def apply(self, plan: Plan) -> None:
         """Write the plan, and report the result.
@@ -242,11 +246,7 @@ class ApiWriting(Writing[ListPlan]):
                 self._recording.ended(Outcome.WRITTEN)
 
             drive(self._context, self._grounds.place, journal, self._store.snapshot, finish)
-        try:
-            self._findings.publish_report()
-        finally:  # the change is written, so the operator must learn how to undo it
-            self._out.done(f"{self._view.result(plan)}.")
-            self._show_result(plan, undo)
+        self._report_written(plan, undo)
 
     def nothing(self, plan: Plan) -> None:
         """Write nothing; an interrupted run with nothing to undo is marked as ended."""

@@ -15,11 +15,10 @@ from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place
 from aspencli.changes.undo import write_undo, write_undo_rows
-from aspencli.cli.changes.remote import GroupAccess, open_grounds
-from aspencli.cli.changes.runner import DataSource, Job, Purpose, Scope, Writing
-from aspencli.cli.changes.views import Findings
+from aspencli.cli.changes.remote import RemoteWriting, open_grounds
+from aspencli.cli.changes.runner import DataSource, Job, Purpose
 from aspencli.cli.context import AppContext
-from aspencli.errors import AspenError, ConflictError
+from aspencli.errors import ConflictError
 from aspencli.remote.scope import Org
 from aspencli.remote.scope import Scope as Access
 from aspencli.samples.edit import apply_edits, check_edits
@@ -29,6 +28,7 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from aspen.database.bulk.spec import Plan
     from aspencli.changes.apply import Assessment
+    from aspencli.remote.types import Sample
 
 
 class RestoreJob(Job[RestorePlan]):
@@ -88,26 +88,8 @@ class RestoreJob(Job[RestorePlan]):
         )
 
 
-class RestoreWriting(Writing[RestorePlan]):
-    """A writer that sends the edits of an undo; see `Writing` for the other arguments.
-
-    Args:
-        grounds: Access to the samples of the group.
-    """
-
-    def __init__(
-        self,
-        context: AppContext,
-        store: RestorePlan,
-        files: JobFiles,
-        findings: Findings,
-        purpose: Purpose,
-        scope: Scope,
-        recording: Recording,
-        grounds: GroupAccess,
-    ):
-        super().__init__(context, store, files, findings, purpose, scope, recording)
-        self._grounds = grounds
+class RestoreWriting(RemoteWriting[RestorePlan]):
+    """A writer that sends the edits of an undo."""
 
     def apply(self, plan: Plan) -> None:
         """Write the plan, and report the result.
@@ -123,31 +105,17 @@ class RestoreWriting(Writing[RestorePlan]):
             check_edits(samples, self._access(slug), edits)
         rows = partial(write_undo_rows, self._purpose.spec, self._store.undo_rows())
         undo = write_undo(paths.state_dir() / "undo", self._origin(plan), rows, self._files.undo)
-        done, is_rejected = 0, False
-        try:
-            self._recording.sending(undo, None, lambda: not is_rejected)
-        except BaseException:
-            undo.unlink(missing_ok=True)  # there is nothing to undo
-            raise
-        try:
-            with self._out.progress("Updating samples", plan.to_change) as tick:
-                for slug, edits in batches:
-                    for some in apply_edits(samples, self._access(slug), edits, checked):
-                        done += len(some)
-                        tick(done)
-        except BaseException as error:
-            if not done and isinstance(error, AspenError) and error.is_rejection:
-                is_rejected = True
-                undo.unlink(missing_ok=True)  # there is nothing to undo
-            else:
-                self._say_partial(done, plan, undo)
-            raise
+        done: list[Sample] = []
+        with (
+            self._recording.keeping(undo, done, lambda: self._say_partial(len(done), plan, undo)),
+            self._out.progress("Updating samples", plan.to_change) as tick,
+        ):
+            for slug, edits in batches:
+                for some in apply_edits(samples, self._access(slug), edits, checked):
+                    done += some
+                    tick(len(done))
         self._recording.ended(Outcome.WRITTEN)
-        try:
-            self._findings.publish_report()
-        finally:  # the change is written, so the operator must learn how to undo it
-            self._out.done(f"{self._view.result(plan)}.")
-            self._show_result(plan, undo)
+        self._report_written(plan, undo)
 
     def _access(self, slug: str) -> Access:
         return Access(Org(self._grounds.place.group_id, self._grounds.group), slug)

@@ -477,6 +477,13 @@ class Writing(ABC, Generic[StoreT]):
             self.place,
         )
 
+    def _report_written(self, plan: Plan, undo_file: Path) -> None:
+        try:
+            self._findings.publish_report()
+        finally:  # the change is written, so the operator must learn how to undo it
+            self._out.done(f"{self._view.result(plan)}.")
+            self._show_result(plan, undo_file)
+
     def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
         result = {
             "group_id": self._scope.group_id,
@@ -538,10 +545,6 @@ class DatabaseWriting(Writing[BulkStore]):
                 self._findings.report("skipped")
                 raise
             self._recording.ended(Outcome.WRITTEN)
-            try:
-                self._findings.publish_report()
-            finally:  # the change is committed, so the operator must learn how to undo it
-                self._out.done(f"{self._view.result(plan)}.")
-                self._show_result(plan, path)
+            self._report_written(plan, path)
             if shield.late:
                 self._out.warn("The interrupt came after the commit: all updates were written.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -174,7 +173,8 @@ def delete(
     )
     deleted: list[int] = []
     path = _save_deleted(context, scope, [each.sample for each in found])
-    with _kept(context, path, deleted, partial(_tell_deleted, context, path), undoes=False):
+    tell = partial(_tell_deleted, context, path)
+    with context.record.keeping(path, deleted, tell, undoes=False):
         with (
             item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
             context.out.progress("Deleting samples", len(rows)) as tick,
@@ -184,7 +184,7 @@ def delete(
                 report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
                 tick(len(report))
         context.out.done(f"{counted(len(report), 'sample')} deleted.")
-    return None
+    return tell()
 
 
 @dataclass
@@ -359,7 +359,8 @@ def _write(
         check_edits(samples, scope, changed)
     written: list[Sample] = []
     path = _save_undo(context, scope, changed, undo_file)
-    with _kept(context, path, written, partial(_hint_undo, context, path), undoes=True):
+    tell = partial(_hint_undo, context, path)
+    with context.record.keeping(path, written, tell):
         with (
             item_report(
                 context.out, OUTCOME_COLUMNS, len(changed), "samples were updated"
@@ -372,42 +373,6 @@ def _write(
                 tick(len(report))
             report.extend(same)
         context.out.done(f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.")
-
-
-@contextmanager
-def _kept(
-    context: AppContext, path: Path, done: Sized, tell: Callable[[], None], *, undoes: bool
-) -> Iterator[None]:
-    """Record a file with the old values before the requests in this block.
-
-    If the API rejects the first request, nothing was changed, and the file is removed.
-
-    Args:
-        context: Application context.
-        path: The file.
-        done: Samples changed so far, added to by the block.
-        tell: Tells the operator about the file, once samples may have changed.
-        undoes: Whether it is an undo file, and not only a record.
-
-    Raises:
-        AspenError: The history cannot be written; nothing was sent.
-    """
-    is_rejected = False
-    files = {"undo_file" if undoes else "saved_file": path}
-    try:
-        context.record.sending(lambda: not is_rejected, **files)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    try:
-        yield
-    except BaseException as error:
-        if not done and isinstance(error, AspenError) and error.is_rejection:
-            is_rejected = True
-            path.unlink(missing_ok=True)
-        else:
-            tell()
-        raise
     tell()
 
 
