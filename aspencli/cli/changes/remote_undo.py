@@ -126,5 +126,4 @@ class RestoreWriting(RemoteWriting[RestorePlan]):
             f"{done:,} of {total} updated before the error, and perhaps those of the last request. "
             "To update the others, run the command again."
         )
-        words = (*self._view.undo, str(undo.absolute()))
-        self._out.hint(f"Undo it: {self._context.command(*words)}")
+        self._hint_undo(undo)

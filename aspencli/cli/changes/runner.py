@@ -501,8 +501,11 @@ class Writing(ABC, Generic[StoreT]):
         else:
             self._out.record(RESULT_COLUMNS, result)
         if undo_file:
-            words = (*self._view.undo, str(undo_file.absolute()))
-            self._out.hint(f"Undo it: {self._context.command(*words)}")
+            self._hint_undo(undo_file)
+
+    def _hint_undo(self, undo_file: Path) -> None:
+        words = (*self._view.undo, str(undo_file.absolute()))
+        self._out.hint(f"Undo it: {self._context.command(*words)}")
 
 
 class DatabaseWriting(Writing[BulkStore]):
