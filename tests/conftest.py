@@ -238,6 +238,30 @@ class Server:
         """Drop a database along with any open connections to it."""
         self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    @contextlib.contextmanager
+    def cloned(
+        self,
+        template: str,
+        reached: Callable[[str], str] | None = None,
+        *,
+        application_name: str = "tests",
+        writable: bool = False,
+    ) -> Iterator[Database]:
+        """Yield a database made from a template, and drop it at the end.
+
+        Args:
+            template: The template.
+            reached: Returns the address of a database; a direct one if omitted.
+            application_name: The name that its sessions show.
+            writable: True if its sessions may write.
+        """
+        name = self.create(template=template)
+        address = (reached or self.url)(name)
+        database = Database(address, application_name=application_name, writable=writable)
+        yield database
+        database.dispose()
+        self.drop(name)
+
     def template(self, kind: str, fill: Callable[[str], None], *, base: str = "template1") -> str:
         """Return the name of a template database, filled once per run by the first caller."""
         name = f"{self._prefix}_template_{kind}"
@@ -395,11 +419,8 @@ def database(migrated_db: str) -> Iterator[Database]:
 def seeded(
     postgres: Server, reached: Callable[[str], str], _seeded_template: str
 ) -> Iterator[Database]:
-    name = postgres.create(template=_seeded_template)
-    database = Database(reached(name), application_name="tests")
-    yield database
-    database.dispose()
-    postgres.drop(name)
+    with postgres.cloned(_seeded_template, reached) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")
@@ -413,11 +434,8 @@ def roles(
     postgres: Server, reached: Callable[[str], str], _roles_template: str
 ) -> Iterator[Database]:
     """Yield a database with all roles, and 1,000 (200 private), 20 (4), and 5 (1) samples."""
-    name = postgres.create(template=_roles_template)
-    database = Database(reached(name), application_name="tests")
-    yield database
-    database.dispose()
-    postgres.drop(name)
+    with postgres.cloned(_roles_template, reached) as database:
+        yield database
 
 
 @pytest.fixture(autouse=True)

@@ -429,11 +429,8 @@ def crowded(
     postgres: Server, reached: Callable[[str], str], _crowded_template: str
 ) -> Iterator[Database]:
     """Yield a seeded database with 12,060 samples of group 1."""
-    name = postgres.create(template=_crowded_template)
-    database = Database(reached(name), application_name="tests")
-    yield database
-    database.dispose()
-    postgres.drop(name)
+    with postgres.cloned(_crowded_template, reached) as database:
+        yield database
 
 
 @pytest.fixture
@@ -445,12 +442,8 @@ def api(make_api: ApiFactory, seeded: Database) -> Api:
 @pytest.fixture(scope="session")
 def shared_api(postgres: Server, _seeded_template: str, provider: Provider) -> Iterator[Api]:
     """Yield one service for every test that changes nothing, so that it starts only once."""
-    name = postgres.create(template=_seeded_template)
-    database = Database(postgres.url(name), application_name="tests")
-    with starting(provider) as make:
+    with postgres.cloned(_seeded_template) as database, starting(provider) as make:
         yield make(database)
-    database.dispose()
-    postgres.drop(name)
 
 
 @pytest.fixture(scope="session")
@@ -458,9 +451,5 @@ def shared_roles(
     postgres: Server, _roles_template: str, provider: Provider, _cloud: Cloud
 ) -> Iterator[Api]:
     """Yield one service with every role's samples, for every test that changes nothing."""
-    name = postgres.create(template=_roles_template)
-    database = Database(postgres.url(name), application_name="tests")
-    with starting(provider) as make:
+    with postgres.cloned(_roles_template) as database, starting(provider) as make:
         yield make(database, **_cloud.settings)
-    database.dispose()
-    postgres.drop(name)

@@ -22,13 +22,10 @@ from tests.conftest import Server
 @pytest.fixture(scope="module")
 def lab(postgres: Server, _seeded_template: str) -> Iterator[Database]:
     """Yield a database with 60 samples in group 1, 20 in group 2, and 5 in group 3."""
-    name = postgres.create(template=_seeded_template)
-    database = Database(postgres.url(name), application_name="tests")
-    seed_samples(database, 20, group=2)
-    seed_samples(database, 5, group=3)
-    yield database
-    database.dispose()
-    postgres.drop(name)
+    with postgres.cloned(_seeded_template) as database:
+        seed_samples(database, 20, group=2)
+        seed_samples(database, 5, group=3)
+        yield database
 
 
 def ask(lab: Database, question: Callable[[AsyncSession], Awaitable[Any]]) -> Any:

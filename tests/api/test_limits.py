@@ -380,12 +380,8 @@ HASTY = ConnectionLimits(
 @pytest.fixture(scope="module")
 def impatient(postgres: Server, _crowded_template: str, provider: Provider) -> Iterator[Api]:
     """Yield a service that closes slow connections early."""
-    name = postgres.create(template=_crowded_template)
-    database = Database(postgres.url(name), application_name="tests")
-    with starting(provider) as make:
+    with postgres.cloned(_crowded_template) as database, starting(provider) as make:
         yield make(database, connections=HASTY)
-    database.dispose()
-    postgres.drop(name)
 
 
 def test_connection_without_a_request_is_closed(impatient: Api) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from aspen.database.engine import Database
 from tests import zygote
 from tests.api.conftest import serving as serving_app
 from tests.api.conftest import settings_for
@@ -142,13 +141,10 @@ class Lab:
 @pytest.fixture(scope="module")
 def service(identity_process: Identity, postgres: Server, _seeded_template: str) -> Iterator[str]:
     """Yield the address of a service that trusts the provider; its database is read-only."""
-    name = postgres.create(template=_seeded_template)
-    database = Database(postgres.url(name), application_name="tests")
-    issuer = identity_process.issuer.rstrip("/")
-    with serving_app(lambda url: settings_for(database, issuer, url)) as settings:
-        yield settings.api_url
-    database.dispose()
-    postgres.drop(name)
+    with postgres.cloned(_seeded_template) as database:
+        issuer = identity_process.issuer.rstrip("/")
+        with serving_app(lambda url: settings_for(database, issuer, url)) as settings:
+            yield settings.api_url
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from tests.api.conftest import (
     make_api,
     managed_by,
     provider,
+    shared_roles,
     starting,
     use_organizations,
 )
@@ -38,7 +39,16 @@ from tests.conftest import CliRunner, Server, cli_environment, use_target
 from tests.local.auth0.lab import Identity
 from tests.remote.conftest import serving
 
-__all__ = ["_cloud", "aws", "identity", "identity_process", "make_api", "provider", "serving"]
+__all__ = [
+    "_cloud",
+    "aws",
+    "identity",
+    "identity_process",
+    "make_api",
+    "provider",
+    "serving",
+    "shared_roles",
+]
 
 Cli = Callable[..., Ended]
 AddSample = Callable[..., int]
@@ -145,17 +155,19 @@ def people_lab(
     return lab_of(make_api(seeded, **managed_by(identity)))
 
 
-@pytest.fixture(scope="session")
-def shared_roles(
-    postgres: Server, _roles_template: str, provider: Provider, _cloud: Cloud
+@pytest.fixture(scope="module")
+def managed_service(
+    postgres: Server,
+    _roles_template: str,
+    provider: Provider,
+    _cloud: Cloud,
+    identity_process: Identity,
 ) -> Iterator[Api]:
-    """Yield one service for every test that changes nothing."""
-    name = postgres.create(template=_roles_template)
-    database = Database(postgres.url(name), application_name="tests")
-    with starting(provider) as make:
-        yield make(database, **_cloud.settings)
-    database.dispose()
-    postgres.drop(name)
+    """Yield one service with everything for the whole module; each test writes to other items."""
+    with postgres.cloned(_roles_template, writable=True) as database:
+        use_organizations(database)
+        with starting(provider) as make:
+            yield make(database, **_cloud.settings, **managed_by(identity_process))
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from aspen.database.engine import Database
-from tests.api.conftest import Api, Cloud, Provider, managed_by, starting, use_organizations
+from tests.api.conftest import Api, Cloud
 from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.ending import Ended
 from tests.cli.commands.test_downloads import tree_of
-from tests.conftest import Server
-from tests.local.auth0.lab import Identity
 
 ROOT = Path(__file__).parents[3]
 GUIDE = ROOT / "docs/guides/old-runbook.md"
@@ -77,27 +74,9 @@ def test_guide_lists_every_command_and_option_of_old_tool() -> None:
     assert not missing
 
 
-@pytest.fixture(scope="module")
-def _service(
-    postgres: Server,
-    _roles_template: str,
-    provider: Provider,
-    _cloud: Cloud,
-    identity_process: Identity,
-) -> Iterator[Api]:
-    """Yield a service with everything, for the rows of the table; each row uses its own names."""
-    name = postgres.create(template=_roles_template)
-    database = Database(postgres.url(name), application_name="tests", writable=True)
-    use_organizations(database)
-    with starting(provider) as make:
-        yield make(database, **_cloud.settings, **managed_by(identity_process))
-    database.dispose()
-    postgres.drop(name)
-
-
 @pytest.fixture
-def old_lab(_service: Api, aws: Cloud, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
-    return lab_of(_service)
+def old_lab(managed_service: Api, aws: Cloud, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
+    return lab_of(managed_service)
 
 
 @pytest.mark.parametrize("spelling", ALL, ids=str)

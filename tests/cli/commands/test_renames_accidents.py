@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from aspen.database.engine import Database
 from benchmarks.accidents_api.crasher import Crash, Crasher
 from benchmarks.accidents_api.gate import Mishap
 from benchmarks.accidents_api.kills import Killing
@@ -36,13 +35,13 @@ def shared_site(
     provider: Provider,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
-    name = postgres.create(template=_roles_template)
-    database = Database(postgres.url(name), application_name="tests", writable=True)
-    with site_on(database, provider, tmp_path_factory.mktemp("site")) as site:
+    folder = tmp_path_factory.mktemp("site")
+    with (
+        postgres.cloned(_roles_template, writable=True) as database,
+        site_on(database, provider, folder) as site,
+    ):
         site.renames.give_sequencing_dates()
         yield site
-    database.dispose()
-    postgres.drop(name)
 
 
 def _at(moment: int, act: Callable[[], None]) -> Callable[[int], None]:
@@ -224,13 +223,10 @@ def killing(
     provider: Provider,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Killing]:
-    name = postgres.create(template=_seeded_template)
-    database = Database(postgres.url(name), application_name="tests", writable=True)
-    folder = tmp_path_factory.mktemp("killing")
-    with site_on(database, provider, folder) as site, Crasher() as crasher:
-        yield Killing(site, crasher, folder, random.Random(3), thorough=False)
-    database.dispose()
-    postgres.drop(name)
+    with postgres.cloned(_seeded_template, writable=True) as database:
+        folder = tmp_path_factory.mktemp("killing")
+        with site_on(database, provider, folder) as site, Crasher() as crasher:
+            yield Killing(site, crasher, folder, random.Random(3), thorough=False)
 
 
 def test_suggestion_works_after_kill_at_every_durable_step(killing: Killing) -> None:

@@ -21,14 +21,12 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 from typer.main import get_group
 
-from aspen.database.engine import Database
 from aspencli.cli.main import ENTRIES
 from aspencli.cli.output.formats import DONE, PLANNED
-from tests.api.conftest import Api, Cloud, Provider, managed_by, starting, use_organizations
+from tests.api.conftest import Api
 from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.ending import Ended
 from tests.conftest import Server
-from tests.local.auth0.lab import Identity
 
 Words = tuple[str, ...]
 
@@ -352,34 +350,16 @@ WRITES = {
 }
 
 
-@pytest.fixture(scope="module")
-def service(
-    postgres: Server,
-    _roles_template: str,
-    provider: Provider,
-    _cloud: Cloud,
-    identity_process: Identity,
-) -> Iterator[Api]:
-    """Yield one service for the whole module; each test writes to different items."""
-    name = postgres.create(template=_roles_template)
-    database = Database(postgres.url(name), application_name="tests")
-    use_organizations(database)
-    with starting(provider) as make:
-        yield make(database, **_cloud.settings, **managed_by(identity_process))
-    database.dispose()
-    postgres.drop(name)
-
-
 @pytest.fixture
 def bench(
-    service: Api,
+    managed_service: Api,
     lab_of: Callable[[Api], ApiLab],
     postgres: Server,
     tmp_path: Path,
     _migrated_template: str,
 ) -> Iterator[Bench]:
     with ExitStack() as exits:
-        yield Bench(lab_of(service), postgres, tmp_path, exits, _migrated_template)
+        yield Bench(lab_of(managed_service), postgres, tmp_path, exits, _migrated_template)
 
 
 def _names() -> Iterator[str]:
