@@ -6,8 +6,6 @@ command ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -22,7 +20,8 @@ from aspencli.errors import AspenError, ConflictError, RefusedError
 from aspencli.targets import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from aspencli.cli.context import AppContext

@@ -152,7 +152,7 @@ class AppContext:
             recorded: False if the command records the write itself, or changes no target.
             group: The group whose items are changed, for the record.
             items: The number of items to change, for the record.
-            prepares: True if the command saves the old values before it writes; `Record.sending`
+            prepares: True if the command saves the old values before it writes; `Record.keeping`
                 then records when the write begins.
 
         Raises:

@@ -226,7 +226,7 @@ class ListPlan:
         for number, problem in enumerate(self._found.problems):
             if problem.line in unknown and problem.column == PRIVATE.name:
                 words, near = unknown[problem.line]
-                meant = f"; did you mean {_quoted(near)}?" if near in keys else ""
+                meant = f"; did you mean {quoted_value(near)}?" if near in keys else ""
                 reason = f"{problem.reason}; {words}{meant}"
                 self._found.problems[number] = Problem(problem.line, problem.column, reason)
 
@@ -322,14 +322,14 @@ class ListPlan:
         del any_more  # The message says so anyway.
         for entry in self._entries.values():
             if self._has_moved(entry):
-                now, then = _quoted(entry.before), _quoted(entry.expected)
-                reason = f"{_quoted(entry.label)} {PUBLIC.holds} {now}, expected {then}"
+                now, then = quoted_value(entry.before), quoted_value(entry.expected)
+                reason = f"{quoted_value(entry.label)} {PUBLIC.holds} {now}, expected {then}"
                 yield Problem(entry.line, PUBLIC.name, reason)
 
     def _unknown(self, *, any_more: bool) -> Iterator[Problem]:
         for entry in self._entries.values():
             if entry.held is None:
-                label = _quoted(entry.label)
+                label = quoted_value(entry.label)
                 reason = f"{SAMPLES.lacks} {label}"
                 if any_more:
                     reason = f"{SAMPLES.noun} {label} no longer exists"
@@ -392,11 +392,11 @@ def _with_waiting(
 
 
 def _taken(entry: _Entry, holder: ListedSample) -> Problem:
-    wanted, label = _quoted(entry.after), _quoted(holder.private_identifier)
+    wanted, label = quoted_value(entry.after), quoted_value(holder.private_identifier)
     reason = f"{wanted} is already used by {SAMPLES.noun} {label}"
     return Problem(entry.line, PUBLIC.name, reason)
 
 
-def _quoted(value: str | None) -> str:
+def quoted_value(value: str | None) -> str:
     """Return a value as messages quote it; see `aspen.database.bulk.sql_read.quoted`."""
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -7,7 +7,6 @@ that the API cannot write are skipped, with the reason.
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ from aspencli.samples.edit import (
     undo_rows,
     value_of,
 )
-from aspencli.samples.rename_plan import GroupSamples
+from aspencli.samples.rename_plan import GroupSamples, quoted_value
 
 _LIMIT = "the API cannot do that; use --via db"
 
@@ -275,14 +274,16 @@ class RestorePlan:
     def _moved(self) -> Iterator[Problem]:
         for entry in self._entries.values():
             for column, now, expected in entry.moved():
-                words = [_quoted(self._shown(column, value)) for value in (now, expected)]
-                reason = f"{_quoted(entry.label)} {column.holds} {words[0]}, expected {words[1]}"
+                words = [quoted_value(self._shown(column, value)) for value in (now, expected)]
+                reason = (
+                    f"{quoted_value(entry.label)} {column.holds} {words[0]}, expected {words[1]}"
+                )
                 yield Problem(entry.line, column.name, reason)
 
     def _unknown(self) -> Iterator[Problem]:
         for entry in self._entries.values():
             if entry.held is None:
-                reason = f"{SAMPLES.noun} {_quoted(entry.label)} no longer exists"
+                reason = f"{SAMPLES.noun} {quoted_value(entry.label)} no longer exists"
                 yield Problem(entry.line, PRIVATE.name, reason)
 
     def _impossible(self) -> Iterator[Problem]:
@@ -297,11 +298,11 @@ class RestorePlan:
         if column == LOCATION and new is None:
             return f"would be cleared: {_LIMIT}"
         if column == LOCATION and new not in self._places:
-            return f"there is no location {_quoted(new)}"
+            return f"there is no location {quoted_value(new)}"
         if new is not None and column.type == "date" and not _is_day(new):
-            return f"would become {_quoted(new)}: {_LIMIT}"
+            return f"would become {quoted_value(new)}: {_LIMIT}"
         if column == SEQUENCING_DATE and new is not None and _has_no_genome(entry.held):
-            return f"{SAMPLES.noun} {_quoted(entry.label)} {_lacks_genome()}"
+            return f"{SAMPLES.noun} {quoted_value(entry.label)} {_lacks_genome()}"
         return None
 
     def _leave(self, found: list[Problem]) -> None:
@@ -346,8 +347,8 @@ class RestorePlan:
                     detours.add((column.name, holder))
                     self._waits[int(entry.request.key)].add(holder)
                 else:
-                    words = f"is already used by {SAMPLES.noun} {_quoted(label)}"
-                    yield Problem(entry.line, column.name, f"{_quoted(new)} {words}")
+                    words = f"is already used by {SAMPLES.noun} {quoted_value(label)}"
+                    yield Problem(entry.line, column.name, f"{quoted_value(new)} {words}")
 
     def _circular(self, unique: list[Column]) -> Iterator[Problem]:
         """Yield a problem for each row that waits for its own identifier, directly or not."""
@@ -360,7 +361,7 @@ class RestorePlan:
                 column, _now, new, _old = next(
                     each for each in entry.differing() if each[0] in unique
                 )
-                reason = f"{_quoted(new)} moves in a cycle of samples: {_LIMIT}"
+                reason = f"{quoted_value(new)} moves in a cycle of samples: {_LIMIT}"
                 yield Problem(entry.line, column.name, reason)
 
     def _sum(self, detours: int, *, force: bool) -> Plan:
@@ -392,8 +393,3 @@ def _has_no_genome(found: EditableSample | None) -> bool:
 def _lacks_genome() -> str:
     side = SEQUENCING_DATE.side
     return side.lacks if side else ""
-
-
-def _quoted(value: Value) -> str:
-    """Return a value as messages quote it; see `aspen.database.bulk.sql_read.quoted`."""
-    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
