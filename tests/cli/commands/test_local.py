@@ -120,6 +120,11 @@ def test_all_local_services_start_stop_and_reset(run_cli: CliRunner, deployment:
     again = run_cli("local", "up", "-o", "json")
     assert (again.code, again.err, json.loads(again.out)) == (0, "", list(parts.values()))
     assert run_cli("local", "status", "--check").code == 0
+    script = Path(__file__).parents[3] / "scripts" / "demo_token.py"
+    token = subprocess.run(
+        [sys.executable, script, "member@example.org"], capture_output=True, check=False, text=True
+    )
+    assert token.stdout.count(".") == 2, token.stderr  # the demo's sign-in
     assert row(run_cli("local", "seed", "--roles", "-o", "json"))["samples"] == 0
 
     down = run_cli("local", "down", "-o", "json")
