@@ -159,9 +159,9 @@ class Recording:
             self.ended(self._outcome_of(error), _words(error))
 
     @property
-    def is_planned(self) -> bool:
-        """Return True if the write was not confirmed yet."""
-        return self._stage == "planned"
+    def place(self) -> Place:
+        """Return the database or API that the run changes."""
+        return self._subject.place
 
     def writing(self, transaction: int) -> None:
         """Record which transaction is about to write.
@@ -296,6 +296,19 @@ class Recording:
         return self._journal.append(
             {"event": event, "run": self.id, "at": at, **facts}, begins=begins
         )
+
+
+class Unrecorded(Recording):
+    """A run that the history does not record."""
+
+    def __init__(self) -> None:
+        self._stage = "ended"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def changing(self) -> None:
+        """Do nothing."""
 
 
 def _new_id() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from aspen.database.settings import Guard, Limits, SessionPolicy
     from aspen.local.client import Laptop
     from aspencli.cli.access import Access
-    from aspencli.cli.confirm import Record
     from aspencli.cli.output.console import Output
     from aspencli.remote.api import Api
-    from aspencli.remote.scope import Org
 
 _LOOK_MS = 10_000  # for a query that only adds details to an error
 
@@ -83,26 +81,6 @@ class AppContext:
         return self._exits.enter_context(file)
 
     @cached_property
-    def record(self) -> Record:
-        """Return the record of this run's write in the history."""
-        from aspencli.cli.confirm import Record
-
-        return Record()
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record the outcome of a write that is confirmed in this block."""
-        failure: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            if "record" in vars(self):
-                self.record.end(failure)
-
-    @cached_property
     def config(self) -> Config:
         """Return the settings from the flags, the environment, and the config file."""
         return Config(self.options.values())
@@ -134,14 +112,9 @@ class AppContext:
         by_name: bool = False,
         dry_run: bool = True,
         target: Target | None = None,
-        recorded: bool = True,
-        group: Org | None = None,
-        items: int | None = None,
-        prepares: bool = False,
+        stdin: str = "",
     ) -> None:
         """Get the confirmation that the target's safety level requires for a write.
-
-        The write is recorded in the history, from before the question until the command ends.
 
         Args:
             what: The action, as a verb phrase.
@@ -149,26 +122,23 @@ class AppContext:
             by_name: True to require the target's name even if it is not production.
             dry_run: True if the command has ``--dry-run``, which a refusal then suggests.
             target: The target of the write, if it is not the selected one.
-            recorded: False if the command records the write itself, or changes no target.
-            group: The group whose items are changed, for the record.
-            items: The number of items to change, for the record.
-            prepares: True if the command saves the old values before it writes; `Record.keeping`
-                then records when the write begins.
+            stdin: The noun for the file on standard input, on which no question can be answered.
 
         Raises:
             RefusedError: The write was declined, or there is no terminal to confirm it on.
-            AspenError: The history cannot be written; nothing was changed.
         """
         from aspencli.cli.confirm import Consent, authorize
 
-        if recorded:
-            self.record.begin(self, group, items)
-        consent = Consent(
-            yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
+        yes = bool(self.options["yes"]) or default_yes
+        authorize(
+            target or self.target,
+            Consent(yes, self.options["confirm"]),
+            self.out,
+            what,
+            by_name=by_name,
+            dry_run=dry_run,
+            stdin=stdin,
         )
-        authorize(target or self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
-        if recorded and not prepares:
-            self.record.confirmed()
         self.out.finish_anyway()
 
     @property

@@ -191,16 +191,12 @@ def run(args: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
 
     def invoke() -> Any:
-        with context.recording():
-            code = command().main(
-                args=list(sys.argv[1:] if args is None else args),
-                prog_name="aspencli",
-                standalone_mode=False,
-                obj=context,
-            )
-            if code == INTERRUPTED:  # Typer returns it instead of raising the interrupt
-                raise KeyboardInterrupt
-            return code
+        return command().main(
+            args=list(sys.argv[1:] if args is None else args),
+            prog_name="aspencli",
+            standalone_mode=False,
+            obj=context,
+        )
 
     with context:
         return finish(context, invoke)

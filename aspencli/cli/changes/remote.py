@@ -35,13 +35,11 @@ from aspencli.changes.runs import (
     looks_like_id,
     runs_of,
 )
-from aspencli.changes.undo import write_undo
-from aspencli.cli.changes.runner import DataSource, Job, Purpose, Scope, StoreT, Writing, agree
+from aspencli.cli.changes.runner import BulkChange, DataSource, Job, Purpose
 from aspencli.cli.changes.views import (
     RENAMING,
     RESULT_COLUMNS,
     SHOWN,
-    Findings,
     outcome_of,
     problem_line,
 )
@@ -63,7 +61,6 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aspen.database.bulk.spec import Plan
     from aspencli.samples.rename_run import Remaining
 
 
@@ -139,8 +136,7 @@ class ApiJob(Job[ListPlan]):
         store = ListPlan(purpose.spec, grounds.place.read, parked)
         ground = DataSource(store, grounds.group, lambda: grounds.stored, via="api")
         super().__init__(context, stack, group_id, files, purpose, ground)
-        self._grounds = grounds
-        self._group_id = group_id
+        self.grounds = grounds
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Run as `Job.go` does, but resume an interrupted run first.
@@ -149,79 +145,49 @@ class ApiJob(Job[ListPlan]):
             ConflictError: If another run in this group was interrupted, and must be ended first.
         """
         found = request_journal.unfinished(
-            self._scope.target, self._group_id, api=self._grounds.stored.api
+            self.scope.target, self.grounds.place.group_id, api=self.grounds.stored.api
         )
         if found is not None:
             with request_journal.reopen(found.path) as journal:
-                self.out.warn(f"Run {journal.head.run} was interrupted before it finished.")
-                if not self._purpose.dry_run and self._is_same(journal.head):
+                self.context.out.warn(f"Run {journal.head.run} was interrupted before it finished.")
+                if not self.purpose.dry_run and self._is_same(journal.head):
                     self._go_on(journal)
                     return
-                if not self._purpose.dry_run:
+                if not self.purpose.dry_run:
                     self._refuse_other(journal)
         super().go(assessment, name, remedy)
 
     def _is_same(self, head: RunFacts) -> bool:
-        file = self._files.fingerprint.file
-        return (head.command, head.sha256) == (self._purpose.command, file.sha256)
+        file = self.files.fingerprint.file
+        return (head.command, head.sha256) == (self.purpose.command, file.sha256)
 
     def _refuse_other(self, journal: RunJournal) -> None:
         head = journal.head
         undone = request_journal.read_state(head.undo_of) if head.undo_of else None
         is_half_undo = undone is not None and undone.is_open
-        if self._purpose.undo_of == head.run and not is_half_undo:
+        if self.purpose.undo_of == head.run and not is_half_undo:
             return  # its changes are being undone
-        hint = f"Resume it: {self._context.command('samples', 'resume', head.run)}"
+        hint = f"Resume it: {self.context.command('samples', 'resume', head.run)}"
         if not is_half_undo:  # otherwise there is no complete state to go back to
-            hint += f" or undo it: {self._context.command('samples', 'undo', head.run)}"
+            hint += f" or undo it: {self.context.command('samples', 'undo', head.run)}"
         raise _interrupted(head, hint)
 
     def _go_on(self, journal: RunJournal) -> None:
-        what = f"resume run {journal.head.run}{self._scope.in_group}"
-        agree(self._context, self._files.from_stdin, self._view.file, what)
-        place, snapshot = self._grounds.place, self._store.snapshot
-        report = self._files.report
-        go_on(self._context, place, journal, snapshot, self._grounds.stored, report)
+        what = f"resume run {journal.head.run}{self.scope.in_group}"
+        stdin = self.purpose.view.file if self.files.from_stdin else ""
+        self.context.authorize(what, stdin=stdin)
+        place, snapshot = self.grounds.place, self.store.snapshot
+        go_on(self.context, place, journal, snapshot, self.grounds.stored, self.files.report)
 
-    def _writing(self, recording: Recording) -> ApiWriting:
-        return ApiWriting(
-            self._context,
-            self._store,
-            self._files,
-            self._findings,
-            self._purpose,
-            self._scope,
-            recording,
-            self._grounds,
-        )
+    def change(self, assessment: Assessment, name: str, remedy: str | None) -> ApiChange:
+        """Return the change to execute."""
+        return ApiChange(self, assessment, name, remedy)
 
 
-class RemoteWriting(Writing[StoreT]):
-    """A writer that sends requests to the API; see `Writing` for the other arguments.
+class ApiChange(BulkChange[ListPlan, ApiJob]):
+    """A change that applies a plan request by request."""
 
-    Args:
-        grounds: Access to the samples of the group.
-    """
-
-    def __init__(
-        self,
-        context: AppContext,
-        store: StoreT,
-        files: JobFiles,
-        findings: Findings,
-        purpose: Purpose,
-        scope: Scope,
-        recording: Recording,
-        grounds: GroupAccess,
-    ):
-        super().__init__(context, store, files, findings, purpose, scope, recording)
-        self._grounds = grounds
-
-
-class ApiWriting(RemoteWriting[ListPlan]):
-    """A writer that applies a plan request by request."""
-
-    def apply(self, plan: Plan) -> None:
+    def apply(self, recording: Recording) -> None:
         """Write the plan, and report the result.
 
         Raises:
@@ -229,29 +195,28 @@ class ApiWriting(RemoteWriting[ListPlan]):
             AspenError: See `drive`; the error says how to resume.
         """
         self._findings.prepare_report("updated")
-        rows, folder = self._store.all_rows(), paths.state_dir() / "undo"
-        put_back = partial(write_rows, self._store.rows_to_undo())
-        undo = write_undo(folder, self._origin(plan), put_back, self._files.undo)
+        undo = self._save_undo(recording, partial(write_rows, self._store.rows_to_undo()))
         try:
-            journal = request_journal.create(self._head(undo), rows)
+            journal = request_journal.create(self._head(undo, recording), self._store.all_rows())
         except BaseException:
             undo.unlink(missing_ok=True)  # there is nothing to undo
             raise
         with journal:
             self._refuse_beside_other(journal.head)
-            self._recording.sending(undo, journal.path, lambda: journal.begun)
+            recording.sending(undo, journal.path, lambda: journal.begun)
 
             def finish(_left: Remaining) -> None:
                 end(journal)
-                self._recording.ended(Outcome.WRITTEN)
+                recording.ended(Outcome.WRITTEN)
 
-            drive(self._context, self._grounds.place, journal, self._store.snapshot, finish)
-        self._report_written(plan, undo)
+            drive(self.context, self._job.grounds.place, journal, self._store.snapshot, finish)
+        self._report_written(undo, recording)
 
-    def nothing(self, plan: Plan) -> None:
-        """Write nothing; an interrupted run with nothing to undo is marked as ended."""
-        mark_rolled_back(self._purpose.undo_of, self._recording.id)
-        super().nothing(plan)
+    def leave(self, recording: Recording) -> None:
+        """Report that nothing was changed; an interrupted run with nothing to undo has ended."""
+        if self.before is None:
+            mark_rolled_back(self._job.purpose.undo_of, recording.id)
+        super().leave(recording)
 
     def _refuse_beside_other(self, head: RunFacts) -> None:
         """Refuse to start if a run of this group began while waiting for confirmation.
@@ -261,23 +226,24 @@ class ApiWriting(RemoteWriting[ListPlan]):
         """
         other = _other_run(head)
         if other is not None:
-            resume = self._context.command("samples", "resume", other.head.run)
+            resume = self.context.command("samples", "resume", other.head.run)
             raise _interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
 
-    def _head(self, undo: Path) -> RunFacts:
-        file = self._files.fingerprint.file
+    def _head(self, undo: Path, recording: Recording) -> RunFacts:
+        job, grounds = self._job, self._job.grounds
+        file = job.files.fingerprint.file
         return RunFacts(
-            run=self._recording.id,
-            command=self._purpose.command,
-            target=self._scope.target,
-            group_id=self._grounds.place.group_id,
-            group=self._grounds.group,
-            slug=self._grounds.place.slug,
+            run=recording.id,
+            command=job.purpose.command,
+            target=job.scope.target,
+            group_id=grounds.place.group_id,
+            group=grounds.group,
+            slug=grounds.place.slug,
             file=file.given or "",
             sha256=file.sha256 or "",
             undo_file=str(undo.absolute()),
-            undo_of=self._purpose.undo_of,
-            api=self._grounds.stored.api,
+            undo_of=job.purpose.undo_of,
+            api=grounds.stored.api,
         )
 
 
@@ -334,7 +300,7 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
             )
         deed = f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})"
         if not dry_run:
-            context.authorize(deed, by_name=not certain, recorded=False)
+            context.authorize(deed, by_name=not certain)
         with context.out.progress("Reading"):
             snapshot = grounds.place.read()
         if dry_run:

@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspencli import paths
 from aspencli.changes import request_journal
 from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.report import JobFiles
-from aspencli.changes.runs import Outcome, Place
-from aspencli.changes.undo import write_undo, write_undo_rows
-from aspencli.cli.changes.remote import RemoteWriting, open_grounds
-from aspencli.cli.changes.runner import DataSource, Job, Purpose
+from aspencli.changes.runs import Outcome
+from aspencli.changes.undo import write_undo_rows
+from aspencli.cli.changes.remote import open_grounds
+from aspencli.cli.changes.runner import BulkChange, DataSource, Job, Purpose
 from aspencli.cli.context import AppContext
 from aspencli.errors import ConflictError
 from aspencli.remote.scope import Org
@@ -26,7 +25,6 @@ from aspencli.samples.restore import RestorePlan
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspen.database.bulk.spec import Plan
     from aspencli.changes.apply import Assessment
     from aspencli.remote.types import Sample
 
@@ -47,9 +45,9 @@ class RestoreJob(Job[RestorePlan]):
         files: JobFiles,
         purpose: Purpose,
     ):
-        self._grounds = open_grounds(context, group_id)
-        store = RestorePlan(purpose.spec, self._grounds.place, context.api().locations)
-        ground = DataSource(store, self._grounds.group, lambda: self._grounds.stored, via="api")
+        self.grounds = open_grounds(context, group_id)
+        store = RestorePlan(purpose.spec, self.grounds.place, context.api().locations)
+        ground = DataSource(store, self.grounds.group, lambda: self.grounds.stored, via="api")
         super().__init__(context, stack, group_id, files, purpose, ground)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
@@ -58,12 +56,12 @@ class RestoreJob(Job[RestorePlan]):
         Raises:
             ConflictError: If a rename in this group was interrupted, and must be ended first.
         """
-        place = self._grounds.place
+        place = self.grounds.place
         found = request_journal.unfinished(
-            self._scope.target, place.group_id, api=self._grounds.stored.api
+            self.scope.target, place.group_id, api=self.grounds.stored.api
         )
-        if found is not None and not self._purpose.dry_run:
-            resume = self._context.command("samples", "resume", found.head.run)
+        if found is not None and not self.purpose.dry_run:
+            resume = self.context.command("samples", "resume", found.head.run)
             raise ConflictError(
                 f"Run {found.head.run} ({found.head.file}) in this group was interrupted and is "
                 "not finished; nothing was changed.",
@@ -71,27 +69,19 @@ class RestoreJob(Job[RestorePlan]):
             )
         super().go(assessment, name, remedy)
 
-    def _subject(self, assessment: Assessment, place: Place) -> Subject:
-        # Only renames have a journal of their requests, from which they can be resumed.
-        return replace(super()._subject(assessment, place), single=True)
-
-    def _writing(self, recording: Recording) -> RestoreWriting:
-        return RestoreWriting(
-            self._context,
-            self._store,
-            self._files,
-            self._findings,
-            self._purpose,
-            self._scope,
-            recording,
-            self._grounds,
-        )
+    def change(self, assessment: Assessment, name: str, remedy: str | None) -> RestoreChange:
+        """Return the change to execute."""
+        return RestoreChange(self, assessment, name, remedy)
 
 
-class RestoreWriting(RemoteWriting[RestorePlan]):
-    """A writer that sends the edits of an undo."""
+class RestoreChange(BulkChange[RestorePlan, RestoreJob]):
+    """A change that sends the edits of an undo."""
 
-    def apply(self, plan: Plan) -> None:
+    def subject(self) -> Subject:
+        """Return the facts to record: only renames have a journal to be resumed from."""
+        return replace(super().subject(), single=True)
+
+    def apply(self, recording: Recording) -> None:
         """Write the plan, and report the result.
 
         Raises:
@@ -99,30 +89,32 @@ class RestoreWriting(RemoteWriting[RestorePlan]):
             AspenError: If the API refused a request; the error says how many samples are restored.
         """
         self._findings.prepare_report("updated")
-        batches, samples = self._store.batches(), self._grounds.place.samples
+        batches, samples = self._store.batches(), self._job.grounds.place.samples
         checked = time.monotonic()
         for slug, edits in batches:
             check_edits(samples, self._access(slug), edits)
-        rows = partial(write_undo_rows, self._purpose.spec, self._store.undo_rows())
-        undo = write_undo(paths.state_dir() / "undo", self._origin(plan), rows, self._files.undo)
+        spec, total = self._job.purpose.spec, self._plan.to_change
+        rows = partial(write_undo_rows, spec, self._store.undo_rows())
+        undo = self._save_undo(recording, rows)
         done: list[Sample] = []
         with (
-            self._recording.keeping(undo, done, lambda: self._say_partial(len(done), plan, undo)),
-            self._out.progress("Updating samples", plan.to_change) as tick,
+            recording.keeping(undo, done, lambda: self._say_partial(len(done), undo)),
+            self.context.out.progress("Updating samples", total) as tick,
         ):
             for slug, edits in batches:
                 for some in apply_edits(samples, self._access(slug), edits, checked):
                     done += some
                     tick(len(done))
-        self._recording.ended(Outcome.WRITTEN)
-        self._report_written(plan, undo)
+        recording.ended(Outcome.WRITTEN)
+        self._report_written(undo, recording)
 
     def _access(self, slug: str) -> Access:
-        return Access(Org(self._grounds.place.group_id, self._grounds.group), slug)
+        grounds = self._job.grounds
+        return Access(Org(grounds.place.group_id, grounds.group), slug)
 
-    def _say_partial(self, done: int, plan: Plan, undo: Path) -> None:
-        total = counted(plan.to_change, "sample")
-        self._out.warn(
+    def _say_partial(self, done: int, undo: Path) -> None:
+        total = counted(self._plan.to_change, "sample")
+        self.context.out.warn(
             f"{done:,} of {total} updated before the error, and perhaps those of the last request. "
             "To update the others, run the command again."
         )

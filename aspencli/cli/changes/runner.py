@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aspencli import paths
 from aspencli.changes import apply as bulk
-from aspencli.changes.apply import Assessment, BulkStore, Faults, PlanStore, written_before
+from aspencli.changes.apply import (
+    Assessment,
+    BulkStore,
+    Faults,
+    PlanStore,
+    WriteRows,
+    written_before,
+)
 from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject, counts_of, place_of
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, is_same_place, runs_of
-from aspencli.changes.undo import Origin, origin_of, write_undo
+from aspencli.changes.undo import origin_of, write_undo
+from aspencli.cli.changes.execute import Change, execute
 from aspencli.cli.changes.options import print_notes
 from aspencli.cli.changes.views import (
     RESULT_COLUMNS,
@@ -31,7 +38,7 @@ from aspencli.cli.changes.views import (
 )
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.console import Tick
-from aspencli.errors import ConflictError, RefusedError
+from aspencli.errors import ConflictError
 from aspencli.signals import Shield
 from aspencli.text import counted
 
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 
 
 StoreT = TypeVar("StoreT", bound=PlanStore)
+JobT = TypeVar("JobT", bound="Job[Any]")
 _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
 _TICK = 1_000  # rows between updates of the progress bar
 
@@ -133,17 +141,15 @@ class Job(ABC, Generic[StoreT]):
         purpose: Purpose,
         ground: DataSource[StoreT],
     ):
-        self.out = context.out
+        self.context = context
         self.faults = Faults()
         stack.callback(self.faults.close)
-        self._context = context
-        self._files = files
-        self._purpose = purpose
-        self._view = purpose.view
-        self._ground = ground
-        self._store = ground.store
-        self._scope = Scope(context.target.label, group_id, ground.group)
-        self._findings = Findings(self.out, self._store, files, self._view, self.faults)
+        self.files = files
+        self.purpose = purpose
+        self.ground = ground
+        self.store = ground.store
+        self.scope = Scope(context.target.label, group_id, ground.group)
+        self.findings = Findings(context.out, self.store, files, purpose.view, self.faults)
 
     def run(self, source: Table, requests: Iterator[Request], said: int) -> None:
         """Read a file to its end and apply it.
@@ -153,18 +159,18 @@ class Job(ABC, Generic[StoreT]):
             requests: Its rows, not yet read.
             said: Number of the file's notes that were already printed.
         """
-        assessment = self.assess(requests)
-        print_notes(self.out, source, said)
+        assessment, out = self.assess(requests), self.context.out
+        print_notes(out, source, said)
         if source.blank_lines:
-            self.out.info(f"Note: skipped {counted(source.blank_lines, 'blank line')}.")
+            out.info(f"Note: skipped {counted(source.blank_lines, 'blank line')}.")
         self.go(assessment, source.name, source.remedy)
 
     def assess(self, requests: Iterator[Request], *, skip_moved: bool = False) -> Assessment:
         """Compare the file with the database."""
-        force = self._purpose.force
-        with self.out.progress("Reading and planning") as tick:
+        force = self.purpose.force
+        with self.context.out.progress("Reading and planning") as tick:
             rows = _ticking(requests, tick)
-            return bulk.assess(self._store, rows, self.faults, skip_moved=skip_moved, force=force)
+            return bulk.assess(self.store, rows, self.faults, skip_moved=skip_moved, force=force)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Reject, show, or write the plan; all but dry runs are recorded in the history.
@@ -174,134 +180,21 @@ class Job(ABC, Generic[StoreT]):
             name: Name of the file in messages.
             remedy: Advice if the file is rejected, where fixing its lines is not enough.
         """
-        place, by_name = self._ground.place(), False
-        if self._purpose.place:
-            by_name = not self._is_there(self._purpose.place, place)
-        plan, subject = assessment.plan, self._subject(assessment, place)
-        before = self._written_before(assessment, subject)
-        if self._purpose.dry_run:
-            self._show(assessment, name, remedy, before)
-        else:
-            self._write(assessment, name, remedy, before, subject, by_name)
-        if plan.left_out and not before:
-            force = "" if self._purpose.force else "; or add --force to include those changed since"
+        change = self.change(assessment, name, remedy)
+        execute(change, dry_run=self.purpose.dry_run)
+        plan, view = assessment.plan, self.purpose.view
+        if plan.left_out and not change.before:
+            force = "" if self.purpose.force else "; or add --force to include those changed since"
             raise ConflictError(
-                f"{plan.left_out:,} of {self._view.lines(plan, plan.rows)} skipped (listed above).",
-                hint=f"Check each one: {self._view.look}{force}",
+                f"{plan.left_out:,} of {view.lines(plan, plan.rows)} skipped (listed above).",
+                hint=f"Check each one: {view.look}{force}",
             )
-
-    def _show(
-        self, assessment: Assessment, name: str, remedy: str | None, before: Run | None
-    ) -> None:
-        if before:
-            self.out.warn(
-                f"Run {before.id} already wrote this file, so it would not be written again."
-            )
-        self._say(assessment, name, remedy)
-        skipped = self._skipped() if assessment.plan.left_out else []
-        rows = merge(self._store.rows(), skipped, key=lambda row: row.line)
-        self.out.rows(self._view.plan_columns, self._view.shown(rows))
-        self._findings.report("update")
-        if assessment.plan.to_change:
-            self._check_rights()
-        elif not assessment.plan.left_out:
-            self.out.nothing(nothing_to_do(assessment.plan))
-        self.out.dry_run()
-
-    def _check_rights(self) -> None:
-        """Check that the user may write what a dry run has shown.
-
-        Raises:
-            CredentialsError: If not.
-        """
-
-    def _skipped(self) -> list[PlannedRow]:
-        """Return the rows that the plan leaves out, in the form of planned rows."""
-        from aspen.database.bulk.spec import PlannedRow
-
-        with closing(self._store.outcomes()) as rows:
-            return [
-                PlannedRow(row.line, row.key, row.changes, "skip", row.within)
-                for row in rows
-                if row.left_out
-            ]
-
-    def _write(
-        self,
-        assessment: Assessment,
-        name: str,
-        remedy: str | None,
-        before: Run | None,
-        subject: Subject,
-        by_name: bool,
-    ) -> None:
-        plan = assessment.plan
-        with Recording(open_journal(), subject, self.out.warn) as recording:
-            writing = self._writing(recording)
-            writing.place, writing.by_name = subject.place, by_name
-            if before:
-                writing.leave(plan, before)
-                return
-            self._say(assessment, name, remedy)
-            if plan.to_change:
-                writing.consent(plan)
-                writing.apply(plan)
-            else:
-                writing.nothing(plan)
 
     @abstractmethod
-    def _writing(self, recording: Recording) -> Writing[StoreT]:
-        """Return the writer of the plan."""
-
-    def _say(self, assessment: Assessment, name: str, remedy: str | None) -> None:
-        """Print the plan, or the reasons why the file is rejected."""
-        if assessment.problems:
-            self._findings.name_problems(assessment.problems)
-            self._findings.put_aside_rejects()
-            raise bulk.refuse(assessment, name, remedy)
-        self._findings.put_aside_rejects()
-        plan = assessment.plan
-        self._findings.name_left_out(plan.left_out)
-        self._findings.show_forced(plan.forced)
-        self._say_plan(plan)
-
-    def _written_before(self, assessment: Assessment, subject: Subject) -> Run | None:
-        """Return the run that already wrote this file, if a repeat would not be a no-op."""
-        is_other = assessment.problems or assessment.plan.passed_on
-        spec = self._purpose.spec
-        if not (spec.changes_key and is_other) or spec.keeps_key:
-            return None
-        return written_before(runs_of(open_journal().read().events), subject)
-
-    def _is_there(self, recorded: Place, here: Place) -> bool:
-        """Return True if the run being undone is known to have been made here."""
-        run = f"run {self._purpose.undo_of}" if self._purpose.undo_of else "the run"
-        if is_same_place(recorded, here, run):
-            return True
-        self.out.warn(f"Cannot tell whether {run} was made on {here}. Check before you confirm.")
-        return False
-
-    def _subject(self, assessment: Assessment, place: Place) -> Subject:
-        return Subject(
-            command=self._purpose.command,
-            target=self._scope.target,
-            place=place,
-            group_id=self._scope.group_id,
-            group=self._scope.group,
-            file=self._files.fingerprint.file,
-            counts=counts_of(assessment),
-            undo_of=self._purpose.undo_of,
-            via=self._ground.via,
-            api=self._context.given_api if self._ground.via == "api" else None,
-        )
-
-    def _say_plan(self, plan: Plan) -> None:
-        parts = self._view.prospect(plan)
-        if plan.detours:
-            moves = f"{counted(plan.detours, 'identifier')} move{'s' * (plan.detours == 1)}"
-            parts.append(f"{moves} between {self._view.noun}s in this file")
-        rows = counted(plan.rows, "row")
-        self.out.info(f"{rows} for {self._scope.words}: {', '.join(parts)}.")
+    def change(
+        self, assessment: Assessment, name: str, remedy: str | None
+    ) -> BulkChange[StoreT, Any]:
+        """Return the change to execute."""
 
 
 def _ticking(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
@@ -340,214 +233,237 @@ class DatabaseJob(Job[BulkStore]):
         )
         super().__init__(context, stack, group_id, files, purpose, ground)
 
-    def _check_rights(self) -> None:
-        """Check the rights; see `Job._check_rights`."""
-        bulk.require_rights(self._store.lacking_rights())
-
-    def _writing(self, recording: Recording) -> Writing[BulkStore]:
-        return DatabaseWriting(
-            self._context,
-            self._store,
-            self._files,
-            self._findings,
-            self._purpose,
-            self._scope,
-            recording,
-        )
+    def change(self, assessment: Assessment, name: str, remedy: str | None) -> DatabaseChange:
+        """Return the change to execute."""
+        return DatabaseChange(self, assessment, name, remedy)
 
 
-def agree(
-    context: AppContext, from_stdin: bool, file: str, what: str, *, by_name: bool = False
-) -> None:
-    """Ask for confirmation, or check that it was given.
+class BulkChange(Change, Generic[StoreT, JobT]):
+    """The change that a bulk run makes.
 
     Args:
-        context: Application context.
-        from_stdin: Whether standard input is the file, so that it cannot be used for a question.
-        file: Noun for the file in messages.
-        what: Pending change, as a verb phrase.
-        by_name: Whether to require the target's name even outside production.
-
-    Raises:
-        RefusedError: If confirmation is denied, or cannot be requested.
-    """
-    target, given = context.target, context.options
-    if from_stdin and given["confirm"] is None and (target.is_production or not given["yes"]):
-        name = shlex.quote(target.confirmed_by)
-        flag = f"--confirm {name}" if target.is_production else "--yes"
-        raise RefusedError(
-            f"Confirmation required to {what} on {target.label}, but standard input is the {file}; "
-            "nothing was written.",
-            hint=f"Review the plan with --dry-run, then add {flag}.",
-        )
-    context.authorize(what, by_name=by_name, recorded=False)
-
-
-class Writing(ABC, Generic[StoreT]):
-    """A writer for a plan that has no problems.
-
-    Args:
-        context: Application context.
-        store: Store that holds the plan.
-        files: Files that the run reads and writes.
-        findings: Writer of the report.
-        purpose: Purpose of the run.
-        scope: Target and group of the run.
-        recording: Record of the run in the history.
+        job: The run.
+        assessment: Its plan, and the number of problems found.
+        name: Name of the file in messages.
+        remedy: Advice if the file is rejected, where fixing its lines is not enough.
 
     Attributes:
-        place: Identity of the database or API, stored in the undo file.
-        by_name: Whether confirmation requires the target's name.
+        before: The run that already wrote this file, if it must not be written again.
     """
 
-    def __init__(
-        self,
-        context: AppContext,
-        store: StoreT,
-        files: JobFiles,
-        findings: Findings,
-        purpose: Purpose,
-        scope: Scope,
-        recording: Recording,
-    ):
-        self._context = context
-        self._out = context.out
-        self._store = store
-        self._files = files
-        self._findings = findings
-        self._purpose = purpose
-        self._view = purpose.view
-        self._scope = scope
-        self._recording = recording
-        self.place = Place()
-        self.by_name = False
-
-    def leave(self, plan: Plan, before: Run) -> None:
-        """Write nothing, because the same file was written before."""
-        self._recording.ended(Outcome.NOTHING)
-        self._out.nothing(f"run {before.id} already wrote this file")
-        undo = before.command_line(*self._view.undo, before.id)
-        self._out.hint(f"To write it again, undo that run first: {undo}")
-        self._findings.report("unchanged")
-        tally = plan.tally and replace(plan.tally, created=0, deleted=0, changed=0)
-        self._show_result(replace(plan, to_change=0, already=plan.rows, tally=tally), None)
-
-    def nothing(self, plan: Plan) -> None:
-        """Write nothing, because there are no changes."""
-        self._recording.ended(Outcome.NOTHING)
-        self._out.nothing(nothing_to_do(plan))
-        self._findings.report("updated")
-        self._show_result(plan, None)
-
-    def consent(self, plan: Plan) -> None:
-        """Show the pending changes, and ask for confirmation.
-
-        Raises:
-            RefusedError: If confirmation is denied, or cannot be requested.
-        """
-        self.preview()
-        what = f"{self._view.deed(plan)}{self._scope.in_group}"
+    def __init__(self, job: JobT, assessment: Assessment, name: str, remedy: str | None):
+        self.context = job.context
+        self._job: JobT = job
+        self._store: StoreT = job.store
+        self._view = job.purpose.view
+        self._findings = job.findings
+        self._plan = plan = assessment.plan
+        self._assessment, self._name, self._remedy = assessment, name, remedy
+        self._place = job.ground.place()
+        self.stdin = self._view.file if job.files.from_stdin else ""
+        if job.purpose.place:
+            self.by_name = not self._is_there(job.purpose.place)
+        self.before = self._written_before()
+        self.what = f"{self._view.deed(plan)}{job.scope.in_group}"
         if plan.forced:
-            what += f" ({plan.forced:,} changed since that run)"
-        stdin, file = self._files.from_stdin, self._view.file
-        try:
-            agree(self._context, stdin, file, what, by_name=self.by_name)
-        except KeyboardInterrupt:
-            if self._out.is_asking:
-                self._recording.ended(Outcome.DECLINED, "interrupted")
-            raise
+            self.what += f" ({plan.forced:,} changed since that run)"
+        self.reason = nothing_to_do(plan)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True if there is nothing to change, or the file was already written."""
+        return not self._plan.to_change or bool(self.before and not self._job.purpose.dry_run)
+
+    def subject(self) -> Subject:
+        """Return the facts to record in the history."""
+        job = self._job
+        return Subject(
+            command=job.purpose.command,
+            target=job.scope.target,
+            place=self._place,
+            group_id=job.scope.group_id,
+            group=job.scope.group,
+            file=job.files.fingerprint.file,
+            counts=counts_of(self._assessment),
+            undo_of=job.purpose.undo_of,
+            via=job.ground.via,
+            api=self.context.given_api if job.ground.via == "api" else None,
+        )
+
+    def explain(self, *, dry_run: bool) -> None:
+        """Print the totals of the plan, or the reasons why the file is rejected."""
+        if self.before and not dry_run:
+            return
+        if self.before:
+            self.context.out.warn(
+                f"Run {self.before.id} already wrote this file, so it would not be written again."
+            )
+        if problems := self._assessment.problems:
+            self._findings.name_problems(problems)
+            self._findings.put_aside_rejects()
+            raise bulk.refuse(self._assessment, self._name, self._remedy)
+        self._findings.put_aside_rejects()
+        self._findings.name_left_out(self._plan.left_out)
+        self._findings.show_forced(self._plan.forced)
+        parts = self._view.prospect(self._plan)
+        if detours := self._plan.detours:
+            moves = f"{counted(detours, 'identifier')} move{'s' * (detours == 1)}"
+            parts.append(f"{moves} between {self._view.noun}s in this file")
+        rows = counted(self._plan.rows, "row")
+        self.context.out.info(f"{rows} for {self._job.scope.words}: {', '.join(parts)}.")
+
+    def show(self) -> None:
+        """Print the whole plan as a result."""
+        skipped = self._skipped() if self._plan.left_out else []
+        rows = merge(self._store.rows(), skipped, key=lambda row: row.line)
+        self.context.out.rows(self._view.plan_columns, self._view.shown(rows))
+        self._findings.report("update")
+
+    def check(self) -> None:
+        """Check nothing here: through the API, the plan itself has checked the rights."""
 
     def preview(self) -> None:
         """Show the first rows that change."""
         first = list(self._store.rows(limit=10, changed_only=True))
-        self._out.preview(self._view.plan_columns, self._view.shown(first))
+        self.context.out.preview(self._view.plan_columns, self._view.shown(first))
 
-    @abstractmethod
-    def apply(self, plan: Plan) -> None:
-        """Write the plan, and report the result."""
+    def leave(self, recording: Recording) -> None:
+        """Report that nothing was changed."""
+        recording.ended(Outcome.NOTHING)
+        if self.before is None:
+            self.context.out.nothing(self.reason)
+            self._findings.report("updated")
+            return self._show_result(self._plan, None, recording)
+        self.context.out.nothing(f"run {self.before.id} already wrote this file")
+        undo = self.before.command_line(*self._view.undo, self.before.id)
+        self.context.out.hint(f"To write it again, undo that run first: {undo}")
+        self._findings.report("unchanged")
+        plan = self._plan
+        tally = plan.tally and replace(plan.tally, created=0, deleted=0, changed=0)
+        same = replace(plan, to_change=0, already=plan.rows, tally=tally)
+        return self._show_result(same, None, recording)
 
-    def _origin(self, plan: Plan) -> Origin:
-        return origin_of(
-            self._purpose.spec,
-            self._context.target.label,
-            self._scope.group_id,
-            dt.datetime.now(dt.UTC).isoformat(),
-            plan.to_change,
-            self._recording.id,
-            self.place,
+    def _skipped(self) -> list[PlannedRow]:
+        """Return the rows that the plan leaves out, in the form of planned rows."""
+        from aspen.database.bulk.spec import PlannedRow
+
+        with closing(self._store.outcomes()) as rows:
+            return [
+                PlannedRow(row.line, row.key, row.changes, "skip", row.within)
+                for row in rows
+                if row.left_out
+            ]
+
+    def _written_before(self) -> Run | None:
+        """Return the run that already wrote this file, if a repeat would not be a no-op."""
+        is_other, spec = self._assessment.problems or self._plan.passed_on, self._job.purpose.spec
+        if not (spec.changes_key and is_other) or spec.keeps_key:
+            return None
+        return written_before(runs_of(open_journal().read().events), self.subject())
+
+    def _is_there(self, recorded: Place) -> bool:
+        """Return True if the run being undone is known to have been made here."""
+        undone = self._job.purpose.undo_of
+        run = f"run {undone}" if undone else "the run"
+        if is_same_place(recorded, self._place, run):
+            return True
+        self.context.out.warn(
+            f"Cannot tell whether {run} was made on {self._place}. Check before you confirm."
         )
+        return False
 
-    def _report_written(self, plan: Plan, undo_file: Path) -> None:
+    def _save_undo(
+        self,
+        recording: Recording,
+        rows: WriteRows,
+        before_naming: Callable[[], None] = lambda: None,
+    ) -> Path:
+        """Write the undo file, which is on disk when this returns."""
+        job = self._job
+        origin = origin_of(
+            job.purpose.spec,
+            job.scope.target,
+            job.scope.group_id,
+            dt.datetime.now(dt.UTC).isoformat(),
+            self._plan.to_change,
+            recording.id,
+            self._place,
+        )
+        folder = paths.state_dir() / "undo"
+        return write_undo(folder, origin, rows, job.files.undo, before_naming)
+
+    def _report_written(self, undo_file: Path, recording: Recording) -> None:
         try:
             self._findings.publish_report()
         finally:  # the change is written, so the operator must learn how to undo it
-            self._out.done(f"{self._view.result(plan)}.")
-            self._show_result(plan, undo_file)
+            self.context.out.done(f"{self._view.result(self._plan)}.")
+            self._show_result(self._plan, undo_file, recording)
 
-    def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
+    def _show_result(self, plan: Plan, undo_file: Path | None, recording: Recording) -> None:
         result = {
-            "group_id": self._scope.group_id,
-            "group": self._scope.group,
+            "group_id": self._job.scope.group_id,
+            "group": self._job.scope.group,
             "rows": plan.rows,
             "changed": plan.to_change,
             "already": plan.already,
             "left_out": plan.left_out,
             "undo_file": undo_file,
-            "run": self._recording.id,
+            "run": recording.id,
             "outcome": outcome_of(plan.to_change, plan.left_out, plan.tally),
         }
         if plan.tally:
-            self._out.record(TALLY_COLUMNS, {**result, **vars(plan.tally)})
+            self.context.out.record(TALLY_COLUMNS, {**result, **vars(plan.tally)})
         else:
-            self._out.record(RESULT_COLUMNS, result)
+            self.context.out.record(RESULT_COLUMNS, result)
         if undo_file:
             self._hint_undo(undo_file)
 
     def _hint_undo(self, undo_file: Path) -> None:
         words = (*self._view.undo, str(undo_file.absolute()))
-        self._out.hint(f"Undo it: {self._context.command(*words)}")
+        self.context.out.hint(f"Undo it: {self.context.command(*words)}")
 
 
-class DatabaseWriting(Writing[BulkStore]):
-    """A writer that applies a plan in one transaction."""
+class DatabaseChange(BulkChange[BulkStore, DatabaseJob]):
+    """A change that applies a plan in one transaction."""
 
-    def apply(self, plan: Plan) -> None:
+    def check(self) -> None:
+        """Check the rights; see `Change.check`."""
+        bulk.require_rights(self._store.lacking_rights())
+
+    def apply(self, recording: Recording) -> None:
         """Write the plan, and report the result.
 
         Raises:
             ConflictError: If rows were changed in the meantime; nothing was written.
             AspenError: See `aspencli.changes.apply.apply`.
         """
-        origin = self._origin(plan)
         self._findings.prepare_report("updated")
-        ask = self._context.command("history", "check", self._recording.id)
+        ask, out = self.context.command("history", "check", recording.id), self.context.out
         with Shield() as shield:
             undo: list[Path] = []
 
-            def write(rows: bulk.WriteRows) -> Path:
-                folder = paths.state_dir() / "undo"
-                path = write_undo(folder, origin, rows, self._files.undo, shield.raise_shield)
-                undo.append(path)
-                return path
+            def write(rows: WriteRows) -> Path:
+                undo.append(self._save_undo(recording, rows, shield.raise_shield))
+                return undo[0]
 
             def before_commit() -> None:
                 shield.check()
-                self._recording.committing(undo[0])
+                recording.committing(undo[0])
 
             try:
-                with self._out.progress("Writing"):
+                with out.progress("Writing"):
                     path = bulk.apply(
                         self._store,
                         write,
                         before_commit,
-                        self._recording.writing,
+                        recording.writing,
                         ask=ask,
                         noun=self._view.noun,
                     )
             except ConflictError:
                 self._findings.report("skipped")
                 raise
-            self._recording.ended(Outcome.WRITTEN)
-            self._report_written(plan, path)
+            recording.ended(Outcome.WRITTEN)
+            self._report_written(path, recording)
             if shield.late:
-                self._out.warn("The interrupt came after the commit: all updates were written.")
+                out.warn("The interrupt came after the commit: all updates were written.")

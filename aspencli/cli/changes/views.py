@@ -6,8 +6,8 @@ The columns are contracts. The screen shows the first rows; files have the rest.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -27,7 +27,6 @@ from aspencli.changes.report import (
 )
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import OUTCOME, Column, Row, write_rows
-from aspencli.errors import UncertainError
 from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
@@ -395,28 +394,3 @@ def outcome_row(sample: Sample, outcome: str) -> Row:
         "location": place_of(sample["collection_location"]),
         "outcome": outcome,
     }
-
-
-@contextmanager
-def item_report(
-    out: Output, columns: Sequence[Column], total: int, done: str
-) -> Iterator[list[Row]]:
-    """Print the rows collected in the list, at the end or when an error occurs.
-
-    Args:
-        out: Destination.
-        columns: Columns to show.
-        total: Expected number of rows.
-        done: Outcome of the rows in the list, such as ``samples deleted``.
-    """
-    rows: list[Row] = []
-    try:
-        yield rows
-    except BaseException as error:
-        if rows:
-            out.rows(columns, rows)
-            out.warn(f"{len(rows):,} of {total:,} {done} before the error (listed above).")
-        if isinstance(error, (KeyboardInterrupt, UncertainError)):
-            out.warn("The last request may have been carried out too. Check before you retry.")
-        raise
-    out.rows(columns, rows)

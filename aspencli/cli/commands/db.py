@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,12 +18,12 @@ import typer
 
 from aspencli.cli.app import examples, group
 from aspencli.cli.commands import db_diagnostics, db_profile, db_schema, db_sessions
-from aspencli.cli.commands.db_schema import STEP_COLUMNS, needs_consent, show_plan
+from aspencli.cli.commands.db_schema import migration, needs_consent
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import OUTCOME, Column
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption
 from aspencli.errors import BadInputError, RefusedError
-from aspencli.targets import Safety
+from aspencli.targets import Safety, Target
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def interact(
     context.recognize()
     words = [str(word) for word in (script, *(arguments or ())) if word is not None]
     if write:
-        context.authorize("open a console with write access", dry_run=False, recorded=False)
+        context.authorize("open a console with write access", dry_run=False)
     elif context.target.warning and context.out.interactive:
         context.out.warn(context.target.warning)
     request = ConsoleRequest(
@@ -142,7 +142,7 @@ def interact(
 def _is_allowed(context: AppContext) -> bool:
     """Ask for confirmation at the prompt; on a refusal, print a warning and return False."""
     try:
-        context.authorize("open a session with write access", dry_run=False, recorded=False)
+        context.authorize("open a session with write access", dry_run=False)
     except RefusedError as error:
         context.out.warn(error.message)
         return False
@@ -177,7 +177,7 @@ def psql(
     context = current(ctx)
     context.recognize()
     if write:
-        context.authorize("open psql with write access", dry_run=False, recorded=False)
+        context.authorize("open psql with write access", dry_run=False)
     given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
     words = read_words(given)
     away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
@@ -268,7 +268,6 @@ def _require_kept_role(context: AppContext, standing: SessionFacts, words: Words
             "read-only role is available)",
             by_name=True,
             dry_run=False,
-            recorded=False,
         )
         return
     why = f"use {words.elsewhere[0]}" if words.elsewhere else None
@@ -280,7 +279,6 @@ def _require_kept_role(context: AppContext, standing: SessionFacts, words: Words
             f"{why}, which could leave the read-only role {standing.reader}",
             by_name=True,
             dry_run=False,
-            recorded=False,
         )
 
 
@@ -349,61 +347,63 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     does not ask for confirmation.
     """
     from aspencli.admin import schema
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     database = context.database(writable=True, admin=True)
     plan = schema.plan_setup(database)
     if plan.create:
         context.out.info(f"Database {plan.database} does not exist and will be created.")
-    changes = plan.create or bool(plan.steps)
-    if dry_run:
-        return show_plan(context, plan.steps, f"set up {plan.database}" if changes else "")
-    if changes:
-        context.out.preview(STEP_COLUMNS, [vars(step) for step in plan.steps], limit=50)
-        context.authorize(f"set up {plan.database}", default_yes=not needs_consent(context))
-    with context.out.progress("Setting up"):
+
+    def set_up() -> Iterator[Sequence[Row]]:
         result = schema.setup(database, plan)
         if context.is_on_laptop:
             context.laptop.prepare()
-    outcome = "updated" if result.migrated.applied else "unchanged"
-    row = {
-        "database": plan.database,
-        "created": result.created,
-        **vars(result.migrated),
-        "outcome": "created" if result.created else outcome,
-    }
-    context.out.record(SETUP_COLUMNS, row)
-    if not changes:
-        context.out.nothing()
-    return context.out.done(f"{plan.database} is at revision {result.migrated.after}")
+        outcome = "updated" if result.migrated.applied else "unchanged"
+        row = {
+            "database": plan.database,
+            "created": result.created,
+            **vars(result.migrated),
+            "outcome": "created" if result.created else outcome,
+        }
+        yield [row]
+
+    asked = needs_consent(context)
+    change = migration(
+        context, f"set up {plan.database}", SETUP_COLUMNS, plan.steps, set_up, asked=asked
+    )
+    change.done = lambda rows: f"{plan.database} is at revision {rows[0]['after']}"
+    execute(change, dry_run=dry_run)
 
 
 def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     """Create the target's database, empty. Does nothing if it already exists."""
     from aspencli.admin import databases
+    from aspencli.cli.changes.execute import ItemChange, execute
 
     context = current(ctx)
     database = context.database(writable=True, admin=True)
     name = databases.name_of(database)
-    if databases.exists(database):
-        row = {"database": name, "created": False, "outcome": "unchanged"}
-        context.out.record(CREATE_COLUMNS, row)
-        context.out.nothing(f"database {name} already exists")
-        return context.out.dry_run() if dry_run else None
-    if dry_run:
-        row = {"database": name, "created": False, "outcome": "create"}
-        context.out.record(CREATE_COLUMNS, row)
-        return context.out.dry_run(f"create the database {name}")
-    context.authorize(
-        f"create the database {name}", default_yes=not needs_consent(context), items=1
+
+    def create_it() -> Iterator[Sequence[Row]]:
+        created = databases.create(database)
+        outcome = "created" if created else "unchanged"
+        yield [{"database": name, "created": created, "outcome": outcome}]
+
+    outcome = "unchanged" if databases.exists(database) else "create"
+    change = ItemChange(
+        context,
+        f"create the database {name}",
+        CREATE_COLUMNS,
+        [{"database": name, "created": False, "outcome": outcome}],
+        create_it,
+        done=f"Created database {name}",
+        next="Next, create its schema: aspencli db setup",
+        reason=f"database {name} already exists",
+        single=True,
+        default_yes=not needs_consent(context),
     )
-    created = databases.create(database)
-    outcome = "created" if created else "unchanged"
-    context.out.record(CREATE_COLUMNS, {"database": name, "created": created, "outcome": outcome})
-    if not created:
-        return context.out.nothing(f"database {name} already exists")
-    context.out.done(f"Created database {name}")
-    return context.out.hint("Next, create its schema: aspencli db setup")
+    execute(change, dry_run=dry_run)
 
 
 def drop(
@@ -420,33 +420,39 @@ def drop(
     required.
     """
     from aspencli.admin import databases
+    from aspencli.cli.changes.execute import ItemChange, execute
 
     context = current(ctx)
     database = context.database(writable=True, admin=True)
     name = databases.name_of(database)
     found = databases.holdings(database)
-    if found is None:
-        row = {"database": name, "dropped": False, "outcome": "unchanged"}
-        context.out.record(DROP_COLUMNS, row)
-        context.out.nothing(f"database {name} does not exist")
-        return context.out.dry_run() if dry_run else None
-    if context.target.name == "local":
+    if found and context.target.name == "local":
         context.require_laptop(database, f"drop {name}")
-    context.out.info(f"{name} on {context.target.label}: {_described(found)}")
-    if dry_run:
-        row = {"database": name, "dropped": False, "outcome": "delete"}
-        context.out.record(DROP_COLUMNS, row)
-        return context.out.dry_run(f"drop {name} ({_described(found)})")
-    if not force:
-        databases.require_alone(name, found.visitors)
-    _authorize_drop(context, found)
-    dropped = databases.drop(database, force=force)
-    outcome = "deleted" if dropped else "unchanged"
-    context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped, "outcome": outcome})
-    if not dropped:
-        return context.out.nothing(f"database {name} does not exist")
-    context.out.done(f"Dropped database {name}")
-    return context.out.hint("Create it again: aspencli db setup")
+    if found:
+        context.out.info(f"{name} on {context.target.label}: {_described(found)}")
+    if found and not dry_run:
+        if not force:
+            databases.require_alone(name, found.visitors)
+        _require_name(context.target, context.options["confirm"])
+
+    def drop_it() -> Iterator[Sequence[Row]]:
+        dropped = databases.drop(database, force=force)
+        outcome = "deleted" if dropped else "unchanged"
+        yield [{"database": name, "dropped": dropped, "outcome": outcome}]
+
+    change = ItemChange(
+        context,
+        f"drop {name} ({_described(found)})" if found else "",
+        DROP_COLUMNS,
+        [{"database": name, "dropped": False, "outcome": "delete" if found else "unchanged"}],
+        drop_it,
+        done=f"Dropped database {name}",
+        next="Create it again: aspencli db setup",
+        reason=f"database {name} does not exist",
+        single=True,
+        by_name=context.target.safety is not Safety.LOCAL,
+    )
+    execute(change, dry_run=dry_run)
 
 
 def _described(found: Holdings) -> str:
@@ -454,18 +460,12 @@ def _described(found: Holdings) -> str:
     return f"{size_text(found.size)}, {samples}, {counted(len(found.visitors), 'other session')}"
 
 
-def _authorize_drop(context: AppContext, found: Holdings) -> None:
-    target = context.target
-    if target.is_production and context.options["confirm"] is None:
+def _require_name(target: Target, given: str | None) -> None:
+    if target.is_production and given is None:
         raise RefusedError(
             f"{target.confirmed_by} is production: dropping its database requires --confirm",
             hint=f"If you are sure, add --confirm {target.confirmed_by}.",
         )
-    context.authorize(
-        f"drop {found.name} ({_described(found)})",
-        by_name=target.safety is not Safety.LOCAL,
-        items=1,
-    )
 
 
 def register_admin(app: typer.Typer) -> None:

@@ -123,7 +123,7 @@ def profile(
         context.recognize()
     # A rolled-back run still holds locks, and a request may do more than write to the database.
     if commit or (write and context.target.safety is not Safety.LOCAL):
-        context.authorize("profile code that writes", dry_run=False, recorded=False)
+        context.authorize("profile code that writes", dry_run=False)
     bench = bench_for(work, parameters=params or wanted.plans)
     try:
         status = run(context, work, bench)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspen.database.migrate import Revision
+    from aspencli.cli.changes.execute import ItemChange
 
 STEP_COLUMNS = (
     Column("revision", "Revision", whole=True),
@@ -81,6 +82,7 @@ def upgrade(
     queue behind it. On the local target it does not ask for confirmation.
     """
     from aspencli.admin import schema
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     database = context.database(writable=not (sql or dry_run), admin=True)
@@ -89,19 +91,23 @@ def upgrade(
         return context.out.text(schema.upgrade_sql(steps, directory=directory))
     if sql:
         return context.out.nothing()
-    if dry_run:
-        return show_plan(context, steps, f"apply {_count(steps)}" if steps else "")
-    if steps:
-        _consent(context, f"apply {_count(steps)}", steps, asked=needs_consent(context))
-    with context.out.progress("Migrating"):
+
+    def apply() -> Iterator[Sequence[Row]]:
         result = schema.upgrade(database, steps, directory=directory)
         if context.is_on_laptop and result.applied and steps[-1].is_head:
             context.laptop.prepare()  # gives its roles ownership of, or access to, the new objects
-    outcome = "updated" if result.applied else "unchanged"
-    context.out.record(UPGRADE_COLUMNS, {**vars(result), "outcome": outcome})
-    if not result.applied:
-        return context.out.nothing()
-    return context.out.done(f"Upgraded to {result.after}")
+        yield [{**vars(result), "outcome": "updated" if result.applied else "unchanged"}]
+
+    change = migration(
+        context,
+        f"apply {_count(steps)}",
+        UPGRADE_COLUMNS,
+        steps,
+        apply,
+        asked=needs_consent(context),
+    )
+    change.done = lambda rows: f"Upgraded to {rows[0]['after']}"
+    return execute(change, dry_run=dry_run)
 
 
 def downgrade(
@@ -115,22 +121,20 @@ def downgrade(
 ) -> None:
     """Revert schema revisions; everything they added is deleted, including its data."""
     from aspencli.admin import schema
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     database = context.database(writable=not dry_run, admin=True)
     steps = schema.undone(database, revision, directory=directory)
-    what = f"revert {_count(steps)} and delete their data"
-    if dry_run:
-        return show_plan(context, steps, what if steps else "")
-    if steps:
-        _consent(context, what, steps, asked=True)
-    with context.out.progress("Migrating"):
+
+    def revert() -> Iterator[Sequence[Row]]:
         result = schema.downgrade(database, steps, directory=directory)
-    outcome = "updated" if result.reverted else "unchanged"
-    context.out.record(DOWNGRADE_COLUMNS, {**vars(result), "outcome": outcome})
-    if not result.reverted:
-        return context.out.nothing()
-    return context.out.done(f"Downgraded to {result.after or 'base'}")
+        yield [{**vars(result), "outcome": "updated" if result.reverted else "unchanged"}]
+
+    what = f"revert {_count(steps)} and delete their data"
+    change = migration(context, what, DOWNGRADE_COLUMNS, steps, revert, asked=True)
+    change.done = lambda rows: f"Downgraded to {rows[0]['after'] or 'base'}"
+    execute(change, dry_run=dry_run)
 
 
 def show_current(ctx: typer.Context) -> None:
@@ -198,17 +202,31 @@ def revision(
     context.out.hint("Review it, then apply it: aspencli db upgrade")
 
 
-def show_plan(context: AppContext, steps: Sequence[Revision], what: str) -> None:
-    """Show what a migration would do, as a dry run; ``what`` is empty if it is nothing."""
-    context.out.rows(PLAN_COLUMNS, ({**row, "outcome": "update"} for row in _rows(steps)))
-    if not what:
-        context.out.nothing()
-    context.out.dry_run(what)
+def migration(
+    context: AppContext,
+    what: str,
+    columns: tuple[Column, ...],
+    steps: Sequence[Revision],
+    apply: Callable[[], Iterable[Sequence[Row]]],
+    *,
+    asked: bool,
+) -> ItemChange:
+    """Return the change that a migration makes; its plan has a row for each revision."""
+    from aspencli.cli.changes.execute import ItemChange
 
-
-def _consent(context: AppContext, what: str, steps: Sequence[Revision], *, asked: bool) -> None:
-    context.out.preview(STEP_COLUMNS, _rows(steps), limit=50)
-    context.authorize(what, default_yes=not asked)
+    return ItemChange(
+        context,
+        what,
+        columns,
+        [{**row, "outcome": "update"} for row in _rows(steps)],
+        apply,
+        single=True,
+        plan_columns=PLAN_COLUMNS,
+        shows=50,
+        label="Migrating",
+        default_yes=not asked,
+        is_idempotent=True,
+    )
 
 
 def needs_consent(context: AppContext) -> bool:

@@ -17,7 +17,7 @@ from aspencli.cli.output.diagnostics import (
     seconds_text,
     warn_hidden,
 )
-from aspencli.cli.output.formats import OUTCOME, Column
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption
 from aspencli.errors import AspenError
 from aspencli.text import counted, duration_text, visible
@@ -238,31 +238,40 @@ def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> 
 
 
 def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool) -> None:
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.diagnostics.activity import Signal, find_sessions
     from aspencli.diagnostics.session import looking
 
     database = context.database()
     with looking(database) as session:
         found = find_sessions(session, pids)
-    context.out.preview(SESSION_COLUMNS, [_row(context, seen) for seen in found], limit=50)
     plan, done = ("update", "updated") if signal is Signal.CANCEL else ("delete", "deleted")
-    if dry_run:
-        context.out.rows(RESULT_COLUMNS, [_planned(seen, signal, plan) for seen in found])
-        return context.out.dry_run(_words(signal, found))
-    context.authorize(_words(signal, found), items=len(found))
-    statuses = _send_all(context, found, signal)
-    rows = [
-        {**vars(seen), "outcome": _OUTCOMES.get(word, done), "status": word}
-        for seen, word in zip(found, statuses, strict=True)
-    ]
-    context.out.rows(RESULT_COLUMNS, rows)
+
+    def send() -> Iterator[Sequence[Row]]:
+        for seen in found:
+            word = _send_one(context, seen, signal)
+            yield [{**vars(seen), "outcome": _OUTCOMES.get(word, done), "status": word}]
+
+    change = ItemChange(
+        context,
+        _words(signal, found),
+        RESULT_COLUMNS,
+        [_planned(seen, signal, plan) for seen in found],
+        send,
+        shown=(SESSION_COLUMNS, [_row(context, seen) for seen in found]),
+        shows=50,
+        ended=_refuse_pending,
+    )
+    execute(change, dry_run=dry_run)
+
+
+def _refuse_pending(rows: Sequence[Row]) -> None:
     pending = [str(row["pid"]) for row in rows if row["status"] == "pending"]
     if pending:
         raise AspenError(
             f"The signal was sent, but PID {', '.join(pending)} has not stopped yet",
             hint="Check again in a moment: aspencli db activity",
         )
-    return None
 
 
 def _planned(seen: VisibleSession, signal: Signal, plan: str) -> dict[str, object]:
@@ -276,21 +285,16 @@ def _planned(seen: VisibleSession, signal: Signal, plan: str) -> dict[str, objec
     }
 
 
-def _send_all(context: AppContext, found: list[VisibleSession], signal: Signal) -> list[str]:
+def _send_one(context: AppContext, seen: VisibleSession, signal: Signal) -> str:
     from aspencli.diagnostics.activity import Signal, send
 
-    outcomes = []
-    database = context.database()
-    for seen in found:
-        if signal is Signal.CANCEL and not seen.may_run:
-            context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
-            context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
-            outcomes.append("idle")
-            continue
-        outcome = send(database, seen, signal)
-        _tell(context, seen, signal, outcome)
-        outcomes.append(outcome.value)
-    return outcomes
+    if signal is Signal.CANCEL and not seen.may_run:
+        context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
+        context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
+        return "idle"
+    outcome = send(context.database(), seen, signal)
+    _tell(context, seen, signal, outcome)
+    return outcome.value
 
 
 def _tell(context: AppContext, seen: VisibleSession, signal: Signal, outcome: Outcome) -> None:

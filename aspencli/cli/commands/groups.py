@@ -5,8 +5,10 @@ Creation and invitations go through the API, because the identity provider takes
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,10 +17,11 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.accounts_bulk import register_groups
-from aspencli.cli.context import AppContext, current
+from aspencli.cli.context import current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Backend
 from aspencli.errors import AspenError
+from aspencli.remote.api import Groups
 
 if TYPE_CHECKING:
     from aspencli.groups.remote import InvitePlan
@@ -193,6 +196,7 @@ def create(
     Requires a system administrator. If the organization already exists, use groups import instead.
     A name or prefix that is already taken is a conflict (exit code 7).
     """
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.groups.remote import checked_group, make_group
     from aspencli.reference.locations import Gazetteer, name_of
 
@@ -210,19 +214,24 @@ def create(
     )
     row = {column.key: wanted.get(column.key) for column in CREATE_COLUMNS}
     row["default_tree_location"] = name_of(place)
-    what = (
+    service = context.api().groups
+
+    def make() -> Iterator[Sequence[Row]]:
+        made = make_group(service, wanted)
+        yield [{**row, "status": "created", "id": made["id"], "outcome": "created"}]
+
+    change = ItemChange(
+        context,
         f"create group {wanted['name']} (prefix {wanted['prefix']}, default tree location "
-        f"{name_of(place)}) and its organization at the identity provider"
+        f"{name_of(place)}) and its organization at the identity provider",
+        CREATE_COLUMNS,
+        [{**row, "status": "create", "outcome": "create"}],
+        make,
+        done=lambda rows: f"Created group {wanted['name']} (id {rows[0]['id']}).",
+        single=True,
+        permitted=service.check_create,
     )
-    if dry_run:
-        context.api().groups.check_create()
-        context.out.records(CREATE_COLUMNS, [{**row, "status": "create", "outcome": "create"}])
-        return context.out.dry_run(what)
-    context.authorize(what, items=1)
-    made = make_group(context.api().groups, wanted)
-    done = {**row, "status": "created", "id": made["id"], "outcome": "created"}
-    context.out.records(CREATE_COLUMNS, [done])
-    return context.out.done(f"Created group {made['name']} (id {made['id']}).")
+    execute(change, dry_run=dry_run)
 
 
 @app.command("invites", epilog=examples("aspencli groups invites CZI"))
@@ -284,6 +293,7 @@ def invite(
     a pending invitation are skipped, if you have permission to see that. If an invitation fails,
     the others are still sent, and the exit code is 1.
     """
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.groups.remote import check_invite, plan_invites
     from aspencli.remote.scope import find_org
 
@@ -299,23 +309,25 @@ def invite(
             "You do not have permission to see members and invitations, so everyone is invited."
         )
     people = plan.emails[0] if len(plan.emails) == 1 else f"{len(plan.emails):,} people"
-    what = f"invite {people} to {plan.org} as {plan.role}"
-    if dry_run:
-        if plan.emails:
-            check_invite(api, plan.org)
-        found = [(*each, "skip") for each in plan.spared.items()]
-        found += [(each, "create", "create") for each in plan.emails]
-        rows: list[Row] = [
+    planned = [(each, "create", "create") for each in plan.emails]
+    planned += [(*each, "skip") for each in plan.spared.items()]
+    change = ItemChange(
+        context,
+        f"invite {people} to {plan.org} as {plan.role}",
+        INVITE_COLUMNS,
+        [
             {"email": email, "status": status, "error": None, "outcome": outcome}
-            for email, status, outcome in found
-        ]
-        context.out.rows(INVITE_COLUMNS, rows)
-        if not plan.emails:
-            context.out.nothing()
-        return context.out.dry_run(what if plan.emails else "")
-    if plan.emails:
-        context.authorize(what, group=plan.org, items=len(plan.emails))
-    return _send(context, plan)
+            for email, status, outcome in planned
+        ],
+        partial(_send, api.groups, plan),
+        done=f"{len(plan.emails):,} invited to {plan.org} as {plan.role}.",
+        label="Inviting",
+        partial="addresses were processed",
+        permitted=partial(check_invite, api, plan.org),
+        ended=_refuse_failed,
+        group=plan.org,
+    )
+    execute(change, dry_run=dry_run)
 
 
 def _split(words: list[str]) -> tuple[str | None, list[str]]:
@@ -325,31 +337,23 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
     return None, words
 
 
-def _send(context: AppContext, plan: InvitePlan) -> None:
-    """Send the invitations and report the result of each."""
-    from aspencli.cli.changes.views import item_report
+def _send(groups: Groups, plan: InvitePlan) -> Iterator[Sequence[Row]]:
+    """Send the invitations, and return the result of each."""
     from aspencli.groups.remote import send_invites
 
-    total = len(plan.spared) + len(plan.emails)
-    with (
-        item_report(context.out, INVITE_COLUMNS, total, "addresses were processed") as rows,
-        context.out.progress("Inviting", total) as tick,
-    ):
-        for result in send_invites(context.api().groups, plan):
-            outcome = {"invited": "created", "failed": "failed"}.get(result.status, "skipped")
-            rows.append({**vars(result), "outcome": outcome})
-            tick(len(rows))
+    for result in send_invites(groups, plan):
+        outcome = {"invited": "created", "failed": "failed"}.get(result.status, "skipped")
+        yield [{**vars(result), "outcome": outcome}]
+
+
+def _refuse_failed(rows: Sequence[Row]) -> None:
     failed = sum(row["status"] == "failed" for row in rows)
     if failed:
         raise AspenError(
-            f"{failed:,} of {total:,} invitations failed.",
+            f"{failed:,} of {len(rows):,} invitations failed.",
             hint="Check the service's log for the reason, then run the command again: people "
             "already invited are skipped.",
         )
-    if plan.emails:
-        context.out.done(f"{len(plan.emails):,} invited to {plan.org} as {plan.role}.")
-    else:
-        context.out.nothing()
 
 
 register_groups(app)

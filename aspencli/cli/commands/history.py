@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -172,6 +173,7 @@ def prune(
     from aspencli.changes.journal import open_journal
     from aspencli.changes.retention import plan_pruning
     from aspencli.changes.retention import prune as remove
+    from aspencli.cli.changes.execute import ItemChange, execute
 
     context = current(ctx)
     out = context.out
@@ -183,41 +185,37 @@ def prune(
     ]
     for kind in kinds:
         kind["outcome"] = "delete" if kind["number"] else "unchanged"
-    if plan.is_empty or dry_run:
-        out.rows(PRUNE_COLUMNS, [] if plan.is_empty else kinds)
-    else:
-        out.preview(PRUNE_COLUMNS, kinds)
     if plan.kept:
         out.info(f"Kept because they are not finished: {counted(len(plan.kept), 'run')}")
     if plan.undoable:
         named = ", ".join(run.id for run in plan.undoable[:_NAMED])
         more = f", and {len(plan.undoable) - _NAMED:,} more" if len(plan.undoable) > _NAMED else ""
         out.warn(f"{counted(len(plan.undoable), 'run')} can no longer be undone: {named}{more}")
-    if plan.is_empty:
-        out.nothing()
-    if dry_run:
-        out.dry_run()
-    if plan.is_empty or dry_run:
-        return
-    context.authorize(
+
+    def carry_out() -> Iterator[Sequence[Row]]:
+        journal = open_journal()
+        try:
+            left = remove(journal, plan)
+        except OSError as error:
+            raise AspenError(
+                f"The history {journal.path} cannot be rewritten: {error.strerror}",
+                hint="Nothing was removed. Free space or fix permissions there, then try again.",
+            ) from error
+        for path in left:
+            out.warn(f"{path} could not be removed.")
+        yield [{**kind, "outcome": "deleted" if kind["number"] else "unchanged"} for kind in kinds]
+
+    change = ItemChange(
+        context,
         f"remove {counted(len(plan.runs), 'run')} and {size_text(plan.size)} of files",
-        recorded=False,
+        PRUNE_COLUMNS,
+        [] if plan.is_empty else kinds,
+        carry_out,
+        done=f"Removed {counted(len(plan.runs), 'run')}, {size_text(plan.size)}",
         target=BUILT_IN["local"],  # it changes this machine, whatever the target
+        keeps_record=False,
     )
-    journal = open_journal()
-    try:
-        left = remove(journal, plan)
-    except OSError as error:
-        raise AspenError(
-            f"The history {journal.path} cannot be rewritten: {error.strerror}",
-            hint="Nothing was removed. Free space or fix permissions there, then try again.",
-        ) from error
-    for kind in kinds:
-        kind["outcome"] = "deleted" if kind["number"] else "unchanged"
-    out.rows(PRUNE_COLUMNS, kinds)
-    for path in left:
-        out.warn(f"{path} could not be removed.")
-    out.done(f"Removed {counted(len(plan.runs), 'run')}, {size_text(plan.size)}")
+    execute(change, dry_run=dry_run)
 
 
 @app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))

@@ -6,22 +6,24 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aspen.database.engine import Database
 from aspen.local.services import PARTS, SUPERVISOR
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import OUTCOME, Column
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption, all_among
 from aspencli.errors import BadInputError, UnreachableError
 from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text, visible
 
 if TYPE_CHECKING:
-    from aspen.local.client import Seeded, SeedRequest
+    from aspen.local.client import SeedRequest
     from aspen.local.deployment import Up
     from aspen.local.services import PartStatus
     from aspencli.cli.output.console import Output
@@ -184,29 +186,30 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
 
     Only the deployment on this machine is deleted, whatever address the target has.
     """
+    from aspencli.cli.changes.execute import ItemChange, execute
+
     context = on_laptop(ctx)
     laptop = context.laptop
     found = [part for part in laptop.status() if part.data.exists()]
     for part in found:
         context.out.info(f"{part.name}: {size_text(part.size)} in {part.data}")
-    what = "delete all data and passwords of the local deployment"
-    if dry_run:
-        rows = [{"part": part.name, "deleted": False, "outcome": "delete"} for part in found]
-        context.out.rows(RESET_COLUMNS, rows)
-        if not found:
-            context.out.nothing()
-        return context.out.dry_run(what if found else "")
-    if found:
+
+    def remove() -> Iterator[Sequence[Row]]:
+        for name, done in laptop.reset().items():
+            yield [{"part": name, "deleted": done, "outcome": "deleted" if done else "unchanged"}]
+
+    change = ItemChange(
+        context,
+        "delete all data and passwords of the local deployment",
+        RESET_COLUMNS,
+        [{"part": part.name, "deleted": False, "outcome": "delete"} for part in found],
+        remove,
+        done="Deleted",
         # The local deployment is deleted even if the chosen target has another address.
-        context.authorize(what, target=BUILT_IN["local"])
-    context.out.finish_anyway()
-    deleted = laptop.reset()
-    rows = [
-        {"part": name, "deleted": done, "outcome": "deleted" if done else "unchanged"}
-        for name, done in deleted.items()
-    ]
-    context.out.rows(RESET_COLUMNS, rows)
-    return context.out.done("Deleted") if any(deleted.values()) else context.out.nothing()
+        target=BUILT_IN["local"],
+        is_idempotent=True,
+    )
+    execute(change, dry_run=dry_run)
 
 
 @app.command(
@@ -358,16 +361,29 @@ def add_data(context: AppContext, request: SeedRequest) -> None:
     Raises:
         BadInputError: If the file has lines, and none of them is usable.
     """
-    from aspen.local import client
+    from aspencli.cli.changes.execute import ItemChange, execute
 
     database = context.database(writable=True)
     context.require_laptop(database, "add test data")
-    context.out.finish_anyway()
-    context.authorize(
+    change = ItemChange(
+        context,
         f"add test data to {database.url.database}",
-        dry_run=False,
+        SEED_COLUMNS,
+        [{"outcome": "create"}],
+        partial(_seed, context, request, database),
+        done=_added,
+        next=lambda rows: "List them: aspencli samples list" if rows[0]["samples"] else "",
+        ended=partial(_explain_rejected, context.out, request),
+        single=True,
+        has_dry_run=False,
         default_yes=context.is_on_laptop,
     )
+    execute(change, dry_run=False)
+
+
+def _seed(context: AppContext, request: SeedRequest, database: Database) -> Iterator[Sequence[Row]]:
+    from aspen.local import client
+
     done, objects = client.Seeded(), context.laptop.objects
     alone = not (request.samples or request.metadata or request.roles)
     base = alone or client.holds_no_group(database)
@@ -386,32 +402,31 @@ def add_data(context: AppContext, request: SeedRequest) -> None:
         client.add_runs(database, objects, done)
     if context.is_on_laptop and (base or request.roles):
         context.laptop.publish()
-    _show(context, request, done)
-
-
-def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
-    out = context.out
     for row in done.rejected:
         column = f", column {row.column}" if row.column else ""
-        out.warn(f"Line {row.line}{column}: {row.reason}; skipped")
+        context.out.warn(f"Line {row.line}{column}: {row.reason}; skipped")
     counts = {**vars(done), "rejected": len(done.rejected), "seconds": round(done.seconds, 1)}
     added = (done.groups, done.users, done.locations, done.samples, done.runs, done.genomes)
     outcome = "created" if any(added) else "skipped" if done.rejected else "unchanged"
-    out.record(SEED_COLUMNS, {**counts, "outcome": outcome})
-    if done.rejected and not (done.samples or done.already):
+    yield [{**counts, "outcome": outcome}]
+
+
+def _explain_rejected(out: Output, request: SeedRequest, rows: Sequence[Row]) -> None:
+    (row,) = rows
+    if row["rejected"] and not (row["samples"] or row["already"]):
         raise BadInputError(
             f"No valid lines in {request.metadata}",
             hint="Fix the lines listed above, then run the command again.",
         )
-    if done.rejected:
-        out.warn(f"Skipped {counted(len(done.rejected), 'line')} of {request.metadata}.")
-    if done.samples:
-        out.done(f"Added {counted(done.samples, 'sample')}")
-        out.hint("List them: aspencli samples list")
-    elif done.users:
-        out.done(f"Added {done.groups} groups and {done.users} users")
-    else:
-        out.nothing()
+    if row["rejected"]:
+        out.warn(f"Skipped {counted(row['rejected'], 'line')} of {request.metadata}.")
+
+
+def _added(rows: Sequence[Row]) -> str:
+    (row,) = rows
+    if row["samples"]:
+        return f"Added {counted(row['samples'], 'sample')}"
+    return f"Added {row['groups']} groups and {row['users']} users"
 
 
 @contextmanager

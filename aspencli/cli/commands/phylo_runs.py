@@ -6,6 +6,7 @@ They are listed from either backend, and started, renamed, and deleted through t
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import OUTCOME, Column
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 from aspencli.text import counted
@@ -173,6 +174,7 @@ def create(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Start a run that builds a phylogenetic tree of samples and related public samples."""
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.phylo.remote import start_run
     from aspencli.tabular.identifiers import NAMES
 
@@ -190,14 +192,22 @@ def create(
         wanted["template_args"] = arguments
     wanted["samples"] = params.known_ids(context, scope, samples, skip_missing=skip_missing)
     count = counted(len(wanted["samples"]), "sample")
-    if dry_run:
-        context.out.record(CHANGE_COLUMNS, _wanted_row(wanted, scope))
-        return context.out.dry_run(f"start run {name!r} with {count} in {scope}")
-    context.authorize(f"start run {name!r} with {count} in {scope}", group=scope.org, items=1)
-    run = start_run(context.api().phylo_runs, scope, wanted)
-    context.out.record(CHANGE_COLUMNS, run_outcome(run, "created"))
-    context.out.done(f"Started run {run['id']}.")
-    return context.out.hint("Check its status: aspencli phylo-runs list")
+
+    def start() -> Iterator[Sequence[Row]]:
+        yield [run_outcome(start_run(context.api().phylo_runs, scope, wanted), "created")]
+
+    change = ItemChange(
+        context,
+        f"start run {name!r} with {count} in {scope}",
+        CHANGE_COLUMNS,
+        [_wanted_row(wanted, scope)],
+        start,
+        done=lambda rows: f"Started run {rows[0]['id']}.",
+        next="Check its status: aspencli phylo-runs list",
+        single=True,
+        group=scope.org,
+    )
+    execute(change, dry_run=dry_run)
 
 
 @app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)
@@ -211,24 +221,28 @@ def update(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Rename a finished run and its tree."""
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.phylo.remote import find_runs
 
     context = current(ctx)
     scope = params.chosen_scope(context, group, pathogen, writing=True)
     runs = context.api().phylo_runs
     (before,) = find_runs(runs, scope, [run])
-    if before["name"] == name:
-        context.out.record(CHANGE_COLUMNS, run_outcome(before, "unchanged"))
-        context.out.nothing()
-        return context.out.dry_run() if dry_run else None
-    what = f"rename run {run} in {scope} from {before['name']!r} to {name!r}"
-    if dry_run:
-        context.out.record(CHANGE_COLUMNS, run_outcome(before, "update"))
-        return context.out.dry_run(what)
-    context.authorize(what, group=scope.org, items=1)
-    renamed = runs.rename(*scope.key, run, name)
-    context.out.record(CHANGE_COLUMNS, run_outcome(renamed, "updated"))
-    return context.out.done(f"Renamed run {run} to {renamed['name']!r}.")
+
+    def rename() -> Iterator[Sequence[Row]]:
+        yield [run_outcome(runs.rename(*scope.key, run, name), "updated")]
+
+    change = ItemChange(
+        context,
+        f"rename run {run} in {scope} from {before['name']!r} to {name!r}",
+        CHANGE_COLUMNS,
+        [run_outcome(before, "unchanged" if before["name"] == name else "update")],
+        rename,
+        done=lambda rows: f"Renamed run {run} to {rows[0]['name']!r}.",
+        single=True,
+        group=scope.org,
+    )
+    execute(change, dry_run=dry_run)
 
 
 @app.command(epilog=_DELETE_EXAMPLES)
@@ -244,7 +258,7 @@ def delete(
 
     If any of the runs does not exist or is still running, nothing is deleted.
     """
-    from aspencli.cli.changes.views import item_report
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.phylo.remote import delete_runs, find_runs, run_ids
 
     context = current(ctx)
@@ -253,23 +267,23 @@ def delete(
     service = context.api().phylo_runs
     found = find_runs(service, scope, ids)
     rows = {run["id"]: run_outcome(run, "delete") for run in found}
-    if dry_run:
-        context.out.rows(CHANGE_COLUMNS, rows.values())
-        return context.out.dry_run()
-    context.out.preview(CHANGE_COLUMNS[:-1], rows.values())
-    context.authorize(
-        f"delete {counted(len(rows), 'run')} in {scope} and their trees",
-        group=scope.org,
-        items=len(rows),
-    )
-    with (
-        item_report(context.out, CHANGE_COLUMNS, len(rows), "runs were deleted") as report,
-        context.out.progress("Deleting runs", len(rows)) as tick,
-    ):
+
+    def remove() -> Iterator[Sequence[Row]]:
         for gone in delete_runs(service, scope, list(rows)):
-            report.append({**rows[gone], "outcome": "deleted"})
-            tick(len(report))
-    return context.out.done(f"{counted(len(report), 'run')} deleted.")
+            yield [{**rows[gone], "outcome": "deleted"}]
+
+    change = ItemChange(
+        context,
+        f"delete {counted(len(rows), 'run')} in {scope} and their trees",
+        CHANGE_COLUMNS,
+        list(rows.values()),
+        remove,
+        done=f"{counted(len(rows), 'run')} deleted.",
+        label="Deleting runs",
+        partial="runs were deleted",
+        group=scope.org,
+    )
+    execute(change, dry_run=dry_run)
 
 
 def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from aspencli import paths
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
-from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, item_report, outcome_row
+from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.errors import BadInputError, ConflictError
@@ -351,39 +352,38 @@ class Batch:
             ConflictError: If the group has such samples and they are not to be skipped, or if its
                 other samples have the public identifiers.
         """
-        out = self.context.out
+        from aspencli.cli.changes.execute import ItemChange, execute
+
         existing, clashing = self._taken()
         if clashing or (existing and not skip_existing):
             raise _taken(existing, clashing)
         left_out = {one.private for one in existing}
         new = [one for one in self.wanted if one.private not in left_out]
-        same = [self._row(one, "skip" if dry_run else "skipped") for one in existing]
-        if dry_run or not new:
-            rows = [self._row(one, "create") for one in new]
-            out.rows(OUTCOME_COLUMNS, rows + same)
-            if not new:
-                out.nothing()
-            return out.dry_run() if dry_run else None
-        out.preview(_PREVIEW, [{"line": one.line or None, **self._row(one, "")} for one in new])
-        self.context.authorize(
+        plan = [self._row(one, "create") for one in new]
+        same = [self._row(one, "skip") for one in existing]
+        change = ItemChange(
+            self.context,
             f"create {counted(len(new), 'sample')} in {self.scope}",
+            OUTCOME_COLUMNS,
+            plan + same,
+            partial(self._send, new, same),
+            done=f"{counted(len(new), 'sample')} created, {len(same):,} skipped.",
+            shown=(
+                _PREVIEW,
+                [{**row, "line": one.line or None} for one, row in zip(new, plan, strict=True)],
+            ),
+            label="Creating samples",
+            partial="samples were created",
             group=self.scope.org,
-            items=len(new),
         )
-        self._send(new, same)
-        return out.done(f"{counted(len(new), 'sample')} created, {len(same):,} skipped.")
+        execute(change, dry_run=dry_run)
 
-    def _send(self, new: list[Wanted], same: list[Row]) -> None:
-        out, samples = self.context.out, self.context.api().samples
+    def _send(self, new: list[Wanted], same: list[Row]) -> Iterator[Sequence[Row]]:
         self._name_organism(new)
-        with (
-            item_report(out, OUTCOME_COLUMNS, len(new), "samples were created") as report,
-            out.progress("Creating samples", len(new)) as tick,
-        ):
-            for some in create_samples(samples, self.scope, self._sequences.samples(new)):
-                report += [outcome_row(sample, "created") for sample in some]
-                tick(len(report))
-            report.extend(same)
+        samples = self.context.api().samples
+        for some in create_samples(samples, self.scope, self._sequences.samples(new)):
+            yield [outcome_row(sample, "created") for sample in some]
+        yield [{**row, "outcome": "skipped"} for row in same]
 
     def _taken(self) -> tuple[list[Wanted], list[Wanted]]:
         """Return samples the group already has, and new ones with a public identifier in use."""

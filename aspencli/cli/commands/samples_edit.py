@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aspencli.changes.recording import Recording
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
-from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
+from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.errors import AspenError, BadInputError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
+    from aspencli.cli.changes.execute import SavedFile
     from aspencli.remote.scope import Scope
     from aspencli.remote.types import Sample
     from aspencli.samples.edit import Edit
@@ -147,6 +149,7 @@ def delete(
     `samples download` before to keep those. A deleted sample cannot be restored: `samples create`
     with its sequence restores it as a new sample, with a new id.
     """
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.samples.edit import delete_samples, find_samples
     from aspencli.tabular.identifiers import KEYS
 
@@ -159,32 +162,24 @@ def delete(
     samples = context.api().samples
     found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
     rows = {each.record["id"]: outcome_row(each.sample, "delete") for each in found}
-    if dry_run or not rows:
-        context.out.rows(OUTCOME_COLUMNS, rows.values())
-        if not rows:
-            context.out.nothing()
-        return context.out.dry_run() if dry_run else None
-    context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
-    context.authorize(
+
+    def remove() -> Iterator[Sequence[Row]]:
+        for gone in delete_samples(samples, scope, sorted(rows)):
+            yield [{**rows[id_], "outcome": "deleted"} for id_ in gone]
+
+    change = ItemChange(
+        context,
         f"delete {counted(len(rows), 'sample')} in {scope}",
+        OUTCOME_COLUMNS,
+        list(rows.values()),
+        remove,
+        done=f"{counted(len(rows), 'sample')} deleted.",
+        label="Deleting samples",
+        partial="samples were deleted",
+        save=partial(_save_deleted, context, scope, [each.sample for each in found]),
         group=scope.org,
-        items=len(rows),
-        prepares=True,
     )
-    deleted: list[int] = []
-    path = _save_deleted(context, scope, [each.sample for each in found])
-    tell = partial(_tell_deleted, context, path)
-    with context.record.keeping(path, deleted, tell, undoes=False):
-        with (
-            item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
-            context.out.progress("Deleting samples", len(rows)) as tick,
-        ):
-            for gone in delete_samples(samples, scope, sorted(rows)):
-                deleted += gone
-                report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
-                tick(len(report))
-        context.out.done(f"{counted(len(report), 'sample')} deleted.")
-    return tell()
+    return execute(change, dry_run=dry_run)
 
 
 @dataclass
@@ -287,20 +282,23 @@ def _read_records(
     return samples
 
 
-def _save_deleted(context: AppContext, scope: Scope, samples: Sequence[Sample]) -> Path:
-    """Save what the API listed of samples that are about to be deleted, and return the file.
+def _save_deleted(
+    context: AppContext, scope: Scope, samples: Sequence[Sample], recording: Recording
+) -> SavedFile:
+    """Save what the API listed of samples that are about to be deleted.
 
     Raises:
         AspenError: The file cannot be written; nothing was deleted.
     """
     from aspencli import files, paths
+    from aspencli.cli.changes.execute import SavedFile
 
-    run = context.record.run
+    run = recording.id
     path = paths.state_dir() / "deleted" / f"{run}.json"
     facts = {
         "run": run,
         "target": context.target.label,
-        "api": context.record.place.api,
+        "api": recording.place.api,
         "group_id": scope.org.id,
         "pathogen": scope.slug,
         "listed": dt.datetime.now(dt.UTC).isoformat(),
@@ -314,7 +312,7 @@ def _save_deleted(context: AppContext, scope: Scope, samples: Sequence[Sample]) 
             f"Cannot save the metadata of the samples to {path}: {reason}; nothing was deleted.",
             hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
         ) from error
-    return path
+    return SavedFile(path, partial(_tell_deleted, context, path), undoes=False)
 
 
 def _tell_deleted(context: AppContext, path: Path) -> None:
@@ -333,59 +331,56 @@ def _write(
     *,
     dry_run: bool,
 ) -> None:
+    from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.samples.edit import FRESH_S, apply_edits, check_edits
 
     changed = [edit for edit in edits if edit.changed]
-    context.out.preview(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)])
-    done = "update" if dry_run else "updated"
     same = [outcome_row(e.before.sample, "unchanged") for e in edits if not e.changed]
-    if dry_run or not changed:
-        planned = [outcome_row(edit.before.sample, done) for edit in changed]
-        context.out.rows(OUTCOME_COLUMNS, [*planned, *same])
-        if not changed:
-            context.out.nothing()
-        if dry_run:
-            context.out.dry_run()
-        return
-    context.authorize(
+    samples, checked = context.api().samples, began
+
+    def save(recording: Recording) -> SavedFile:
+        nonlocal checked
+        if time.monotonic() - checked > FRESH_S:
+            checked = time.monotonic()
+            check_edits(samples, scope, changed)
+        return _save_undo(context, scope, changed, undo_file, recording)
+
+    def update() -> Iterator[Sequence[Row]]:
+        for some in apply_edits(samples, scope, changed, checked):
+            yield [outcome_row(sample, "updated") for sample in some]
+        yield same
+
+    change = ItemChange(
+        context,
         f"update {counted(len(changed), 'sample')} in {scope}",
+        OUTCOME_COLUMNS,
+        [*(outcome_row(edit.before.sample, "update") for edit in changed), *same],
+        update,
+        done=f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.",
+        shown=(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)]),
+        label="Updating samples",
+        partial="samples were updated",
+        save=save,
         group=scope.org,
-        items=len(changed),
-        prepares=True,
     )
-    samples = context.api().samples
-    if time.monotonic() - began > FRESH_S:
-        began = time.monotonic()
-        check_edits(samples, scope, changed)
-    written: list[Sample] = []
-    path = _save_undo(context, scope, changed, undo_file)
-    tell = partial(_hint_undo, context, path)
-    with context.record.keeping(path, written, tell):
-        with (
-            item_report(
-                context.out, OUTCOME_COLUMNS, len(changed), "samples were updated"
-            ) as report,
-            context.out.progress("Updating samples", len(changed)) as tick,
-        ):
-            for some in apply_edits(samples, scope, changed, began):
-                written += some
-                report += [outcome_row(sample, done) for sample in some]
-                tick(len(report))
-            report.extend(same)
-        context.out.done(f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.")
-    tell()
+    execute(change, dry_run=dry_run)
 
 
 def _save_undo(
-    context: AppContext, scope: Scope, edits: list[Edit], undo_file: Path | None
-) -> Path:
+    context: AppContext,
+    scope: Scope,
+    edits: list[Edit],
+    undo_file: Path | None,
+    recording: Recording,
+) -> SavedFile:
     from aspen.database.bulk.samples import COLUMNS, PRIVATE, SAMPLES
     from aspen.database.bulk.spec import Spec
     from aspencli import paths
     from aspencli.changes.undo import origin_of, write_undo, write_undo_rows
+    from aspencli.cli.changes.execute import SavedFile
     from aspencli.samples.edit import changed_columns, undo_rows
 
-    columns, record = changed_columns(edits), context.record
+    columns = changed_columns(edits)
     spec = Spec(SAMPLES, PRIVATE, tuple(COLUMNS[name] for name in columns), partial=True)
     origin = origin_of(
         spec,
@@ -393,11 +388,12 @@ def _save_undo(
         scope.org.id,
         dt.datetime.now(dt.UTC).isoformat(),
         len(edits),
-        record.run,
-        record.place,
+        recording.id,
+        recording.place,
     )
     rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
-    return write_undo(paths.state_dir() / "undo", origin, rows, undo_file)
+    path = write_undo(paths.state_dir() / "undo", origin, rows, undo_file)
+    return SavedFile(path, partial(_hint_undo, context, path))
 
 
 def _hint_undo(context: AppContext, path: Path) -> None:

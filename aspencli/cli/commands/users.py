@@ -6,7 +6,7 @@ Users are created in the database or through the API; one's own account exists o
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,7 @@ from aspencli.remote.types import MeChange
 from aspencli.stored_text import clean_name
 
 if TYPE_CHECKING:
+    from aspencli.cli.changes.execute import ItemChange
     from aspencli.users.models import NewUser
 
 
@@ -189,6 +190,7 @@ def create(
     and any existing user is a conflict, because the API cannot show whether it is
     the same user. The service as last published cannot create users.
     """
+    from aspencli.cli.changes.execute import execute
     from aspencli.users.models import NewUser
 
     context = current(ctx)
@@ -202,67 +204,77 @@ def create(
     )
     backend = params.choose_backend(context, via, usual=Backend.DB)
     params.announce(context, backend)
-    by_road = _through_api if backend is Backend.API else _in_database
-    by_road(context, wanted, dry_run=dry_run)
+    plan = _plan_in_api if backend is Backend.API else _plan_in_database
+    execute(plan(context, wanted), dry_run=dry_run)
 
 
-def _in_database(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None:
+def _plan_in_database(context: AppContext, wanted: NewUser) -> ItemChange:
     from aspen.database.roles import missing_rights
     from aspencli.changes.apply import require_rights
     from aspencli.users.database import RIGHTS, create_user, plan_user
 
     with context.database().reading() as session:
         plan = plan_user(session, wanted)
-        lacks = missing_rights(session.connection(), RIGHTS) if dry_run else []
-    if plan.existing is not None:
-        _answer(context, "unchanged", vars(plan.existing))
-        return context.out.dry_run() if dry_run else None
+
+    def permitted() -> None:
+        with context.database().reading() as session:
+            require_rights(missing_rights(session.connection(), RIGHTS))
+
+    def create() -> Iterator[Sequence[Row]]:
+        done = create_user(context.database(writable=True), wanted)
+        yield [_created_row("created" if done.created else "unchanged", vars(done.user))]
+
     planned = _planned(plan.wanted, plan.group_id, plan.wanted.group)
-    if dry_run:
-        require_rights(lacks)
-        _answer(context, "create", planned)
-        return context.out.dry_run(_deed(planned))
-    _ask(context, planned)
-    done = create_user(context.database(writable=True), wanted)
-    return _answer(context, "created" if done.created else "unchanged", vars(done.user))
+    if plan.existing is not None:
+        planned = _created_row("unchanged", vars(plan.existing))
+    return _creation(context, planned, create, permitted)
 
 
-def _through_api(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None:
+def _plan_in_api(context: AppContext, wanted: NewUser) -> ItemChange:
     from aspencli.users.remote import API_ROLE, create_asked, plan_asked
 
     api = context.api()
     org = plan_asked(api, wanted)
+
+    def create() -> Iterator[Sequence[Row]]:
+        yield [_created_row("created", create_asked(api, wanted, org))]
+
     planned = _planned(replace(wanted, role=API_ROLE), org.id, org.name or str(org.id))
-    if dry_run:
-        api.users.check_create()
-        _answer(context, "create", planned)
-        return context.out.dry_run(_deed(planned))
-    _ask(context, planned)
-    return _answer(context, "created", create_asked(api, wanted, org))
+    return _creation(context, planned, create, api.users.check_create)
 
 
 def _planned(wanted: NewUser, group_id: int, group: str) -> Row:
     fields = {column.key: getattr(wanted, column.key, None) for column in LIST_COLUMNS}
-    return {**fields, "groups": [{"id": group_id, "name": group, "roles": [wanted.role]}]}
+    groups = [{"id": group_id, "name": group, "roles": [wanted.role]}]
+    return _created_row("create", {**fields, "groups": groups})
 
 
-def _ask(context: AppContext, planned: Row) -> None:
-    context.out.preview(LIST_COLUMNS[1:], [for_reading(planned)])
-    context.authorize(_deed(planned), items=1)
+def _created_row(outcome: str, user: Row) -> Row:
+    return {"status": outcome, **user, "outcome": outcome}
 
 
-def _deed(planned: Row) -> str:
+def _creation(
+    context: AppContext,
+    planned: Row,
+    create: Callable[[], Iterable[Sequence[Row]]],
+    permitted: Callable[[], None],
+) -> ItemChange:
+    from aspencli.cli.changes.execute import ItemChange
+
     right = " (system administrator)" if planned["system_admin"] else ""
-    (group,) = planned["groups"]
-    return f"create user {planned['email']}{right} in group {group['name']} as {group['roles'][0]}"
-
-
-def _answer(context: AppContext, outcome: str, user: Row) -> None:
-    context.out.records(CREATE_COLUMNS, [{"status": outcome, **user, "outcome": outcome}])
-    if outcome == "created":
-        context.out.done(f"Created user {user['email']}.")
-    elif outcome == "unchanged":
-        context.out.nothing(f"user {user['email']} already exists and matches")
+    email, (group, *_) = planned["email"], planned["groups"]
+    return ItemChange(
+        context,
+        f"create user {email}{right} in group {group['name']} as {group['roles'][0]}",
+        CREATE_COLUMNS,
+        [planned],
+        create,
+        done=f"Created user {email}.",
+        reason=f"user {email} already exists and matches",
+        single=True,
+        shown=(LIST_COLUMNS[1:], [for_reading(planned)]),
+        permitted=permitted,
+    )
 
 
 @app.command(epilog=examples("aspencli --env staging users me"))
@@ -317,26 +329,35 @@ def update_me(
 
 
 def _change(context: AppContext, wanted: MeChange, *, dry_run: bool) -> None:
+    from aspencli.cli.changes.execute import ItemChange, execute
+
     users = context.api().users
     before: Row = {**users.me()}
     changes = {key: value for key, value in wanted.items() if before[key] != value}
     words = "; ".join(f"{key} from {before[key]} to {value}" for key, value in changes.items())
-    what = f"update your own account ({words})"
-    if not changes:
-        _show(context, UPDATE_ME_COLUMNS, {**before, "outcome": "unchanged"})
-        context.out.nothing()
-        return context.out.dry_run() if dry_run else None
-    if dry_run:
-        _show(context, UPDATE_ME_COLUMNS, {**before, **changes, "outcome": "update"})
-        return context.out.dry_run(what)
-    context.authorize(what, items=1)
-    _show(context, UPDATE_ME_COLUMNS, {**users.update_me(wanted), "outcome": "updated"})
-    return context.out.done(f"Updated {words}.")
+
+    def update() -> Iterator[Sequence[Row]]:
+        yield [_shown(context, {**users.update_me(wanted), "outcome": "updated"})]
+
+    outcome = "update" if changes else "unchanged"
+    change = ItemChange(
+        context,
+        f"update your own account ({words})",
+        UPDATE_ME_COLUMNS,
+        [_shown(context, {**before, **changes, "outcome": outcome})],
+        update,
+        done=f"Updated {words}.",
+        single=True,
+    )
+    execute(change, dry_run=dry_run)
 
 
 def _show(context: AppContext, columns: Sequence[Column], found: Row) -> None:
-    table = context.out.chosen_form == "table"
-    context.out.records(columns, [for_reading(found) if table else found])
+    context.out.records(columns, [_shown(context, found)])
+
+
+def _shown(context: AppContext, found: Row) -> Row:
+    return for_reading(found) if context.out.chosen_form == "table" else found
 
 
 def for_reading(user: Row) -> Row:

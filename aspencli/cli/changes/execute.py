@@ -1,0 +1,371 @@
+"""The one path of every write: plan, show, ask, record, apply, report, and how to undo it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from typer._click.globals import get_current_context
+
+from aspen.database.errors import NotAllowedError
+from aspencli.changes.journal import open_journal
+from aspencli.changes.recording import Recording, Subject, Unrecorded, place_of
+from aspencli.changes.runs import Counts, InputFile, Outcome, Place
+from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
+from aspencli.errors import AspenError, ConflictError, UncertainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aspencli.cli.context import AppContext
+    from aspencli.cli.output.console import Tick
+    from aspencli.remote.scope import Org
+    from aspencli.targets import Target
+
+
+_RESULT_OF = dict(zip(PLANNED, DONE, strict=False))
+_WORK, _WORKED = PLANNED[:3], DONE[:3]  # the others change nothing
+
+
+class Change(ABC):
+    """A planned write, in the steps that `execute` takes.
+
+    Attributes:
+        context: The context of the run.
+        what: The change as a verb phrase, for the question.
+        reason: Why there is nothing to change; empty if everything is as wanted.
+        by_name: True to require the target's name even if it is not production.
+        default_yes: True to act as if ``--yes`` was given.
+        has_dry_run: True if the command has ``--dry-run``, which a refusal then suggests.
+        target: The target of the write, if it is not the selected one.
+        stdin: The noun for the file on standard input, on which no question can be answered then.
+        is_recorded: True to keep a record in the history.
+    """
+
+    context: AppContext
+    what: str
+    reason: str = ""
+    by_name: bool = False
+    default_yes: bool = False
+    has_dry_run: bool = True
+    target: Target | None = None
+    stdin: str = ""
+    is_recorded: bool = True
+
+    @property
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Return True if there is nothing to change."""
+
+    @abstractmethod
+    def subject(self) -> Subject:
+        """Return the facts to record in the history."""
+
+    @abstractmethod
+    def explain(self, *, dry_run: bool) -> None:
+        """Print what to know about the plan, or refuse it.
+
+        Raises:
+            BadInputError: The plan has problems; all of them are listed.
+        """
+
+    @abstractmethod
+    def show(self) -> None:
+        """Print the whole plan as a result, and what it would do if the rows do not say all."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check that the user may make the change, for a dry run.
+
+        Raises:
+            CredentialsError: If not.
+        """
+
+    @abstractmethod
+    def preview(self) -> None:
+        """Show the beginning of the plan, before the question."""
+
+    @abstractmethod
+    def leave(self, recording: Recording) -> None:
+        """Report that nothing was changed."""
+
+    @abstractmethod
+    def apply(self, recording: Recording) -> None:
+        """Carry out the plan, report the result, and say how to undo it."""
+
+
+def execute(change: Change, *, dry_run: bool) -> None:
+    """Carry out a planned write, or only show it.
+
+    The history records the write from before the question until it has ended.
+
+    Raises:
+        RefusedError: The write was declined, or there is no terminal to confirm it on.
+        AspenError: The history cannot be written; nothing was changed.
+    """
+    context = change.context
+    if dry_run:
+        change.explain(dry_run=True)
+        change.show()
+        if change.is_empty:
+            context.out.nothing(change.reason)
+        else:
+            change.check()
+        return context.out.dry_run("" if change.is_empty else change.what)
+    with _recording(change) as recording:
+        change.explain(dry_run=False)
+        if change.is_empty:
+            return change.leave(recording)
+        change.preview()
+        try:
+            context.authorize(
+                change.what,
+                default_yes=change.default_yes,
+                by_name=change.by_name,
+                dry_run=change.has_dry_run,
+                target=change.target,
+                stdin=change.stdin,
+            )
+        except KeyboardInterrupt:
+            if context.out.is_asking:
+                recording.ended(Outcome.DECLINED, "interrupted")
+            raise
+        return change.apply(recording)
+
+
+def _recording(change: Change) -> Recording:
+    if change.is_recorded:
+        return Recording(open_journal(), change.subject(), change.context.out.warn)
+    return Unrecorded()
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """The old values of items, saved before they are changed.
+
+    Attributes:
+        path: The file.
+        tell: Tells the operator about the file.
+        undoes: True for an undo file, False for a file that only records what was there.
+    """
+
+    path: Path
+    tell: Callable[[], None]
+    undoes: bool = True
+
+
+@dataclass
+class ItemChange(Change):
+    """A write whose plan fits in memory: one row per item, in the plan as in the result.
+
+    Attributes:
+        context: The context of the run.
+        what: The change as a verb phrase.
+        columns: The columns of the result, and of the plan unless ``plan_columns`` are given.
+        plan: One row per item, with an ``outcome`` that is in `PLANNED`.
+        carry_out: Makes the change, and yields rows for the items of each step as soon as it is
+            done, with an ``outcome`` that is in `DONE`.
+        done: The message of success, or a function of the result that returns it.
+        next: What to do next, or a function of the result that returns it.
+        single: True to show the result with one line per field; the question says it all.
+        plan_columns: The columns of the plan, if it has rows where the result is one record.
+        shown: The columns and rows to show before the question instead of the plan.
+        shows: The maximum number of rows to show before the question.
+        permitted: Checks that the user may make the change, for a dry run; see `Change.check`.
+        ended: Called with the result once it is shown; may raise an error about it.
+        label: The label of the progress bar.
+        partial: What was done to the items of a result cut short: ``samples were deleted``.
+        save: Saves the old values for a run, before the change.
+        group: The group whose items are changed, for the record.
+        is_idempotent: True to carry out an empty plan too, without a question.
+    """
+
+    context: AppContext
+    what: str
+    columns: tuple[Column, ...]
+    plan: Sequence[Row]
+    carry_out: Callable[[], Iterable[Sequence[Row]]]
+    _: KW_ONLY
+    done: str | Callable[[Sequence[Row]], str] = ""
+    next: str | Callable[[Sequence[Row]], str] = ""
+    reason: str = ""
+    single: bool = False
+    plan_columns: tuple[Column, ...] | None = None
+    shown: tuple[tuple[Column, ...], Iterable[Row]] | None = None
+    shows: int = 10
+    permitted: Callable[[], None] | None = None
+    ended: Callable[[Sequence[Row]], None] | None = None
+    label: str = ""
+    partial: str = ""
+    save: Callable[[Recording], SavedFile] | None = None
+    group: Org | None = None
+    by_name: bool = False
+    default_yes: bool = False
+    has_dry_run: bool = True
+    target: Target | None = None
+    keeps_record: bool = True
+    is_idempotent: bool = False
+
+    def __post_init__(self) -> None:
+        self._work = [row for row in self.plan if row["outcome"] in _WORK]
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True if no item is to change."""
+        return not self._work
+
+    @property
+    def is_recorded(self) -> bool:  # type: ignore[override]  # read-only here
+        """Return True if there is something to record."""
+        return self.keeps_record and not self.is_empty
+
+    def subject(self) -> Subject:
+        """Return the facts to record in the history."""
+        context, items = self.context, len(self._work)
+        via = "db" if context.writes_database or "access" not in vars(context) else "api"
+        return Subject(
+            command=_command(),
+            target=context.target.label,
+            place=_place(context, via),
+            group_id=self.group.id if self.group else None,
+            group=self.group.name if self.group else None,
+            file=InputFile(),
+            counts=Counts(rows=items, to_change=items),
+            via=via,
+            api=context.given_api if via == "api" else None,
+            single=True,
+        )
+
+    def explain(self, *, dry_run: bool) -> None:
+        """Do nothing: the command has printed what there is to know."""
+
+    def show(self) -> None:
+        """Print the whole plan as a result."""
+        if self.plan_columns:
+            return self.context.out.rows(self.plan_columns, self.plan)
+        return self._print(self.plan)
+
+    def check(self) -> None:
+        """Check that the user may make the change; see `Change.check`."""
+        if self.permitted:
+            self.permitted()
+
+    def preview(self) -> None:
+        """Show the beginning of the plan, before the question."""
+        if self.single and not (self.shown or self.plan_columns):
+            return
+        columns = tuple(c for c in self.plan_columns or self.columns if c is not OUTCOME)
+        self.context.out.preview(*(self.shown or (columns, self._work)), limit=self.shows)
+
+    def leave(self, recording: Recording) -> None:
+        """Report that nothing was changed."""
+        recording.ended(Outcome.NOTHING)
+        rows: list[Row] = [{**row, "outcome": _RESULT_OF[row["outcome"]]} for row in self.plan]
+        if self.is_idempotent:
+            rows = [row for some in self.carry_out() for row in some]
+        self._print(rows)
+        self.context.out.nothing(self.reason)
+
+    def apply(self, recording: Recording) -> None:
+        """Carry out the plan, report the result, and say how to undo it."""
+        try:
+            saved = self.save(recording) if self.save else None
+            rows = self._carry_out(recording, saved)
+        except (AspenError, NotAllowedError) as error:
+            if len(self._work) == 1 and _is_rejection(error):
+                # A single item is written whole or not at all, and this one was rejected.
+                error.message = _unwritten(error.message)
+                recording.ended(Outcome.ROLLED_BACK, error.message)
+            raise
+        if self.ended:
+            self.ended(rows)
+        recording.ended(Outcome.WRITTEN)
+        out = self.context.out
+        if not any(row["outcome"] in _WORKED for row in rows):
+            return out.nothing(self.reason)
+        if done := _text(self.done, rows):
+            out.done(done)
+        if saved:
+            saved.tell()
+        if following := _text(self.next, rows):
+            out.hint(following)
+        return None
+
+    def _carry_out(self, recording: Recording, saved: SavedFile | None) -> Sequence[Row]:
+        rows: list[Row] = []
+        keeping: AbstractContextManager[None] = nullcontext()
+        if saved:
+            keeping = recording.keeping(saved.path, rows, saved.tell, undoes=saved.undoes)
+        else:
+            recording.changing()
+        total = len(self._work) if self.partial else None
+        progress: AbstractContextManager[Tick] = nullcontext(lambda _done: None)
+        if self.label:
+            progress = self.context.out.progress(self.label, total)
+        with keeping, self._reported(rows), progress as tick:
+            for some in self.carry_out():
+                rows += some
+                tick(len(rows))
+        return rows
+
+    @contextmanager
+    def _reported(self, rows: Sequence[Row]) -> Iterator[None]:
+        """Print the result at the end, also if an error cuts it short."""
+        out = self.context.out
+        try:
+            yield
+        except BaseException as error:
+            if rows:
+                self._print(rows)
+                done = f"{len(rows):,} of {len(self._work):,} {self.partial}"
+                out.warn(f"{done} before the error (listed above).")
+            if self.partial and isinstance(error, (KeyboardInterrupt, UncertainError)):
+                out.warn("The last request may have been carried out too. Check before you retry.")
+            raise
+        self._print(rows)
+
+    def _print(self, rows: Sequence[Row]) -> None:
+        out = self.context.out
+        (out.records if self.single else out.rows)(self.columns, rows)
+
+
+def _text(said: str | Callable[[Sequence[Row]], str], rows: Sequence[Row]) -> str:
+    return said if isinstance(said, str) else said(rows)
+
+
+def _is_rejection(error: BaseException) -> TypeGuard[AspenError | NotAllowedError]:
+    if isinstance(error, (ConflictError, NotAllowedError)):
+        return True
+    return isinstance(error, AspenError) and error.is_rejection
+
+
+def _unwritten(message: str) -> str:
+    if "nothing was" in message.lower():
+        return message
+    return f"{message.rstrip('.')}; nothing was written."
+
+
+def _command() -> str:
+    """Return the running command's name, such as ``users create``."""
+    context = get_current_context()
+    names = []
+    while context.parent is not None:
+        names.append(context.command.name or "")
+        context = context.parent
+    return " ".join(reversed(names))
+
+
+def _place(context: AppContext, via: str) -> Place:
+    try:
+        if via == "api":
+            return Place(api=context.access.at.api_url, beside=context.database_address)
+        from sqlalchemy.engine import make_url  # the API's commands do without SQLAlchemy
+
+        url = make_url(context.database_url())
+    except AspenError:  # such as a local deployment that is not running
+        return Place()
+    return place_of(url, None)
