@@ -194,3 +194,12 @@ def write_failure(path: Path, error: OSError) -> str:
     if at in path.parents and at.exists() and not at.is_dir():
         return f"{at} is not a directory"
     return error.strerror or str(error)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder, so that the name of a new file in it survives a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

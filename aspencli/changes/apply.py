@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
-from aspencli.changes.recording import Subject
+from aspencli.changes.journal import Subject
 from aspencli.changes.runs import Outcome, Run
 from aspencli.errors import (
     AspenError,

@@ -1,7 +1,8 @@
-"""The journal of bulk runs: one event per line, appended and flushed to disk, never changed.
+"""The history of runs: the journal that all processes append to, and the record of one run.
 
-A line is a JSON object with ``v`` (the format version), ``event``, ``run``, and ``at``. Readers
-ignore anything they do not know, so that both older and newer journals stay readable.
+The journal has one event per line, appended and flushed to disk, never changed. A line is a JSON
+object with ``v`` (the format version), ``event``, ``run``, and ``at``. Readers ignore anything they
+do not know, so that both older and newer journals stay readable.
 """
 
 from __future__ import annotations
@@ -12,12 +13,28 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
 
-from aspencli import files, paths
+from aspen.database.errors import OutcomeUnknownError
+from aspen.database.settings import first_text
+from aspencli import __version__, files, paths
+from aspencli.changes.runs import Counts, Event, InputFile, Outcome, Place
+from aspencli.errors import AspenError, BadInputError, RefusedError
+from aspencli.machine import this_process, this_user
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+    from sqlalchemy.exc import DBAPIError
+
+    from aspen.database.transactions import DatabaseIdentity
+    from aspencli.changes.apply import Assessment
 
 VERSION = 1
 _NAME = "journal.jsonl"
@@ -26,8 +43,6 @@ _RECENT = 1 << 16  # bytes to search for a run ID
 _BLOCK = 1 << 16  # bytes to read at once from the end
 _FIRST = "started"
 _FIRST_LINE = json.dumps({"v": VERSION, "event": _FIRST}).rstrip("}").encode()
-
-Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ class Journal:
                 line = b"\n" + line  # keep a line cut short by a crash separate
             self._write(descriptor, line, size)
             if not size:
-                sync_folder(self.path.parent)
+                files.sync_folder(self.path.parent)
         finally:
             os.close(descriptor)
         return True
@@ -189,7 +204,7 @@ class Journal:
         folder = self.path.parent
         if not folder.is_dir():
             files.make_folder(folder)
-            sync_folder(folder.parent)
+            files.sync_folder(folder.parent)
 
     def _write(self, descriptor: int, line: bytes, size: int) -> None:
         # A single call, so that other writers append before or after the line but never inside it.
@@ -202,15 +217,6 @@ class Journal:
 def open_journal() -> Journal:
     """Return the journal of this machine's operator."""
     return Journal(paths.state_dir() / "history")
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a folder, so that the name of a new file in it survives a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _lines_from_end(file: IO[bytes]) -> Iterator[bytes]:
@@ -248,3 +254,310 @@ def _is_time(text: str) -> bool:
         return dt.datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The facts about a run to record.
+
+    Attributes:
+        command: The command, without its options.
+        target: The target's label.
+        place: The database or API that it changes.
+        group_id: The ID of the group whose rows are changed, or None if not limited to one.
+        group: The group's name.
+        file: The input file.
+        counts: The plan, in rows.
+        undo_of: The run that it undoes, if any.
+        via: The backend: ``db`` or ``api``.
+        api: The address given with ``--api`` or ``ASPEN_API``, if any.
+        single: True if there is no request journal: the history is the only record.
+    """
+
+    command: str
+    target: str
+    place: Place
+    group_id: int | None
+    group: str | None
+    file: InputFile
+    counts: Counts
+    undo_of: str | None = None
+    via: str = "db"
+    api: str | None = None
+    single: bool = False
+
+
+def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None) -> Place:
+    """Return a database's identifying facts as recorded in the history.
+
+    Args:
+        url: Its address.
+        identity: Its identity, or None if it was not asked.
+        api: The address of the target's API, if known.
+    """
+    host = url.host or first_text(url.query.get("host")) or None
+    place = Place(host, url.port, url.database, beside=api)
+    return replace(place, system=identity.system, oid=identity.oid) if identity else place
+
+
+def counts_of(assessment: Assessment) -> Counts:
+    """Return the row counts of a plan."""
+    plan = assessment.plan
+    return Counts(plan.rows, plan.to_change, plan.already, plan.left_out, assessment.problems)
+
+
+class Recording:
+    """One run in the journal, recorded by a ``with`` block from start to end.
+
+    An error that leaves the block decides the outcome, unless `ended` was called before.
+
+    Args:
+        journal: The journal.
+        subject: The facts about the run.
+        warn: Called with a message if the end cannot be recorded; the run itself is unaffected.
+        resumes: The ID of the run to resume; None for a new run.
+
+    Attributes:
+        id: The run's ID.
+
+    Raises:
+        AspenError: The journal cannot be written; nothing was changed.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        subject: Subject,
+        warn: Callable[[str], None],
+        resumes: str | None = None,
+    ):
+        self.id = resumes or _new_id()
+        self._resumes = resumes is not None
+        self._journal = journal
+        self._subject = subject
+        self._warn = warn
+        self._began = time.monotonic()
+        self._stage = "planned"
+        self._begun: Callable[[], bool] = lambda: True  # for a resumed run
+
+    def __enter__(self) -> Self:
+        if self._resumes:
+            self._tell("resumed", begins=False, **self._process())
+            self._stage = "sending"
+            return self
+        # Another run may have started at the same moment and taken the ID.
+        while not self._tell("started", begins=True, **self._start()):
+            self.id = _new_id()
+        return self
+
+    def _start(self) -> dict[str, object]:
+        subject = self._subject
+        return {
+            **self._process(),
+            "command": subject.command,
+            "target": subject.target,
+            "database": asdict(subject.place),
+            "group": {"id": subject.group_id, "name": subject.group},
+            "file": asdict(subject.file),
+            "counts": asdict(subject.counts),
+            "undo_of": subject.undo_of,
+            "via": subject.via,
+            "api": subject.api,
+            **({"single": True} if subject.single else {}),
+        }
+
+    @staticmethod
+    def _process() -> dict[str, object]:
+        process = this_process()
+        return {
+            "user": this_user(),
+            "host": process.host,
+            "pid": process.pid,
+            "process_started": process.started,
+            "version": __version__,
+        }
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.ended(self._outcome_of(error), _words(error))
+
+    @property
+    def place(self) -> Place:
+        """Return the database or API that the run changes."""
+        return self._subject.place
+
+    def writing(self, transaction: int) -> None:
+        """Record which transaction is about to write.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        self._tell("writing", transaction=transaction)
+        self._stage, self._transaction = "writing", transaction
+
+    def committing(self, undo_file: Path) -> None:
+        """Record that everything but the commit is done.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        counts = asdict(self._subject.counts)
+        undo = str(undo_file.absolute())
+        self._tell("committing", transaction=self._transaction, counts=counts, undo_file=undo)
+        self._stage = "committing"
+
+    def sending(
+        self,
+        undo_file: Path | None,
+        renames: Path | None,
+        begun: Callable[[], bool],
+        saved_file: Path | None = None,
+    ) -> None:
+        """Record that requests are about to be sent, each of which takes effect on its own.
+
+        Args:
+            undo_file: The undo file, if there is one.
+            renames: The journal of the requests' progress, if there is one.
+            begun: Returns True once a request was sent, or was about to be.
+            saved_file: The file with the data of what is deleted, if there is one.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        undo = str(undo_file.absolute()) if undo_file else None
+        saved = str(saved_file.absolute()) if saved_file else None
+        journal = str(renames) if renames else None
+        self._tell("sending", undo_file=undo, renames=journal, saved_file=saved)
+        self._stage, self._begun = "sending", begun
+
+    @contextmanager
+    def keeping(
+        self, path: Path, done: Sized, tell: Callable[[], None], *, undoes: bool = True
+    ) -> Iterator[None]:
+        """Record a file with the old values before the requests of the block are sent.
+
+        If the API rejects the first request, nothing was changed, and the file is removed.
+
+        Args:
+            path: The file.
+            done: The items changed so far; the block adds to it.
+            tell: Tells the operator about the file if the block fails after it may have changed
+                something.
+            undoes: True for an undo file, False for a file that only records what was there.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was sent.
+        """
+        is_rejected = False
+        undo, saved = (path, None) if undoes else (None, path)
+        try:
+            self.sending(undo, None, lambda: not is_rejected, saved)
+        except BaseException:
+            path.unlink(missing_ok=True)  # there is nothing to undo
+            raise
+        try:
+            yield
+        except BaseException as error:
+            if not done and isinstance(error, AspenError) and error.is_rejection:
+                is_rejected = True
+                path.unlink(missing_ok=True)
+            else:
+                tell()
+            raise
+
+    def changing(self) -> None:
+        """Note that the change begins now, and that only this record tells of it.
+
+        An error is then taken to mean that an unknown part of it was done.
+        """
+        self._stage = "changing"
+
+    def ended(self, outcome: Outcome, message: str | None = None) -> None:
+        """Record the outcome, unless it is already recorded; only warn if that fails."""
+        if self._stage == "ended":
+            return
+        self._stage = "ended"
+        seconds = round(time.monotonic() - self._began, 3)
+        try:
+            self._append("ended", outcome=outcome.value, seconds=seconds, message=message)
+        except OSError as error:
+            self._warn(
+                f"Cannot write the journal {self._journal.path}: {error.strerror}. "
+                f"It does not show the outcome of run {self.id}: {outcome.value}."
+            )
+
+    def _outcome_of(self, error: BaseException) -> Outcome:
+        if self._stage == "changing":
+            return Outcome.UNFINISHED
+        if self._stage == "sending":
+            return Outcome.UNFINISHED if self._begun() else Outcome.ROLLED_BACK
+        if isinstance(error.__cause__, OutcomeUnknownError):
+            return Outcome.UNKNOWN
+        if self._stage == "planned" and isinstance(error, BadInputError):
+            return Outcome.REFUSED
+        if self._stage == "planned" and isinstance(error, RefusedError):
+            return Outcome.DECLINED
+        known = (
+            isinstance(error, (AspenError, KeyboardInterrupt)) or _of_statement(error) is not None
+        )
+        # Once the commit may have been sent, an unexpected error says nothing about its outcome.
+        return Outcome.ROLLED_BACK if known or self._stage != "committing" else Outcome.UNKNOWN
+
+    def _tell(self, event: str, *, begins: bool = False, **facts: object) -> bool:
+        try:
+            return self._append(event, begins=begins, **facts)
+        except OSError as error:
+            raise AspenError(
+                f"Cannot write the journal {self._journal.path}: {error.strerror}; "
+                "nothing was changed.",
+                hint="Free disk space or fix the permissions, or set ASPEN_HOME to another "
+                "directory.",
+            ) from error
+
+    def _append(self, event: str, *, begins: bool = False, **facts: object) -> bool:
+        at = dt.datetime.now(dt.UTC).isoformat()
+        return self._journal.append(
+            {"event": event, "run": self.id, "at": at, **facts}, begins=begins
+        )
+
+
+class Unrecorded(Recording):
+    """A run that the history does not record."""
+
+    def __init__(self) -> None:
+        self._stage = "ended"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def changing(self) -> None:
+        """Do nothing."""
+
+
+def _new_id() -> str:
+    now = dt.datetime.now(dt.UTC)
+    # The fraction is in steps of 15 microseconds, so that IDs sort by time down to the last digit.
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 0x10000 // 1_000_000:04x}"
+
+
+def _words(error: BaseException) -> str:
+    """Describe an error in one line, without SQL or row data."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if (failed := _of_statement(error)) is not None:
+        return str(failed.orig).strip().partition("\n")[0]
+    return error.message if isinstance(error, AspenError) else type(error).__name__
+
+
+def _of_statement(error: BaseException) -> DBAPIError | None:
+    """Return the error if a statement caused it, otherwise None."""
+    if "sqlalchemy" not in sys.modules:  # as in commands that only use the API
+        return None
+    from sqlalchemy.exc import DBAPIError
+
+    return error if isinstance(error, DBAPIError) else None

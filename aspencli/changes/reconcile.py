@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from aspen.database.bulk.compare import Comparison, compare
 from aspen.database.engine import Database
 from aspen.database.transactions import identify, transaction_status
-from aspencli.changes.journal import Journal
-from aspencli.changes.recording import place_of
+from aspencli.changes.journal import Journal, place_of
 from aspencli.changes.runs import Outcome, Run, is_same_place
 from aspencli.changes.undo import read_origin, read_undo
 from aspencli.errors import AspenError, BadInputError, ConflictError

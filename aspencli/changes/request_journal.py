@@ -23,7 +23,6 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from aspencli import files, paths
-from aspencli.changes.journal import sync_folder
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.files import write_failure
 
@@ -216,7 +215,7 @@ def create(head: RunFacts, rows: list[Row]) -> RunJournal:
             file.write(_line({"event": _READY, "rows": len(rows)}))
             file.flush()
             os.fsync(file.fileno())
-            sync_folder(path.parent)
+            files.sync_folder(path.parent)
         except BaseException:
             file.close()
             path.unlink(missing_ok=True)

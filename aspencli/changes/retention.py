@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aspencli import paths
 from aspencli.changes import request_journal
-from aspencli.changes.journal import Event, Journal
-from aspencli.changes.runs import Outcome, Run
+from aspencli.changes.journal import Journal
+from aspencli.changes.runs import Event, Outcome, Run
 
 _OPEN = frozenset({Outcome.RUNNING, Outcome.UNFINISHED, Outcome.UNKNOWN})
 

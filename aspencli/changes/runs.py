@@ -5,17 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aspencli.changes.journal import Event
 from aspencli.changes.request_journal import RunState, read_state
 from aspencli.errors import BadInputError, ConflictError, NotFoundError, RefusedError
 from aspencli.machine import Process
 
+Event = Mapping[str, Any]
+"""One line of the journal."""
 _ID = re.compile(r"\d{8}(-\d{1,6}(-[0-9a-f]{0,4})?|-)?")
 _NAMED = 10  # maximum number of runs to list in a message
 NO_ID_HINT = "See: aspencli history"

@@ -19,7 +19,6 @@ from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
 from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec, Value
 from aspen.database.bulk.spec import Table as Stored
 from aspencli import files, paths
-from aspencli.changes.journal import sync_folder
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import write_failure
@@ -228,7 +227,7 @@ def _name(part: Path, target: Path) -> None:
     os.close(files.create(target))
     try:
         part.replace(target)
-        sync_folder(target.parent)
+        files.sync_folder(target.parent)
     except BaseException:
         target.unlink(missing_ok=True)
         raise

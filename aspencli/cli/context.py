@@ -127,7 +127,7 @@ class AppContext:
         Raises:
             RefusedError: The write was declined, or there is no terminal to confirm it on.
         """
-        from aspencli.cli.confirm import Consent, authorize
+        from aspencli.cli.changes.execute import Consent, authorize
 
         yes = bool(self.options["yes"]) or default_yes
         authorize(

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from aspencli.changes import recording
-from aspencli.changes.journal import Journal
-from aspencli.changes.recording import Recording, Subject
+from aspencli.changes import journal as history
+from aspencli.changes.journal import Journal, Recording, Subject
 from aspencli.changes.runs import (
     Counts,
     InputFile,
@@ -267,7 +266,7 @@ def test_runs_started_at_same_time_have_different_ids(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments = iter(["20261124-034012-3f9a", "20261124-034012-3f9a", "20261124-034012-3f9b"])
-    monkeypatch.setattr(recording, "_new_id", lambda: next(moments))
+    monkeypatch.setattr(history, "_new_id", lambda: next(moments))
     subject = Subject("c", "local", Place(), 1, "Lab", InputFile(), Counts())
     with (
         Recording(journal, subject, pytest.fail) as first,

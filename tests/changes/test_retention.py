@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from aspencli.changes.journal import Event, Journal
+from aspencli.changes.journal import Journal
 from aspencli.changes.retention import plan_pruning, prune, stored
-from aspencli.changes.runs import runs_of
+from aspencli.changes.runs import Event, runs_of
 from tests.conftest import CliRunner
 
 NOW = dt.datetime(2026, 11, 29, tzinfo=dt.UTC)

@@ -17,8 +17,7 @@ from aspen.database.bulk.spec import AssessedRow, Change
 from aspencli import paths
 from aspencli.changes import request_journal
 from aspencli.changes.apply import Assessment
-from aspencli.changes.journal import open_journal
-from aspencli.changes.recording import Recording, Subject
+from aspencli.changes.journal import Recording, Subject, open_journal
 from aspencli.changes.report import RENAMES, JobFiles, ReportFile
 from aspencli.changes.request_journal import Row as RenameRow
 from aspencli.changes.request_journal import RunFacts, RunJournal, RunState

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli.changes import request_journal
-from aspencli.changes.recording import Recording, Subject
+from aspencli.changes.journal import Recording, Subject
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome
 from aspencli.changes.undo import write_undo_rows

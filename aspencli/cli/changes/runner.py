@@ -21,8 +21,7 @@ from aspencli.changes.apply import (
     WriteRows,
     written_before,
 )
-from aspencli.changes.journal import open_journal
-from aspencli.changes.recording import Recording, Subject, counts_of, place_of
+from aspencli.changes.journal import Recording, Subject, counts_of, open_journal, place_of
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, is_same_place, runs_of
 from aspencli.changes.undo import origin_of, write_undo

@@ -21,10 +21,10 @@ from aspencli.cli.context import current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Backend
 from aspencli.errors import AspenError
-from aspencli.remote.api import Groups
 
 if TYPE_CHECKING:
     from aspencli.groups.remote import InvitePlan
+    from aspencli.remote.api import Groups
 
 
 app = command_group("List, show, create, and import groups, and invite people to them.")

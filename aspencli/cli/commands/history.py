@@ -324,7 +324,8 @@ def _folded(out: Output, journal: Journal, reading: Reading) -> list[Run]:
 
 def _newest_runs(out: Output, target: str | None, limit: int | None) -> tuple[list[Run], int]:
     """Return the newest runs, and how many there are; read no more of the history than needed."""
-    from aspencli.changes.journal import Event, open_journal
+    from aspencli.changes.journal import open_journal
+    from aspencli.changes.runs import Event
 
     def is_wanted(event: Event) -> bool:
         label = str(event.get("target"))

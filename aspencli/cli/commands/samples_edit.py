@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aspencli.changes.recording import Recording
+from aspencli.changes.journal import Recording
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
