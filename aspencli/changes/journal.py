@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from aspencli import files, paths
+from aspencli import files
 
 VERSION = 1
 _NAME = "journal.jsonl"
@@ -201,7 +201,7 @@ class Journal:
 
 def open_journal() -> Journal:
     """Return the journal of this machine's operator."""
-    return Journal(paths.state_dir() / "history")
+    return Journal(files.state_dir() / "history")
 
 
 def sync_folder(folder: Path) -> None:

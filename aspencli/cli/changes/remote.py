@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspen.database.bulk.spec import AssessedRow, Change
-from aspencli import paths
+from aspencli import files
 from aspencli.changes import request_journal
 from aspencli.changes.apply import Assessment
 from aspencli.changes.journal import open_journal
@@ -229,7 +229,7 @@ class ApiWriting(RemoteWriting[ListPlan]):
             AspenError: See `drive`; the error says how to resume.
         """
         self._findings.prepare_report("updated")
-        rows, folder = self._store.all_rows(), paths.state_dir() / "undo"
+        rows, folder = self._store.all_rows(), files.state_dir() / "undo"
         put_back = partial(write_rows, self._store.rows_to_undo())
         undo = write_undo(folder, self._origin(plan), put_back, self._files.undo)
         try:
@@ -382,7 +382,7 @@ def _known_place(head: RunFacts) -> Place:
 
 
 def _path_of(what: str) -> Path:
-    path = paths.expand(what)
+    path = files.expand(what)
     if path.is_file() or not looks_like_id(what):
         return path
     run = find(runs_of(open_journal().read().events), what)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspencli import paths
+from aspencli import files
 from aspencli.changes import request_journal
 from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.report import JobFiles
@@ -104,7 +104,7 @@ class RestoreWriting(RemoteWriting[RestorePlan]):
         for slug, edits in batches:
             check_edits(samples, self._access(slug), edits)
         rows = partial(write_undo_rows, self._purpose.spec, self._store.undo_rows())
-        undo = write_undo(paths.state_dir() / "undo", self._origin(plan), rows, self._files.undo)
+        undo = write_undo(files.state_dir() / "undo", self._origin(plan), rows, self._files.undo)
         done: list[Sample] = []
         with (
             self._recording.keeping(undo, done, lambda: self._say_partial(len(done), plan, undo)),

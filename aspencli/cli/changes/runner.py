@@ -12,7 +12,7 @@ from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from aspencli import paths
+from aspencli import files
 from aspencli.changes import apply as bulk
 from aspencli.changes.apply import Assessment, BulkStore, Faults, PlanStore, written_before
 from aspencli.changes.journal import open_journal
@@ -525,7 +525,7 @@ class DatabaseWriting(Writing[BulkStore]):
             undo: list[Path] = []
 
             def write(rows: bulk.WriteRows) -> Path:
-                folder = paths.state_dir() / "undo"
+                folder = files.state_dir() / "undo"
                 path = write_undo(folder, origin, rows, self._files.undo, shield.raise_shield)
                 undo.append(path)
                 return path

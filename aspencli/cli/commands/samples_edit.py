@@ -293,10 +293,10 @@ def _save_deleted(context: AppContext, scope: Scope, samples: Sequence[Sample]) 
     Raises:
         AspenError: The file cannot be written; nothing was deleted.
     """
-    from aspencli import files, paths
+    from aspencli import files
 
     run = context.record.run
-    path = paths.state_dir() / "deleted" / f"{run}.json"
+    path = files.state_dir() / "deleted" / f"{run}.json"
     facts = {
         "run": run,
         "target": context.target.label,
@@ -381,7 +381,7 @@ def _save_undo(
 ) -> Path:
     from aspen.database.bulk.samples import COLUMNS, PRIVATE, SAMPLES
     from aspen.database.bulk.spec import Spec
-    from aspencli import paths
+    from aspencli import files
     from aspencli.changes.undo import origin_of, write_undo, write_undo_rows
     from aspencli.samples.edit import changed_columns, undo_rows
 
@@ -397,7 +397,7 @@ def _save_undo(
         record.place,
     )
     rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
-    return write_undo(paths.state_dir() / "undo", origin, rows, undo_file)
+    return write_undo(files.state_dir() / "undo", origin, rows, undo_file)
 
 
 def _hint_undo(context: AppContext, path: Path) -> None:
