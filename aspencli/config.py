@@ -8,14 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aspencli import paths
+from aspencli import files
 from aspencli.errors import BadInputError
-from aspencli.targets import BUILT_IN, STRICTNESS, Safety, Target
-
-if TYPE_CHECKING:
-    from aspencli.targets import Known
+from aspencli.targets import BUILT_IN, STRICTNESS, Known, Safety, Target, safest
 
 CONFIG_VARIABLE = "ASPEN_CONFIG"
 OUTPUT_FORMATS = ("table", "json", "jsonl", "csv", "tsv")
@@ -45,7 +42,6 @@ class Key:
     Attributes:
         name: Its name in the config file's ``[defaults]`` and on the command line.
         variables: The environment variables that set it; the first one found wins.
-        default: The value if it is not set anywhere.
         choices: The allowed values; empty if any value is allowed.
     """
 
@@ -71,11 +67,7 @@ KEYS = (
 )
 _SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
 _TARGET_KEYS = (
-    "safety",
-    "api_url",
-    "database_url",
-    "secret_name",
-    "aws_profile",
+    *("safety", "api_url", "database_url", "secret_name", "aws_profile"),
     *_SIGN_IN_KEYS,
 )
 _MOST_BYTES = 1_048_576
@@ -93,7 +85,6 @@ class Config:
 
     Args:
         flags: The values from the command line; missing or None if not given.
-        environ: The environment variables.
     """
 
     def __init__(self, flags: Mapping[str, str | None], environ: Mapping[str, str] = os.environ):
@@ -104,7 +95,7 @@ class Config:
     def path(self) -> Path:
         """Return the path of the config file, which may not exist."""
         chosen = self._environ.get(CONFIG_VARIABLE)
-        return paths.expand(chosen) if chosen else paths.config_dir() / "config.toml"
+        return files.expand(chosen) if chosen else files.config_dir() / "config.toml"
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -114,7 +105,8 @@ class Config:
             BadInputError: The file cannot be read, or contains an unknown key.
         """
         try:
-            file = self.path.open("rb")
+            with self.path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
         except FileNotFoundError:
             if self._environ.get(CONFIG_VARIABLE):  # its targets and safety levels would be missing
                 raise BadInputError(
@@ -123,20 +115,19 @@ class Config:
                 ) from None
             return {}
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise BadInputError(
+                f"Cannot read the config file {self.path}: {error.strerror}",
+                hint="Fix its permissions, or set ASPEN_CONFIG to another file.",
+            ) from error
+        if len(content) > _MOST_BYTES:  # a device such as /dev/zero never ends
+            raise BadInputError(
+                f"The config file {self.path} is larger than {_MOST_BYTES // 1024} KiB.",
+                hint="Check ASPEN_CONFIG: this is probably not a config file.",
+            )
         import tomllib  # imported only when there is a file to read
 
         try:
-            with file:
-                content = file.read(_MOST_BYTES + 1)
-            if len(content) > _MOST_BYTES:  # a device such as /dev/zero never ends
-                raise BadInputError(
-                    f"The config file {self.path} is larger than {_MOST_BYTES // 1024} KiB.",
-                    hint="Check ASPEN_CONFIG: this is probably not a config file.",
-                )
             document = tomllib.loads(content.decode())
-        except OSError as error:  # a directory can be opened, but not read
-            raise self._unreadable(error) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(
                 f"The config file {self.path} is not valid TOML: {error}",
@@ -144,12 +135,6 @@ class Config:
             ) from error
         self._check(document)
         return document
-
-    def _unreadable(self, error: OSError) -> BadInputError:
-        return BadInputError(
-            f"Cannot read the config file {self.path}: {error.strerror}",
-            hint="Fix its permissions, or set ASPEN_CONFIG to another file.",
-        )
 
     def setting(self, name: str) -> Setting:
         """Return the value of a key and its source.
@@ -229,8 +214,6 @@ class Config:
     @property
     def known(self) -> list[Known]:
         """Return every target with its known addresses from all sources."""
-        from aspencli.targets import Known
-
         found = []
         for name, target in self.targets.items():
             apis = {target.api_url, self._environ.get(self.variable("api_url", name))}
@@ -243,8 +226,6 @@ class Config:
     @property
     def safest_target(self) -> Target:
         """Return the selected target with the safety level that its addresses require."""
-        from aspencli.targets import safest
-
         return safest(self.target, self.known, self._environ)
 
     @staticmethod

@@ -17,7 +17,6 @@ class ServiceAnswer:
     """An error response from the API.
 
     Attributes:
-        status: The HTTP status.
         text: The error message; empty if there is none that can be read.
         extra: The other fields of the response, such as the missing ``ids``.
     """

@@ -1,4 +1,4 @@
-"""Atomic writes of files that only their owner can read.
+"""The program's directories, and atomic writes of files that only their owner can read.
 
 Every file that the program writes goes through here. A file appears under its name only when it is
 complete; its mode is 0600, and that of a new directory 0700, whatever the umask; and a symbolic
@@ -7,30 +7,69 @@ link that someone else placed under that name is never followed.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from aspencli.errors import BadInputError, CredentialsError, RefusedError
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
+_HOME_VARIABLE = "ASPEN_HOME"
 _STREAMS = ("/dev/fd/", "/proc/self/fd/")
 _NAMED_STREAMS = frozenset({"/dev/stdin", "/dev/stdout", "/dev/stderr"})
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
+def config_dir() -> Path:
+    """Return the directory of ``config.toml``."""
+    return _home("config")
+
+
+def data_dir() -> Path:
+    """Return the directory of the local deployment."""
+    return _home("data")
+
+
+def state_dir() -> Path:
+    """Return the directory of undo files, journals, console history, and crash reports."""
+    return _home("state")
+
+
+def _home(kind: str) -> Path:
+    """Return a directory of the platform's own, or below ``ASPEN_HOME`` if that is set."""
+    moved = os.environ.get(_HOME_VARIABLE)
+    if moved:
+        return expand(moved).absolute() / kind
+    import platformdirs  # imported only if ASPEN_HOME is not set
+
+    dirs = platformdirs.PlatformDirs("aspencli", appauthor=False)
+    return Path(getattr(dirs, f"user_{kind}_path"))
+
+
+def expand(path: str | Path) -> Path:
+    """Return a path with ``~`` replaced by the home directory.
+
+    Raises:
+        BadInputError: The path starts with ``~`` and a user who does not exist.
+    """
+    found = os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises RuntimeError instead
+    if str(found).startswith("~"):
+        raise BadInputError(
+            f"No home directory found for {Path(path).parts[0]!r}",
+            hint=f"Use the full path, or ./{path} if the directory really has that name.",
+        )
+    return Path(found)
+
+
 def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     """Create a directory and its missing parents, accessible only to their owner.
 
-    Args:
-        folder: The directory.
-        mode: Another mode, if another account has to pass through.
+    Another mode is for directories that another account has to pass through.
     """
     missing = []
     while not folder.exists():
@@ -39,7 +78,7 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     for one in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another process was faster
+        with suppress(FileExistsError):  # another process was faster
             one.mkdir(mode=mode)
             one.chmod(mode)  # mkdir applies the umask
 
@@ -64,7 +103,7 @@ def open_own(path: Path, *, flags: int = os.O_RDWR) -> int:
     Raises:
         OSError: It cannot be opened, or is a symbolic link or not a regular file.
     """
-    with contextlib.suppress(FileExistsError):
+    with suppress(FileExistsError):
         return create(path, flags=flags)
     if path.is_symlink():
         raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
@@ -184,12 +223,7 @@ def read_private(path: Path) -> str | None:
 
 
 def write_failure(path: Path, error: OSError) -> str:
-    """Return the reason why a file cannot be written.
-
-    Args:
-        path: The file.
-        error: The system's error.
-    """
+    """Return the reason why a file cannot be written."""
     at = Path(error.filename) if isinstance(error.filename, str) else path
     if at in path.parents and at.exists() and not at.is_dir():
         return f"{at} is not a directory"

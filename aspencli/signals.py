@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from aspencli.errors import INTERRUPTED
@@ -95,40 +95,51 @@ def interrupt_code() -> int:
     return TERMINATED if _was_terminated else INTERRUPTED
 
 
-class Shield:
-    """A context manager that only records interrupts from `raise_shield` to the end of the block.
-
-    It protects work that must not be left half done, such as a commit and its report.
-    """
+class _Recorder:
+    """A context manager whose block may record interrupts instead of raising them."""
 
     def __init__(self) -> None:
-        self._noted: list[int] = []
+        self._noted: int | None = None  # the first one
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @property
-    def late(self) -> bool:
-        """Return True if an interrupt came while the shield was up."""
-        return bool(self._noted)
-
-    def raise_shield(self) -> None:
-        """Record interrupts from now on instead of raising them."""
+    def _record(self) -> None:
         for number in _SIGNALS:
             handler = signal.getsignal(number)
             if handler != signal.SIG_IGN:  # it is ignored for a shell's background jobs
                 self._before[number] = handler
                 signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._noted = self._noted or number
+
+    def _raise(self, number: int) -> NoReturn:
+        handler = self._before.get(number)
+        if callable(handler):
+            handler(number, None)
+        raise KeyboardInterrupt
+
+
+class Shield(_Recorder):
+    """A context manager that only records interrupts from `raise_shield` to the end of the block.
+
+    It protects work that must not be left half done, such as a commit and its report.
+    """
+
+    @property
+    def late(self) -> bool:
+        """Return True if an interrupt came while the shield was up."""
+        return self._noted is not None
+
+    def raise_shield(self) -> None:
+        """Record interrupts from now on instead of raising them."""
+        self._record()
 
     def check(self) -> None:
         """Raise any interrupt recorded so far; this is the last chance to do so.
@@ -136,17 +147,11 @@ class Shield:
         Raises:
             KeyboardInterrupt: An interrupt came; the shield stays up during the cleanup.
         """
-        for number in self._noted:
-            handler = self._before[number]
-            if callable(handler):
-                handler(number, None)
-            raise KeyboardInterrupt
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._noted.append(number)
+        if self._noted is not None:
+            self._raise(self._noted)
 
 
-class Brake:
+class Brake(_Recorder):
     """A context manager that records the first interrupt and raises the second.
 
     It is for work in resumable steps, which can stop after the current step.
@@ -156,25 +161,12 @@ class Brake:
     """
 
     def __init__(self, tell: Callable[[], None]):
+        super().__init__()
         self._tell = tell
-        self._before: dict[int, Any] = {}
-        self._noted: int | None = None
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
-            handler = signal.getsignal(number)
-            if handler != signal.SIG_IGN:  # it is ignored for a shell's background jobs
-                self._before[number] = handler
-                signal.signal(number, self._note)
+        self._record()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._release()
 
     @property
     def pulled(self) -> bool:
@@ -187,19 +179,11 @@ class Brake:
         Raises:
             KeyboardInterrupt: Always.
         """
-        number = self._noted or signal.SIGINT
-        handler = self._before.get(number)
-        self._release()
-        if callable(handler):
-            handler(number, None)
-        raise KeyboardInterrupt
+        self.__exit__()
+        self._raise(self._noted or signal.SIGINT)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         if self._noted is not None:
             self.obey()
-        self._noted = number
+        super()._note(number, frame)
         self._tell()
-
-    def _release(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -43,8 +46,6 @@ class Target:
     """One deployment.
 
     Attributes:
-        name: Its name, such as ``staging``.
-        safety: Its safety level.
         stack: The stack of a remote development environment, or None.
         api_url: The address of its API, without a trailing slash; None if not known.
         database_url: The address of its database; None if not known. It may contain a password, so
@@ -135,7 +136,6 @@ class Server:
 
     Attributes:
         host: The normalized host, or `THIS_MACHINE` for a loopback address or a socket.
-        port: The port.
     """
 
     host: str
@@ -163,13 +163,7 @@ class DatabaseAddress:
 
 @dataclass(frozen=True)
 class Known:
-    """A target with all of its known addresses.
-
-    Attributes:
-        target: The target.
-        apis: The addresses of its API.
-        databases: The addresses of its database.
-    """
+    """A target with all of its known addresses."""
 
     target: Target
     apis: tuple[str, ...]
@@ -232,11 +226,9 @@ class _Addresses:
     ) -> bool:
         """Return True if the two targets have an address in common.
 
-        Args:
-            other: The other target's addresses.
-            found: The IP addresses of hosts; empty to compare names only.
-            local: True if the target should be on this machine. Otherwise, two API names at one
-                public IP address are two servers (a load balancer routes by name).
+        ``found`` has the IP addresses of hosts; it is empty to compare names only. Unless the
+        target should be on this machine (``local``), two API names at one public IP address are
+        two servers: a load balancer routes by name.
         """
 
         def same(one: Server, two: Server, *, by_address: bool) -> bool:
@@ -372,7 +364,6 @@ def _number(host: str) -> str | None:
     if not (_is_numeric(host) or _LOOSE(host)):
         return None
     import ipaddress
-    import socket
 
     try:
         found = ipaddress.ip_address(host.partition("%")[0])
@@ -389,7 +380,6 @@ def _number(host: str) -> str | None:
 def _is_here(address: str) -> bool:
     """Return True if an IP address belongs to this machine."""
     import ipaddress
-    import socket
 
     found = ipaddress.ip_address(address)
     if found.is_loopback or found.is_unspecified:
@@ -426,9 +416,6 @@ def _is_same_host(one: str, other: str) -> bool:
 
 def _look_up(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
     """Return the IP addresses of the hosts that resolve before the timeout."""
-    import threading
-    import time
-
     found = {host: frozenset({host}) for host in hosts if _is_numeric(host)}
     names = [host for host in hosts if host not in found and _STACK not in host]
     answers: dict[str, frozenset[str]] = {}
@@ -446,8 +433,6 @@ def _look_up(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
 
 
 def _addresses_of(name: str) -> Iterator[str]:
-    import socket
-
     try:
         answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):  # the name does not resolve from this machine

@@ -11,8 +11,8 @@ import sys
 
 import httpx
 
-from aspencli import paths
-from aspencli.endpoints import read_endpoints
+from aspencli import files
+from aspencli.machine import read_endpoints
 
 _FORM = re.compile(r'<form method="post" action="([^"]+)".*?</form>', re.DOTALL)
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
@@ -20,7 +20,7 @@ _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 
 def main(email: str) -> int:
     """Print the token of the user with this e-mail address."""
-    known = read_endpoints(paths.data_dir())
+    known = read_endpoints(files.data_dir())
     if known is None or known.auth_url is None:
         sys.stderr.write("The local deployment never ran; start it: aspencli local up\n")
         return 5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aspencli import paths
+from aspencli import files
 from aspencli.cli.main import run
 from aspencli.config import Config
 from aspencli.errors import BadInputError
@@ -431,7 +431,7 @@ def test_invalid_config_path_is_refused(path: str) -> None:
 def test_aspen_home_of_unknown_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_HOME", "~no-such-user/aspen")
     with pytest.raises(BadInputError, match="~no-such-user"):
-        paths.state_dir()
+        files.state_dir()
 
 
 @pytest.mark.parametrize(

@@ -638,7 +638,7 @@ _ARGUMENTS_BEGIN = 45  # index in /proc/self/stat, after the process name
 # IPython inspects the standard streams when its terminal is imported.
 _NOT_LOADED = (
     *("aspen.migrations.env", "aspen.migrations.versions"),
-    *("aspencli.cli.console.app", "aspencli.cli.console.terminal"),
+    "aspencli.cli.console.shell",
 )
 _LOOKS_AT_STREAMS = "IPython.terminal.interactiveshell"
 _ALSO = (

@@ -13,16 +13,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from aspen.database.transactions import DatabaseIdentity
-from aspencli import paths
 from aspencli.errors import AspenError
-from aspencli.files import make_folder, write_whole
+from aspencli.files import make_folder, state_dir, write_whole
 
 
 class ProductionDatabases:
     """The record of known production databases, in the state folder."""
 
     def __init__(self) -> None:
-        self.path = paths.state_dir() / "production-databases.json"
+        self.path = state_dir() / "production-databases.json"
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Return the recorded entries by identity.

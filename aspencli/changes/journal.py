@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from aspen.database.errors import OutcomeUnknownError
 from aspen.database.settings import first_text
-from aspencli import __version__, files, paths
+from aspencli import __version__, files
 from aspencli.changes.runs import Counts, Event, InputFile, Outcome, Place
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.machine import this_process, this_user
@@ -216,7 +216,7 @@ class Journal:
 
 def open_journal() -> Journal:
     """Return the journal of this machine's operator."""
-    return Journal(paths.state_dir() / "history")
+    return Journal(files.state_dir() / "history")
 
 
 def _lines_from_end(file: IO[bytes]) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aspen.database.bulk.spec import AssessedRow, Change, Problem
-from aspencli import files, paths
+from aspencli import files
 from aspencli.changes.runs import InputFile
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import write_failure
@@ -68,7 +68,7 @@ class Draft:
 
     def __init__(self, path: Path, kind: str, suffixes: Collection[str]):
         self._kind = kind
-        self._path = paths.expand(path)
+        self._path = files.expand(path)
         if self._path.exists() and not self._path.is_file():
             raise BadInputError(
                 f"The {kind} {path} is not a regular file.",
@@ -159,7 +159,7 @@ class Fingerprint:
 
 def _absolute(given: str) -> str:
     # Symbolic links are not resolved, because the operator knows the file by this name.
-    return os.path.abspath(paths.expand(given))  # noqa: PTH100 - Path leaves .. in
+    return os.path.abspath(files.expand(given))  # noqa: PTH100 - Path leaves .. in
 
 
 @dataclass(frozen=True)
@@ -433,9 +433,9 @@ class JobFiles:
         self.rejects = stack.enter_context(RejectsFile(rejects)) if rejects else None
 
     def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
-        taken = [paths.expand(path).resolve() for path in (source, self.undo) if path]
+        taken = [files.expand(path).resolve() for path in (source, self.undo) if path]
         for kind, path in (("report", report), ("rejects file", rejects)):
-            place = paths.expand(path).resolve() if path else None
+            place = files.expand(path).resolve() if path else None
             if place in taken:
                 raise BadInputError(
                     f"The {kind} {path} would overwrite another file of this run.",
@@ -454,7 +454,7 @@ def new_undo_file(given: Path | None) -> Path | None:
     Raises:
         BadInputError: The file already exists.
     """
-    path = paths.expand(given) if given else None
+    path = files.expand(given) if given else None
     if path and (path.exists() or path.is_symlink()):
         raise BadInputError(
             f"The undo file {path} already exists.", hint="Give a file that does not exist."
@@ -465,4 +465,4 @@ def new_undo_file(given: Path | None) -> Path | None:
 def spare_path() -> Path:
     """Return the default path for a list that is too long for the screen."""
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    return paths.state_dir() / "reports" / f"{stamp}.csv"
+    return files.state_dir() / "reports" / f"{stamp}.csv"

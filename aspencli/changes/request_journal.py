@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-from aspencli import files, paths
+from aspencli import files
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.files import write_failure
 
@@ -101,7 +101,7 @@ class RunState:
 
 def folder() -> Path:
     """Return the folder for this operator's journals."""
-    return paths.state_dir() / "renames"
+    return files.state_dir() / "renames"
 
 
 class RunJournal:

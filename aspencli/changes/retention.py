@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aspencli import paths
+from aspencli import files
 from aspencli.changes import request_journal
 from aspencli.changes.journal import Journal
 from aspencli.changes.runs import Event, Outcome, Run
@@ -62,7 +62,7 @@ class Pruning:
 
 def stored() -> list[Files]:
     """Return the files that record runs, by kind."""
-    state = paths.state_dir()
+    state = files.state_dir()
     return [
         _files("history", state.glob("history/journal.jsonl")),
         _files("undo files", state.glob("undo/*")),

@@ -18,7 +18,7 @@ from aspen.database.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_C
 from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
 from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec, Value
 from aspen.database.bulk.spec import Table as Stored
-from aspencli import files, paths
+from aspencli import files
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import write_failure
@@ -240,7 +240,7 @@ def read_origin(path: str) -> Origin:
         BadInputError: It is not an undo file.
     """
     try:
-        with paths.expand(path).open("rb") as file:
+        with files.expand(path).open("rb") as file:
             first = file.readline(_LONGEST_MARK).decode()
             header = file.readline(_LONGEST_MARK).strip().split(b",")
         fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
@@ -300,7 +300,7 @@ def read_undo(
 
 
 def _ends_with_line(path: str) -> bool:
-    with paths.expand(path).open("rb") as file:
+    with files.expand(path).open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from aspencli import paths
+from aspencli import files
 from aspencli.auth.models import DeviceCode, SignIn
 from aspencli.auth.session import (
     TOKEN_VARIABLE,
@@ -63,7 +63,7 @@ class Access:
         self._out = out
         self._log = WireLog(out.info if debug else None)
         self._exits = exits
-        self.folder = paths.state_dir() / "sign-ins"
+        self.folder = files.state_dir() / "sign-ins"
 
     @cached_property
     def at(self) -> Whereabouts:

@@ -200,21 +200,19 @@ class Entry(NamedTuple):
     """A command group of the root.
 
     Attributes:
-        name: Its name on the command line.
-        source: Its module, and after a colon the name of its `typer.Typer` there, by default `app`.
-        help: Its line in the help.
-        aliases: Other names for it.
+        source: Its module in `aspencli.cli.commands` if that is not the name, and after a colon the
+            name of its `typer.Typer` there, by default `app`.
     """
 
     name: str
-    source: str
     help: str
+    source: str = ""
     aliases: tuple[str, ...] = ()
 
     def load(self) -> typer.Typer:
         """Import the module and return the group."""
-        module, _, name = self.source.partition(":")
-        found = getattr(import_module(module), name or "app")
+        module, _, app = (self.source or self.name.replace("-", "_")).partition(":")
+        found = getattr(import_module(f"aspencli.cli.commands.{module}"), app or "app")
         assert isinstance(found, typer.Typer)  # noqa: S101 - a test loads every entry
         return found
 
@@ -274,9 +272,7 @@ def version_line() -> str:
 def find_command(root: Any, words: Sequence[str]) -> Any:
     """Return the context of the command that the words call; ``.command`` is the command.
 
-    Args:
-        root: The context of the root group.
-        words: The names of a group and a command, or of a group, or nothing.
+    The words are the names of a group and a command, or of a group, or nothing.
 
     Raises:
         UsageError: The command does not exist.
@@ -338,15 +334,13 @@ class Old:
     """The old spellings of one command.
 
     Attributes:
-        options: The current name of each option.
-        flags: The current arguments for each flag.
+        options: What replaces each option: its current name, or an option and its value.
         booleans: The current flags for yes and no, by option that took a word.
         headers: The flags that asked for headers, which every machine format now has.
         positionals: Rewrites the positional arguments.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
-    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     booleans: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     headers: Collection[str] = ()
     positionals: Callable[[list[str]], tuple[list[str], list[str]]] | None = None
@@ -363,30 +357,26 @@ def _subtree(words: list[str]) -> tuple[list[str], list[str]]:
     return (words[:-1], ["--subtree-size", words[-1]]) if is_size else (words, [])
 
 
-_SAMPLE = {"--private-id": "--private-identifier", "--public-id": "--public-identifier"}
-_PRIVATE = {"--private": ("--private", "--public")}
-_TREE = Old(
-    flags={
-        "--public-ids": ("--id-style", "public"),
-        "--private-ids": ("--id-style", "private"),
-    }
+_SAMPLE = Old(
+    {"--private-id": "--private-identifier", "--public-id": "--public-identifier"},
+    booleans={"--private": ("--private", "--public")},
 )
+_TREE = Old({"--public-ids": "--id-style public", "--private-ids": "--id-style private"})
 OLD: Mapping[tuple[str, str], Old] = {
     ("usher", "get-link"): Old(positionals=_subtree),
     ("users", "update-me"): Old(
-        options={"--ack-policy-version": "--acknowledged-policy-version"},
+        {"--ack-policy-version": "--acknowledged-policy-version"},
         booleans={"--agreed-to-tos": ("--agreed-to-tos", "--not-agreed-to-tos")},
     ),
-    ("users", "create"): Old(flags={"--group-admin": ("--role", "admin")}, positionals=_email),
-    ("groups", "create"): Old(options={"--tree-location": "--default-tree-location"}),
+    ("users", "create"): Old({"--group-admin": "--role admin"}, positionals=_email),
+    ("groups", "create"): Old({"--tree-location": "--default-tree-location"}),
     ("phylo-trees", "download"): _TREE,
     ("phylo-trees", "selected-samples"): _TREE,
-    ("samples", "update"): Old(options=_SAMPLE, booleans=_PRIVATE),
-    ("samples", "create"): Old(options=_SAMPLE, booleans=_PRIVATE),
+    ("samples", "update"): _SAMPLE,
+    ("samples", "create"): _SAMPLE,
     ("samples", "validate-ids"): Old(headers=("-h", "--show-headers")),
     ("phylo-runs", "create"): Old(
-        options={"-n": "--name", "-t": "--tree-type", "--type": "--tree-type"}
-        | {"-a": "--template-args"},
+        {"-n": "--name", "-t": "--tree-type", "--type": "--tree-type", "-a": "--template-args"},
         headers=("-h", "--show-headers"),
     ),
     ("phylo-runs", "list"): Old(headers=("--print-headers",)),
@@ -399,10 +389,8 @@ def modernize(
 ) -> list[str]:
     """Rewrite the arguments of a command.
 
-    Args:
-        command: The current names of the group and the command.
-        args: The arguments after them.
-        known: The command's option names, and whether each takes a value.
+    ``command`` has the current names of the group and the command, and ``known`` the command's
+    option names, and whether each takes a value.
     """
     old = OLD.get(command)
     if old is None:  # the arguments may be for another program, so their order is kept
@@ -440,9 +428,9 @@ def _option(old: Old, typed: str, queue: list[str], known: Mapping[str, bool]) -
         is_joined = "=" if value else ""
     if name not in known:
         hyphened = name.replace("_", "-")
-        name = old.options.get(hyphened, hyphened)
-    if name in old.flags:
-        return list(old.flags[name])
+        name, space, with_value = old.options.get(hyphened, hyphened).partition(" ")
+        if space:
+            return [name, with_value]
     if name in old.booleans:
         word = value if is_joined else queue[0] if queue else ""
         meant = word.strip().lower()

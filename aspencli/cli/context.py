@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from aspen.database import settings
-from aspencli import __version__, paths
+from aspencli import __version__, files
 from aspencli.config import Config
-from aspencli.endpoints import Endpoints, read_endpoints
 from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
+from aspencli.machine import Endpoints, read_endpoints
 from aspencli.targets import Safety, Target, database_address
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class AppContext:
     @cached_property
     def _endpoints(self) -> Endpoints | None:
         """Return the addresses of the deployment on this machine, if it ever started."""
-        return read_endpoints(paths.data_dir())
+        return read_endpoints(files.data_dir())
 
     @cached_property
     def laptop(self) -> Laptop:

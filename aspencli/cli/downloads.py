@@ -13,7 +13,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING, cast
 
-from aspencli import files, paths
+from aspencli import files
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.remote.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
 from aspencli.text import counted
@@ -66,7 +66,7 @@ def destination(context: AppContext, out: str | None, usual: str, *, force: bool
     """
     if out == STDOUT or (out is None and not context.out.out.isatty()):
         return Destination(None, sys.stdout.buffer)
-    path = paths.expand(out or ".")
+    path = files.expand(out or ".")
     if path.is_dir():
         path = path / usual
     if files.is_stream(path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import inspect
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -144,40 +143,19 @@ def details(param: Any) -> str:
 def help_page(command: Any, ctx: Any, stream: TextIO | None = None) -> str:
     """Return the help of a command or group.
 
-    Args:
-        command: The command.
-        ctx: Its context.
-        stream: The stream that it will be written to, which determines width and colors; by
-            default standard output.
+    The stream that it will be written to, by default standard output, determines width and colors.
     """
     from rich.text import Text
 
-    console = _console(stream or sys.stdout)
+    from aspencli.cli.output.console import given_width, rich_console
+
+    console = rich_console(stream or sys.stdout, piped=given_width() or _PIPED)
     with console.capture() as capture:
         for part in _parts(command, ctx, console):
             # Examples are not wrapped, so that they can be copied.
             console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
     lines = capture.get().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
-
-
-def _console(stream: TextIO) -> Console:
-    from rich.console import Console
-
-    from aspencli.cli.output.console import Output, width_of
-
-    piped = os.environ.get("COLUMNS", "")
-    usual = int(piped) if piped.isascii() and piped.isdigit() and int(piped) else _PIPED
-    return Console(
-        file=stream,
-        width=width_of(stream, piped=usual),
-        height=24,  # otherwise Rich ignores the width where TERM is dumb
-        force_terminal=stream.isatty(),
-        color_system="auto" if Output().color(stream) else None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
 
 
 def _parts(command: Any, ctx: Any, console: Console) -> Iterator[RenderableType]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,24 +93,26 @@ def parse_typed_day(text: str) -> dt.date:
     return understand_day(text).day
 
 
-GroupOption = Annotated[
-    str | None,
-    typer.Option(
-        "--group",
-        metavar="ID|NAME|PREFIX",
-        help="Only this group. Default: --org, or else all groups.",
-        callback=checked("the group"),
-    ),
+def _reference(name: str, metavar: str, help_text: str) -> Any:
+    what = f"the {name.removeprefix('--')}"
+    return typer.Option(name, metavar=metavar, help=help_text, callback=checked(what))
+
+
+def _file(noun: str, columns: str) -> Any:
+    text = f"File with one {noun} per line, or a table with {columns} column; - for stdin."
+    return typer.Option("--from", metavar="FILE", help=text)
+
+
+_group = partial(_reference, "--group", "ID|NAME|PREFIX")
+_pathogen = partial(_reference, "--pathogen", "SLUG")
+GroupOption = Annotated[str | None, _group("Only this group. Default: --org, or else all groups.")]
+Group = Annotated[
+    str | None, _group("Group that owns the data. Default: --org, or else your only group.")
 ]
 PathogenOption = Annotated[
-    str | None,
-    typer.Option(
-        "--pathogen",
-        metavar="SLUG",
-        help="Only this pathogen. Default: --pathogen-slug if set, or else all.",
-        callback=checked("the pathogen"),
-    ),
+    str | None, _pathogen("Only this pathogen. Default: --pathogen-slug if set, or else all.")
 ]
+Pathogen = Annotated[str | None, _pathogen("Pathogen. Default: --pathogen-slug.")]
 LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -123,8 +126,6 @@ AllOption = Annotated[bool, typer.Option("--all", help="Show all rows.")]
 AfterOption = Annotated[
     int | None, typer.Option("--after", metavar="ID", help="Start after the row with this id.")
 ]
-
-
 ViaOption = Annotated[
     Backend | None,
     typer.Option(
@@ -135,15 +136,6 @@ ViaOption = Annotated[
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be written without writing anything.")
-]
-Group = Annotated[
-    str | None,
-    typer.Option(
-        "--group",
-        metavar="ID|NAME|PREFIX",
-        help="Group that owns the data. Default: --org, or else your only group.",
-        callback=checked("the group"),
-    ),
 ]
 GroupKey = Annotated[
     str | None,
@@ -158,15 +150,6 @@ OldGroupKey = Annotated[
     str | None,
     typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
 ]
-Pathogen = Annotated[
-    str | None,
-    typer.Option(
-        "--pathogen",
-        metavar="SLUG",
-        help="Pathogen. Default: --pathogen-slug.",
-        callback=checked("the pathogen"),
-    ),
-]
 Identifiers = Annotated[
     list[str] | None,
     typer.Argument(
@@ -174,15 +157,7 @@ Identifiers = Annotated[
         help="Public or private identifiers; - reads them from stdin.",
     ),
 ]
-From = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        help="File with one identifier per line, or a table with a private_identifier or "
-        "public_identifier column; - for stdin.",
-    ),
-]
+From = Annotated[str | None, _file("identifier", "a private_identifier or public_identifier")]
 Keys = Annotated[
     list[str] | None,
     typer.Argument(
@@ -190,15 +165,7 @@ Keys = Annotated[
         help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
     ),
 ]
-KeysFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        help="File with one key per line, or a table with an id, private_identifier, or "
-        "public_identifier column; - for stdin.",
-    ),
-]
+KeysFrom = Annotated[str | None, _file("key", "an id, private_identifier, or public_identifier")]
 By = Annotated[
     SampleKey | None,
     typer.Option(
@@ -307,11 +274,7 @@ def chosen_scope(
 ) -> Scope:
     """Return the chosen group and pathogen, and print them on a terminal.
 
-    Args:
-        context: Application context.
-        group: Group given on the command line, if any.
-        pathogen: Pathogen given on the command line, if any.
-        writing: Whether the command changes data of the group, including in a dry run.
+    ``writing`` means that the command changes data of the group, including in a dry run.
 
     Raises:
         CredentialsError: If the command writes, and the user may only read.

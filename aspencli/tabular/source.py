@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import IO, cast
 
-from aspencli import paths
+from aspencli import files
 from aspencli.errors import BadInputError
 from aspencli.tabular import compression
 from aspencli.tabular.compression import ERRORS, ZIP, Source, only_member, packing_of, unreadable
@@ -227,7 +227,7 @@ def _open(path: str) -> Iterator[Source]:
 
 def _open_file(path: str) -> IO[bytes]:
     try:
-        return paths.expand(path).open("rb")
+        return files.expand(path).open("rb")
     except (OSError, RuntimeError, ValueError) as error:  # e.g., an unknown home folder
         if isinstance(error, IsADirectoryError):
             raise BadInputError(f"{path} is a directory.", hint="Give a file in it.") from error

@@ -16,7 +16,8 @@ from sqlalchemy.engine import URL
 
 from aspen.database.engine import Database
 from aspen.database.models import User
-from aspencli.cli.main import Failure, explain, run
+from aspencli.cli.failures import Failure, explain
+from aspencli.cli.main import run
 
 if TYPE_CHECKING:
     from tests.conftest import Server

@@ -13,7 +13,8 @@ from aspen.database.engine import Database, normalize_url
 from aspen.database.settings import InvalidDatabaseUrlError
 from aspen.local.client import Laptop
 from aspencli.admin.psql import read_address
-from aspencli.cli.main import explain, run
+from aspencli.cli.failures import explain
+from aspencli.cli.main import run
 from tests.conftest import cli_environment
 
 WRONG = {

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from aspen.database.engine import Database, refusal_state
 from aspen.local.postgres.server import SUPERUSER, Cluster
-from aspencli.cli.main import explain
+from aspencli.cli.failures import explain
 from tests.conftest import Server
 
 _PASSWORD = "a word that no one guesses"

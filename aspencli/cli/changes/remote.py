@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspen.database.bulk.spec import AssessedRow, Change
-from aspencli import paths
+from aspencli import files
 from aspencli.changes import request_journal
 from aspencli.changes.apply import Assessment
 from aspencli.changes.journal import Recording, Subject, open_journal
@@ -347,7 +347,7 @@ def _known_place(head: RunFacts) -> Place:
 
 
 def _path_of(what: str) -> Path:
-    path = paths.expand(what)
+    path = files.expand(what)
     if path.is_file() or not looks_like_id(what):
         return path
     run = find(runs_of(open_journal().read().events), what)

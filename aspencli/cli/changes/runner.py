@@ -11,7 +11,7 @@ from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aspencli import paths
+from aspencli import files
 from aspencli.changes import apply as bulk
 from aspencli.changes.apply import (
     Assessment,
@@ -388,7 +388,7 @@ class BulkChange(Change, Generic[StoreT, JobT]):
             recording.id,
             self._place,
         )
-        folder = paths.state_dir() / "undo"
+        folder = files.state_dir() / "undo"
         return write_undo(folder, origin, rows, job.files.undo, before_naming)
 
     def _report_written(self, undo_file: Path, recording: Recording) -> None:

@@ -135,14 +135,14 @@ def status(
     """
     context = current(ctx)
     if everything:
-        rows = list(all_rows(context))
+        rows = list(_all_rows(context))
         return context.out.rows(
             STATUS_COLUMNS, rows, empty="No sign-ins are stored on this machine."
         )
     access = context.access
     held = access.session.found()
     if held is None:
-        context.out.record(STATUS_COLUMNS, status_row(context, access, None))
+        context.out.record(STATUS_COLUMNS, _status_row(context, None))
         raise CredentialsError(
             f"Not signed in to {context.target.label}",
             hint=f"Sign in: {access.at.login_command}",
@@ -150,9 +150,9 @@ def status(
     try:
         me = context.api().users.me()
     except AspenError:
-        context.out.record(STATUS_COLUMNS, status_row(context, access, held))
+        context.out.record(STATUS_COLUMNS, _status_row(context, held))
         raise
-    context.out.record(STATUS_COLUMNS, status_row(context, access, held, me))
+    context.out.record(STATUS_COLUMNS, _status_row(context, held, me))
     return None
 
 
@@ -176,7 +176,7 @@ def token(
     held = context.access.session.current()
     if context.out.out.isatty():
         context.out.warn(
-            f"Anyone who sees this token can act as you until {moment_words(held.expires_at)}."
+            f"Anyone who sees this token can act as you until {_moment_words(held.expires_at)}."
         )
     context.out.text(f"Authorization: Bearer {held.id_token}" if header else held.id_token)
 
@@ -194,7 +194,7 @@ def _is_accepted(context: AppContext) -> bool:
 
 def _greet(context: AppContext, held: SignIn, did: str) -> None:
     """Report who is signed in, with their groups according to the API."""
-    until = f"expires {moment_words(held.expires_at)}"
+    until = f"expires {_moment_words(held.expires_at)}"
     if held.refresh_token:
         until = f"{until}, auto-renews"
     context.out.done(f"{did} to {context.target.label} as {held.who} ({until})")
@@ -205,7 +205,7 @@ def _greet(context: AppContext, held: SignIn, did: str) -> None:
     except AspenError as error:
         context.out.warn(f"The API did not return your roles: {error.message}")
         return
-    groups = "; ".join(group_words(group) for group in me["groups"])
+    groups = "; ".join(_group_words(group) for group in me["groups"])
     context.out.info(f"Groups: {groups or 'none, so you have no access to samples or trees'}")
 
 
@@ -229,7 +229,7 @@ def _revoke(access: Access, refresh_token: str) -> None:
         ) from error
 
 
-def all_rows(context: AppContext) -> Iterator[Row]:
+def _all_rows(context: AppContext) -> Iterator[Row]:
     """Yield every sign-in on this machine, without any network request."""
     from aspencli.auth.store import Ledger
 
@@ -241,64 +241,55 @@ def all_rows(context: AppContext) -> Iterator[Row]:
 def _row_of(context: AppContext, noted: Noted) -> Row:
     from aspencli.auth.store import Store
 
-    access = context.access
-    store = Store(access.folder, noted.place, access.keyring)
+    access, place = context.access, noted.place
+    store = Store(access.folder, place, access.keyring)
     try:
         held, where = store.load(), store.where
     except CredentialsError as error:  # the other sign-ins can still be shown
-        context.out.warn(f"{noted.place.target}: {error.message}")
+        context.out.warn(f"{place.target}: {error.message}")
         held, where = None, noted.store
     lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
     return {
-        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
-        "target": noted.place.target,
+        **_row(context, held),
+        "target": place.target,
         "state": "signed in" if lasts else "expired" if held else "unreadable",
-        **(_of_sign_in(context, held) if held else {}),
         "stored": where,
-        "issuer": noted.place.issuer,
-        "api_url": noted.place.api,
+        "issuer": place.issuer,
+        "api_url": place.api,
     }
 
 
-def status_row(
-    context: AppContext, access: Access, held: SignIn | None, me: Me | None = None
-) -> Row:
+def _status_row(context: AppContext, held: SignIn | None, me: Me | None = None) -> Row:
     """Return the row for the target's sign-in; ``me`` is the API's description of the user."""
+    access = context.access
     return {
-        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
+        **_row(context, held, me),
         "target": context.target.label,
         "state": "signed in" if held else "signed out",
-        **(_of_sign_in(context, held) if held else {}),
         "stored": access.where if held else None,
         "issuer": access.at.place.issuer,
         "api_url": access.at.api_url,
-        **(_of_me(context, me) if me else {}),
     }
 
 
-def _of_me(context: AppContext, me: Me) -> Row:
+def _row(context: AppContext, held: SignIn | None, me: Me | None = None) -> dict[str, Any]:
     people = context.out.chosen_form == "table"
-    groups: Any = [group_words(group) for group in me["groups"]] if people else me["groups"]
-    return {"name": me["name"], "user_id": me["id"], "groups": groups}
+    row: dict[str, Any] = dict.fromkeys(column.key for column in STATUS_COLUMNS)
+    if held:
+        until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
+        row["name"], row["email"], row["subject"] = held.name, held.email, held.subject
+        row["expires_at"] = _moment_words(held.expires_at) if people else until
+        row["renewable"] = held.refresh_token is not None
+    if me:
+        row["name"], row["user_id"] = me["name"], me["id"]
+        row["groups"] = [_group_words(group) for group in me["groups"]] if people else me["groups"]
+    return row
 
 
-def group_words(group: GroupRoles) -> str:
-    """Return a group and the user's roles in it as text."""
+def _group_words(group: GroupRoles) -> str:
     return f"{group['name']} ({', '.join(group['roles'])})"
 
 
-def _of_sign_in(context: AppContext, held: SignIn) -> Row:
-    people = context.out.chosen_form == "table"
-    until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
-    return {
-        "name": held.name,
-        "email": held.email,
-        "subject": held.subject,
-        "expires_at": moment_words(held.expires_at) if people else until,
-        "renewable": held.refresh_token is not None,
-    }
-
-
-def moment_words(seconds: float) -> str:
+def _moment_words(seconds: float) -> str:
     """Return a Unix timestamp as local time."""
     return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"

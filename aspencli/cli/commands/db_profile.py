@@ -206,7 +206,8 @@ def _execute_sql(
 ) -> int:
     from sqlalchemy.exc import DBAPIError
 
-    from aspencli.cli.console.failures import brief, interruptible
+    from aspencli.cli.console.workspace import interruptible
+    from aspencli.cli.failures import brief
     from aspencli.diagnostics.profile import run_sql
 
     try:
@@ -260,8 +261,7 @@ def _require_direct(context: AppContext) -> None:
 
 
 def _execute(context: AppContext, work: Work, bench: Bench, database: Database) -> int:
-    from aspencli.cli.console.run import ConsoleRequest
-    from aspencli.cli.console.script import execute
+    from aspencli.cli.console.run import ConsoleRequest, execute
 
     words = [str(work.script), *work.arguments] if work.script else work.arguments
     return execute(

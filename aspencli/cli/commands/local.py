@@ -63,13 +63,10 @@ DOWN_COLUMNS = (
 )
 RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"), OUTCOME)
 SEED_COLUMNS = (
-    Column("groups", "Groups", right=True),
-    Column("users", "Users", right=True),
-    Column("locations", "Locations", right=True),
-    Column("samples", "Samples", right=True),
-    Column("runs", "Runs", right=True),
-    Column("trees", "Trees", right=True),
-    Column("genomes", "Genomes", right=True),
+    *(
+        Column(key, key.capitalize(), right=True)
+        for key in ("groups", "users", "locations", "samples", "runs", "trees", "genomes")
+    ),
     Column("already", "Unchanged", right=True),
     Column("rejected", "Rejected", right=True),
     Column("seconds", "Seconds", right=True),

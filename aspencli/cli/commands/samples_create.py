@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from aspencli import paths
+from aspencli import files
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
@@ -230,7 +230,7 @@ def _is_stream(path: Path) -> bool:
 @contextmanager
 def _file(name: str) -> Iterator[Path]:
     """Provide a file that can be read twice, by copying a pipe to a temporary file."""
-    path = paths.expand(name)
+    path = files.expand(name)
     if name != STDIN and not _is_stream(path):
         yield path
         return

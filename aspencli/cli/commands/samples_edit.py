@@ -290,11 +290,11 @@ def _save_deleted(
     Raises:
         AspenError: The file cannot be written; nothing was deleted.
     """
-    from aspencli import files, paths
+    from aspencli import files
     from aspencli.cli.changes.execute import SavedFile
 
     run = recording.id
-    path = paths.state_dir() / "deleted" / f"{run}.json"
+    path = files.state_dir() / "deleted" / f"{run}.json"
     facts = {
         "run": run,
         "target": context.target.label,
@@ -375,7 +375,7 @@ def _save_undo(
 ) -> SavedFile:
     from aspen.database.bulk.samples import COLUMNS, PRIVATE, SAMPLES
     from aspen.database.bulk.spec import Spec
-    from aspencli import paths
+    from aspencli import files
     from aspencli.changes.undo import origin_of, write_undo, write_undo_rows
     from aspencli.cli.changes.execute import SavedFile
     from aspencli.samples.edit import changed_columns, undo_rows
@@ -392,7 +392,7 @@ def _save_undo(
         recording.place,
     )
     rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
-    path = write_undo(paths.state_dir() / "undo", origin, rows, undo_file)
+    path = write_undo(files.state_dir() / "undo", origin, rows, undo_file)
     return SavedFile(path, partial(_hint_undo, context, path))
 
 

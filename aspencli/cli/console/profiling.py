@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from aspen.database.profiling import sqltime
 from aspen.database.profiling.sqltime import FORMAT, disable_profiling, enable_profiling
-from aspencli.cli.output.console import Output, escape, has_shades
+from aspencli.cli.output.console import Output, escape, has_color, has_shades
 from aspencli.text import visible
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ConsoleProfiling:
 
         # All engines, because every query in a console is the operator's own.
         enable_profiling()
-        if self._is_heard and self._messages.color(self._messages.err):
+        if self._is_heard and has_color(self._messages.err):
             _highlight()
         self._everything = self._everything or Everything()
         self._everything.start()

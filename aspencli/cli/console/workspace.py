@@ -1,16 +1,17 @@
 """The environment of the operator's code: defined names, open session, and write mode.
 
 The database writes only after writing was requested. All sessions are tracked, so that failed
-transactions are rolled back and uncommitted changes are not lost without a warning.
+transactions are rolled back and uncommitted changes are not lost without a warning. Ctrl-C cancels
+the running statement on the server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg2
@@ -18,10 +19,12 @@ import sqlalchemy as sa
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_INTRANS
 from psycopg2.extensions import cursor as plain_cursor
 from sqlalchemy import event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aspen.database import models
+from aspen.database.cancel import cancellable
 from aspen.database.engine import Database, ReadSession
 from aspen.database.profiling.sqltime import (
     disable_profiling,
@@ -29,28 +32,25 @@ from aspen.database.profiling.sqltime import (
     enable_profiling_ctx,
 )
 from aspen.database.settings import Guard
-from aspencli.cli.console.failures import interruptible
-from aspencli.cli.console.profiling import ConsoleProfiling
-from aspencli.cli.console.run import ConsoleRequest
 from aspencli.errors import ConflictError, RefusedError
 from aspencli.text import counted
 
+if TYPE_CHECKING:
+    from aspencli.cli.console.run import ConsoleRequest
+
 
 class Workspace:
-    """The database of one console, in the mode last requested.
-
-    Args:
-        request: Console request.
-        how_to_write: Hint for a refused write.
-    """
+    """The database of one console, in the mode last requested."""
 
     def __init__(self, request: ConsoleRequest, how_to_write: str):
+        from aspencli.cli.console.profiling import ConsoleProfiling  # imports Pygments
+
         self.request = request
         self._how_to_write = how_to_write
-        self._transactions = Transactions()
+        self.transactions = Transactions()
         self.profiling = ConsoleProfiling(request.messages)
         with ExitStack() as opened:
-            opened.enter_context(self._transactions)
+            opened.enter_context(self.transactions.tracked())
             opened.enter_context(interruptible())
             opened.callback(self.profiling.switch_off)
             if request.profile:
@@ -61,23 +61,18 @@ class Workspace:
         self._database = self._open(writable=self._source.writable)
         if request.around is not None:
             self._exits.enter_context(request.around(self._database.engine))
-        self._session: Session = self._database.make_session()
+        self.session: Session = self._database.make_session()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close every session and connection; uncommitted changes are lost."""
         with self._exits:
-            self._transactions.close()
+            self.transactions.close()
             for database in self._databases:
                 database.dispose()
 
@@ -85,11 +80,6 @@ class Workspace:
     def writing(self) -> bool:
         """Return True if new sessions may write."""
         return self._database.writable
-
-    @property
-    def session(self) -> Session:
-        """Return the open session, the initial value of the name ``session``."""
-        return self._session
 
     def connect(self) -> None:
         """Open a connection and keep it for the first statement.
@@ -114,12 +104,12 @@ class Workspace:
 
     def database_names(self) -> dict[str, Any]:
         """Return the names that change with the mode."""
-        return {"engine": self._database, "db": self._database, "session": self._session}
+        return {"engine": self._database, "db": self._database, "session": self.session}
 
     def profile(self, *, on: bool) -> None:
         """Start or stop printing each query with its time, and a summary of each cell."""
         if on:
-            self.profiling.switch_on(self._transactions.connections())
+            self.profiling.switch_on(self.transactions.connections())
         else:
             self.profiling.switch_off()
 
@@ -129,30 +119,22 @@ class Workspace:
         Raises:
             ConflictError: If a session has uncommitted changes.
         """
-        if unsaved := self.unsaved():
+        if unsaved := self.transactions.unsaved():
             verb = "has" if unsaved == 1 else "have"
             raise ConflictError(
                 f"{counted(unsaved, 'session')} {verb} uncommitted changes",
                 hint="Finish first: session.commit() or session.rollback()",
             )
         # Not closed: results already shown stay attached to it and can still load attributes.
-        self._session.rollback()
+        self.session.rollback()
         self._database = self._open(writable=writable)
-        self._session = self._database.make_session()
-
-    def roll_back_failed(self) -> int:
-        """Roll back sessions that a failed statement left unusable, and return how many."""
-        return self._transactions.roll_back_failed()
-
-    def unsaved(self) -> int:
-        """Return the number of sessions with uncommitted changes."""
-        return len(self._transactions.unsaved())
+        self.session = self._database.make_session()
 
     def _open(self, *, writable: bool) -> GuardedDatabase:
         database = GuardedDatabase(
             self._source,
             writable=writable,
-            on_session=self._transactions.watch,
+            on_session=self.transactions.watch,
             how_to_write=self._how_to_write,
         )
         self._databases.append(database)
@@ -166,12 +148,6 @@ class GuardedDatabase(Database):
     would bypass the confirmation that the safety rules require. Databases derived from this one,
     its engines, and their connections are guarded the same way (see `aspen.database.driver`). A
     new engine created from ``engine.url`` is not.
-
-    Args:
-        source: Database that the console was given.
-        writable: Whether it may write.
-        on_session: Called with each new session.
-        how_to_write: Hint for a refused write.
     """
 
     def __init__(
@@ -204,22 +180,19 @@ class GuardedDatabase(Database):
 
 
 class Transactions:
-    """A tracker of every session created or used while it is entered, by weak references."""
+    """A tracker of sessions and the connections that they use, by weak references."""
 
     def __init__(self) -> None:
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def tracked(self) -> Iterator[None]:
+        """Track every session that is used within a ``with`` block."""
         event.listen(Session, "after_begin", self._began)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        event.remove(Session, "after_begin", self._began)
+        try:
+            yield
+        finally:
+            event.remove(Session, "after_begin", self._began)
 
     def watch(self, session: Session) -> None:
         """Track a session before its first statement."""
@@ -232,9 +205,9 @@ class Transactions:
             session.rollback()
         return len(failed)
 
-    def unsaved(self) -> list[Session]:
-        """Return the sessions that have uncommitted changes."""
-        return [session for session in list(self._connections) if self._changed(session)]
+    def unsaved(self) -> int:
+        """Return the number of sessions with uncommitted changes."""
+        return sum(map(self._changed, list(self._connections)))
 
     def connections(self) -> list[Connection]:
         """Return the connections that the sessions currently hold."""
@@ -301,3 +274,43 @@ def _wrote(connection: Connection) -> bool:
         except psycopg2.OperationalError:  # the connection is lost, and its changes too
             return False
         return bool(cursor.fetchone()[0])
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make every statement on every engine interruptible by Ctrl-C within a ``with`` block.
+
+    psycopg2's own solution, a wait callback, is not used: it forbids COPY, and it makes the driver
+    ignore ``connect_timeout``.
+    """
+    methods = ("do_execute", "do_executemany", "do_execute_no_params")
+    listeners = [(method, _listener(method)) for method in methods]
+    listeners.append(("handle_error", _keep_connection))
+    for name, listener in listeners:
+        event.listen(Engine, name, listener)
+    try:
+        yield
+    finally:
+        for name, listener in listeners:
+            event.remove(Engine, name, listener)
+
+
+def _listener(method: str) -> Callable[..., bool | None]:
+    """Return a listener that runs a method of the dialect so that Ctrl-C can cancel it."""
+
+    def execute(*arguments: Any) -> bool:
+        context: ExecutionContext = arguments[-1]
+        if context.dialect.is_async:
+            return False  # SQLAlchemy runs it
+        run = partial(getattr(context.dialect, method), *arguments)
+        cancellable(context.root_connection, run)
+        return True
+
+    return execute
+
+
+def _keep_connection(failure: ExceptionContext) -> None:
+    # SQLAlchemy discards a connection when an interrupt passes through it, because the driver may
+    # be mid-operation. Here the statement has ended, and the transaction is rolled back.
+    if isinstance(failure.original_exception, KeyboardInterrupt):
+        failure.is_disconnect = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _PART = 1_000  # rows of a table that are laid out at a time
-_HEIGHT = 24  # lines; no table depends on it
+_PATIENCE_S = 1.0  # before a progress bar appears
 _PIPED = 120  # columns of a table that is not written to a terminal
 _STANDARD = 80  # columns of a terminal that does not report its size
 # Rich shows them in yellow, green, and cyan, which cannot be read on white.
@@ -71,18 +72,43 @@ def rich_style(style: str) -> str:
     return "bold"
 
 
-class Tick(Protocol):
-    """A callback for progress of a long operation."""
+def has_color(stream: TextIO) -> bool:
+    """Return True if a stream supports color (NO_COLOR and TERM=dumb turn it off)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
-    def __call__(self, done: int, /) -> None:
-        """Report how much is done so far."""
+
+def styled(stream: TextIO, style: str, text: str) -> str:
+    """Return trusted text in a style if the stream supports color."""
+    return f"{escape(style)}{text}\x1b[0m" if has_color(stream) else text
+
+
+def rich_console(stream: TextIO, *, piped: int = _PIPED) -> Console:
+    """Return a Rich console for a stream; see `width_of`."""
+    from rich.console import Console
+    from rich.theme import Theme
+
+    return Console(
+        file=stream,
+        width=width_of(stream, piped=piped),
+        height=24,  # otherwise Rich ignores the width where TERM is dumb
+        force_terminal=stream.isatty(),
+        # Not no_color, which keeps bold text.
+        color_system="auto" if has_color(stream) else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        theme=Theme(dict.fromkeys(_PROGRESS_TEXTS, "none")),
+    )
+
+
+Tick = Callable[[int], None]
+"""A callback of a long operation, which reports how much is done so far."""
 
 
 class _Guarded:
     """A stream that reports write failures to a callback and then continues.
 
     Args:
-        stream: Stream to wrap.
         fail: Called with each failure; may raise it to end the command.
     """
 
@@ -122,8 +148,6 @@ class Output:
         form: ``table``, ``json``, ``jsonl``, ``csv`` or ``tsv``; None means a table on a terminal
             and ``tsv`` elsewhere.
         no_input: Whether to refuse questions instead of asking them.
-        stdout: Stream for results.
-        stderr: Stream for everything else.
         lost: Error that prevented a writing command from printing its result, or None.
     """
 
@@ -185,24 +209,20 @@ class Output:
         if not first and empty:
             self.info(empty)
 
+    def record(self, columns: Sequence[Column], row: Row) -> None:
+        """Show one item: in table format with one field per line, else as one row."""
+        self.records(columns, [row])
+
     def records(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
         """Show several items: in table format one below the other, else as rows."""
         if self.chosen_form != "table":
             return self.rows(columns, rows)
-        for number, row in enumerate(rows):
-            if number:
-                self.text("")
-            self.record(columns, row)
-        return None
-
-    def record(self, columns: Sequence[Column], row: Row) -> None:
-        """Show one item: in table format with one field per line, else as one row."""
-        if self.chosen_form != "table":
-            return self.rows(columns, [row])
         from aspencli.cli.output.table import record_lines  # imports Rich
 
-        bold = partial(self._bold, self.out)
-        self._write(self.out, record_lines(_current(columns), row, self.width, bold))
+        bold = partial(styled, self.out, "strong")
+        for number, row in enumerate(rows):
+            self._write(self.out, [""] if number else [])
+            self._write(self.out, record_lines(_current(columns), row, self.width, bold))
         return self.out.flush()
 
     def text(self, text: str) -> None:
@@ -217,7 +237,7 @@ class Output:
 
     def styled(self, style: str, text: str) -> str:
         """Return trusted text for stdout, in color where supported."""
-        return f"{escape(style)}{text}\x1b[0m" if self.color(self.out) else text
+        return styled(self.out, style, text)
 
     # Messages
 
@@ -241,19 +261,19 @@ class Output:
 
     def done(self, message: str) -> None:
         """Report success."""
-        self._say(self._styled("done", "✓ ", ""), message)
+        self._say(self._lead("done", "✓ ", ""), message)
 
     def warn(self, message: str) -> None:
         """Warn about something to know before relying on the result."""
-        self._say(self._styled("warn", "Warning: "), message)
+        self._say(self._lead("warn", "Warning: "), message)
 
     def hint(self, message: str) -> None:
         """Suggest what to do next."""
-        self._say(self._styled("hint", "→ ", "  "), message)
+        self._say(self._lead("hint", "→ ", "  "), message)
 
     def error(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
         """Report what failed and why, and what to do next."""
-        self._say(self._styled("error", "Error: "), message)
+        self._say(self._lead("error", "Error: "), message)
         for line in details:
             self._say("  ", line)
         if hint:
@@ -290,7 +310,7 @@ class Output:
         for _ in range(_TRIES):
             if discard_typed(sys.stdin.fileno()):
                 self.info("Discarded input typed before the question.")
-            self.err.write(self._styled("strong", visible(question)) + " ")
+            self.err.write(self._lead("strong", visible(question)) + " ")
             self.err.flush()
             self.is_asking = True
             answer = read_line(sys.stdin.fileno())
@@ -312,37 +332,52 @@ class Output:
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Tick]:
         """Show a progress bar on stderr after a second; show nothing if it is not a terminal."""
-        if not self.err.isatty():
-            yield lambda _done: None
-            return
-        from aspencli.cli.output.progress import Bar
-
-        with Bar(self._console(self.err), label, total) as bar:
-            yield bar.update
+        with self._bar(label, total) as update:
+            yield lambda done: update(done, total)
 
     @contextmanager
     def transfer(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
         """Show a progress bar for a download; the callback takes bytes received and total."""
+        with self._bar(label, None, in_bytes=True) as update:
+            yield update
+
+    @contextmanager
+    def _bar(
+        self, label: str, total: int | None, *, in_bytes: bool = False
+    ) -> Iterator[Callable[[int, int | None], None]]:
         if not self.err.isatty():
             yield lambda _done, _total: None
             return
-        from aspencli.cli.output.progress import Bar
+        from rich import progress
 
-        with Bar(self._console(self.err), label, None, in_bytes=True) as bar:
-            yield bar.update_both
+        bar = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            console=rich_console(self.err),
+            transient=True,
+        )
+        task = bar.add_task(label, total=total)
+        # A timer rather than a check in each update, because one long statement sends no updates.
+        timer = threading.Timer(_PATIENCE_S, bar.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield lambda done, whole: bar.update(task, completed=done, total=whole)
+        finally:
+            timer.cancel()
+            timer.join()
+            bar.stop()
 
     # Helpers
 
-    def color(self, stream: TextIO) -> bool:
-        """Return True if a stream supports color (NO_COLOR and TERM=dumb turn it off)."""
-        return (
-            stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        )
-
-    def _styled(self, style: str, text: str, otherwise: str | None = None) -> str:
-        if self.color(self.err):
-            return f"{escape(style)}{text}\x1b[0m"
-        return text if otherwise is None or _encodes(self.err, text) else otherwise
+    def _lead(self, style: str, text: str, otherwise: str | None = None) -> str:
+        """Return what precedes a message, or a replacement that its stream can encode."""
+        if otherwise is None or has_color(self.err) or _encodes(self.err, text):
+            return styled(self.err, style, text)
+        return otherwise
 
     def _say(self, lead: str, message: str) -> None:
         # The lead is trusted and may contain colors; the message may contain text from data.
@@ -362,7 +397,9 @@ class Output:
         from aspencli.cli.output.table import Layout  # imports Rich
 
         ellipsis = "…" if _encodes(stream, "…") else "..."
-        return Layout(_current(columns), width_of(stream), partial(self._bold, stream), ellipsis)
+        return Layout(
+            _current(columns), width_of(stream), partial(styled, stream, "strong"), ellipsis
+        )
 
     def _note_left_out(self, layout: Layout, stream: TextIO) -> None:
         titles = tuple(column.title for column in layout.left_out)
@@ -373,29 +410,10 @@ class Output:
                 f"Columns hidden to fit {layout.width} characters: {', '.join(titles)}. {way_out}"
             )
 
-    def _bold(self, stream: TextIO, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.color(stream) else text
-
     @staticmethod
     def _write(stream: TextIO, lines: Iterable[str]) -> None:
         for line in lines:
             stream.write(_encodable(stream, line) + "\n")
-
-    def _console(self, stream: TextIO) -> Console:
-        from rich.console import Console
-        from rich.theme import Theme
-
-        return Console(
-            file=stream,
-            width=width_of(stream),
-            height=_HEIGHT,  # otherwise Rich ignores the width where TERM is dumb
-            # Not no_color, which keeps bold text.
-            color_system="auto" if self.color(stream) else None,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            theme=Theme(dict.fromkeys(_PROGRESS_TEXTS, "none")),
-        )
 
 
 def _current(columns: Sequence[Column]) -> list[Column]:
@@ -409,10 +427,8 @@ def discard_typed(descriptor: int, quiet_s: float = _SETTLE_S) -> bool:
     The terminal driver returns one line at a time and keeps the rest, so none of it is buffered in
     this process as long as answers are read with `read_line`.
 
-    Args:
-        descriptor: File descriptor of the terminal.
-        quiet_s: Seconds without a new line that end the wait. A paste arrives in pieces, some
-            milliseconds apart over SSH.
+    ``quiet_s`` seconds without a new line end the wait. A paste arrives in pieces, some
+    milliseconds apart over SSH.
 
     Returns:
         True if a whole line was discarded; a partial line is discarded as well.
@@ -446,22 +462,23 @@ def width_of(stream: TextIO, *, piped: int = _PIPED) -> int:
     """Return the width of the terminal that a stream writes to, in characters.
 
     The other streams may be other terminals, files, or pipes. As in most programs, the variable
-    COLUMNS takes precedence over the terminal.
-
-    Args:
-        stream: The stream.
-        piped: Width if the stream is not a terminal.
+    COLUMNS takes precedence over the terminal. A stream that is not one has the width ``piped``.
     """
     if not stream.isatty():
         return piped
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isascii() and columns.isdigit() and int(columns):
-        return int(columns)
+    if given := given_width():
+        return given
     try:
         found = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):  # no descriptor, or one that knows no size
         found = 0
     return found or _STANDARD
+
+
+def given_width() -> int:
+    """Return the width in the variable COLUMNS; 0 if it is not set, or not a number."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isascii() and columns.isdigit() else 0
 
 
 def _encodes(stream: TextIO, text: str) -> bool:
@@ -498,13 +515,8 @@ def show_page(
 ) -> None:
     """Show the first rows as they arrive; if there are more, say on stderr how to see them.
 
-    Args:
-        out: Destination.
-        columns: Columns to show; the first is the ID.
-        found: Query result.
-        limit: Maximum number of rows; None means all.
-        noun: Plural noun for the rows.
-        as_row: Converts the fields of each row before it is shown.
+    The first column is the ID. ``noun`` is the plural, and ``as_row`` converts the fields of each
+    row before it is shown.
     """
     rows = found.rows(None if limit is None else limit + 1)  # one extra, to see if there are more
     last: Any = None

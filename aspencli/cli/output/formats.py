@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TextIO
 
 from aspencli.text import csv_cell, json_text, no_formula, tsv_cell, visible
@@ -103,18 +104,17 @@ def _jsonl(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> No
         stream.write(_json_row(stream, columns, row) + "\n")
 
 
-def _csv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+def _delimited(
+    delimiter: str,
+    escaped: Callable[[str], str],
+    stream: TextIO,
+    columns: Sequence[Column],
+    rows: Iterable[Row],
+) -> None:
     keys = [column.key for column in columns]
-    stream.write(",".join(keys) + "\n")
+    stream.write(delimiter.join(keys) + "\n")
     for row in rows:
-        stream.write(",".join([csv_cell(_guarded(row[key])) for key in keys]) + "\n")
-
-
-def _tsv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    keys = [column.key for column in columns]
-    stream.write("\t".join(keys) + "\n")
-    for row in rows:
-        stream.write("\t".join([tsv_cell(_guarded(row[key])) for key in keys]) + "\n")
+        stream.write(delimiter.join([escaped(_guarded(row[key])) for key in keys]) + "\n")
 
 
 def _guarded(value: Any) -> str:
@@ -124,7 +124,12 @@ def _guarded(value: Any) -> str:
     return no_formula(text) if isinstance(value, str) else text
 
 
-_WRITERS: dict[str, _Writer] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "tsv": _tsv}
+_WRITERS: dict[str, _Writer] = {
+    "json": _json,
+    "jsonl": _jsonl,
+    "csv": partial(_delimited, ",", csv_cell),
+    "tsv": partial(_delimited, "\t", tsv_cell),
+}
 
 
 def table_cell(value: Any) -> str:

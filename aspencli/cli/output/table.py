@@ -40,14 +40,8 @@ class Layout:
     are shown instead of a table.
 
     Args:
-        columns: Columns of the table.
         width: Maximum width, in characters.
-        bold: Makes headings bold.
         ellipsis: What replaces the end of text that is cut.
-
-    Attributes:
-        left_out: Columns that are not shown.
-        width: Maximum width, in characters.
     """
 
     def __init__(
@@ -124,14 +118,7 @@ class Layout:
 def record_lines(
     columns: Sequence[Column], row: Row, width: int, bold: Bold = plainly
 ) -> Iterator[str]:
-    """Yield the lines of one item, one field per line. Text wraps; identifiers do not.
-
-    Args:
-        columns: Fields to show.
-        row: The item.
-        width: Maximum width, in characters.
-        bold: Makes the names of the fields bold.
-    """
+    """Yield the lines of one item, one field per line. Text wraps; identifiers do not."""
     margin = max((cell_len(column.title) for column in columns), default=0) + _GAP
     for column in columns:
         lead = bold(column.title) + " " * (margin - cell_len(column.title))

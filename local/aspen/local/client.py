@@ -29,9 +29,9 @@ from aspen.local.seed import (
 from aspen.local.services import PARTS, POSTGRES, SUPERVISOR
 from aspen.local.state import State
 from aspen.local.supervisor.client import Supervision
-from aspencli import paths
-from aspencli.endpoints import Endpoints, read_endpoints, read_postmaster
+from aspencli import files
 from aspencli.errors import NotFoundError, UnreachableError
+from aspencli.machine import Endpoints, read_endpoints, read_postmaster
 
 if TYPE_CHECKING:
     from aspen.local.aws.content import ObjectFolder
@@ -56,7 +56,7 @@ class Laptop:
 
         # Settings meant for other servers would break connections to the deployment's own.
         settings.forget(settings.MISLEADING | settings.CONNECTION)
-        return Deployment(paths.data_dir())
+        return Deployment(files.data_dir())
 
     @property
     def cluster(self) -> Cluster:
@@ -73,10 +73,10 @@ class Laptop:
 
         That version wrote no file of them.
         """
-        if not {"api", "identity"} <= State(paths.data_dir()).ports().keys():
+        if not {"api", "identity"} <= State(files.data_dir()).ports().keys():
             return None
         self.deployment.publish_endpoints()
-        return read_endpoints(paths.data_dir())
+        return read_endpoints(files.data_dir())
 
     def check_api(self) -> None:
         """Check that its API and its identity provider are running.
@@ -109,7 +109,7 @@ class Laptop:
 
     def owns(self, system: str | None) -> bool:
         """Return True if a system identifier is that of the deployment's own data directory."""
-        control = Places(paths.data_dir()).data / "global" / "pg_control"
+        control = Places(files.data_dir()).data / "global" / "pg_control"
         try:
             with control.open("rb") as file:
                 # The first field of the control file since PostgreSQL 8.1 (catalog/pg_control.h).

@@ -39,8 +39,8 @@ from aspen.local.state import PartRecord, Phase, State
 from aspen.local.supervisor.client import LostError, PortTakenError, Supervision
 from aspen.local.supervisor.state import Timing
 from aspencli import __version__
-from aspencli.endpoints import Endpoints, read_postmaster, write_endpoints
 from aspencli.files import open_own
+from aspencli.machine import Endpoints, read_postmaster, write_endpoints
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

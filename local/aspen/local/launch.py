@@ -27,7 +27,7 @@ from aspen.local.postgres.paths import WRITER, Places
 from aspen.local.processes import HOST
 from aspen.local.services import POSTGRES, SERVICES, service
 from aspen.local.state import State, read_record
-from aspencli.endpoints import read_postmaster
+from aspencli.machine import read_postmaster
 
 _GRACE_S = 2.0
 _PATIENCE_S = 140.0  # PostgreSQL may take long to repair its data after a crash

@@ -17,7 +17,6 @@ from aspen.local.postgres.paths import passage_mode
 from aspen.local.processes import SERVICES_FIRST, file_lock, free_port, is_free
 from aspen.local.services import Service
 from aspencli import machine
-from aspencli.endpoints import endpoints_file
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.files import make_folder, write_whole
 
@@ -237,14 +236,14 @@ class State:
             )
         if kept != before:
             # If this start is killed, they would name ports that belong to other programs now.
-            endpoints_file(self.home).unlink(missing_ok=True)
+            machine.endpoints_file(self.home).unlink(missing_ok=True)
             write_whole(self._ports, json.dumps(kept))
         return notes
 
     def clear(self) -> None:
         """Delete the files, except the lock, which other processes may be waiting for."""
         shutil.rmtree(self.log("").parent, ignore_errors=True)
-        for path in (self.record, self.filling, self._ports, endpoints_file(self.home)):
+        for path in (self.record, self.filling, self._ports, machine.endpoints_file(self.home)):
             path.unlink(missing_ok=True)
 
     @property

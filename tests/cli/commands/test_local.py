@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from aspen.database.engine import Database
 from aspen.local.deployment import Deployment
-from aspencli.endpoints import endpoints_file
+from aspencli.machine import endpoints_file
 from tests import zygote
 from tests.local.marking import mark_as_created
 

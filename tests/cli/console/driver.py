@@ -50,7 +50,7 @@ def main() -> int:
     try:
         return run(request)
     except Exception as error:  # noqa: BLE001 - as the command line does
-        from aspencli.cli.main import explain
+        from aspencli.cli.failures import explain
 
         failure = explain(error)
         request.messages.error(failure.message, hint=failure.hint, details=failure.details)

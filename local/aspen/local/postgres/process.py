@@ -10,8 +10,7 @@ from pathlib import Path
 
 from aspen.local import processes
 from aspen.local.services import Stopped
-from aspencli.endpoints import PID_FILE, is_postmaster, read_postmaster
-from aspencli.machine import running
+from aspencli.machine import PID_FILE, is_postmaster, read_postmaster, running
 
 _HARD_S = 6.0  # PostgreSQL gives its child processes 5 s, then kills them
 _ORPHANS_S = 3.0  # the time that child processes need to notice that the main process is gone

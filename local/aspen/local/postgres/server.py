@@ -29,9 +29,9 @@ from aspen.local.postgres.paths import (
 )
 from aspen.local.processes import HOST, file_lock, free_port, is_free
 from aspen.local.services import PartStatus, Started, State, Steps, Stopped
-from aspencli.endpoints import Postmaster, is_postmaster, read_postmaster
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
 from aspencli.files import write_whole
+from aspencli.machine import Postmaster, is_postmaster, read_postmaster
 
 
 def answers(port: int, user: str, places: Places) -> bool:

@@ -18,7 +18,7 @@ from aspen.local.processes import is_free, may_own
 from aspen.local.services import POSTGRES, Service
 from aspen.local.state import Phase
 from aspen.local.supervisor.state import Board, Timing, answers, is_check
-from aspencli.endpoints import read_postmaster
+from aspencli.machine import read_postmaster
 
 _CHUNK = 65_536
 _LONGEST_LINE = 20_000

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aspencli.endpoints import Endpoints, endpoints_file, read_endpoints, write_endpoints
-from aspencli.machine import born
+from aspencli.machine import Endpoints, born, endpoints_file, read_endpoints, write_endpoints
 
 PORT = 54321
 

@@ -17,8 +17,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from IPython.core.error import UsageError
@@ -32,34 +31,41 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 from pygments.token import Token, _TokenType
+from traitlets.config import Config
 
-from aspencli import files, paths
+from aspencli import files
 from aspencli.cli.console.run import ConsoleRequest
+from aspencli.cli.failures import Failure, brief
 from aspencli.cli.output.console import Output
 from aspencli.targets import Safety
 
 if TYPE_CHECKING:
-    from aspencli.cli.console.failures import Brief
     from aspencli.cli.console.workspace import Workspace
 
 
-T = TypeVar("T")
 HOW_TO_WRITE = "Type %write to allow writes."
 _DANGER = {
     Safety.LOCAL: "local",
     Safety.SHARED: "shared",
     Safety.PRODUCTION: "PRODUCTION",
 }
-COLORS = {
+_COLORS = {
     # In the color cube, for the reasons given at `SHADES` of messages.
     Safety.LOCAL: "#008700",
     Safety.SHARED: "#af8700",
     Safety.PRODUCTION: "#ff0000",
 }
-TARGET = Token.Prompt.Target
-WRITING = Token.Prompt.Writing
-LEFT_OUT = "# omitted from the history: contained a secret"
-# A password in a URL, a string assigned to a secret-like name, or SQL that sets a password.
+_GUIDE = (
+    "  Defined: engine (or db), session, sa, select, and all models: User, Sample, Group, ...",
+    "  Try: session.scalars(select(Sample).limit(3)).all()",
+    "  %profile on|off|report: time queries; %write [off]: allow writes or not; %tb: traceback",
+)
+_TARGET = Token.Prompt.Target
+_WRITING = Token.Prompt.Writing
+_LEFT_OUT = "# omitted from the history: contained a secret"
+_LAST_WAIT_S = 2.0
+# A password in a URL, a string assigned to a secret-like name, or SQL that sets a password. False
+# positives are preferred to misses.
 _SECRET = re.compile(
     r"""://[^\s/:@'"]*:[^\s/@'"]+@"""
     r"""|(?:pass(?:word|wd)?|pwd|secret\w*|\w*token|api_?key)['"]?\s*[=:,(]\s*[rbf]?['"]"""
@@ -68,25 +74,102 @@ _SECRET = re.compile(
 )
 
 
-class ConsoleApp(TerminalIPythonApp):
-    """The IPython application with the console's shell.
+def interact(request: ConsoleRequest) -> int:
+    """Show the prompt until the operator leaves, and return the exit code.
 
-    Args:
-        request: Console request.
-        loading: Background task that loads the names.
+    Raises:
+        sqlalchemy.exc.OperationalError: If the database is unreachable (only with ``connect``).
     """
+    loading = Loading(lambda: _load(request))
+    app = ConsoleApp.instance(request=request, loading=loading, config=_config(request))
+    app.initialize([])
+    loading.future.add_done_callback(lambda future: _leave_on_failure(app, future))
+    try:
+        app.start()
+    finally:
+        workspace = loading.finish(_LAST_WAIT_S)
+        if workspace is not None:
+            with workspace:
+                if workspace.transactions.unsaved():
+                    request.messages.warn("Uncommitted changes were not saved.")
+    return 0
 
-    def __init__(self, request: ConsoleRequest, loading: Loading[Workspace], **kwargs: Any):
+
+def _load(request: ConsoleRequest) -> Workspace:
+    from sqlalchemy.orm import configure_mappers
+
+    from aspencli.cli.console.workspace import Workspace  # SQLAlchemy and the models: 0.3 s
+
+    workspace = Workspace(request, HOW_TO_WRITE)
+    if request.connect:
+        try:
+            workspace.connect()
+        except BaseException:
+            workspace.close()
+            raise
+    configure_mappers()  # otherwise the first query waits for it: 70 ms
+    return workspace
+
+
+def _leave_on_failure(app: ConsoleApp, future: Future[Workspace]) -> None:
+    """End the prompt when loading has failed; called in the loading thread."""
+    error = future.exception()
+    session = app.shell.pt_app if app.shell is not None else None
+    if error is None or session is None or session.app.loop is None:
+        return
+    prompt = session.app
+
+    def leave() -> None:
+        # If a cell was entered in the meantime, it raises the same error.
+        if prompt.future is not None and not prompt.future.done():
+            prompt.exit(exception=error)
+
+    prompt.loop.call_soon_threadsafe(leave)
+
+
+def _config(request: ConsoleRequest) -> Config:
+    """Return the IPython settings that override the operator's profile."""
+    settings: dict[str, dict[str, Any]] = {
+        "HistoryManager": {"hist_file": _history_file(request)},
+        "TerminalInteractiveShell": {
+            "enable_tip": False,
+            "term_title_format": f"aspencli: {request.target_label}",
+        },
+    }
+    if os.environ.get("NO_COLOR"):
+        settings["InteractiveShell"] = {"colors": "nocolor"}
+    return Config(settings)
+
+
+def _history_file(request: ConsoleRequest) -> str:
+    """Return the history file of the target, creating it readable by this user only.
+
+    Each target has its own, so that the arrow keys never bring up a line from another target.
+    """
+    folder = files.state_dir() / "console"
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', request.target_label)}.sqlite"
+    try:
+        files.make_folder(folder)
+        os.close(files.open_own(path))
+    except OSError as error:
+        request.messages.warn(f"The history cannot be saved: {error}")
+        return ":memory:"
+    return str(path)
+
+
+class ConsoleApp(TerminalIPythonApp):
+    """The IPython application with the console's shell."""
+
+    def __init__(self, request: ConsoleRequest, loading: Loading, **kwargs: Any):
         self.request = request
         self.loading = loading
         super().__init__(interactive_shell_class=ConsoleShell, **kwargs)
 
     def init_banner(self) -> None:
         """Show the banner, whatever the profile says; on stderr, because it is not a result."""
-        request = self.request
-        for line in banner(
-            request.target_label, request.safety, request.address, writing=request.writing
-        ):
+        request, mode = self.request, _mode(writing=self.request.writing)
+        lead = f"Aspen console on {request.target_label} ({_DANGER[request.safety]}): {mode}"
+        for line in (lead, f"  {_place(request.address)}", *_GUIDE):
             request.messages.info(line)
 
 
@@ -119,9 +202,11 @@ class ConsoleShell(TerminalInteractiveShell):
 
     def init_prompt_toolkit_cli(self) -> None:
         """Set up the prompt; loading begins once it is rendered."""
+        color = _COLORS[self._request.safety]
         self.highlighting_style_overrides = {
             **self.highlighting_style_overrides,
-            **styles(self._request.safety),
+            _TARGET: f"{color} bold",
+            _WRITING: f"{color} bold reverse",
         }
         self.prompts = ConsolePrompts(self, self._request.target_label, self._is_writing)
         super().init_prompt_toolkit_cli()
@@ -147,14 +232,13 @@ class ConsoleShell(TerminalInteractiveShell):
         workspace = self._ready()
         with workspace.profiling.cell():
             result = super().run_cell(raw_cell, *args, **kwargs)
-            if workspace.roll_back_failed():
+            if workspace.transactions.roll_back_failed():
                 self._request.messages.warn("Statement failed; transaction rolled back.")
         return result
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show a database error in a few lines; ``%tb`` shows the full traceback."""
-        error = sys.exc_info()[1]  # None when %tb is run, long after the error
-        told = None if error is None or self._request.debug else self._brief(error)
+        told = self._brief(sys.exc_info()[1])  # None when %tb is run, long after the error
         if told is None:
             super().showtraceback(*args, **kwargs)
             return
@@ -168,12 +252,21 @@ class ConsoleShell(TerminalInteractiveShell):
 
         IPython colors the full traceback only for ``%notebook``, which takes up to a second.
         """
-        told = None if self._request.debug else self._brief(exception)
+        told = self._brief(exception)
         if told is None:
             kept: dict[str, Any] = super()._format_exception_for_storage(exception, *args, **kwargs)
             return kept
         lines = [told.message, *told.details]
         return {"ename": type(exception).__name__, "evalue": told.message, "traceback": lines}
+
+    def _brief(self, error: BaseException | None) -> Failure | None:
+        if error is None or self._request.debug:
+            return None
+        return brief(
+            error,
+            how_to_write=HOW_TO_WRITE,
+            is_own=lambda name: name.startswith("<ipython-input-"),
+        )
 
     # Names
 
@@ -211,25 +304,45 @@ class ConsoleShell(TerminalInteractiveShell):
         workspace = self._loading.loaded()
         return self._request.writing if workspace is None else workspace.writing
 
-    def _brief(self, error: BaseException) -> Brief | None:
-        from aspencli.cli.console.failures import brief  # imports SQLAlchemy, loaded by now
-
-        return brief(
-            error,
-            how_to_write=HOW_TO_WRITE,
-            is_own=lambda name: name.startswith("<ipython-input-"),
-        )
-
     # Magics
 
     def _profile(self, line: str) -> None:
         """Print each query and its time: ``%profile on|off``; summarize: ``%profile report``."""
-        profile(self._ready(), self._request, line, self._tables())
+        workspace = self._ready()
+        match line.strip():
+            case "on" | "off" as word:
+                workspace.profile(on=word == "on")
+            case "report":
+                return workspace.profiling.report(self._tables())
+            case "":
+                """Only print the current state."""
+            case _:
+                raise UsageError("Use %profile on, %profile off, or %profile report.")
+        return self._request.messages.info(
+            f"Profiling is {'on' if workspace.profiling.on else 'off'}."
+        )
 
     def _write(self, line: str) -> None:
         """Allow writes, after confirmation: ``%write``; read-only again: ``%write off``."""
-        workspace = self._ready()
-        write(workspace, self._request, line)
+        workspace, request = self._ready(), self._request
+        match line.strip():
+            case "" | "on":
+                writable = True
+            case "off":
+                writable = False
+            case _:
+                raise UsageError("Use %write, or %write off.")
+        if writable is workspace.writing:
+            request.messages.info(f"The console is already {_mode(writing=writable)}.")
+        elif not writable or request.confirm_write():
+            workspace.switch(writable=writable)
+            request.messages.info(
+                f"Now {_mode(writing=writable)} on {request.target_label}: engine, db, and session "
+                "are new; sessions that you opened earlier are unchanged."
+                + (" Save changes with session.commit()." if writable else "")
+            )
+        else:
+            request.messages.info("Not confirmed; the console is still read-only.")
         self.push(workspace.database_names(), interactive=False)
 
     @no_var_expand
@@ -253,30 +366,11 @@ class ConsoleShell(TerminalInteractiveShell):
         return replace(self._request.messages, form="table")
 
 
-def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[str]:
-    """Return the lines of the banner.
-
-    Args:
-        label: Display name of the target.
-        safety: Safety level of the target.
-        address: Database address; its password is left out.
-        writing: Whether sessions may write.
-    """
-    return [
-        f"Aspen console on {label} ({_DANGER[safety]}): {mode(writing=writing)}",
-        f"  {place(address)}",
-        "  Defined: engine (or db), session, sa, select, and all models: User, Sample, Group, ...",
-        "  Try: session.scalars(select(Sample).limit(3)).all()",
-        "  %profile on|off|report: time queries; %write [off]: allow writes or not; %tb: traceback",
-    ]
-
-
-def mode(*, writing: bool) -> str:
-    """Return the session mode as text."""
+def _mode(*, writing: bool) -> str:
     return "READ-WRITE" if writing else "read-only"
 
 
-def place(address: str) -> str:
+def _place(address: str) -> str:
     """Return the database, server, and user of an address, without its password.
 
     (SQLAlchemy could parse the address, but is not loaded yet.)
@@ -288,20 +382,8 @@ def place(address: str) -> str:
     return f"database {unquote(parts.path.lstrip('/'))} on {unquote(server)} as {user}"
 
 
-def styles(safety: Safety) -> dict[_TokenType, str]:
-    """Return the styles of the console's own parts of the prompt."""
-    color = COLORS[safety]
-    return {TARGET: f"{color} bold", WRITING: f"{color} bold reverse"}
-
-
 class ConsolePrompts(Prompts):
-    """The prompts ``local In [1]:``, and ``local WRITE In [1]:`` where sessions may write.
-
-    Args:
-        shell: IPython shell.
-        label: Display name of the target.
-        writing: Returns True if sessions may write.
-    """
+    """The prompts ``local In [1]:``, and ``local WRITE In [1]:`` where sessions may write."""
 
     def __init__(self, shell: Any, label: str, writing: Callable[[], bool]):
         super().__init__(shell)
@@ -310,9 +392,9 @@ class ConsolePrompts(Prompts):
 
     def in_prompt_tokens(self) -> list[tuple[_TokenType, str]]:
         """Return the tokens shown before the input."""
-        lead = [(TARGET, self._label), (Token.Prompt, " ")]
+        lead = [(_TARGET, self._label), (Token.Prompt, " ")]
         if self._writing():
-            lead += [(WRITING, "WRITE"), (Token.Prompt, " ")]
+            lead += [(_WRITING, "WRITE"), (Token.Prompt, " ")]
         return [*lead, *super().in_prompt_tokens()]
 
 
@@ -320,9 +402,6 @@ class LexerWhenTyped(Lexer):
     """A lexer that is not used until there is text to color.
 
     Its first use loads modules, which would delay the first prompt by 30 ms.
-
-    Args:
-        lexer: Lexer to delegate to.
     """
 
     def __init__(self, lexer: Lexer):
@@ -334,12 +413,7 @@ class LexerWhenTyped(Lexer):
 
 
 class CompleterWhenReady(Completer):
-    """A completer that first waits until the names are loaded.
-
-    Args:
-        completer: Completer to delegate to.
-        wait: Returns once they are loaded.
-    """
+    """A completer that first waits until the names are loaded."""
 
     def __init__(self, completer: Completer, wait: Callable[[], object]):
         self._completer = completer
@@ -358,39 +432,18 @@ class ConsoleHistory(HistoryManager):
 
     def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
         """Store a cell, or a placeholder if it contains a secret."""
-        if holds_secret(source_raw or source):
-            source = source_raw = LEFT_OUT
+        if _SECRET.search(source_raw or source):
+            source = source_raw = _LEFT_OUT
         super().store_inputs(line_num, source, source_raw)
 
 
-def holds_secret(code: str) -> bool:
-    """Return True if the code may contain a secret; false positives are preferred to misses."""
-    return _SECRET.search(code) is not None
+class Loading:
+    """A task in a separate thread, started on request and awaited when its result is needed."""
 
-
-def history_file(label: str) -> Path:
-    """Return the history file of a target, creating it readable by this user only.
-
-    Each target has its own, so that the arrow keys never bring up a line from another target.
-    """
-    folder = paths.state_dir() / "console"
-    files.make_folder(folder)
-    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}.sqlite"
-    os.close(files.open_own(path))
-    return path
-
-
-class Loading(Generic[T]):
-    """A task in a separate thread, started on request and awaited when its result is needed.
-
-    Args:
-        work: Produces the result.
-    """
-
-    def __init__(self, work: Callable[[], T]):
+    def __init__(self, work: Callable[[], Workspace]):
         self._work = work
         self._thread: threading.Thread | None = None
-        self.future: Future[T] = Future()
+        self.future: Future[Workspace] = Future()
 
     def start(self) -> None:
         """Start the task unless it has been started."""
@@ -399,18 +452,18 @@ class Loading(Generic[T]):
             self._thread = threading.Thread(target=self._load, name="loading", daemon=True)
             self._thread.start()
 
-    def result(self) -> T:
+    def result(self) -> Workspace:
         """Wait for the result, and return it or raise the task's error. Ctrl-C ends the wait."""
         self.start()
         return self.future.result()
 
-    def loaded(self) -> T | None:
+    def loaded(self) -> Workspace | None:
         """Return the result if it is available already, else None."""
         if not self.future.done() or self.future.exception() is not None:
             return None
         return self.future.result()
 
-    def finish(self, timeout: float) -> T | None:
+    def finish(self, timeout: float) -> Workspace | None:
         """Return the result if the task was started and ends within the timeout, in seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
@@ -423,50 +476,3 @@ class Loading(Generic[T]):
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
-
-
-def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Output) -> None:
-    """Turn query profiling on or off, or report on it: ``%profile on|off|report``.
-
-    Args:
-        workspace: Workspace to profile.
-        request: Console request.
-        line: Text after the magic's name.
-        tables: Destination of a report.
-
-    Raises:
-        UsageError: If the argument is none of these words.
-    """
-    match line.strip():
-        case "on" | "off" as word:
-            workspace.profile(on=word == "on")
-        case "report":
-            workspace.profiling.report(tables)
-            return
-        case "":
-            """Only print the current state."""
-        case _:
-            raise UsageError("Use %profile on, %profile off, or %profile report.")
-    request.messages.info(f"Profiling is {'on' if workspace.profiling.on else 'off'}.")
-
-
-def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
-    """Allow writes, after confirmation: ``%write``; read-only again: ``%write off``."""
-    match line.strip():
-        case "" | "on":
-            writable = True
-        case "off":
-            writable = False
-        case _:
-            raise UsageError("Use %write, or %write off.")
-    if writable is workspace.writing:
-        request.messages.info(f"The console is already {mode(writing=writable)}.")
-    elif not writable or request.confirm_write():
-        workspace.switch(writable=writable)
-        request.messages.info(
-            f"Now {mode(writing=writable)} on {request.target_label}: engine, db, and session are "
-            "new; sessions that you opened earlier are unchanged."
-            + (" Save changes with session.commit()." if writable else "")
-        )
-    else:
-        request.messages.info("Not confirmed; the console is still read-only.")
