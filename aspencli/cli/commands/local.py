@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aspen.database.engine import Database
 from aspen.local.services import PARTS, SUPERVISOR
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
@@ -23,6 +22,7 @@ from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text, visible
 
 if TYPE_CHECKING:
+    from aspen.database.engine import Database
     from aspen.local.client import SeedRequest
     from aspen.local.deployment import Up
     from aspen.local.services import PartStatus
