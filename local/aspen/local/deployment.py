@@ -201,7 +201,7 @@ class Deployment:
         kept = self.supervision.record().get("aws")
         if kept and kept.runs:
             address = f"http://{HOST}:{self.state.ports()['aws']}"
-            publish(address, read_credentials(self.state.part("aws")), self.objects.stored())
+            publish(address, read_credentials(self.state.part("aws")), self.objects)
 
     def publish_endpoints(self) -> None:
         """Write the addresses for the commands, once the ports of this start are chosen."""

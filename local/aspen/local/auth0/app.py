@@ -17,19 +17,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from aspen.local.auth0 import device, endpoints, organizations, tenant, users
-from aspen.local.auth0.documents import PREFIX, Bucket, ManagementError, limit, not_valid
-from aspen.local.auth0.errors import OAuthError, PageError
-from aspen.local.auth0.pages import authorize, sign_in
-from aspen.local.auth0.pages.render import page, style
-from aspen.local.auth0.settings import Dialect, Settings, audit, log_to_stderr, own_address
+from aspen.local.auth0 import endpoints, management, organizations, sign_in, users
+from aspen.local.auth0.clients import OAuthError, PageError
+from aspen.local.auth0.management import PREFIX, Bucket, ManagementError, limit, not_valid
+from aspen.local.auth0.pages import TEMPLATES, page
+from aspen.local.auth0.settings import Dialect, Settings, audit, log_to_stderr
 from aspen.local.auth0.store import Provider, ProviderOf
 from aspen.local.processes import HOST, is_free, is_own_connection
 from aspencli.errors import AspenError, ConflictError
@@ -39,6 +38,15 @@ _OPEN = ("/.well-known/", "/healthz", "/assets/")
 _NOT_YOURS = "This identity provider belongs to another user of this machine."
 # Normal answers to a client that polls.
 _QUIET = {"authorization_pending", "slow_down"}
+# Auth0's statuses for errors that have status 400 in the RFCs.
+_AUTH0_STATUSES = {
+    "authorization_pending": 403,
+    "slow_down": 429,
+    "expired_token": 403,
+    "access_denied": 403,
+    "invalid_grant": 403,
+    "unauthorized_client": 403,
+}
 _THROTTLED = ("/oauth/", "/api/v2/")
 
 _common = APIRouter()
@@ -92,9 +100,10 @@ def _settings(arguments: list[str] | None) -> Settings:
     parser = argparse.ArgumentParser(
         prog="python -m aspen.local.auth0",
         description="Serve the identity provider of a local deployment, on 127.0.0.1 only.",
+        argument_default=argparse.SUPPRESS,  # those of Settings apply
     )
     parser.add_argument("--port", type=_port, required=True, help="port to listen on")
-    parser.add_argument("--folder", type=Path, required=True, help="folder for the data")
+    parser.add_argument("--folder", type=_folder, required=True, help="folder for the data")
     parser.add_argument(
         "--issuer", type=_issuer, help="issuer URL in tokens (default: http://127.0.0.1:PORT/)"
     )
@@ -102,44 +111,29 @@ def _settings(arguments: list[str] | None) -> Settings:
         "--dialect",
         type=Dialect,
         choices=list(Dialect),
-        default=Dialect.AUTH0,
         help="HTTP status for a pending device code: 403 (auth0) or 400 (rfc)",
     )
     parser.add_argument(
         "--reuse-seconds",
         type=float,
-        default=0,
         metavar="N",
         help="accept a used refresh token for N more seconds, in case the response was lost",
     )
     parser.add_argument(
-        "--burst",
-        type=_burst,
-        default=50,
-        metavar="N",
-        help="Management API rate limit: burst size",
+        "--burst", type=_burst, metavar="N", help="Management API rate limit: burst size"
     )
     parser.add_argument(
-        "--rate",
-        type=_rate,
-        default=15,
-        metavar="N",
-        help="Management API rate limit: requests per second",
+        "--rate", type=_rate, metavar="N", help="Management API rate limit: requests per second"
     )
     parser.add_argument(
         "--trial", action="store_true", help="enable the endpoints for tests (/trial)"
     )
-    given = parser.parse_args(arguments)
-    return Settings(
-        folder=given.folder.expanduser().absolute(),
-        port=given.port,
-        issuer=given.issuer or own_address(given.port),
-        dialect=given.dialect,
-        reuse_seconds=given.reuse_seconds,
-        burst=given.burst,
-        rate=given.rate,
-        trial=given.trial,
-    )
+    chosen = vars(parser.parse_args(arguments))
+    return Settings(**{"issuer": f"http://{HOST}:{chosen['port']}/", **chosen})
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
 
 
 def _port(text: str) -> int:
@@ -170,24 +164,23 @@ def _issuer(text: str) -> str:
 def create_app(provider: Provider) -> FastAPI:
     """Create the web application of a provider."""
     settings = provider.settings
-    app = FastAPI(title="Identity provider", openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Identity provider",
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            OAuthError: _answer_client,
+            PageError: _answer_person,
+            ManagementError: _answer_manager,
+            RequestValidationError: _answer_invalid,
+            HTTPException: _answer_lost,
+        },
+    )
     app.state.provider = provider
-    for part in (
-        endpoints.router,
-        device.router,
-        sign_in.router,
-        authorize.router,
-    ):
-        app.include_router(part)
-    for managed in (
-        users.router,
-        organizations.organizations_router,
-        organizations.members_router,
-        organizations.invitations_router,
-        organizations.roles_router,
-        tenant.router,
-    ):
-        app.include_router(managed, prefix=PREFIX.rstrip("/"))
+    for part in (endpoints, sign_in):
+        app.include_router(part.router)
+    for managed in (users, organizations, management):
+        app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
     app.include_router(_common)
     app.state.bucket = Bucket(settings.burst, settings.rate)
     app.middleware("http")(limit)
@@ -198,11 +191,6 @@ def create_app(provider: Provider) -> FastAPI:
     # Refuse other host names: a web page could use one to read the answers (DNS rebinding).
     hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
-    app.exception_handler(OAuthError)(_answer_client)
-    app.exception_handler(PageError)(_answer_person)
-    app.exception_handler(ManagementError)(_answer_manager)
-    app.exception_handler(RequestValidationError)(_answer_invalid)
-    app.exception_handler(StarletteHTTPException)(_answer_lost)
     return app
 
 
@@ -216,7 +204,8 @@ def health() -> dict[str, bool]:
 def style_sheet() -> Response:
     """Return the style sheet of the pages."""
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    return Response(style(), media_type="text/css", headers=headers)
+    style = TEMPLATES.get_template("style.css").render()
+    return Response(style, media_type="text/css", headers=headers)
 
 
 async def _for_our_account(
@@ -234,40 +223,33 @@ async def _for_our_account(
     return await proceed(request)
 
 
-async def _answer_client(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OAuthError)  # noqa: S101 - registered for this error only
+async def _answer_client(request: Request, error: OAuthError) -> Response:
     if error.error not in _QUIET:
         audit("request.refused", path=request.url.path, error=error.error, **error.about)
-    status = error.status_in(request.app.state.provider.knobs.dialect)
-    headers = {"Cache-Control": "no-store", **error.headers}
-    return JSONResponse(error.body(), status, headers)
+    status, dialect = error.status, request.app.state.provider.knobs.dialect
+    if dialect is Dialect.AUTH0 and status == 400:  # noqa: PLR2004 - the RFC's default
+        status = _AUTH0_STATUSES.get(error.error, status)
+    return JSONResponse(error.body(), status, {"Cache-Control": "no-store", **error.headers})
 
 
-async def _answer_person(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, PageError)  # noqa: S101 - registered for this error only
+async def _answer_person(_request: Request, error: PageError) -> Response:
     return page("error", None, status=error.status, error=error)
 
 
-async def _answer_manager(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ManagementError)  # noqa: S101 - registered for this error only
-    return JSONResponse(error.body, error.status, error.headers)
+async def _answer_manager(_request: Request, error: ManagementError) -> Response:
+    return JSONResponse(error.body, error.status)
 
 
-async def _answer_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this error only
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
     return await _answer_manager(request, not_valid(error.errors()))
 
 
-async def _answer_lost(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - same
+async def _answer_lost(request: Request, error: HTTPException) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         lost = PageError("Page not found", f"There is no page at {request.url.path}.")
         return page("error", None, status=error.status_code, error=lost)
-    body: dict[str, Any] = {
-        "statusCode": error.status_code,
-        "error": str(error.detail),
-        "message": str(error.detail),
-    }
+    detail = str(error.detail)
+    body = {"statusCode": error.status_code, "error": detail, "message": detail}
     return JSONResponse(body, error.status_code, error.headers)
 
 
@@ -281,7 +263,7 @@ def show(provider: ProviderOf) -> dict[str, Any]:
 def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, Any]:
     """Change some of the knobs; see ``aspen.local.auth0.settings.Knobs``."""
     try:
-        return asdict(provider.trial.change(changes))
+        return asdict(provider.change(changes))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         return JSONResponse({"error": "; ".join(problems)}, 400)
@@ -290,13 +272,13 @@ def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, 
 @trial_router.delete("/knobs")
 def reset(provider: ProviderOf) -> dict[str, Any]:
     """Reset the knobs to their defaults."""
-    return asdict(provider.trial.reset())
+    return asdict(provider.reset())
 
 
 async def throttle(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
     """Answer with 429 as often as the ``throttled`` knob says."""
     provider: Provider = request.app.state.provider
-    if not request.url.path.startswith(_THROTTLED) or not provider.trial.take("throttled"):
+    if not request.url.path.startswith(_THROTTLED) or not provider.take("throttled"):
         return await proceed(request)
     body = {"error": "too_many_requests", "error_description": "Too Many Requests"}
     if request.url.path.startswith("/api/"):

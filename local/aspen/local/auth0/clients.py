@@ -1,42 +1,63 @@
-"""The parameters of a token request, the client that sent it, and what that client may do."""
+"""The parameters of a token request, the client that sent it, what it may do, and the refusals."""
 
 from __future__ import annotations
 
 import base64
 import json
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from fastapi import Depends, Request
 
-from aspen.local.auth0.errors import OAuthError
 from aspen.local.auth0.settings import matches
-from aspen.local.auth0.store import Grant
+from aspen.local.auth0.store import LISTS, Client, Grant
 
 _LONGEST = 65_536
 
 _LOOPBACK = {"127.0.0.1", "localhost"}
 
 
+@dataclass
+class OAuthError(Exception):
+    """An OAuth error for a client, as defined in RFC 6749 section 5.2.
+
+    Attributes:
+        error: The error code that clients act on.
+        status: The HTTP status according to the RFC.
+        about: Details for the audit log.
+    """
+
+    error: str
+    description: str
+    status: int = 400
+    headers: dict[str, str] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, str]:
+        """Return the JSON body."""
+        return {"error": self.error, "error_description": self.description}
+
+
+@dataclass
+class PageError(Exception):
+    """An error on a page, shown to a person: what happened, then the reason and what to do next."""
+
+    title: str
+    text: str
+    status: int = 400
+
+
 @dataclass(frozen=True)
-class KnownClient:
-    """A registered client; see ``aspen.local.auth0.store.Client``.
+class KnownClient(Client):
+    """A registered client.
 
     Attributes:
         authenticated: True if the client proved its identity with its secret.
     """
 
-    client_id: str
-    name: str
-    public: bool
-    grants: frozenset[str]
-    callbacks: tuple[str, ...]
-    logout_urls: tuple[str, ...]
-    audiences: tuple[str, ...]
-    management_scopes: tuple[str, ...]
     authenticated: bool = False
 
     def require(self, grant: Grant) -> None:
@@ -62,10 +83,7 @@ def authenticate(
 ) -> KnownClient:
     """Return the client that sent a request.
 
-    Args:
-        db: A connection to the state.
-        parameters: The parameters sent, which may include ``client_id`` and ``client_secret``.
-        authorization: The Authorization header, which may carry them instead.
+    The parameters may include ``client_id`` and ``client_secret``, or the Authorization header may.
 
     Raises:
         OAuthError: The client is unknown, or its secret is missing or wrong.
@@ -83,7 +101,7 @@ def authenticate(
     return _known(row, authenticated=True)
 
 
-def allows_address(allowed: tuple[str, ...], address: str) -> bool:
+def allows_address(allowed: Sequence[str], address: str) -> bool:
     """Return True if a URL is registered; a loopback URL without a port allows any (RFC 8252)."""
     if address in allowed:
         return True
@@ -98,17 +116,9 @@ def allows_address(allowed: tuple[str, ...], address: str) -> bool:
 
 
 def _known(row: sqlite3.Row, *, authenticated: bool = False) -> KnownClient:
-    return KnownClient(
-        client_id=row["client_id"],
-        name=row["name"],
-        public=bool(row["public"]),
-        grants=frozenset(json.loads(row["grants"])),
-        callbacks=tuple(json.loads(row["callbacks"])),
-        logout_urls=tuple(json.loads(row["logout_urls"])),
-        audiences=tuple(json.loads(row["audiences"])),
-        management_scopes=tuple(json.loads(row["management_scopes"])),
-        authenticated=authenticated,
-    )
+    values = dict(row) | {name: json.loads(row[name]) for name in LISTS}
+    del values["secret_hash"]
+    return KnownClient(**values, authenticated=authenticated)
 
 
 def _credentials(
@@ -116,9 +126,7 @@ def _credentials(
 ) -> tuple[str, str | None]:
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
-        if "client_id" not in parameters:
-            raise OAuthError("invalid_request", "Missing required parameter: client_id")
-        return parameters["client_id"], parameters.get("client_secret")
+        return required(parameters, "client_id"), parameters.get("client_secret")
     try:
         name, _, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except ValueError as error:
@@ -135,38 +143,31 @@ def _refused(description: str) -> OAuthError:
 
 
 async def _read(request: Request) -> Mapping[str, str]:
+    """Return the parameters without the empty ones, which count as omitted (RFC 6749 3.2)."""
     body = await request.body()
     if len(body) > _LONGEST:
         raise OAuthError("invalid_request", "The request is too long.", 413)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        return _from_json(body)
-    if kind != "application/x-www-form-urlencoded":
+    if kind not in {"application/json", "application/x-www-form-urlencoded"}:
         raise OAuthError(
             "invalid_request", "Send the parameters as application/x-www-form-urlencoded."
         )
-    return _from_form(body)
+    parameters = _from_json(body) if kind == "application/json" else _from_form(body)
+    return {name: value for name, value in parameters.items() if value}
 
 
 def _from_json(body: bytes) -> Mapping[str, str]:
     try:
         document = json.loads(body)
+        # JSON allows lone surrogates, UTF-8 does not.
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise OAuthError("invalid_request", "The body contains invalid Unicode.") from error
     except ValueError as error:
         raise OAuthError("invalid_request", "The body is not valid JSON.") from error
-    if not _encodable(document):
-        raise OAuthError("invalid_request", "The body contains invalid Unicode.")
     if not isinstance(document, dict) or not all(isinstance(v, str) for v in document.values()):
         raise OAuthError("invalid_request", "The body must be a JSON object of strings.")
-    return _without_empty(document)
-
-
-def _encodable(document: object) -> bool:
-    """Return True if there are no lone surrogates, which JSON allows but UTF-8 does not."""
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return document
 
 
 def _from_form(body: bytes) -> Mapping[str, str]:
@@ -176,12 +177,7 @@ def _from_form(body: bytes) -> Mapping[str, str]:
         raise OAuthError("invalid_request", "The form is not valid UTF-8.") from error
     if len(dict(pairs)) < len(pairs):
         raise OAuthError("invalid_request", "A parameter is repeated.")
-    return _without_empty(dict(pairs))
-
-
-def _without_empty(parameters: Mapping[str, str]) -> Mapping[str, str]:
-    """Drop empty parameters, which count as omitted (RFC 6749 section 3.2)."""
-    return {name: value for name, value in parameters.items() if value}
+    return dict(pairs)
 
 
 def required(parameters: Mapping[str, str], name: str) -> str:

@@ -6,47 +6,32 @@ A refresh token can be exchanged once; late reuse revokes all tokens of its sign
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Response
 
-from aspen.local.auth0 import codes, device
-from aspen.local.auth0.clients import KnownClient, Parameters, authenticate, required
-from aspen.local.auth0.codes import is_member
-from aspen.local.auth0.errors import OAuthError
-from aspen.local.auth0.keys import ALGORITHM, public_documents
-from aspen.local.auth0.refresh import exchange, revoke
+from aspen.local.auth0 import grants
+from aspen.local.auth0.clients import KnownClient, OAuthError, Parameters, authenticate, required
 from aspen.local.auth0.settings import audit
-from aspen.local.auth0.store import Grant, Provider, ProviderOf
+from aspen.local.auth0.store import ALGORITHM, Grant, Provider, ProviderOf, published_keys
 from aspen.local.auth0.tokens import (
     USER_SCOPES,
     Granted,
     checked_claims,
-    machine_token,
+    machine_answer,
     token_answer,
     user_claims,
 )
 
 router = APIRouter()
 
-_Redeem = Callable[
-    [Provider, sqlite3.Connection, KnownClient, Mapping[str, str]], Granted | OAuthError
-]
-_BY_USER: dict[Grant, _Redeem] = {
-    Grant.AUTHORIZATION_CODE: codes.redeem,
-    Grant.DEVICE_CODE: device.redeem,
-    Grant.REFRESH_TOKEN: exchange,
+_REDEEM = {
+    Grant.AUTHORIZATION_CODE: grants.redeem_code,
+    Grant.DEVICE_CODE: grants.redeem_device_code,
+    Grant.REFRESH_TOKEN: grants.redeem_refresh_token,
 }
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """The response, and the user that it is about."""
-
-    body: dict[str, Any]
-    user_id: str | None
 
 
 @router.get("/.well-known/openid-configuration")
@@ -86,9 +71,35 @@ def discovery(provider: ProviderOf) -> dict[str, Any]:
 def keys(provider: ProviderOf, response: Response) -> dict[str, Any]:
     """Return the public keys for verifying tokens."""
     response.headers["Cache-Control"] = "public, max-age=15"
-    now = provider.now()
     with provider.database.reading() as db:
-        return {"keys": public_documents(db, now)}
+        return dict(published_keys(db).as_dict(private=False))
+
+
+@router.post("/oauth/device/code")
+def begin_device_grant(
+    provider: ProviderOf,
+    parameters: Parameters,
+    authorization: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    """Issue a device code for a program, and a code that its user enters (RFC 8628)."""
+    with provider.database.writing() as db:
+        client = authenticate(db, parameters, authorization)
+        client.require(Grant.DEVICE_CODE)
+        wanted = grants.wanted_by(db, provider.settings, client, parameters)
+        device_code, user_code = grants.add_device_request(provider, db, wanted)
+    audit("device.requested", client=client.client_id, scope=wanted.scope)
+    address = f"{provider.issuer}activate"
+    answer: dict[str, Any] = {
+        "device_code": device_code,
+        "user_code": user_code,
+        "verification_uri": address,
+        "verification_uri_complete": f"{address}?{urlencode({'user_code': user_code})}",
+        "expires_in": int(provider.knobs.device_seconds),
+    }
+    if not provider.knobs.omit_interval:
+        interval = provider.knobs.interval
+        answer["interval"] = int(interval) if interval == int(interval) else interval
+    return answer
 
 
 @router.post("/oauth/token")
@@ -100,50 +111,54 @@ def token(
 ) -> dict[str, Any]:
     """Exchange a grant for tokens."""
     grant = _grant(required(parameters, "grant_type"))
+    refusal = None
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
         client.require(grant)
-        outcome = _outcome(provider, db, client, grant, parameters)
+        try:
+            answer, user_id = _answer(provider, db, client, grant, parameters)
+        except OAuthError as error:
+            refusal = error
     # A refusal may change state as well, so raise it only after the transaction commits.
-    if isinstance(outcome, OAuthError):
-        outcome.about = {"client": client.client_id, "grant": grant}
-        raise outcome
+    if refusal:
+        refusal.about = {"client": client.client_id, "grant": grant}
+        raise refusal
     audit(
         "token.issued",
         client=client.client_id,
         grant=grant,
-        user=outcome.user_id,
-        scope=outcome.body["scope"],
+        user=user_id,
+        scope=answer["scope"],
     )
     response.headers["Cache-Control"] = "no-store"
-    return outcome.body
+    return answer
 
 
-def _outcome(
+def _answer(
     provider: Provider,
     db: sqlite3.Connection,
     client: KnownClient,
     grant: Grant,
     sent: Mapping[str, str],
-) -> _Answer | OAuthError:
+) -> tuple[dict[str, Any], str | None]:
+    """Return the response, and the user that it is about."""
     if grant is Grant.CLIENT_CREDENTIALS:
-        return _Answer(_for_machine(provider, db, client, sent), None)
-    granted = _BY_USER[grant](provider, db, client, sent)
-    if isinstance(granted, OAuthError):
-        return granted
-    return _problem(db, granted) or _Answer(token_answer(provider, db, granted), granted.user_id)
+        scope = _machine_scope(provider, client, sent)
+        return machine_answer(provider, db, client.client_id, scope), None
+    granted = _REDEEM[grant](provider, db, client, sent)
+    _check_user(db, granted)
+    return token_answer(provider, db, granted), granted.user_id
 
 
-def _problem(db: sqlite3.Connection, granted: Granted) -> OAuthError | None:
-    """Return an error if the user is blocked or no longer a member of the organization."""
+def _check_user(db: sqlite3.Connection, granted: Granted) -> None:
+    """Check that the user is not blocked, and still a member of the organization."""
     user_id, organization_id = granted.user_id, granted.organization_id
     if db.execute("SELECT blocked FROM users WHERE user_id = ?", (user_id,)).fetchone()["blocked"]:
-        return OAuthError("access_denied", "user is blocked")
-    if organization_id is not None and not is_member(db, organization_id, user_id):
-        return OAuthError(
+        raise OAuthError("access_denied", "user is blocked")
+    if not grants.is_member(db, organization_id, user_id):
+        raise OAuthError(
             "access_denied", f"user {user_id} is not part of the {organization_id} organization"
         )
-    return None
 
 
 def _grant(named: str) -> Grant:
@@ -153,32 +168,19 @@ def _grant(named: str) -> Grant:
         raise OAuthError("unsupported_grant_type", f"Unsupported grant type: {named}") from error
 
 
-def _for_machine(
-    provider: Provider,
-    db: sqlite3.Connection,
-    client: KnownClient,
-    sent: Mapping[str, str],
-) -> dict[str, Any]:
-    audience = required(sent, "audience")
+def _machine_scope(provider: Provider, client: KnownClient, sent: Mapping[str, str]) -> str:
+    """Return the requested scopes of the Management API that the client may use itself."""
+    audience, allowed = required(sent, "audience"), client.management_scopes
     if _plain(audience) != _plain(provider.settings.management_audience):
         raise OAuthError("access_denied", f"Service not enabled within domain: {audience}")
-    if not client.management_scopes or not client.authenticated:
+    if not allowed or not client.authenticated:
         raise OAuthError(
             "access_denied",
             f'Client is not authorized to access "{audience}". You need to create a'
             ' "client-grant" associated to this API.',
         )
-    asked = sent.get("scope")
-    allowed = client.management_scopes
-    scope = [s for s in asked.split() if s in allowed] if asked else allowed
-    return {
-        "access_token": machine_token(
-            provider, db, client.client_id, provider.settings.management_audience, " ".join(scope)
-        ),
-        "token_type": "Bearer",
-        "expires_in": provider.knobs.access_token_seconds,
-        "scope": " ".join(scope),
-    }
+    asked = sent["scope"].split() if "scope" in sent else allowed
+    return " ".join(scope for scope in asked if scope in allowed)
 
 
 def _plain(audience: str) -> str:
@@ -200,7 +202,7 @@ def revoke_token(
         )
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
-        user_id = revoke(db, client, token, provider.now())
+        user_id = grants.revoke(db, client, token)
     audit("token.revoked", client=client.client_id, user=user_id, found=user_id is not None)
     return Response()
 
@@ -222,19 +224,7 @@ def userinfo(
         ).fetchone()
         if not known:
             raise _refused("The user no longer exists or is blocked.")
-        return user_claims(db, _granted_by_claims(claims))
-
-
-def _granted_by_claims(claims: dict[str, Any]) -> Granted:
-    return Granted(
-        client_id=claims["azp"],
-        user_id=claims["sub"],
-        organization_id=claims.get("org_id"),
-        scope=claims["scope"],
-        audience=None,
-        auth_time=0,
-        family="",
-    )
+        return user_claims(db, claims["sub"], claims["scope"].split(), claims.get("org_id"))
 
 
 def _refused(description: str) -> OAuthError:

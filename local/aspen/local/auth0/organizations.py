@@ -7,155 +7,181 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Literal
+import time
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
-from aspen.local.auth0.documents import (
+from aspen.local.auth0.management import (
     AnyPageOf,
+    Body,
     Document,
-    Listing,
+    Email,
     ManagementError,
+    Metadata,
     PageOf,
+    PartsOf,
     bad_body,
+    find,
     iso,
     listed,
+    metadata_of,
+    missing,
     needs,
-    no_organization,
-    no_role,
-    no_user,
     parts,
-)
-from aspen.local.auth0.schemas import (
-    Members,
-    NewInvitation,
-    NewOrganization,
-    NewRole,
-    OrganizationChanges,
-    Roles,
+    refused_with,
 )
 from aspen.local.auth0.settings import new_identifier
-from aspen.local.auth0.store import ProviderOf
+from aspen.local.auth0.store import ProviderOf, change, insert
 
-organizations_router = APIRouter(prefix="/organizations")
-members_router = APIRouter(prefix="/organizations/{organization_id}/members")
-invitations_router = APIRouter(prefix="/organizations/{organization_id}/invitations")
-roles_router = APIRouter(prefix="/roles")
+router = APIRouter()
+
+_MEMBERS = "/organizations/{organization_id}/members"
+_MEMBER_ROLES = f"{_MEMBERS}/{{user_id}}/roles"
+_INVITATIONS = "/organizations/{organization_id}/invitations"
+_INVITATION = f"{_INVITATIONS}/{{invitation_id}}"
+
 _READS = needs("read:organizations")
 _ALL_BUT_ROLES = "user_id,email,name,picture"
-
 _INVITATION_SECONDS = 604_800
-_INVITATIONS = (
-    "invitations i JOIN organizations o ON o.id = i.organization_id"
-    " JOIN clients c USING (client_id) WHERE i.organization_id = :organization"
+# The invitations, with what their URLs contain.
+_INVITED = (
+    "(SELECT i.*, o.name AS organization_name, c.login_uri FROM invitations i"
+    " JOIN organizations o ON o.id = i.organization_id JOIN clients c USING (client_id))"
 )
-_INVITATION_COLUMNS = "i.*, o.name AS organization_name, c.login_uri"
-_INVITATION_ORDERS = {
-    "created_at:-1": "i.created_at DESC, i.id",
-    "created_at:1": "i.created_at, i.id",
-}
+
+Name = Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Text = Annotated[str, Field(min_length=1, max_length=255)]
 
 
-@organizations_router.get("", dependencies=[_READS])
+class OrganizationFields(Body):
+    """The organization fields that can be set at any time."""
+
+    display_name: Text | None = None
+    branding: Metadata | None = None
+    metadata: dict[str, str | None] | None = None
+
+
+class NewOrganization(OrganizationFields):
+    """An organization to create."""
+
+    name: Name
+    enabled_connections: list[Metadata] | None = None
+
+
+class OrganizationChanges(OrganizationFields):
+    """Changes to an organization."""
+
+    name: Name | None = None
+
+
+class Members(Body):
+    """Users to add to, or remove from, an organization."""
+
+    members: Annotated[list[str], Field(min_length=1)]
+
+
+class Roles(Body):
+    """Roles to assign to, or remove from, a member."""
+
+    roles: Annotated[list[str], Field(min_length=1, max_length=50)]
+
+
+class NewRole(Body):
+    """A role to create."""
+
+    name: Text
+    description: Text | None = None
+
+
+class Inviter(Body):
+    """The person who sends an invitation."""
+
+    name: Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class Invitee(Body):
+    """The person who is invited."""
+
+    email: Email
+
+
+class NewInvitation(Body):
+    """An invitation to create."""
+
+    inviter: Inviter
+    invitee: Invitee
+    client_id: str
+    connection_id: str | None = None
+    app_metadata: Metadata | None = None
+    user_metadata: Metadata | None = None
+    ttl_sec: Annotated[int, Field(ge=0, le=2_592_000)] | None = None
+    roles: list[str] | None = None
+    send_invitation_email: bool | None = None
+
+
+@router.get("/organizations", dependencies=[_READS])
 def list_organizations(provider: ProviderOf, page: AnyPageOf) -> list[Document] | Document:
     """List all organizations."""
-    listing = Listing(
-        "organizations", "organizations WHERE true", organization_document, "created_at, id"
-    )
+    source, order = "organizations WHERE true", "created_at, id"
     with provider.database.reading() as db:
-        return listed(db, listing, page)
+        return listed(db, page, "organizations", source, organization_document, order=order)
 
 
-@organizations_router.post("", status_code=201, dependencies=[needs("create:organizations")])
+@router.post("/organizations", status_code=201, dependencies=[needs("create:organizations")])
 def create_organization(provider: ProviderOf, body: NewOrganization) -> Document:
     """Create an organization."""
     organization_id = new_identifier("org_")
+    there = {"display_name": body.name, "branding": None, "metadata": None}
+    row = {"id": organization_id, **_fields(there, body), "created_at": time.time()}
     with provider.database.writing() as db:
-        try:
-            db.execute(
-                "INSERT INTO organizations VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    organization_id,
-                    body.name,
-                    body.display_name or body.name,
-                    json.dumps(body.branding) if body.branding else None,
-                    json.dumps(body.metadata) if body.metadata else None,
-                    provider.now(),
-                ),
-            )
-        except sqlite3.IntegrityError as error:
-            raise _name_taken() from error
-        document = organization_document(find_organization(db, organization_id))
+        with refused_with(_name_taken()):
+            insert(db, "organizations", row)
+        document = organization_document(find(db, "organizations", id=organization_id))
     if body.enabled_connections is not None:
         document["enabled_connections"] = body.enabled_connections
     return document
 
 
-@organizations_router.get("/name/{name}", dependencies=[_READS])
+@router.get("/organizations/name/{name}", dependencies=[_READS])
 def get_organization_by_name(provider: ProviderOf, name: str) -> Document:
     """Return the organization with a name."""
     with provider.database.reading() as db:
-        row = db.execute("SELECT * FROM organizations WHERE name = ?", (name,)).fetchone()
-    if row is None:
-        raise no_organization()
-    return organization_document(row)
+        return organization_document(find(db, "organizations", name=name))
 
 
-@organizations_router.get("/{organization_id}", dependencies=[_READS])
+@router.get("/organizations/{organization_id}", dependencies=[_READS])
 def get_organization(provider: ProviderOf, organization_id: str) -> Document:
     """Return an organization."""
     with provider.database.reading() as db:
-        return organization_document(find_organization(db, organization_id))
+        return organization_document(find(db, "organizations", id=organization_id))
 
 
-@organizations_router.patch("/{organization_id}", dependencies=[needs("update:organizations")])
+@router.patch("/organizations/{organization_id}", dependencies=[needs("update:organizations")])
 def change_organization(
     provider: ProviderOf, organization_id: str, body: OrganizationChanges
 ) -> Document:
     """Update the given fields of an organization."""
     with provider.database.writing() as db:
-        row = find_organization(db, organization_id)
-        changes = {
-            "name": body.name or row["name"],
-            "display_name": body.display_name or row["display_name"],
-            "branding": json.dumps(body.branding) if body.branding else row["branding"],
-            "metadata": json.dumps(body.metadata) if body.metadata else row["metadata"],
-            "id": organization_id,
-        }
-        try:
-            db.execute(
-                "UPDATE organizations SET name = :name, display_name = :display_name,"
-                " branding = :branding, metadata = :metadata WHERE id = :id",
-                changes,
-            )
-        except sqlite3.IntegrityError as error:
-            raise _name_taken() from error
-        return organization_document(find_organization(db, organization_id))
+        there = dict(find(db, "organizations", id=organization_id))
+        with refused_with(_name_taken()):
+            change(db, "organizations", "id", {**there, **_fields(there, body)})
+        return organization_document(find(db, "organizations", id=organization_id))
 
 
-@organizations_router.delete(
-    "/{organization_id}", status_code=204, dependencies=[needs("delete:organizations")]
+@router.delete(
+    "/organizations/{organization_id}",
+    status_code=204,
+    dependencies=[needs("delete:organizations")],
 )
 def delete_organization(provider: ProviderOf, organization_id: str) -> Response:
     """Delete an organization with its memberships and invitations, but not its users."""
     with provider.database.writing() as db:
         db.execute("DELETE FROM organizations WHERE id = ?", (organization_id,))
     return Response(status_code=204)
-
-
-def find_organization(db: sqlite3.Connection, organization_id: str) -> sqlite3.Row:
-    """Return the row of an organization.
-
-    Raises:
-        ManagementError: The organization does not exist.
-    """
-    row: sqlite3.Row | None = db.execute(
-        "SELECT * FROM organizations WHERE id = ?", (organization_id,)
-    ).fetchone()
-    if row is None:
-        raise no_organization()
-    return row
 
 
 def organization_document(row: sqlite3.Row) -> Document:
@@ -167,53 +193,56 @@ def organization_document(row: sqlite3.Row) -> Document:
     return document
 
 
+def _fields(
+    there: Mapping[str, Any], body: NewOrganization | OrganizationChanges
+) -> dict[str, Any]:
+    """Return the columns that a body sets, with what is there for the fields that it omits."""
+    return {
+        "name": body.name or there["name"],
+        "display_name": body.display_name or there["display_name"],
+        "branding": json.dumps(body.branding) if body.branding else there["branding"],
+        "metadata": json.dumps(body.metadata) if body.metadata else there["metadata"],
+    }
+
+
 def _name_taken() -> ManagementError:
     return ManagementError(
         409, "An organization with this name already exists.", "organization_conflict"
     )
 
 
-@roles_router.get("", dependencies=[needs("read:roles")])
+@router.get("/roles", dependencies=[needs("read:roles")])
 def list_roles(
     provider: ProviderOf, page: PageOf, name_filter: str = ""
 ) -> list[Document] | Document:
     """List the roles, optionally only those whose name contains a text."""
-    listing = Listing(
-        "roles",
-        "roles WHERE instr(lower(name), lower(:text))",
-        role_document,
-        order="name",
-        values={"text": name_filter},
-    )
+    source, values = "roles WHERE instr(lower(name), lower(:text))", {"text": name_filter}
     with provider.database.reading() as db:
-        return listed(db, listing, page)
+        return listed(db, page, "roles", source, dict, order="name", values=values)
 
 
-@roles_router.post("", dependencies=[needs("create:roles")])
+@router.post("/roles", dependencies=[needs("create:roles")])
 def create_role(provider: ProviderOf, body: NewRole) -> Document:
     """Create a role."""
-    role_id = new_identifier("rol_")
-    with provider.database.writing() as db:
-        try:
-            db.execute(
-                "INSERT INTO roles VALUES (?, ?, ?)",
-                (role_id, body.name, body.description or body.name),
-            )
-        except sqlite3.IntegrityError as error:
-            raise ManagementError(
-                409, "A role with this name already exists.", "role_conflict"
-            ) from error
-        return role_document(_find_role(db, role_id))
+    row = {
+        "id": new_identifier("rol_"),
+        "name": body.name,
+        "description": body.description or body.name,
+    }
+    taken = ManagementError(409, "A role with this name already exists.", "role_conflict")
+    with provider.database.writing() as db, refused_with(taken):
+        insert(db, "roles", row)
+    return row
 
 
-@roles_router.get("/{role_id}", dependencies=[needs("read:roles")])
+@router.get("/roles/{role_id}", dependencies=[needs("read:roles")])
 def get_role(provider: ProviderOf, role_id: str) -> Document:
     """Return a role."""
     with provider.database.reading() as db:
-        return role_document(_find_role(db, role_id))
+        return dict(find(db, "roles", id=role_id))
 
 
-@roles_router.delete("/{role_id}", dependencies=[needs("delete:roles")])
+@router.delete("/roles/{role_id}", dependencies=[needs("delete:roles")])
 def delete_role(provider: ProviderOf, role_id: str) -> Response:
     """Delete a role, and remove it from all members."""
     with provider.database.writing() as db:
@@ -221,19 +250,7 @@ def delete_role(provider: ProviderOf, role_id: str) -> Response:
     return Response(status_code=204)
 
 
-def role_document(row: sqlite3.Row) -> Document:
-    """Return a role in Auth0's format."""
-    return {name: row[name] for name in ("id", "name", "description")}
-
-
-def _find_role(db: sqlite3.Connection, role_id: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute("SELECT * FROM roles WHERE id = ?", (role_id,)).fetchone()
-    if row is None:
-        raise no_role()
-    return row
-
-
-@members_router.get("", dependencies=[needs("read:organization_members")])
+@router.get(_MEMBERS, dependencies=[needs("read:organization_members")])
 def list_members(
     provider: ProviderOf,
     organization_id: str,
@@ -242,113 +259,90 @@ def list_members(
     include_fields: bool = True,
 ) -> list[Document] | Document:
     """List the members; their roles are included only if requested in ``fields``."""
-    listing = Listing(
-        "members",
-        "members m JOIN users u USING (user_id) WHERE m.organization_id = :organization",
-        lambda row: parts(_member_document(row), fields, include_fields),
-        order="u.created_at, user_id",
-        key="user_id",
-        columns="u.*, (SELECT json_group_array(json_object('id', r.id, 'name', r.name))"
-        " FROM member_roles mr JOIN roles r ON r.id = mr.role_id"
-        " WHERE mr.organization_id = m.organization_id AND mr.user_id = m.user_id) AS roles",
-        values={"organization": organization_id},
-    )
+    chosen = parts(fields, include_fields)
     with provider.database.reading() as db:
-        find_organization(db, organization_id)
-        return listed(db, listing, page)
+        find(db, "organizations", id=organization_id)
+        return listed(
+            db,
+            page,
+            "members",
+            "members m JOIN users u USING (user_id) WHERE m.organization_id = :organization",
+            lambda row: chosen(_member_document(row)),
+            order="u.created_at, user_id",
+            key="user_id",
+            columns="u.*, (SELECT json_group_array(json_object('id', r.id, 'name', r.name))"
+            " FROM member_roles mr JOIN roles r ON r.id = mr.role_id"
+            " WHERE mr.organization_id = m.organization_id AND mr.user_id = m.user_id) AS roles",
+            values={"organization": organization_id},
+        )
 
 
-@members_router.post("", status_code=204, dependencies=[needs("create:organization_members")])
+@router.post(_MEMBERS, status_code=204, dependencies=[needs("create:organization_members")])
 def add_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
     """Add users to an organization; existing members stay unchanged."""
-    with provider.database.writing() as db:
-        find_organization(db, organization_id)
-        for user_id in body.members:
-            try:
-                db.execute(
-                    "INSERT INTO members VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    (organization_id, user_id),
-                )
-            except sqlite3.IntegrityError as error:
-                raise no_user() from error
-    return Response(status_code=204)
+    statement = "INSERT INTO members VALUES (?, ?) ON CONFLICT DO NOTHING"
+    return _for_each(provider, statement, body.members, "users", organization_id)
 
 
-@members_router.delete("", status_code=204, dependencies=[needs("delete:organization_members")])
+@router.delete(_MEMBERS, status_code=204, dependencies=[needs("delete:organization_members")])
 def remove_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
     """Remove members from an organization, with their roles."""
-    with provider.database.writing() as db:
-        find_organization(db, organization_id)
-        for user_id in body.members:
-            db.execute(
-                "DELETE FROM members WHERE organization_id = ? AND user_id = ?",
-                (organization_id, user_id),
-            )
-    return Response(status_code=204)
+    statement = "DELETE FROM members WHERE organization_id = ? AND user_id = ?"
+    return _for_each(provider, statement, body.members, "users", organization_id)
 
 
-@members_router.get("/{user_id}/roles", dependencies=[needs("read:organization_member_roles")])
+@router.get(_MEMBER_ROLES, dependencies=[needs("read:organization_member_roles")])
 def list_member_roles(
     provider: ProviderOf, organization_id: str, user_id: str, page: PageOf
 ) -> list[Document] | Document:
     """List a member's roles."""
-    listing = Listing(
-        "roles",
-        "roles WHERE id IN (SELECT role_id FROM member_roles"
-        " WHERE organization_id = :organization AND user_id = :user)",
-        role_document,
-        order="name",
-        values={"organization": organization_id, "user": user_id},
-    )
     with provider.database.reading() as db:
-        _check_member(db, organization_id, user_id)
-        return listed(db, listing, page)
+        _check_place(db, organization_id, user_id)
+        return listed(
+            db,
+            page,
+            "roles",
+            "roles WHERE id IN (SELECT role_id FROM member_roles"
+            " WHERE organization_id = :organization AND user_id = :user)",
+            dict,
+            order="name",
+            values={"organization": organization_id, "user": user_id},
+        )
 
 
-@members_router.post(
-    "/{user_id}/roles", status_code=204, dependencies=[needs("create:organization_member_roles")]
+@router.post(
+    _MEMBER_ROLES, status_code=204, dependencies=[needs("create:organization_member_roles")]
 )
 def add_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
     """Assign roles to a member."""
-    with provider.database.writing() as db:
-        _check_member(db, organization_id, user_id)
-        for role_id in body.roles:
-            try:
-                db.execute(
-                    "INSERT INTO member_roles VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (organization_id, user_id, role_id),
-                )
-            except sqlite3.IntegrityError as error:
-                raise no_role() from error
-    return Response(status_code=204)
+    statement = "INSERT INTO member_roles VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+    return _for_each(provider, statement, body.roles, "roles", organization_id, user_id)
 
 
-@members_router.delete(
-    "/{user_id}/roles", status_code=204, dependencies=[needs("delete:organization_member_roles")]
+@router.delete(
+    _MEMBER_ROLES, status_code=204, dependencies=[needs("delete:organization_member_roles")]
 )
 def remove_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
     """Remove roles from a member."""
+    statement = "DELETE FROM member_roles WHERE organization_id = ? AND user_id = ? AND role_id = ?"
+    return _for_each(provider, statement, body.roles, "roles", organization_id, user_id)
+
+
+def _for_each(
+    provider: ProviderOf, statement: str, ids: Iterable[str], table: str, *place: str
+) -> Response:
+    """Run a statement for each ID of a table, in an organization or for one of its members."""
     with provider.database.writing() as db:
-        _check_member(db, organization_id, user_id)
-        for role_id in body.roles:
-            db.execute(
-                "DELETE FROM member_roles"
-                " WHERE organization_id = ? AND user_id = ? AND role_id = ?",
-                (organization_id, user_id, role_id),
-            )
+        _check_place(db, *place)
+        with refused_with(missing(table)):
+            db.executemany(statement, [(*place, one) for one in ids])
     return Response(status_code=204)
 
 
-def _check_member(db: sqlite3.Connection, organization_id: str, user_id: str) -> None:
-    find_organization(db, organization_id)
-    found = db.execute(
-        "SELECT 1 FROM members WHERE organization_id = ? AND user_id = ?",
-        (organization_id, user_id),
-    ).fetchone()
-    if not found:
-        raise ManagementError(
-            400, "The user is not a member of the organization.", "invalid_membership"
-        )
+def _check_place(db: sqlite3.Connection, organization_id: str, user_id: str | None = None) -> None:
+    find(db, "organizations", id=organization_id)
+    if user_id is not None:
+        find(db, "members", organization_id=organization_id, user_id=user_id)
 
 
 def _member_document(row: sqlite3.Row) -> Document:
@@ -359,106 +353,84 @@ def _member_document(row: sqlite3.Row) -> Document:
     return {**document, "roles": json.loads(row["roles"])}
 
 
-@invitations_router.get("", dependencies=[needs("read:organization_invitations")])
+@router.get(_INVITATIONS, dependencies=[needs("read:organization_invitations")])
 def list_invitations(
     provider: ProviderOf,
     organization_id: str,
     page: PageOf,
+    parts: PartsOf,
     sort: Literal["created_at:-1", "created_at:1"] = "created_at:-1",
-    fields: str = "",
-    include_fields: bool = True,
 ) -> list[Document] | Document:
     """List the invitations, newest first by default, including expired ones."""
-    listing = Listing(
-        "invitations",
-        _INVITATIONS,
-        lambda row: parts(_invitation_document(row), fields, include_fields),
-        order=_INVITATION_ORDERS[sort],
-        columns=_INVITATION_COLUMNS,
-        values={"organization": organization_id},
-        counted=False,
-    )
     with provider.database.reading() as db:
-        find_organization(db, organization_id)
-        return listed(db, listing, page)
+        find(db, "organizations", id=organization_id)
+        return listed(
+            db,
+            page,
+            "invitations",
+            f"{_INVITED} WHERE organization_id = :organization",
+            lambda row: parts(_invitation_document(row)),
+            order="created_at DESC, id" if sort == "created_at:-1" else "created_at, id",
+            values={"organization": organization_id},
+            counted=False,
+        )
 
 
-@invitations_router.post("", dependencies=[needs("create:organization_invitations")])
+@router.post(_INVITATIONS, dependencies=[needs("create:organization_invitations")])
 def create_invitation(provider: ProviderOf, organization_id: str, body: NewInvitation) -> Document:
     """Create an invitation."""
-    now = provider.now()
+    now = time.time()
+    row = {
+        "id": new_identifier("uinv_"),
+        "organization_id": organization_id,
+        "client_id": body.client_id,
+        "ticket": new_identifier("", 32),
+        "inviter_name": body.inviter.name,
+        "invitee_email": body.invitee.email,
+        "roles": json.dumps(body.roles or []),
+        "user_metadata": json.dumps(body.user_metadata or {}),
+        "app_metadata": json.dumps(body.app_metadata or {}),
+        "connection_id": body.connection_id,
+        "created_at": now,
+        "expires_at": now + (body.ttl_sec or _INVITATION_SECONDS),
+    }
     with provider.database.writing() as db:
-        find_organization(db, organization_id)
-        _check_invitation(db, body)
-        invitation_id = new_identifier("uinv_")
-        db.execute(
-            "INSERT INTO invitations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                invitation_id,
-                organization_id,
-                body.client_id,
-                new_identifier("", 32),
-                body.inviter.name,
-                body.invitee.email,
-                json.dumps(body.roles or []),
-                json.dumps(body.user_metadata or {}),
-                json.dumps(body.app_metadata or {}),
-                body.connection_id,
-                now,
-                now + (body.ttl_sec or _INVITATION_SECONDS),
-            ),
-        )
-        return _invitation_document(_find_invitation(db, organization_id, invitation_id))
+        find(db, "organizations", id=organization_id)
+        if not find(db, "clients", client_id=body.client_id)["login_uri"]:
+            raise bad_body("A default login route is required to generate the invitation url.")
+        for role_id in body.roles or ():
+            find(db, "roles", id=role_id)
+        insert(db, "invitations", row)
+        return _invitation_document(_find_invitation(db, organization_id, str(row["id"])))
 
 
-@invitations_router.get("/{invitation_id}", dependencies=[needs("read:organization_invitations")])
+@router.get(_INVITATION, dependencies=[needs("read:organization_invitations")])
 def get_invitation(
-    provider: ProviderOf,
-    organization_id: str,
-    invitation_id: str,
-    fields: str = "",
-    include_fields: bool = True,
+    provider: ProviderOf, organization_id: str, invitation_id: str, parts: PartsOf
 ) -> Document:
     """Return an invitation."""
     with provider.database.reading() as db:
-        find_organization(db, organization_id)
-        row = _find_invitation(db, organization_id, invitation_id)
-        return parts(_invitation_document(row), fields, include_fields)
+        return parts(_invitation_document(_find_invitation(db, organization_id, invitation_id)))
 
 
-@invitations_router.delete(
-    "/{invitation_id}", status_code=204, dependencies=[needs("delete:organization_invitations")]
+@router.delete(
+    _INVITATION, status_code=204, dependencies=[needs("delete:organization_invitations")]
 )
 def delete_invitation(provider: ProviderOf, organization_id: str, invitation_id: str) -> Response:
     """Delete an invitation."""
     with provider.database.writing() as db:
-        find_organization(db, organization_id)
         _find_invitation(db, organization_id, invitation_id)
         db.execute("DELETE FROM invitations WHERE id = ?", (invitation_id,))
     return Response(status_code=204)
 
 
-def _check_invitation(db: sqlite3.Connection, body: NewInvitation) -> None:
-    client = db.execute(
-        "SELECT login_uri FROM clients WHERE client_id = ?", (body.client_id,)
-    ).fetchone()
-    if client is None:
-        raise ManagementError(404, "The client does not exist.", "inexistent_client")
-    if not client["login_uri"]:
-        raise bad_body("A default login route is required to generate the invitation url.")
-    for role_id in body.roles or ():
-        if not db.execute("SELECT 1 FROM roles WHERE id = ?", (role_id,)).fetchone():
-            raise no_role()
-
-
 def _find_invitation(
     db: sqlite3.Connection, organization_id: str, invitation_id: str
 ) -> sqlite3.Row:
-    statement = f"SELECT {_INVITATION_COLUMNS} FROM {_INVITATIONS} AND i.id = :id"  # noqa: S608
-    values = {"organization": organization_id, "id": invitation_id}
-    row: sqlite3.Row | None = db.execute(statement, values).fetchone()
-    if row is None:
-        raise ManagementError(404, "The invitation does not exist.", "inexistent_invitation")
+    find(db, "organizations", id=organization_id)
+    find(db, "invitations", id=invitation_id, organization_id=organization_id)
+    statement = f"SELECT * FROM {_INVITED} WHERE id = ?"  # noqa: S608 - names are ours
+    row: sqlite3.Row = db.execute(statement, (invitation_id,)).fetchone()
     return row
 
 
@@ -483,7 +455,4 @@ def _invitation_document(row: sqlite3.Row) -> Document:
     }
     if row["connection_id"] is not None:
         document["connection_id"] = row["connection_id"]
-    for name in ("user_metadata", "app_metadata"):
-        if row[name] != "{}":
-            document[name] = json.loads(row[name])
-    return document
+    return document | metadata_of(row)

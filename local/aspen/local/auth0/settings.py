@@ -11,16 +11,13 @@ import json
 import logging
 import secrets
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import ConfigDict, TypeAdapter
-
-from aspen.local.processes import HOST
+from pydantic import ConfigDict
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,15 +38,13 @@ class Settings:
     """The settings of one provider.
 
     Attributes:
-        folder: The folder for its state.
         port: The port to listen on, on 127.0.0.1.
         issuer: Its URL in tokens, ending in a slash.
-        dialect: The HTTP statuses of the token endpoint's errors.
         reuse_seconds: The time during which an exchanged refresh token can be exchanged again, for
             a client that lost the response; Auth0 calls it the rotation overlap period.
         burst: The number of Management API requests allowed at once.
         rate: The number of further requests allowed per second.
-        trial: True if tests may trigger hard cases (``aspen.local.auth0.settings``).
+        trial: True if tests may trigger hard cases with ``Knobs``.
     """
 
     folder: Path
@@ -72,11 +67,6 @@ class Settings:
         return f"{self.issuer}userinfo"
 
 
-def own_address(port: int) -> str:
-    """Return the default issuer of a provider on a port."""
-    return f"http://{HOST}:{port}/"
-
-
 class Signing(StrEnum):
     """The key that signs the tokens."""
 
@@ -92,18 +82,12 @@ class Knobs:
     """The current behavior of the provider; the defaults are those of Auth0.
 
     Attributes:
-        dialect: The HTTP statuses of the token endpoint's errors.
         interval: The seconds that a client should wait between two polls.
         omit_interval: True to omit ``interval`` from the response, as RFC 8628 allows.
         device_seconds: The lifetime of device and user codes.
-        id_token_seconds: The lifetime of an id_token.
-        access_token_seconds: The lifetime of an access_token.
-        refresh_token_seconds: The lifetime of a refresh token.
-        code_seconds: The lifetime of an authorization code.
         clock_offset: The seconds to add to the clock that dates tokens; may be negative.
         issuer: The ``iss`` of tokens; None for the provider's own URL.
         audience: The ``aud`` of id_tokens; None for the requesting client.
-        signing: The key that signs them.
         slow_down: The number of upcoming polls to answer with ``slow_down``.
         throttled: The number of upcoming ``/oauth/`` and ``/api/v2/`` requests to answer with 429.
         retry_after: The ``Retry-After`` of those responses, in seconds; None to omit the header.
@@ -128,58 +112,8 @@ class Knobs:
     retry_after: int | None = 2
 
 
-_ADAPTER = TypeAdapter(Knobs)
-
-
-class Trial:
-    """The current knobs of one provider.
-
-    Args:
-        usual: Their normal values.
-    """
-
-    def __init__(self, usual: Knobs):
-        self._usual = usual
-        self._knobs = usual
-        self._lock = Lock()
-
-    @property
-    def knobs(self) -> Knobs:
-        """Return the current values of the knobs."""
-        return self._knobs
-
-    def change(self, changes: dict[str, Any]) -> Knobs:
-        """Change some of the knobs.
-
-        Raises:
-            pydantic.ValidationError: A value is invalid, or the knob does not exist.
-        """
-        with self._lock:
-            self._knobs = _ADAPTER.validate_python({**asdict(self._knobs), **changes})
-            return self._knobs
-
-    def reset(self) -> Knobs:
-        """Restore the normal values."""
-        with self._lock:
-            self._knobs = self._usual
-            return self._knobs
-
-    def take(self, name: str) -> bool:
-        """Decrement a knob that counts down; return False if it was already 0."""
-        with self._lock:
-            left: int = getattr(self._knobs, name)
-            if left > 0:
-                self._knobs = _ADAPTER.validate_python({**asdict(self._knobs), name: left - 1})
-            return left > 0
-
-
 def audit(event: str, **fields: str | int | float | None) -> None:
-    """Log an event.
-
-    Args:
-        event: The name of the event, such as ``token.issued``.
-        fields: The details of the event; those that are None are omitted.
-    """
+    """Log an event, such as ``token.issued``, with its details; those that are None are omitted."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     details = {name: value for name, value in fields.items() if value is not None}
     _LOGGER.info("%s", json.dumps({"at": moment, "event": event, **details}))

@@ -9,89 +9,108 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from pydantic import Field
 
-from aspen.local.auth0.documents import (
+from aspen.local.auth0.management import (
+    CONNECTION,
+    Body,
     Document,
-    Listing,
+    Email,
     ManagementError,
+    Metadata,
     PageOf,
+    PartsOf,
     bad_query,
+    find,
     iso,
     listed,
+    metadata_of,
     needs,
-    no_user,
-    parts,
+    refused_with,
 )
 from aspen.local.auth0.organizations import organization_document
-from aspen.local.auth0.schemas import Metadata, NewUser, UserChanges
 from aspen.local.auth0.settings import new_user_id
-from aspen.local.auth0.store import ProviderOf
+from aspen.local.auth0.store import ProviderOf, change, insert
 
 router = APIRouter()
 
-CONNECTION = "Username-Password-Authentication"
 _PLAIN = ("given_name", "family_name", "nickname", "picture")
-
-_COLUMNS = {
-    "email": "email",
-    "email.raw": "email",
-    "name": "name",
-    "user_id": "user_id",
-    "blocked": "blocked",
-    "email_verified": "email_verified",
-}
-_SORTED = {
-    "email": "email",
-    "name": "name",
-    "user_id": "user_id",
-    "created_at": "created_at",
-    "updated_at": "updated_at",
-    "last_login": "last_login",
-    "logins_count": "logins_count",
-}
+_METADATA = ("user_metadata", "app_metadata")
+_SEARCHED = {"email", "name", "user_id", "blocked", "email_verified"}
+_SORTED = {"email", "name", "user_id", "created_at", "updated_at", "last_login", "logins_count"}
 _TRUTH = {"true": 1, "false": 0}
-_TERM = re.compile(r'\s*([\w.]+):(?:"((?:[^"\\]|\\.)*)"|([^\s"()]+))\s*')
-_JOINT = re.compile(r"(AND|OR)\b")
+_TERM = re.compile(
+    r"(?:(?P<joint>AND|OR)\b)?\s*(?P<field>[\w.]+):"
+    r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"()]+))\s*'
+)
+
+
+class UserFields(Body):
+    """The user fields that can be set at any time."""
+
+    blocked: bool | None = None
+    email_verified: bool | None = None
+    given_name: Annotated[str, Field(min_length=1, max_length=150)] | None = None
+    family_name: Annotated[str, Field(min_length=1, max_length=150)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    nickname: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    picture: str | None = None
+    user_metadata: Metadata | None = None
+    app_metadata: Metadata | None = None
+    verify_email: bool | None = None
+    username: str | None = None
+
+
+class NewUser(UserFields):
+    """A user to create."""
+
+    connection: str
+    email: Email
+    password: Annotated[str, Field(min_length=1)] = Field(repr=False)
+    user_id: Annotated[str, Field(max_length=255)] | None = None
+
+
+class UserChanges(UserFields):
+    """Changes to a user."""
+
+    email: Email | None = None
+    password: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
+    connection: str | None = None
+    client_id: str | None = None
 
 
 @router.get("/users", dependencies=[needs("read:users")])
 def search(
-    provider: ProviderOf,
-    page: PageOf,
-    q: str = "",
-    sort: str = "",
-    fields: str = "",
-    include_fields: bool = True,
+    provider: ProviderOf, page: PageOf, parts: PartsOf, q: str = "", sort: str = ""
 ) -> list[Document] | Document:
     """List the users that match a search, or all users."""
-    where, values = conditions(q)
-    listing = Listing(
-        "users",
-        f"users WHERE {where}",
-        lambda row: parts(user_document(row), fields, include_fields),
-        order=ordering(sort),
-        values=values,
-        length=True,
-    )
+    where, values = _conditions(q)
     with provider.database.reading() as db:
-        return listed(db, listing, page)
+        return listed(
+            db,
+            page,
+            "users",
+            f"users WHERE {where}",
+            lambda row: parts(user_document(row)),
+            order=_ordering(sort),
+            values=values,
+            length=True,
+        )
 
 
 @router.get("/users-by-email", dependencies=[needs("read:users")])
 def by_email(
-    provider: ProviderOf,
-    email: Annotated[str, Query()],
-    fields: str = "",
-    include_fields: bool = True,
+    provider: ProviderOf, parts: PartsOf, email: Annotated[str, Query()]
 ) -> list[Document]:
     """List the users with an e-mail address: one or none."""
     with provider.database.reading() as db:
         rows = db.execute("SELECT * FROM users WHERE email = ?", (email,)).fetchall()
-    return [parts(user_document(row), fields, include_fields) for row in rows]
+    return [parts(user_document(row)) for row in rows]
 
 
 @router.post("/users", status_code=201, dependencies=[needs("create:users")])
@@ -99,72 +118,37 @@ def create(provider: ProviderOf, body: NewUser) -> Document:
     """Create a user. The password is not stored, since signing in requires none."""
     if body.connection != CONNECTION:
         raise ManagementError(400, "The connection does not exist.", "inexistent_connection")
-    now = provider.now()
     user_id = f"auth0|{body.user_id}" if body.user_id else new_user_id()
+    row = {
+        "user_id": user_id,
+        **_fields({"name": body.email, "details": "{}"}, body),
+        **{name: json.dumps(getattr(body, name) or {}) for name in _METADATA},
+    }
+    row["created_at"] = row["updated_at"]
+    taken = ManagementError(409, "The user already exists.", "auth0_idp_error")
     with provider.database.writing() as db:
-        try:
-            db.execute(
-                "INSERT INTO users (user_id, email, name, email_verified, blocked, details,"
-                " user_metadata, app_metadata, created_at, updated_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    user_id,
-                    body.email,
-                    body.name or body.email,
-                    bool(body.email_verified),
-                    bool(body.blocked),
-                    json.dumps(_details({}, body)),
-                    json.dumps(body.user_metadata or {}),
-                    json.dumps(body.app_metadata or {}),
-                    now,
-                    now,
-                ),
-            )
-        except sqlite3.IntegrityError as error:
-            raise ManagementError(409, "The user already exists.", "auth0_idp_error") from error
-        return user_document(find_user(db, user_id))
+        with refused_with(taken):
+            insert(db, "users", row)
+        return user_document(find(db, "users", user_id=user_id))
 
 
 @router.get("/users/{user_id}", dependencies=[needs("read:users")])
-def get(
-    provider: ProviderOf,
-    user_id: str,
-    fields: str = "",
-    include_fields: bool = True,
-) -> Document:
+def get(provider: ProviderOf, parts: PartsOf, user_id: str) -> Document:
     """Return a user."""
     with provider.database.reading() as db:
-        return parts(user_document(find_user(db, user_id)), fields, include_fields)
+        return parts(user_document(find(db, "users", user_id=user_id)))
 
 
 @router.patch("/users/{user_id}", dependencies=[needs("update:users")])
-def change(provider: ProviderOf, user_id: str, body: UserChanges) -> Document:
+def update(provider: ProviderOf, user_id: str, body: UserChanges) -> Document:
     """Update the given fields of a user; metadata is merged, and a null removes a key."""
+    taken = ManagementError(400, "The specified new email already exists", "auth0_idp_error")
     with provider.database.writing() as db:
-        row = find_user(db, user_id)
-        values = {
-            "user_id": user_id,
-            "email": body.email or row["email"],
-            "name": body.name or row["name"],
-            "email_verified": _either(body.email_verified, row["email_verified"]),
-            "blocked": _either(body.blocked, row["blocked"]),
-            "details": json.dumps(_details(json.loads(row["details"]), body)),
-            "user_metadata": _merged(row["user_metadata"], body.user_metadata),
-            "app_metadata": _merged(row["app_metadata"], body.app_metadata),
-            "now": provider.now(),
-        }
-        try:
-            db.execute(
-                "UPDATE users SET email = :email, name = :name, email_verified = :email_verified,"
-                " blocked = :blocked, details = :details, user_metadata = :user_metadata,"
-                " app_metadata = :app_metadata, updated_at = :now WHERE user_id = :user_id",
-                values,
-            )
-        except sqlite3.IntegrityError as error:
-            raise ManagementError(
-                400, "The specified new email already exists", "auth0_idp_error"
-            ) from error
-        return user_document(find_user(db, user_id))
+        row = dict(find(db, "users", user_id=user_id))
+        merged = {name: _merged(row[name], getattr(body, name)) for name in _METADATA}
+        with refused_with(taken):
+            change(db, "users", "user_id", {**_fields(row, body), **merged, "user_id": user_id})
+        return user_document(find(db, "users", user_id=user_id))
 
 
 @router.delete("/users/{user_id}", status_code=204, dependencies=[needs("delete:users")])
@@ -178,30 +162,17 @@ def delete(provider: ProviderOf, user_id: str) -> Response:
 @router.get("/users/{user_id}/organizations", dependencies=[needs("read:organizations")])
 def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Document] | Document:
     """List the organizations that a user belongs to."""
-    listing = Listing(
-        "organizations",
-        "organizations WHERE id IN (SELECT organization_id FROM members WHERE user_id = :user)",
-        organization_document,
-        order="created_at, id",
-        values={"user": user_id},
-    )
     with provider.database.reading() as db:
-        find_user(db, user_id)
-        return listed(db, listing, page)
-
-
-def find_user(db: sqlite3.Connection, user_id: str) -> sqlite3.Row:
-    """Return the row of a user.
-
-    Raises:
-        ManagementError: The user does not exist.
-    """
-    row: sqlite3.Row | None = db.execute(
-        "SELECT * FROM users WHERE user_id = ?", (user_id,)
-    ).fetchone()
-    if row is None:
-        raise no_user()
-    return row
+        find(db, "users", user_id=user_id)
+        return listed(
+            db,
+            page,
+            "organizations",
+            "organizations WHERE id IN (SELECT organization_id FROM members WHERE user_id = :user)",
+            organization_document,
+            order="created_at, id",
+            values={"user": user_id},
+        )
 
 
 def user_document(row: sqlite3.Row) -> Document:
@@ -223,10 +194,8 @@ def user_document(row: sqlite3.Row) -> Document:
         "identities": [identity],
         "created_at": iso(row["created_at"]),
         "updated_at": iso(row["updated_at"]),
+        **metadata_of(row),
     }
-    for name in ("user_metadata", "app_metadata"):
-        if row[name] != "{}":
-            document[name] = json.loads(row[name])
     if row["last_login"] is not None:
         document |= {"last_login": iso(row["last_login"]), "logins_count": row["logins_count"]}
     if row["blocked"]:
@@ -234,9 +203,18 @@ def user_document(row: sqlite3.Row) -> Document:
     return document
 
 
-def _details(there: Metadata, body: NewUser | UserChanges) -> Metadata:
-    told = {name: getattr(body, name) for name in _PLAIN}
-    return {**there, **{name: value for name, value in told.items() if value is not None}}
+def _fields(there: Mapping[str, Any], body: NewUser | UserChanges) -> dict[str, Any]:
+    """Return the columns that a body sets, with what is there for the fields that it omits."""
+    details = {name: getattr(body, name) for name in _PLAIN if getattr(body, name) is not None}
+    verified, blocked = body.email_verified, body.blocked
+    return {
+        "email": body.email or there["email"],
+        "name": body.name or there["name"],
+        "email_verified": there.get("email_verified", False) if verified is None else verified,
+        "blocked": there.get("blocked", False) if blocked is None else blocked,
+        "details": json.dumps({**json.loads(there["details"]), **details}),
+        "updated_at": time.time(),
+    }
 
 
 def _merged(there: str, changes: Metadata | None) -> str:
@@ -244,57 +222,31 @@ def _merged(there: str, changes: Metadata | None) -> str:
     return json.dumps({name: value for name, value in merged.items() if value is not None})
 
 
-def _either(told: bool | None, there: Any) -> bool:
-    return bool(there) if told is None else told
-
-
-def conditions(query: str) -> tuple[str, Mapping[str, object]]:
-    """Return a query as an SQL condition, and its parameters.
-
-    Raises:
-        ManagementError: The query is invalid.
-    """
+def _conditions(query: str) -> tuple[str, Mapping[str, object]]:
+    """Return a query as an SQL condition, and its parameters."""
     terms: list[str] = []
     joints: set[str] = set()
     values: dict[str, object] = {}
     position = 0
     while position < len(query.rstrip()):
-        if terms:
-            joint = _JOINT.match(query, position)
-            if not joint:
-                raise _unclear(query)
-            joints.add(joint[1])
-            position = joint.end()
         term = _TERM.match(query, position)
-        if not term:
+        if not term or bool(term["joint"]) != bool(terms):
             raise _unclear(query)
-        position = term.end()
+        if terms:
+            joints.add(term["joint"])
         name = f"value{len(values)}"
         condition, values[name] = _condition(query, term, name)
         terms.append(condition)
+        position = term.end()
     if len(joints) > 1:
         raise _unclear(query)
     return f" {''.join(joints)} ".join(terms) or "true", values
 
 
-def ordering(sort: str) -> str:
-    """Return the requested order in SQL: ``email:1`` is ascending, ``email:-1`` descending.
-
-    Raises:
-        ManagementError: The order is invalid.
-    """
-    if not sort:
-        return "created_at, user_id"
-    name, _, direction = sort.partition(":")
-    if name not in _SORTED or direction not in {"1", "-1"}:
-        raise bad_query(f"Query validation error: 'Invalid sort: {sort}' on property sort.")
-    return f"{_SORTED[name]} {'ASC' if direction == '1' else 'DESC'}, user_id"
-
-
 def _condition(query: str, term: re.Match[str], name: str) -> tuple[str, object]:
-    field, quoted, bare = term.groups()
-    column = _COLUMNS.get(field)
-    if column is None:
+    _joint, field, quoted, bare = term.groups()
+    column = "email" if field == "email.raw" else field
+    if column not in _SEARCHED:
         raise _unclear(query)
     if column in {"blocked", "email_verified"}:
         if bare not in _TRUTH:
@@ -306,8 +258,15 @@ def _condition(query: str, term: re.Match[str], name: str) -> tuple[str, object]
     return f"{column} LIKE :{name} ESCAPE '\\'", escaped
 
 
-def _unclear(query: str) -> Exception:
-    return bad_query(
-        f"Query validation error: 'Object didn't pass validation for format lucene: {query}'"
-        " on property q."
-    )
+def _unclear(query: str) -> ManagementError:
+    return bad_query(f"'Object didn't pass validation for format lucene: {query}' on property q.")
+
+
+def _ordering(sort: str) -> str:
+    """Return the requested order in SQL: ``email:1`` is ascending, ``email:-1`` descending."""
+    if not sort:
+        return "created_at, user_id"
+    name, _, direction = sort.partition(":")
+    if name not in _SORTED or direction not in {"1", "-1"}:
+        raise bad_query(f"'Invalid sort: {sort}' on property sort.")
+    return f"{name} {'ASC' if direction == '1' else 'DESC'}, user_id"

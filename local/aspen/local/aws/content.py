@@ -58,7 +58,6 @@ class Content:
         secrets: The content of each Secrets Manager secret, by name.
         parameters: The value of each Parameter Store parameter, by path.
         machines: The names of the Step Functions state machines.
-        buckets: The names of the S3 buckets.
     """
 
     secrets: Mapping[str, Mapping[str, Any]]
@@ -78,7 +77,6 @@ class Surroundings:
     Attributes:
         database: The address of PostgreSQL, ``host:port``.
         username: The role that owns the schema; it can migrate the schema but is not a superuser.
-        password: The role's password.
         issuer: The URL of the identity provider, without a trailing slash.
     """
 
@@ -113,9 +111,9 @@ def read_content(folder: Path) -> Content:
         ) from error
 
 
-def parameter(name: str, stage: str = STAGE) -> str:
+def parameter(name: str) -> str:
     """Return the path of one of this deployment's parameters."""
-    return f"/genepi/{stage}/{stage}stack/{name}"
+    return f"/genepi/{STAGE}/{STAGE}stack/{name}"
 
 
 def machine_arn(name: str) -> str:
@@ -151,10 +149,6 @@ def new_credentials(folder: Path, port: int) -> AccessKey:
 
     AWS's own tools read the file if ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE`` point
     to it; it also contains the emulator's URL.
-
-    Args:
-        folder: The emulator's folder.
-        port: The emulator's port.
     """
     made = AccessKey(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
     parser = configparser.ConfigParser(interpolation=None)
@@ -236,28 +230,11 @@ def job_parameter(name: str) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A stored object.
-
-    Attributes:
-        metadata: Its headers, such as ``Content-Type``, and the user-defined metadata.
-    """
-
-    bucket: str
-    key: str
-    body: bytes
-    metadata: Mapping[str, str]
-
-
 class ObjectFolder:
     """Objects by bucket and key, in a folder that outlives the emulator.
 
     A key can be any text, unlike a file name, so each file is named by a hash of its key. Its first
     line is JSON with the key and the metadata; the rest is the object itself.
-
-    Args:
-        folder: The folder, which is created when needed.
     """
 
     def __init__(self, folder: Path):
@@ -293,18 +270,18 @@ class ObjectFolder:
             return []
         return sorted(one.name for one in self._folder.iterdir() if _BUCKET.fullmatch(one.name))
 
-    def stored(self) -> Iterator[Stored]:
-        """Yield every object with its metadata."""
+    def stored(self) -> Iterator[tuple[str, str, bytes, Mapping[str, str]]]:
+        """Yield the bucket, key, content, and metadata of every object: its headers and others."""
         for bucket in self.buckets():
             for path in sorted(self._place(bucket).glob("[0-9a-f]*")):
                 head, _, body = path.read_bytes().partition(b"\n")
                 about = json.loads(head)
-                yield Stored(bucket, about["key"], body, about["metadata"])
+                yield bucket, about["key"], body, about["metadata"]
 
     def __iter__(self) -> Iterator[tuple[str, str, bytes]]:
         """Yield the bucket, key, and content of every object."""
-        for one in self.stored():
-            yield one.bucket, one.key, one.body
+        for bucket, key, body, _metadata in self.stored():
+            yield bucket, key, body
 
     def adopt(self, earlier: Path) -> None:
         """Import the files that an earlier version stored, then delete their folder."""
@@ -324,19 +301,13 @@ class ObjectFolder:
         return self._place(bucket) / hashlib.sha256(key.encode()).hexdigest()
 
 
-def publish(address: str, key: AccessKey, objects: Iterable[Stored]) -> None:
-    """Upload the objects that a running emulator does not have yet.
-
-    Args:
-        address: The emulator's URL.
-        key: Its access key.
-        objects: The objects to upload.
-    """
-    s3 = make_client("s3", REGION, address, key)
+def publish(address: str, access: AccessKey, objects: Iterable[tuple[str, str, bytes]]) -> None:
+    """Upload the objects that a running emulator does not have yet."""
+    s3 = make_client("s3", REGION, address, access)
     there = dict[str, set[str]]()
-    for one in objects:
-        if one.bucket not in there:
-            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=one.bucket)
-            there[one.bucket] = {row["Key"] for page in pages for row in page.get("Contents", ())}
-        if one.key not in there[one.bucket]:
-            s3.put_object(Bucket=one.bucket, Key=one.key, Body=one.body)
+    for bucket, key, body in objects:
+        if bucket not in there:
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            there[bucket] = {row["Key"] for page in pages for row in page.get("Contents", ())}
+        if key not in there[bucket]:
+            s3.put_object(Bucket=bucket, Key=key, Body=body)

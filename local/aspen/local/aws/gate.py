@@ -13,10 +13,13 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, quote
 from xml.sax.saxutils import escape
+
+from werkzeug.test import run_wsgi_app
 
 from aspen.api.aws import AccessKey
 from aspen.local.processes import HOST
@@ -106,18 +109,7 @@ class Gate:
     ) -> Iterable[bytes]:
         """Forward a request to the service, and save its changes before sending the response."""
         environ.pop("HTTP_X_MOTO_ACCOUNT_ID", None)  # there is only one account
-        answered: list[tuple[str, list[tuple[str, str]]]] = []
-
-        def note(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[..., None]:
-            answered.append((status, headers))
-            return lambda _data: None
-
-        found = self._services[service](environ, note)
-        try:
-            body = b"".join(found)
-        finally:
-            if close := getattr(found, "close", None):
-                close()
+        body, status, headers = run_wsgi_app(self._services[service], environ, buffered=True)
         if service == _S3 and environ["REQUEST_METHOD"] not in _QUIET_METHODS:
             try:
                 self._save()
@@ -127,12 +119,12 @@ class Gate:
                     f"Cannot store the object: {error.strerror}",
                     HTTPStatus.INTERNAL_SERVER_ERROR,
                 ) from error
-        status, headers = answered[-1]
         kept = [one for one in headers if not one[0].lower().startswith("access-control-")]
         start_response(status, kept)
-        return [body]
+        return body
 
 
+@dataclass(frozen=True)
 class _Signature:
     """The signature of a request.
 
@@ -144,20 +136,12 @@ class _Signature:
         lifetime: The lifetime of a presigned URL, in seconds; None for a signature in a header.
     """
 
-    def __init__(
-        self,
-        environ: Environ,
-        scope: str,
-        moment: str,
-        signed: str,
-        value: str,
-        lifetime: str | None,
-    ):
-        self._environ = environ
-        self.scope, self.moment, self.signed = scope.split("/"), moment, signed.split(";")
-        self.value, self.lifetime = value, lifetime
-        if len(self.scope) != _SCOPE_PARTS or self.scope[-1] != "aws4_request":
-            raise _RefusedError("AuthorizationHeaderMalformed", "The credential scope is invalid.")
+    environ: Environ
+    scope: list[str]
+    moment: str
+    signed: list[str]
+    value: str
+    lifetime: str | None
 
     @classmethod
     def of(cls, environ: Environ) -> _Signature:
@@ -167,20 +151,19 @@ class _Signature:
                 raise _RefusedError(
                     "AuthorizationHeaderMalformed", f"Only {_ALGORITHM} signatures are accepted."
                 )
-            moment = environ.get("HTTP_X_AMZ_DATE", "")
-            return cls(environ, found[1], moment, found[2], found[3], None)
-        given = parse_qs(environ.get("QUERY_STRING", ""))
-        value = {name: given.get(f"X-Amz-{name}", [""])[0] for name in _PRESIGNED}
-        if value["Algorithm"] != _ALGORITHM:
-            raise _RefusedError("MissingAuthenticationToken", "The request is not signed.")
-        return cls(
-            environ,
-            value["Credential"],
-            value["Date"],
-            value["SignedHeaders"],
-            value["Signature"],
-            value["Expires"],
-        )
+            scope, signed, value = found.groups()
+            moment, lifetime = environ.get("HTTP_X_AMZ_DATE", ""), None
+        else:
+            given = parse_qs(environ.get("QUERY_STRING", ""))
+            algorithm, scope, moment, lifetime, signed, value = (
+                given.get(f"X-Amz-{name}", [""])[0] for name in _PRESIGNED
+            )
+            if algorithm != _ALGORITHM:
+                raise _RefusedError("MissingAuthenticationToken", "The request is not signed.")
+        parts = scope.split("/")
+        if len(parts) != _SCOPE_PARTS or parts[-1] != "aws4_request":
+            raise _RefusedError("AuthorizationHeaderMalformed", "The credential scope is invalid.")
+        return cls(environ, parts, moment, signed.split(";"), value, lifetime)
 
     def check(self, key: AccessKey) -> str:
         """Check the signature, and return the service that the request is signed for.
@@ -218,7 +201,7 @@ class _Signature:
 
     def _canonical(self, service: str) -> bytes:
         """Return the canonical request, which is what was signed."""
-        environ, path = self._environ, _path(self._environ)
+        environ, path = self.environ, _path(self.environ)
         names = sorted(set(self.signed))
         headers = "".join(f"{name}:{self._header(name)}\n" for name in names)
         return "\n".join(
@@ -233,7 +216,7 @@ class _Signature:
         ).encode("latin-1", "replace")
 
     def _query(self) -> str:
-        pairs = self._environ.get("QUERY_STRING", "").split("&")
+        pairs = self.environ.get("QUERY_STRING", "").split("&")
         return "&".join(
             sorted(
                 one if "=" in one else f"{one}="
@@ -245,20 +228,20 @@ class _Signature:
     def _header(self, name: str) -> str:
         key = name.upper().replace("-", "_")
         named = key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
-        return " ".join(self._environ.get(named, "").split())
+        return " ".join(self.environ.get(named, "").split())
 
     def _payload(self) -> str:
         if self.lifetime is not None:
             return "UNSIGNED-PAYLOAD"
-        stated = self._environ.get("HTTP_X_AMZ_CONTENT_SHA256")
-        return str(stated) if stated else _digest(self._environ, _LARGEST_BEFORE_SIGNATURE)
+        stated = self.environ.get("HTTP_X_AMZ_CONTENT_SHA256")
+        return str(stated) if stated else _digest(self.environ, _LARGEST_BEFORE_SIGNATURE)
 
     def _check_payload(self) -> None:
         """Check that the body matches the signed digest."""
-        stated = self._environ.get("HTTP_X_AMZ_CONTENT_SHA256")
+        stated = self.environ.get("HTTP_X_AMZ_CONTENT_SHA256")
         if self.lifetime is not None or not stated or stated in _UNSIGNED:
             return
-        if not _DIGEST.fullmatch(stated) or stated != _digest(self._environ, None):
+        if not _DIGEST.fullmatch(stated) or stated != _digest(self.environ, None):
             raise _RefusedError(
                 "XAmzContentSHA256Mismatch", "The body does not match the signature."
             )

@@ -99,7 +99,7 @@ def fill(content: Content, objects: ObjectFolder) -> Mirror:
     Returns:
         The mirror that keeps the folder of objects in sync with moto's S3.
     """
-    mirror = Mirror(get_backend("s3")[ACCOUNT]["aws"], objects, REGION)
+    mirror = Mirror(objects)
     for bucket in content.buckets:
         objects.make_bucket(bucket)
     mirror.load()
@@ -114,26 +114,23 @@ class Mirror:
 
     After each request that may have changed something, the differences are written. This covers
     every way to create and delete objects (copies, multipart uploads, lists of keys).
-
-    Args:
-        backend: moto's S3 backend.
-        folder: The folder for the objects.
-        region: The region of the buckets.
     """
 
-    def __init__(self, backend: Any, folder: ObjectFolder, region: str):
-        self._backend, self._folder, self._region = backend, folder, region
+    def __init__(self, folder: ObjectFolder):
+        self._backend, self._folder = get_backend("s3")[ACCOUNT]["aws"], folder
         self._kept: dict[str, dict[str, FakeKey]] = {}
         self._lock = Lock()
 
     def load(self) -> None:
         """Load the folder's objects into moto's S3."""
         for bucket in self._folder.buckets():
-            self._make(bucket)
-        for one in self._folder.stored():
-            made = self._backend.put_object(one.bucket, one.key, one.body)
-            made.set_metadata(dict(one.metadata))
-            self._kept[one.bucket][one.key] = made
+            if bucket not in self._backend.buckets:
+                self._backend.create_bucket(bucket, REGION)
+            self._kept.setdefault(bucket, {})
+        for bucket, key, body, metadata in self._folder.stored():
+            made = self._backend.put_object(bucket, key, body)
+            made.set_metadata(dict(metadata))
+            self._kept[bucket][key] = made
 
     def save(self) -> None:
         """Write the changes since the last call to the folder.
@@ -162,11 +159,6 @@ class Mirror:
             if kept.get(key) is not one:
                 self._folder.put(name, key, one.value, dict(one.metadata))
                 kept[key] = one
-
-    def _make(self, bucket: str) -> None:
-        if bucket not in self._backend.buckets:
-            self._backend.create_bucket(bucket, self._region)
-        self._kept.setdefault(bucket, {})
 
 
 def make(port: int, key: AccessKey, mirror: Mirror) -> BaseWSGIServer:

@@ -1,45 +1,39 @@
-"""Visits: what a browser is doing at the identity provider."""
+"""The pages for people, as plain HTML without scripts, and the browsers that visit them."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from itsdangerous import BadData, URLSafeTimedSerializer
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aspen.local.auth0.errors import PageError
+from aspen.local.auth0.clients import PageError
 from aspen.local.auth0.settings import hashed, new_secret
-from aspen.local.auth0.store import Provider
+from aspen.local.auth0.store import Provider, insert
 
-_BROWSER = "identity_browser"
-
-
-_SESSION = "identity_session"
-
-
-_BROWSER_SECONDS = 30 * 86_400
-
-
-_SESSION_SECONDS = 12 * 3600
-
-
+TEMPLATES = Environment(
+    loader=PackageLoader("aspen.local.auth0"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_BROWSER, _BROWSER_SECONDS = "identity_browser", 30 * 86_400
+_SESSION, _SESSION_SECONDS = "identity_session", 12 * 3600
 _FORM_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Person:
-    """A person signed in to these pages.
-
-    Attributes:
-        user_id: Their user ID.
-        name: Their name.
-        email: Their e-mail address.
-        auth_time: When they signed in, in seconds since 1970.
-    """
+    """A person signed in to these pages, since ``auth_time`` in seconds since 1970."""
 
     user_id: str
     name: str
@@ -52,7 +46,6 @@ class Visit:
     """A request from a browser.
 
     Attributes:
-        provider: The provider.
         browser: The ID of the browser, to which its forms are tied.
         person: The person signed in; None if there is none.
     """
@@ -63,7 +56,7 @@ class Visit:
 
     def token(self) -> str:
         """Return the form token, which proves that a page was served to this browser."""
-        return _serializer(self.provider, "form").dumps(hashed(self.browser))
+        return _signed(self.provider, "form", hashed(self.browser))
 
     def check(self, sent: Mapping[str, str]) -> None:
         """Check that a form was sent from one of our pages in this browser.
@@ -71,13 +64,7 @@ class Visit:
         Raises:
             PageError: It was not, or the page is more than an hour old.
         """
-        try:
-            owner = _serializer(self.provider, "form").loads(
-                sent.get("token", ""), max_age=_FORM_SECONDS
-            )
-        except BadData:
-            owner = None
-        if owner != hashed(self.browser):
+        if _verified(self.provider, "form", sent.get("token", "")) != hashed(self.browser):
             raise PageError(
                 "This page has expired",
                 "The form was not sent from a current page in this browser. Start again from the"
@@ -85,14 +72,51 @@ class Visit:
                 403,
             )
 
-    def keep(self, response: Response) -> None:
-        """Set the cookie that identifies the browser."""
-        _set_cookie(response, _BROWSER, self.browser, _BROWSER_SECONDS)
+
+def page(
+    template: str,
+    visit: Visit | None,
+    *,
+    status: int = 200,
+    leads_to: str = "",
+    **values: object,
+) -> HTMLResponse:
+    """Render a template with all values escaped and strict security headers.
+
+    Only a page with a form needs the visit; ``leads_to`` is the external URL that the form finally
+    redirects to.
+    """
+    token = visit.token() if visit else ""
+    text = TEMPLATES.get_template(f"{template}.html").render(token=token, **values)
+    response = HTMLResponse(text, status, headers=_headers(leads_to))
+    if visit:
+        _set_cookie(response, _BROWSER, visit.browser, _BROWSER_SECONDS)
+    return response
+
+
+def onward(address: str) -> RedirectResponse:
+    """Redirect to another page by GET, whatever the method of this request."""
+    return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
+
+
+def _headers(leads_to: str) -> dict[str, str]:
+    # Browsers also apply "form-action" to the redirect that follows a form.
+    parts = urlsplit(leads_to)
+    elsewhere = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    return {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:;"
+        f" form-action 'self'{elsewhere}; base-uri 'none'; frame-ancestors 'none'",
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
 
 
 def packed(provider: Provider, content: Mapping[str, Any]) -> str:
     """Sign content, so that it cannot be altered while a page carries it and sends it back."""
-    return str(_serializer(provider, "state").dumps(dict(content)))
+    return _signed(provider, "state", dict(content))
 
 
 def unpacked(provider: Provider, state: str) -> dict[str, Any]:
@@ -101,26 +125,32 @@ def unpacked(provider: Provider, state: str) -> dict[str, Any]:
     Raises:
         PageError: The signature is invalid or more than an hour old.
     """
-    try:
-        content: dict[str, Any] = _serializer(provider, "state").loads(state, max_age=_FORM_SECONDS)
-    except BadData as error:
+    content: dict[str, Any] | None = _verified(provider, "state", state)
+    if content is None:
         raise PageError(
             "Nothing to sign in to",
             "Start from the app that you want to sign in to; it opens this page.",
-        ) from error
+        )
     return content
 
 
-def begin_session(
-    provider: Provider, db: sqlite3.Connection, response: Response, user_id: str
-) -> None:
+def _signed(provider: Provider, purpose: str, content: object) -> str:
+    return str(_serializer(provider, purpose).dumps(content))
+
+
+def _verified(provider: Provider, purpose: str, text: str) -> Any:
+    try:
+        return _serializer(provider, purpose).loads(text, max_age=_FORM_SECONDS)
+    except BadData:
+        return None
+
+
+def begin_session(db: sqlite3.Connection, response: Response, user_id: str) -> None:
     """Start a session for a user in this browser."""
-    session, now = new_secret(), provider.now()
+    session, now = new_secret(), time.time()
     db.execute("DELETE FROM sessions WHERE expires_at < ?", (now,))
-    db.execute(
-        "INSERT INTO sessions (session_hash, user_id, auth_time, expires_at) VALUES (?, ?, ?, ?)",
-        (hashed(session), user_id, now, now + _SESSION_SECONDS),
-    )
+    row = {"session_hash": hashed(session), "user_id": user_id}
+    insert(db, "sessions", {**row, "auth_time": now, "expires_at": now + _SESSION_SECONDS})
     db.execute(
         "UPDATE users SET last_login = ?, logins_count = logins_count + 1 WHERE user_id = ?",
         (now, user_id),
@@ -141,18 +171,13 @@ def end_session(request: Request, db: sqlite3.Connection, response: Response) ->
 def _visit(request: Request) -> Visit:
     provider: Provider = request.app.state.provider
     browser = request.cookies.get(_BROWSER) or new_secret()
-    session = request.cookies.get(_SESSION)
-    return Visit(provider, browser, _person(provider, session) if session else None)
-
-
-def _person(provider: Provider, session: str) -> Person | None:
     with provider.database.reading() as db:
         row = db.execute(
             "SELECT user_id, name, email, auth_time FROM sessions JOIN users USING (user_id)"
             " WHERE session_hash = ? AND expires_at > ? AND NOT blocked",
-            (hashed(session), provider.now()),
+            (hashed(request.cookies.get(_SESSION, "")), time.time()),
         ).fetchone()
-    return None if row is None else Person(**row)
+    return Visit(provider, browser, Person(**row) if row else None)
 
 
 def _serializer(provider: Provider, purpose: str) -> URLSafeTimedSerializer:

@@ -1,1 +1,0 @@
-"""The pages for people: enter a user code, sign in, approve or deny. Plain HTML without scripts."""
