@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -110,6 +114,22 @@ DateFormat = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions:
+    """The options of every command that changes rows from a file."""
+
+    dry_run: DryRun = False
+    report: Report = None
+    rejects: Rejects = None
+    undo_file: UndoFile = None
+    encoding: Encoding = None
+    delimiter: Delimiter = None
+    sheet: Sheet = None
+    names: Names = None
+    skip_lines: SkipLines = 0
+    missing_words: MissingWords = False
+
+
 def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
     """Return the values of ``--map``, with saved maps expanded.
 
@@ -126,6 +146,32 @@ def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
         else:
             names.append(words)
     return names
+
+
+def expanded(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with an option for each field of its parameter `given`, a dataclass."""
+    hints = get_type_hints(function, include_extras=True)
+    bundle = hints.pop("given")
+    options = get_type_hints(bundle, include_extras=True)
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        given = bundle(**{name: values.pop(name) for name in options})
+        function(**values, given=given)
+
+    parameters: list[Parameter] = []
+    for one in signature(function).parameters.values():
+        if one.name != "given":
+            parameters.append(one.replace(annotation=hints[one.name]))
+            continue
+        for field in fields(bundle):
+            option = {"annotation": options[field.name], "default": field.default}
+            parameters.append(one.replace(name=field.name, **option))
+    parameters.sort(key=lambda one: one.default is not Parameter.empty)
+    # Typer reads both.
+    command.__annotations__ = {**hints, **options}
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # inspect uses it
+    return command
 
 
 def chosen_group_id(context: AppContext, given: int | None) -> int:

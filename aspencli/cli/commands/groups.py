@@ -16,7 +16,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.commands.accounts_bulk import register_groups
+from aspencli.cli.commands.bulk import register_groups
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Backend

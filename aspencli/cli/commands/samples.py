@@ -16,7 +16,8 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.commands import samples_bulk, samples_create, samples_edit, samples_files
+from aspencli.cli.commands import samples_create, samples_edit, samples_files
+from aspencli.cli.commands.bulk import register_samples
 from aspencli.cli.context import current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import Column
@@ -209,4 +210,4 @@ def described(
 samples_create.register(app)
 samples_edit.register(app)
 samples_files.register(app)
-samples_bulk.register(app)
+register_samples(app)

@@ -15,7 +15,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.commands.accounts_bulk import register_users
+from aspencli.cli.commands.bulk import register_users
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row
