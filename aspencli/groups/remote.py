@@ -119,10 +119,7 @@ class InviteResult:
 
 
 def list_invitations(groups: Groups, org: Org) -> list[dict[str, Any]]:
-    """Return the invitations to a group, oldest first.
-
-    They are ``lapsed`` if they have expired, by this machine's clock.
-    """
+    """Return the invitations to a group, oldest first; this machine's clock tells which expired."""
     now = dt.datetime.now(dt.UTC)
     rows = [
         {
