@@ -9,23 +9,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from aspencli.auth.models import DeviceCode, NotYet, Place, SignIn
-from aspencli.auth.tokens import sign_in_of, verify
+from aspencli.auth.session import DeviceCode, NotYet, Place, SignIn, sign_in_of
 from aspencli.errors import BadInputError, CredentialsError, UnreachableError
-from aspencli.remote.debug_log import WireLog
-from aspencli.remote.errors import skew_words
-from aspencli.remote.http import Answer, Caller, Http, Request
-from aspencli.remote.retry import Deadline, Patience, SetbackError, retry_after
+from aspencli.remote.http import Answer, Http, Request, WireLog
+from aspencli.remote.retry import Caller, Deadline, Patience, SetbackError, retry_after
+from aspencli.remote.transport import skew_words
 from aspencli.remote.urls import origin_of
 
-PATIENCE = Patience(connect=10, read=15, total=40)
+_ALGORITHM = "RS256"  # the only one that the API accepts
+_LEEWAY_S = 60
+_CLOCK_HINT = (
+    "Set the clock automatically: timedatectl set-ntp true (Linux), or System Settings > General > "
+    "Date & Time (macOS). Then sign in again."
+)
+_PATIENCE = Patience(read=15, total=40)
 _NO_SUCCESS = 300
 _SCOPE = "openid profile email offline_access"
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -41,30 +44,19 @@ class Reply:
     """A provider's JSON response, whatever its status.
 
     Attributes:
-        status: The HTTP status.
         body: The JSON object; empty if there is none.
+        error: The error code; empty if there was no error.
+        description: The error description.
         wait: The number of seconds that the provider asks to wait, or None.
         seconds_ahead: How far its clock is ahead of this machine's; None if not known.
     """
 
     status: int
     body: Mapping[str, Any]
+    error: str
+    description: str
     wait: float | None
     seconds_ahead: float | None
-
-    @property
-    def error(self) -> str:
-        """Return the error code; empty if there was no error."""
-        return self._text("error")
-
-    @property
-    def description(self) -> str:
-        """Return the error description."""
-        return self._text("error_description")
-
-    def _text(self, key: str) -> str:
-        said = self.body.get(key, "")
-        return said if isinstance(said, str) else ""
 
 
 def login_redirect(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
@@ -106,19 +98,17 @@ class Provider:
     ):
         self.name = f"the {place.target} identity provider"
         self._place = place
-        self._discovery = Discovery(place.issuer, self.name, log or WireLog(), tell)
+        self._log = log
+        self._tell = tell
+        self._callers: dict[str, Caller] = {}
+        self._exits = ExitStack()
         self._seconds_ahead: float | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._discovery.close()
+    def __exit__(self, *_error: object) -> None:
+        self._exits.close()
 
     @property
     def skew(self) -> str | None:
@@ -135,7 +125,7 @@ class Provider:
         form = {"client_id": self._place.client_id, "scope": _SCOPE}
         if self._place.audience:
             form["audience"] = self._place.audience
-        reply = self._discovery.post("device_authorization_endpoint", form)
+        reply = self._post("device_authorization_endpoint", form)
         if "device_code" not in reply.body:
             raise self.refusal(reply.error, reply.description or f"HTTP {reply.status}")
         return self._device_code(reply.body)
@@ -153,8 +143,10 @@ class Provider:
             "device_code": code.device_code,
             "client_id": self._place.client_id,
         }
+        caller, request = self._form("token_endpoint", form)
         try:
-            reply = self._discovery.post_once("token_endpoint", form)
+            with caller.http.open(request, Deadline(_PATIENCE.total), _PATIENCE) as answer:
+                reply = _read(answer)
         except SetbackError as error:
             return NotYet("", error.reason, passing=True)
         return self._result(reply)
@@ -171,7 +163,7 @@ class Provider:
             "refresh_token": before.refresh_token or "",
             "client_id": self._place.client_id,
         }
-        found = self._result(self._discovery.post("token_endpoint", form), before.refresh_token)
+        found = self._result(self._post("token_endpoint", form), before.refresh_token)
         if isinstance(found, SignIn) and found.subject != before.subject:
             raise CredentialsError(
                 f"Renewing the sign-in of {before.who} returned a token for a different user.",
@@ -186,11 +178,11 @@ class Provider:
             CredentialsError: The provider refuses.
             UnreachableError: The provider does not respond.
         """
-        if "revocation_endpoint" not in self._discovery.document:
+        if "revocation_endpoint" not in self._document:
             return False
         form = {"token": refresh_token, "token_type_hint": "refresh_token"}
         form["client_id"] = self._place.client_id
-        reply = self._discovery.post("revocation_endpoint", form)
+        reply = self._post("revocation_endpoint", form)
         if reply.error:
             raise self.refusal(reply.error, reply.description)
         return True
@@ -221,8 +213,8 @@ class Provider:
             )
         claims = verify(
             token,
-            self._discovery.keys(),
-            issuer=str(self._discovery.document["issuer"]),
+            self._json(self._endpoint("jwks_uri")),
+            issuer=str(self._document["issuer"]),
             client_id=self._place.client_id,
             name=self.name,
             now=time.time(),
@@ -249,87 +241,38 @@ class Provider:
             interval=_number(body.get("interval"), _INTERVAL_S),
         )
 
-
-def _number(value: Any, default: float) -> float:
-    right = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-    return float(value) if right else default
-
-
-def _can_be_opened(link: str) -> bool:
-    try:
-        return origin_of(link, "the page").is_private
-    except BadInputError:
-        return False
-
-
-class Discovery:
-    """A provider's discovery document, and requests to the endpoints in it.
-
-    Args:
-        issuer: The provider's address, without a trailing slash.
-        name: The display name of the provider.
-        log: The log of requests.
-        tell: Called with a message for each noticeable wait.
-    """
-
-    def __init__(self, issuer: str, name: str, log: WireLog, tell: Callable[[str], None]):
-        self._base = issuer
-        self._name = name
-        self._log = log
-        self._tell = tell
-        self._callers: dict[str, Caller] = {}
-        self._exits = ExitStack()
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._exits.close()
-
     @cached_property
-    def document(self) -> Mapping[str, Any]:
+    def _document(self) -> Mapping[str, Any]:
         """Return the discovery document, which must name the expected issuer.
 
         Raises:
             CredentialsError: It names another issuer.
             UnreachableError: The provider does not respond, or with something else.
         """
-        found = self._json(f"{self._base}/.well-known/openid-configuration")
+        found = self._json(f"{self._place.issuer}/.well-known/openid-configuration")
         issuer = found.get("issuer")
-        if not isinstance(issuer, str) or issuer.rstrip("/") != self._base:
+        if not isinstance(issuer, str) or issuer.rstrip("/") != self._place.issuer:
             raise CredentialsError(
-                f"Wrong issuer: {self._base} identifies itself as {issuer!r}.",
+                f"Wrong issuer: {self._place.issuer} identifies itself as {issuer!r}.",
                 hint="Set the target's auth_url to the issuer; see: aspencli config show",
             )
         return found
 
-    def keys(self) -> Mapping[str, Any]:
-        """Return the provider's current keys (JWKS)."""
-        return self._json(self._endpoint("jwks_uri"))
-
-    def post(self, endpoint: str, form: Mapping[str, str]) -> Reply:
+    def _post(self, endpoint: str, form: Mapping[str, str]) -> Reply:
         """Send a form, retrying if the provider is busy or its response is lost."""
         caller, request = self._form(endpoint, form)
-        return caller.call(lambda: request, _read, PATIENCE, safe=True)
-
-    def post_once(self, endpoint: str, form: Mapping[str, str]) -> Reply:
-        """Send a form once.
-
-        Raises:
-            SetbackError: There was no response.
-        """
-        caller, request = self._form(endpoint, form)
-        with caller.http.open(request, Deadline(PATIENCE.total), PATIENCE) as answer:
-            return _read(answer)
+        return caller.call(lambda: request, _read, _PATIENCE, safe=True)
 
     def _endpoint(self, name: str) -> str:
-        address = self.document.get(name)
+        address = self._document.get(name)
         if not isinstance(address, str):
             raise CredentialsError(
-                f"No {name} in the discovery document of {self._name}.",
+                f"No {name} in the discovery document of {self.name}.",
                 hint="Check auth_url (aspencli config show), or set ASPEN_TOKEN.",
             )
-        if not origin_of(address, f"the {name} of {self._name}").is_private:
+        if not origin_of(address, f"the {name} of {self.name}").is_private:
             raise CredentialsError(
-                f"Refused to send secrets unencrypted to {address}, the {name} of {self._name}.",
+                f"Refused to send secrets unencrypted to {address}, the {name} of {self.name}.",
                 hint="Nothing was sent. Contact the provider's administrators.",
             )
         return address
@@ -337,7 +280,7 @@ class Discovery:
     def _json(self, address: str) -> Mapping[str, Any]:
         caller, path = self._caller(address)
         request = Request("GET", path)
-        reply = caller.call(lambda: request, _read, PATIENCE)
+        reply = caller.call(lambda: request, _read, _PATIENCE)
         if not reply.body or reply.status >= _NO_SUCCESS:
             raise UnreachableError(
                 f"Unexpected response from {address} (HTTP {reply.status}); expected JSON from an "
@@ -353,25 +296,124 @@ class Discovery:
 
     def _caller(self, address: str) -> tuple[Caller, str]:
         """Return the caller for the server of an address, and the path on it."""
-        origin = str(origin_of(address, self._name))
+        origin = str(origin_of(address, self.name))
         if origin not in self._callers:
-            http = Http(origin, self._name, log=self._log)
+            http = Http(origin, self.name, log=self._log)
             self._exits.callback(http.close)
             hint = "Check your network and auth_url (aspencli config show)."
-            self._callers[origin] = Caller(http, self._name, hint=hint, tell=self._tell)
+            self._callers[origin] = Caller(http, self.name, hint=hint, tell=self._tell)
         parts = urlsplit(address)
         path = parts.path or "/"
         return self._callers[origin], f"{path}?{parts.query}" if parts.query else path
 
 
-def _read(answer: Answer) -> Reply:
+def _number(value: Any, default: float) -> float:
+    right = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return float(value) if right else default
+
+
+def _can_be_opened(link: str) -> bool:
     try:
+        return origin_of(link, "the page").is_private
+    except BadInputError:
+        return False
+
+
+def _read(answer: Answer) -> Reply:
+    body: Any = None
+    with suppress(ValueError):
         body = json.loads(answer.read())
-    except ValueError:
+    if not isinstance(body, dict):
         body = {}
+    texts = {key: value for key, value in body.items() if isinstance(value, str)}
     return Reply(
         answer.status,
-        body if isinstance(body, dict) else {},
+        body,
+        texts.get("error", ""),
+        texts.get("error_description", ""),
         retry_after(answer.headers),
         answer.seconds_ahead,
     )
+
+
+def verify(
+    token: str,
+    keys: Mapping[str, Any],
+    *,
+    issuer: str,
+    client_id: str,
+    name: str,
+    now: float,
+    seconds_ahead: float | None,
+) -> dict[str, Any]:
+    """Verify a token's signature, issuer, audience, and times, and return its claims.
+
+    Args:
+        token: The token, fresh from the provider.
+        keys: The provider's keys (JWKS).
+        issuer: The required issuer.
+        client_id: The required audience.
+        name: The display name of the provider.
+        now: The time by this machine's clock.
+        seconds_ahead: How far the provider's clock is ahead of it; None if not known.
+
+    Raises:
+        CredentialsError: The token is invalid, or one of the clocks is wrong.
+    """
+    from joserfc import jwt
+    from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, MissingClaimError
+    from joserfc.jwk import KeySet
+
+    required: Any = {claim: {"essential": True} for claim in ("sub", "iat", "exp")}
+    registry = jwt.JWTClaimsRegistry(
+        now=int(now),
+        leeway=_LEEWAY_S,
+        iss={"essential": True, "value": issuer},
+        aud={"essential": True, "value": client_id},
+        **required,
+    )
+    usable = [key for key in keys.get("keys", ()) if key.get("kty") == "RSA"]
+    try:
+        claims = jwt.decode(
+            token, KeySet.import_key_set({"keys": usable}), algorithms=[_ALGORITHM]
+        ).claims
+    except JoseError as error:
+        raise CredentialsError(
+            f"The token from {name} has an invalid signature ({error.error}).",
+            hint="The token was not used. Try again. If it keeps failing, contact the provider's "
+            "administrators.",
+        ) from None  # the cause might repeat the token
+    try:
+        registry.validate(claims)
+    except ExpiredTokenError:
+        _wrong_time("has already expired", name, seconds_ahead)
+    except MissingClaimError as error:
+        _wrong(f"has no {error.claim} claim", name)
+    except ClaimError as error:
+        if error.claim in {"iat", "nbf"}:
+            _wrong_time("is not valid yet", name, seconds_ahead)
+        said = json.dumps(claims.get(error.claim or ""))
+        _wrong(f"is not for this client: its {error.claim} is {said}", name)
+    if isinstance(claims["aud"], list) and claims.get("azp") != client_id:
+        _wrong("has several audiences, and its azp is not this client", name)
+    return dict(claims)
+
+
+def _wrong(what: str, name: str) -> NoReturn:
+    raise CredentialsError(
+        f"The token from {name} {what}.",
+        hint="The token was not used. Check the target's auth_url and auth_client_id: "
+        "aspencli config show",
+    )
+
+
+def _wrong_time(what: str, name: str, seconds_ahead: float | None) -> NoReturn:
+    words = skew_words(seconds_ahead, name)
+    if words is None and seconds_ahead is None:
+        words = "one of the two clocks is wrong"
+    if words is None:
+        raise CredentialsError(
+            f"The token from {name} {what}, although its clock and this machine's agree.",
+            hint="The token was not used. Contact the provider's administrators.",
+        )
+    raise CredentialsError(f"The token from {name} {what}: {words}", hint=_CLOCK_HINT)

@@ -1,4 +1,4 @@
-"""The sign-in of one command: its current token, its renewal, and signing in if needed.
+"""Sign-ins, and that of one command: its current token, its renewal, and signing in if needed.
 
 Signing in uses the device flow (RFC 8628): the operator approves it in a browser, here or on
 another device, while the command polls the identity provider.
@@ -6,21 +6,28 @@ another device, while the command polls the identity provider.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aspencli.auth.models import DeviceCode, NotYet, Place, SignIn
 from aspencli.errors import CredentialsError, UnreachableError
 from aspencli.signals import Shield
 
+if TYPE_CHECKING:
+    from aspencli.auth.store import Store
+
 TOKEN_VARIABLE = "ASPEN_TOKEN"  # noqa: S105 - the name of a secret is not a secret
+_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+_EARLY_S = 60  # before its expiration, a token is no longer used, as requests take time
 _WORTHLESS = "invalid_grant"  # The refresh token was revoked, already used, or has expired.
 _FRESH_S = 60  # A token younger than this was not rejected for its age.
 _SLOWER_S = 5.0
@@ -29,33 +36,143 @@ _AGAIN = "Run the command again to get a new code."
 _EXPIRED = frozenset({"expired_token", "invalid_grant"})  # Auth0 sends the second on expiry
 
 
-class SignInStore(Protocol):
-    """The storage of a target's sign-in."""
+@dataclass(frozen=True)
+class Place:
+    """The properties of a target that matter for signing in.
 
-    def load(self) -> SignIn | None:
-        """Return the stored sign-in, if any."""
+    Attributes:
+        target: Its label, such as ``rdev/mystack``.
+        api: The server that its tokens may be sent to: scheme, host, and port.
+        issuer: The address of its identity provider, without a trailing slash.
+        client_id: The client that requests tokens there, and that they are issued for.
+        audience: The audience to request for the access token, if the provider needs one.
+    """
 
-    def save(self, sign_in: SignIn) -> None:
-        """Store a sign-in."""
+    target: str
+    api: str
+    issuer: str
+    client_id: str
+    audience: str | None = None
 
-    def drop_refresh_token(self, sign_in: SignIn) -> None:
-        """Store the sign-in without its refresh token."""
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Return a lock that keeps other processes from renewing the sign-in."""
-
-    def old_tools(self) -> SignIn | None:
-        """Return the sign-in left behind by the old tool, if any."""
+    @property
+    def key(self) -> str:
+        """Return a unique name for files and keyring entries."""
+        told = "\n".join((self.target, self.api, self.issuer, self.client_id))
+        words = re.sub(r"[^A-Za-z0-9.-]+", "-", self.target).strip("-.")
+        return f"{words or 'target'}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
-class Renewer(Protocol):
-    """The identity provider operations that a session needs."""
+@dataclass(frozen=True)
+class SignIn:
+    """A sign-in: the token that the API accepts, and the means to renew it.
 
-    def refresh(self, before: SignIn) -> SignIn | NotYet:
-        """Exchange a refresh token for a new sign-in."""
+    Attributes:
+        id_token: The token that is sent to the API.
+        refresh_token: The token that renews the sign-in; None if the provider granted none.
+        subject: The user's ID at the provider (``auth0_user_id``).
+        issued_at: The time of issue, in seconds since 1970 by the provider's clock.
+        expires_at: The time of expiration, by the same clock.
+        name: The user's name at the provider; empty if not given.
+        email: The user's e-mail address; empty if not given.
+    """
 
-    def refusal(self, error: str, description: str) -> CredentialsError:
-        """Return the error for a request that the provider refused."""
+    id_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    subject: str
+    issued_at: float
+    expires_at: float
+    name: str = ""
+    email: str = ""
+
+    def lasts(self) -> bool:
+        """Return True if the token can still be used."""
+        return time.time() < self.expires_at - _EARLY_S
+
+    @property
+    def who(self) -> str:
+        """Return the user's display name."""
+        if self.name and self.email and self.name != self.email:
+            return f"{self.name} <{self.email}>"
+        return self.name or self.email or self.subject
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """A provider's response to a device authorization request (RFC 8628, 3.2).
+
+    Attributes:
+        device_code: The secret code that polls for the sign-in.
+        user_code: The code that the user compares or types.
+        page: The page where the user signs in.
+        page_with_code: The same page with the code in its address, or None.
+        seconds: The number of seconds that the codes are valid.
+        interval: The number of seconds to wait between polls.
+    """
+
+    device_code: str = field(repr=False)
+    user_code: str
+    page: str
+    page_with_code: str | None
+    seconds: float
+    interval: float
+
+    @property
+    def link(self) -> str:
+        """Return the sign-in page, with the code in its address if the provider offers that."""
+        return self.page_with_code or self.page
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """A provider's response that contains no sign-in.
+
+    Attributes:
+        error: The error code, such as ``authorization_pending``; empty if there was no response.
+        description: The error description; may be empty.
+        passing: True for a temporary problem: overload, or no connection.
+        wait: The number of seconds that the provider asks to wait, or None.
+    """
+
+    error: str
+    description: str = ""
+    passing: bool = False
+    wait: float | None = None
+
+
+def read_token(token: str) -> tuple[SignIn, str, list[Any]]:
+    """Return the sign-in for a token, its issuer, and its audiences, all unverified.
+
+    Raises:
+        ValueError: It is not an ID token.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("not a signed token")
+    body = token.split(".")[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        issuer, audience = str(claims["iss"]).rstrip("/"), claims["aud"]
+        found = sign_in_of(token, claims)
+    except (LookupError, TypeError) as error:
+        raise ValueError("the token lacks a claim") from error
+    return found, issuer, audience if isinstance(audience, list) else [audience]
+
+
+def sign_in_of(token: str, claims: Mapping[str, Any], refresh_token: str | None = None) -> SignIn:
+    """Return the sign-in for a token with these claims."""
+    return SignIn(
+        id_token=token,
+        refresh_token=refresh_token,
+        subject=str(claims["sub"]),
+        issued_at=float(claims["iat"]),
+        expires_at=float(claims["exp"]),
+        name=str(claims.get("name") or claims.get("nickname") or ""),
+        email=str(claims.get("email") or ""),
+    )
+
+
+class _Renewer(Protocol):
+    def refresh(self, before: SignIn) -> SignIn | NotYet: ...
+    def refusal(self, error: str, description: str) -> CredentialsError: ...
 
 
 class Session:
@@ -77,14 +194,13 @@ class Session:
     def __init__(
         self,
         place: Place,
-        store: SignInStore,
-        provider: Callable[[], Renewer],
+        store: Store,
+        provider: Callable[[], _Renewer],
         *,
         sign_in: Callable[[str], SignIn] | None = None,
         given: SignIn | None = None,
         use_old: bool = True,
         command: str = "aspencli auth login",
-        now: Callable[[], float] = time.time,
     ):
         self.is_new = False
         self._place = place
@@ -94,7 +210,6 @@ class Session:
         self._given = given
         self._use_old = use_old
         self._command = command
-        self._now = now
         self._held: SignIn | None = None
         self._revoked = False
 
@@ -109,7 +224,7 @@ class Session:
 
     def current(self) -> SignIn:
         """Return the sign-in to use now; see `token`."""
-        if self._held is None or not self._held.lasts(self._now()):
+        if self._held is None or not self._held.lasts():
             self._held = self.found() or self._new()
         return self._held
 
@@ -126,7 +241,7 @@ class Session:
         if self._given is not None:
             return self._still_given(self._given)
         stored = self._store.load()
-        if stored is not None and stored.lasts(self._now()):
+        if stored is not None and stored.lasts():
             return stored
         if stored is not None and stored.refresh_token:
             renewed = self._renewed()
@@ -134,7 +249,7 @@ class Session:
                 return renewed
         may_be_old = old and self._use_old and stored is None
         left = self._store.old_tools() if may_be_old else None
-        return left if left is not None and left.lasts(self._now()) else None
+        return left if left is not None and left.lasts() else None
 
     def renew(self, refused: str) -> str | None:
         """Return a new token to replace one that the API rejected, or None if there is none.
@@ -145,7 +260,7 @@ class Session:
             return None
         stored = self._store.load()
         current = stored or self._held  # The latter is the old tool's sign-in.
-        young = current is not None and self._now() - current.issued_at < _FRESH_S
+        young = current is not None and time.time() - current.issued_at < _FRESH_S
         if current is not None and young and current.id_token == refused:
             return None
         found = self._renewed(refused)
@@ -179,14 +294,14 @@ class Session:
             stored = self._store.load()
             if stored is None or not stored.refresh_token:
                 return None
-            if stored.id_token != refused and stored.lasts(self._now()):
+            if stored.id_token != refused and stored.lasts():
                 return stored
             shield.raise_shield()  # An interrupt before the save would lose the token.
             found = self._provider().refresh(stored)
             if isinstance(found, SignIn):
                 self._store.save(found)
             elif found.error == _WORTHLESS:
-                self._store.drop_refresh_token(stored)
+                self._store.save(replace(stored, refresh_token=None))
             shield.check()
         if isinstance(found, SignIn):
             return found
@@ -211,7 +326,7 @@ class Session:
         self._revoked = True
 
     def _still_given(self, given: SignIn) -> SignIn:
-        if given.lasts(self._now()):
+        if given.lasts():
             return given
         raise CredentialsError(
             f"The token in {TOKEN_VARIABLE} expired {_moment(given.expires_at)}.",
@@ -237,14 +352,9 @@ def _moment(seconds: float) -> str:
     return f"at {datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
 
 
-class DeviceProvider(Protocol):
-    """The part of an identity provider that the device flow needs."""
-
-    def poll(self, code: DeviceCode) -> SignIn | NotYet:
-        """Poll once for approval of the sign-in."""
-
-    def refusal(self, error: str, description: str) -> CredentialsError:
-        """Return the error for a refusal by the provider."""
+class _Approver(Protocol):
+    def poll(self, code: DeviceCode) -> SignIn | NotYet: ...
+    def refusal(self, error: str, description: str) -> CredentialsError: ...
 
 
 @dataclass
@@ -256,7 +366,7 @@ class Clock:
 
 
 def wait_for_approval(
-    provider: DeviceProvider,
+    provider: _Approver,
     code: DeviceCode,
     passed: Callable[[int], None],
     clock: Clock | None = None,
@@ -294,7 +404,7 @@ def wait_for_approval(
     )
 
 
-def _denied(provider: DeviceProvider, found: NotYet) -> CredentialsError:
+def _denied(provider: _Approver, found: NotYet) -> CredentialsError:
     if found.error == "access_denied":
         words = f": {found.description}" if found.description else "."
         return CredentialsError(

@@ -1,32 +1,40 @@
-"""The stored sign-ins of this user, each in the system keyring or in a file.
+"""The API and the identity provider of a target, and the stored sign-ins to them.
 
-A ledger next to the files, which contains no secrets, records the credential backend of each
-sign-in. So the keyring is not queried for sign-ins in files, and sign-ins can be listed, which
-keyrings do not support.
+Each sign-in is in the system keyring or in a file. A ledger next to the files, which contains no
+secrets, records the credential backend of each sign-in. So the keyring is not queried for sign-ins
+in files, and sign-ins can be listed, which keyrings do not support.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from aspencli.auth.models import Place, SignIn
-from aspencli.auth.tokens import claims_of, sign_in_of
-from aspencli.errors import ConflictError, CredentialsError
+from aspencli.auth.session import Place, SignIn, read_token
+from aspencli.config import Config
+from aspencli.errors import BadInputError, ConflictError, CredentialsError, UnreachableError
 from aspencli.files import make_folder, read_private, write_private
+from aspencli.remote.urls import Origin, origin_of
+from aspencli.targets import BUILT_IN, Safety, Target
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
+    from aspencli.targets import Known
 
 T = TypeVar("T")
+_Box: TypeAlias = "_FileBox | KeyringBox"
 SERVICE = "aspencli"
 """The service name of our keyring entries, which the old tool used too."""
 _PROBE = "probe"
@@ -60,7 +68,10 @@ class Store:
     def __init__(self, folder: Path, place: Place, keyring: KeyringBox):
         self._folder = folder
         self._place = place
-        self._boxes: dict[str, Box] = {"file": FileBox(folder), "keyring": keyring}
+        self._boxes: dict[str, _FileBox | KeyringBox] = {
+            "file": _FileBox(folder),
+            "keyring": keyring,
+        }
         self.ledger = Ledger(folder)
 
     @property
@@ -105,23 +116,16 @@ class Store:
             box.drop(self._place.key)
         self.ledger.note(Noted(self._place, None))
 
-    def drop_refresh_token(self, sign_in: SignIn) -> None:
-        """Keep the sign-in, but remove its refresh token, which can no longer be used."""
-        self.save(replace(sign_in, refresh_token=None))
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep other threads and processes from renewing this sign-in during the block."""
-        with locked(self._folder / self._place.key):
-            yield
+        return locked(self._folder / self._place.key)
 
     def old_tools(self) -> SignIn | None:
         """Return the sign-in that the old tool left in the keyring, without changing it.
 
         None if there is none, it cannot be used here, or the ledger has an entry for this target.
         """
-        noted = self.ledger.all().get(self._place.key)
-        if noted is not None:
+        if self._place.key in self.ledger.all():
             return None
         parts = urlsplit(self._place.issuer)
         servers = dict.fromkeys((parts.netloc, f"{parts.hostname}:{parts.port or 443}"))
@@ -131,7 +135,7 @@ class Store:
             return None
         return next((found for text in texts if text and (found := _old(text, self._place))), None)
 
-    def _box(self) -> Box | None:
+    def _box(self) -> _Box | None:
         kind = self._noted_kind()
         return self._boxes[kind] if kind else None
 
@@ -182,12 +186,13 @@ class Ledger:
         """Record where a sign-in is stored, or that it is gone."""
         with locked(self._path):
             document = self._read()
-            entries = {**document.get("sign_ins", {}), noted.place.key: _entry(noted)}
+            entries = {**document.get("sign_ins", {}), noted.place.key: asdict(noted)}
             write_private(self._path, _text({**document, "sign_ins": entries}))
 
     def all(self) -> dict[str, Noted]:
         """Return every sign-in ever recorded, by its key."""
-        return {key: _noted(entry) for key, entry in self._read().get("sign_ins", {}).items()}
+        entries = self._read().get("sign_ins", {})
+        return {key: Noted(Place(**one["place"]), one["store"]) for key, one in entries.items()}
 
     def _read(self) -> dict[str, Any]:
         text = read_private(self._path)
@@ -196,33 +201,16 @@ class Ledger:
 
 def _old(text: str, place: Place) -> SignIn | None:
     try:
-        token = json.loads(text)["id_token"]
-        claims = claims_of(token)
-        same = str(claims["iss"]).rstrip("/") == place.issuer
-        if same and place.client_id in _listed(claims["aud"]):
-            return sign_in_of(token, claims)
+        found, issuer, audiences = read_token(json.loads(text)["id_token"])
     except (ValueError, LookupError, TypeError):  # not in a known format, so it cannot be used
-        pass
-    return None
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _entry(noted: Noted) -> dict[str, Any]:
-    return {"place": asdict(noted.place), "store": noted.store}
-
-
-def _noted(entry: Mapping[str, Any]) -> Noted:
-    return Noted(Place(**entry["place"]), entry["store"])
+        return None
+    return found if issuer == place.issuer and place.client_id in audiences else None
 
 
 def _object(text: str, where: str) -> dict[str, Any]:
-    try:
+    found = None
+    with suppress(ValueError):
         found = json.loads(text)
-    except ValueError:
-        found = None
     if not isinstance(found, dict):
         raise CredentialsError(
             f"Could not read the sign-in stored in {where}.",
@@ -235,48 +223,22 @@ def _text(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=1, sort_keys=True)
 
 
-class Box(Protocol):
-    """A credential backend, which stores secrets by name."""
-
-    @property
-    def kind(self) -> str:
-        """Return ``keyring`` or ``file``."""
-
-    def where(self, key: str) -> str:
-        """Return a description of where the secret is stored."""
-
-    def get(self, key: str) -> str | None:
-        """Return the secret, or None if there is none."""
-
-    def put(self, key: str, secret: str) -> None:
-        """Store a secret."""
-
-    def drop(self, key: str) -> None:
-        """Delete a secret, if there is one."""
-
-
-class FileBox:
+class _FileBox:
     """Files in a directory that only their owner can read."""
-
-    kind = "file"
 
     def __init__(self, folder: Path):
         self._folder = folder
 
     def where(self, key: str) -> str:
-        """Return a description of the file."""
         return f"file {self._path(key)}"
 
     def get(self, key: str) -> str | None:
-        """Return the secret, or None if there is none."""
         return read_private(self._path(key))
 
     def put(self, key: str, secret: str) -> None:
-        """Store a secret."""
         write_private(self._path(key), secret)
 
     def drop(self, key: str) -> None:
-        """Delete a secret, if there is one."""
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -290,9 +252,7 @@ class KeyringBox:
         tell: Called with a message if the keyring is slow to respond.
     """
 
-    kind = "keyring"
-
-    def __init__(self, tell: Callable[[str], None] | None = None):
+    def __init__(self, tell: Callable[[str], None] = lambda _words: None):
         self._tell = tell
 
     def where(self, _key: str) -> str:
@@ -331,7 +291,7 @@ class KeyringBox:
         return self._asked(keyring.get_keyring)
 
     def _asked(self, ask: Callable[[], T]) -> T:
-        timer = threading.Timer(_LONG_S, self._tell or _ignore, [_WAITING])
+        timer = threading.Timer(_LONG_S, self._tell, [_WAITING])
         timer.daemon = True
         timer.start()
         try:
@@ -345,11 +305,7 @@ class KeyringBox:
 
 
 class KeyringError(CredentialsError):
-    """A system keyring that cannot be used.
-
-    Args:
-        reason: The reason.
-    """
+    """A system keyring that cannot be used."""
 
     def __init__(self, reason: str):
         super().__init__(
@@ -359,13 +315,172 @@ class KeyringError(CredentialsError):
         )
 
 
-def _ignore(_words: str) -> None:
-    """Ignore the message."""
-
-
 def _reason(error: Exception) -> str:
     from keyring.errors import NoKeyringError
 
     if isinstance(error, NoKeyringError):  # its own message is about installing Python packages
         return "none found"
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+class Whereabouts:
+    """The addresses of a target's API and identity provider, found on first use.
+
+    Args:
+        target: The target, with all settings resolved.
+        config: The configuration that the target comes from.
+        folder: The directory where sign-ins are recorded.
+        ask: Asks the API for its issuer and client; returns None if it does not say.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        config: Config,
+        folder: Path,
+        ask: Callable[[], tuple[str, str] | None],
+    ):
+        self._target = target
+        self._config = config
+        self._folder = folder
+        self._ask = ask
+
+    @property
+    def api_name(self) -> str:
+        """Return the display name of the API."""
+        return f"the {self._target.label} API"
+
+    @property
+    def is_usual(self) -> bool:
+        """Return True if the API is the target's own, not one that was given for this run."""
+        return self._config.setting("api").value is None
+
+    @cached_property
+    def is_known(self) -> bool:
+        """Return True if the address of the API belongs to a target, or to this machine."""
+        return self.is_usual or bool(self._owners) or self._is_own_machine
+
+    @property
+    def has_own_issuer(self) -> bool:
+        """Return True if the target at this address is known to use the issuer in `place`.
+
+        The issuer that an API itself reports is trusted only at a built-in address, or if the
+        operator has signed in there before. Anywhere else, a token from that issuer must not be
+        sent.
+        """
+        issuer, target = self.place.issuer, self._target
+        configured = (target.auth_url or "").rstrip("/")
+        owners = [(target.name, configured)] if self.is_usual or self._is_own_machine else []
+        owners += [(one.target.name, self._issuer_of(one)) for one in self._owners]
+        if any(known == issuer for _, known in owners):
+            return True
+        api = origin_of(self.api_url, self.api_name)
+        for name, known in owners:
+            built_in = BUILT_IN[name].api_url if name in BUILT_IN else None
+            if built_in and not known and origin_of(built_in, name) == api:
+                return True
+        noted = self._noted(str(api))
+        return noted is not None and noted[0].rstrip("/") == issuer
+
+    @property
+    def _owners(self) -> list[Known]:
+        """Return all targets that have exactly this address."""
+        api = origin_of(self.api_url, self.api_name)
+        return [one for one in self._config.known if any(_is_at(a, api) for a in one.apis)]
+
+    @property
+    def _is_own_machine(self) -> bool:
+        local = self._target.safety is Safety.LOCAL
+        return local and origin_of(self.api_url, self.api_name).is_loopback
+
+    def _issuer_of(self, owner: Known) -> str:
+        found = os.environ.get(Config.variable("auth_url", owner.target.name))
+        return (found or owner.target.auth_url or "").rstrip("/")
+
+    @property
+    def login_command(self) -> str:
+        """Return the command to sign in."""
+        words = ["aspencli", "--env", self._target.name]
+        if self._target.stack:
+            words += ["--stack", self._target.stack]
+        if not self.is_usual and self._target.api_url:
+            words += ["--api", self._target.api_url]
+        return shlex.join([*words, "auth", "login"])
+
+    @cached_property
+    def api_url(self) -> str:
+        """Return the address of the API.
+
+        Raises:
+            UnreachableError: No address is configured.
+            BadInputError: Tokens would be sent there without encryption.
+        """
+        target = self._target
+        if not target.api_url:
+            start = "Start it: aspencli local up. Or pass" if target.name == "local" else "Pass"
+            raise UnreachableError(
+                f"No URL is configured for {self.api_name}.",
+                hint=f"{start} --api URL (or set ASPEN_API), or set api_url under "
+                f"[targets.{target.name}] in {self._config.path}.",
+            )
+        self._check(target.api_url, self.api_name)
+        return target.api_url
+
+    @cached_property
+    def place(self) -> Place:
+        """Return the API, issuer, and client to sign in with.
+
+        They come from the settings, or from an earlier sign-in, or from the API itself.
+
+        Raises:
+            CredentialsError: The issuer and client are not known.
+            UnreachableError: The API has to be asked for them, and does not respond.
+            BadInputError: Tokens would be sent there without encryption.
+        """
+        target = self._target
+        api = str(origin_of(self.api_url, self.api_name))
+        if target.auth_url and target.auth_client_id:
+            issuer, client = target.auth_url, target.auth_client_id
+        else:
+            issuer, client = self._noted(api) or self._told()
+        self._check(issuer, f"the {target.label} identity provider")
+        return Place(target.label, api, issuer.rstrip("/"), client, target.auth_audience)
+
+    def _noted(self, api: str) -> tuple[str, str] | None:
+        for noted in Ledger(self._folder).all().values():
+            place = noted.place
+            if noted.store and (place.target, place.api) == (self._target.label, api):
+                return place.issuer, place.client_id
+        return None
+
+    def _told(self) -> tuple[str, str]:
+        found = self._ask()
+        if found is not None:
+            return found
+        name = self._target.name
+        variables = [Config.variable(key, name) for key in ("auth_url", "auth_client_id")]
+        raise CredentialsError(
+            f"No identity provider is configured for {self._target.label}, and its API does not "
+            "name one.",
+            hint=f"Set auth_url and auth_client_id under [targets.{name}] in {self._config.path}, "
+            f"or {' and '.join(variables)}.",
+        )
+
+    def _check(self, address: str, what: str) -> None:
+        origin = origin_of(address, what)
+        if not origin.is_private and self._target.safety is not Safety.LOCAL:
+            raise BadInputError(
+                f"Refused to send tokens unencrypted to {what}: {origin}",
+                hint="Use an https:// URL.",
+            )
+
+
+def _is_at(address: str, api: Origin) -> bool:
+    """Return True if an address leads to this server; ``{stack}`` in it matches any stack."""
+    try:
+        if "{stack}" not in address:
+            return origin_of(address, "") == api
+        pattern = re.escape(str(origin_of(address.replace("{stack}", "any--stack"), "")))
+    except BadInputError:  # an invalid address leads to no API
+        return False
+    return re.fullmatch(pattern.replace(r"any\-\-stack", "[^.]+"), str(api)) is not None

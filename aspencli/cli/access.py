@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aspencli import files
-from aspencli.auth.models import DeviceCode, SignIn
 from aspencli.auth.session import (
     TOKEN_VARIABLE,
+    DeviceCode,
     Session,
+    SignIn,
     has_browser,
     open_browser,
+    read_token,
     wait_for_approval,
 )
-from aspencli.auth.store import KeyringBox, KeyringError, Store
-from aspencli.auth.target import Whereabouts
-from aspencli.auth.tokens import claims_of, sign_in_of
+from aspencli.auth.store import KeyringBox, KeyringError, Store, Whereabouts
 from aspencli.config import Config
 from aspencli.errors import BadInputError, CredentialsError
-from aspencli.remote.debug_log import WireLog
 from aspencli.targets import Target
 
 if TYPE_CHECKING:
     from aspencli.auth.provider import Provider
     from aspencli.cli.output.console import Output
     from aspencli.remote.api import Api
-    from aspencli.remote.http import Caller
+    from aspencli.remote.http import WireLog
+    from aspencli.remote.retry import Caller
+    from aspencli.remote.transport import BrokenSamples
 
 PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
 _COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
@@ -43,8 +43,8 @@ class Access:
         config: The configuration that the target comes from.
         out: Receives messages and prompts.
         debug: True to show requests.
-        exits: The exit stack that closes what was opened.
-        broken: Returns descriptions of the samples that make the live service fail.
+        exits: Closes what was opened.
+        broken: Finds the samples that make the live service fail.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Access:
         *,
         debug: bool,
         exits: ExitStack,
-        broken: Callable[[Sequence[int] | None], list[str]] = lambda _ids: [],
+        broken: BrokenSamples,
     ):
         self._broken = broken
         self._target = target
         self._config = config
         self._out = out
-        self._log = WireLog(out.info if debug else None)
+        self._debug = debug
         self._exits = exits
         self.folder = files.state_dir() / "sign-ins"
 
@@ -106,15 +106,12 @@ class Access:
         if not token:
             return None
         try:
-            claims = claims_of(token)
-            found = sign_in_of(token, claims)
-            issuer, audience = str(claims["iss"]).rstrip("/"), claims["aud"]
-        except (ValueError, LookupError, TypeError):
+            found, issuer, audiences = read_token(token)
+        except ValueError:
             raise CredentialsError(
                 f"{TOKEN_VARIABLE} is not an id_token.",
                 hint="Set it to the output of `aspencli auth token`, or unset it and sign in.",
             ) from None
-        audiences = audience if isinstance(audience, list) else [audience]
         place = self.at.place
         if issuer != place.issuer or place.client_id not in audiences:
             named = ", ".join(map(str, audiences))
@@ -156,13 +153,23 @@ class Access:
         return Api(ApiCalls(self._caller, self.session, self._cookie, self._broken))
 
     @cached_property
+    def _log(self) -> WireLog:
+        from aspencli.remote.http import WireLog
+
+        return WireLog(self._out.info if self._debug else None)
+
+    @cached_property
     def _caller(self) -> Caller:
-        from aspencli.remote.http import Caller, Http
+        from aspencli.remote.http import Http
+        from aspencli.remote.retry import Caller
 
         name = self.at.api_name
         http = Http(self.at.api_url, f"the address of {name}", log=self._log)
         self._exits.callback(http.close)
-        return Caller(http, name, hint=self._where_hint(), tell=self._out.info)
+        hint = "Check your network or VPN, and the configured address: aspencli config show"
+        if self._target.name == "local":
+            hint = "Start it: aspencli local up"
+        return Caller(http, name, hint=hint, tell=self._out.info)
 
     @cached_property
     def _cookie(self) -> str | None:
@@ -174,11 +181,6 @@ class Access:
             )
             return None
         return cookie
-
-    def _where_hint(self) -> str:
-        if self._target.name == "local":
-            return "Start it: aspencli local up"
-        return "Check your network or VPN, and the configured address: aspencli config show"
 
     @property
     def where(self) -> str:
@@ -202,19 +204,17 @@ class Access:
             try:
                 self.keyring.probe()
             except KeyringError as error:
-                if asked or not self._out.interactive:
+                if asked or not self._out.interactive or not self._accepts_file(error):
                     raise
-                kind = self._file_instead(error)
+                kind = "file"
         if kind != ledger.choice:
             ledger.choose(kind)
         return kind
 
-    def _file_instead(self, error: KeyringError) -> str:
+    def _accepts_file(self, error: KeyringError) -> bool:
         self._out.warn(error.message)
         question = f"Store sign-ins in {self.folder} instead, in files that only you can read?"
-        if not self._out.confirm(question):
-            raise error
-        return "file"
+        return self._out.confirm(question)
 
     def sign_in(self, kind: str, *, browser: bool = True) -> SignIn:
         """Sign in with a device code, and save the sign-in in the given kind of backend.

@@ -18,7 +18,7 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
     from aspencli.cli.output.console import Output
-    from aspencli.remote.scope import Scope
+    from aspencli.reference.remote import Scope
 
 
 TABLE_LIMIT = 100  # rows; more than a person reads
@@ -279,7 +279,7 @@ def chosen_scope(
     Raises:
         CredentialsError: If the command writes, and the user may only read.
     """
-    from aspencli.remote.scope import Scope, find_org, require_writer
+    from aspencli.reference.remote import Scope, find_org, require_writer
 
     org = find_org(context.api(), chosen_group(context, group))
     if writing:

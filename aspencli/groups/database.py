@@ -9,17 +9,19 @@ import sqlalchemy as sa
 
 from aspen.database.engine import ReadSession
 from aspen.database.models import Group, Location, Role, Sample, User, UserRole
-from aspencli.groups.remote import ROLES, GroupDetails, GroupSummary, MemberRow
+from aspencli.groups.remote import ROLES
 from aspencli.reference.database import PLACE, find_group
 
-
-def list_groups(session: ReadSession) -> Iterator[GroupSummary]:
-    """Yield every group, ordered by ID."""
-    for row in session.execute(_summaries().order_by(Group.id)):
-        yield GroupSummary(*row)
+_DETAILS = ("address", "division", "location", "submitting_lab", "auth0_org_id", "tree_parameters")
 
 
-def show_group(session: ReadSession, key: str) -> GroupDetails:
+def list_groups(session: ReadSession) -> Iterator[dict[str, Any]]:
+    """Return every group, ordered by ID."""
+    rows = session.execute(_summaries().order_by(Group.id))
+    return (dict(row) for row in rows.mappings())
+
+
+def show_group(session: ReadSession, key: str) -> dict[str, Any]:
     """Return the group with this ID, name, or prefix, and its members.
 
     Raises:
@@ -27,21 +29,13 @@ def show_group(session: ReadSession, key: str) -> GroupDetails:
         BadInputError: Several groups match.
     """
     group = find_group(session, key)
-    summary = GroupSummary(*session.execute(_summaries().where(Group.id == group.id)).one())
-    return GroupDetails(
-        **vars(summary),
-        address=group.address,
-        division=group.division,
-        location=group.location,
-        submitting_lab=group.submitting_lab,
-        auth0_org_id=group.auth0_org_id,
-        tree_parameters=group.tree_parameters,
-        members=_members(session, group.id),
-    )
+    summary = session.execute(_summaries().where(Group.id == group.id)).mappings().one()
+    details = {key: getattr(group, key) for key in _DETAILS}
+    return {**summary, **details, "members": _members(session, group.id)}
 
 
 def list_members(session: ReadSession, key: str) -> Iterator[dict[str, Any]]:
-    """Yield the members of a group as the API does, each with the strongest of their roles.
+    """Return the members of a group as the API does, each with the strongest of their roles.
 
     Raises:
         NotFoundError: No group matches.
@@ -64,8 +58,7 @@ def list_members(session: ReadSession, key: str) -> Iterator[dict[str, Any]]:
         .group_by(User.id)
         .order_by(User.id)
     )
-    for row in rows.mappings():
-        yield {**row, "role": ROLES[row["role"]]}
+    return ({**row, "role": ROLES[row["role"]]} for row in rows.mappings())
 
 
 def _summaries() -> sa.Select[Any]:
@@ -77,20 +70,23 @@ def _summaries() -> sa.Select[Any]:
     samples = (
         sa.select(sa.func.count()).where(Sample.submitting_group_id == Group.id).scalar_subquery()
     )
-    return sa.select(Group.id, Group.name, Group.prefix, PLACE, users, samples).outerjoin(
-        Location, Location.id == Group.default_tree_location_id
-    )
+    return sa.select(
+        Group.id,
+        Group.name,
+        Group.prefix,
+        PLACE.label("default_tree_location"),
+        users.label("users"),
+        samples.label("samples"),
+    ).outerjoin(Location, Location.id == Group.default_tree_location_id)
 
 
-def _members(session: ReadSession, group_id: int) -> tuple[MemberRow, ...]:
+def _members(session: ReadSession, group_id: int) -> list[dict[str, Any]]:
     rows = session.execute(
-        sa.select(User.id, User.name, User.email, sa.func.array_agg(Role.name))
+        sa.select(User.id, User.name, User.email, sa.func.array_agg(Role.name).label("roles"))
         .join(UserRole, UserRole.user_id == User.id)
         .join(Role, Role.id == UserRole.role_id)
         .where(UserRole.group_id == group_id)
         .group_by(User.id)
         .order_by(User.name, User.id)
     )
-    return tuple(
-        MemberRow(id_, name, email, tuple(sorted(roles))) for id_, name, email, roles in rows
-    )
+    return [{**row, "roles": sorted(row["roles"])} for row in rows.mappings()]

@@ -11,7 +11,6 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from aspen.database.engine import ReadSession
 from aspen.database.models import PhyloRun, UsherOption
-from aspencli.phylo.remote import PhyloRunRow
 from aspencli.reference.database import find_group, find_pathogen
 
 _RELATED = (
@@ -25,13 +24,8 @@ _RELATED = (
 
 def list_runs(
     session: ReadSession, *, group: str | None, pathogen: str | None
-) -> Iterator[PhyloRunRow]:
-    """Return the runs, ordered by ID.
-
-    Args:
-        session: The database session.
-        group: ID, name, or prefix of the owning group; None for any.
-        pathogen: The pathogen's slug; None for any.
+) -> Iterator[dict[str, Any]]:
+    """Return the runs of a group and of a pathogen, or of any, ordered by ID.
 
     Raises:
         NotFoundError: The group or the pathogen does not exist.
@@ -44,22 +38,22 @@ def list_runs(
     return map(_row, session.scalars(statement))
 
 
-def _row(run: PhyloRun) -> PhyloRunRow:
+def _row(run: PhyloRun) -> dict[str, Any]:
     trees = sorted(tree.entity_id for tree in run.phylo_trees)
-    return PhyloRunRow(
-        run.id,
-        run.name,
-        run.workflow_status.value,
-        run.tree_type.value,
-        run.group.name,
-        run.pathogen.slug,
-        _utc(run.start_datetime),
-        _utc(run.end_datetime),
-        run.user.name if run.user else None,
-        trees[0] if trees else None,
-        dict(run.template_args),
-        run.contextual_repository.name,
-    )
+    return {
+        "id": run.id,
+        "name": run.name,
+        "workflow_status": run.workflow_status.value,
+        "tree_type": run.tree_type.value,
+        "group": run.group.name,
+        "pathogen": run.pathogen.slug,
+        "start_datetime": _utc(run.start_datetime),
+        "end_datetime": _utc(run.end_datetime),
+        "user": run.user.name if run.user else None,
+        "phylo_tree": trees[0] if trees else None,
+        "template_args": dict(run.template_args),
+        "contextual_data_source": run.contextual_repository.name,
+    }
 
 
 def _utc(moment: dt.datetime | None) -> dt.datetime | None:

@@ -6,71 +6,26 @@ If a response is lost, the API is asked what happened. Uses only the standard li
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
-from aspencli.remote.scope import Directory, Scope, find_both, find_slugs
-from aspencli.remote.types import NewPhyloRun, PhyloRun
+from aspencli.reference.remote import Scope, find_both, find_slugs
+from aspencli.remote.api import Api, NewPhyloRun, PhyloRun, PhyloRuns
 from aspencli.stored_text import as_id
 
 _RUNNING = "STARTED"
 _SHOWN = 20
 
 
-@dataclass(frozen=True)
-class PhyloRunRow:
-    """A phylogenetic run.
-
-    Attributes:
-        workflow_status: ``STARTED``, ``COMPLETED``, or ``FAILED``.
-        group: The name of its group.
-        pathogen: The pathogen's slug.
-        start_datetime: In UTC, to the second.
-        user: The name of the user who started it.
-        phylo_tree: The ID of its tree, or None if there is none yet.
-        template_args: The parameters of the run besides its samples.
-        contextual_data_source: The source of the contextual samples.
-    """
-
-    id: int
-    name: str | None
-    workflow_status: str
-    tree_type: str | None
-    group: str
-    pathogen: str
-    start_datetime: dt.datetime | None
-    end_datetime: dt.datetime | None
-    user: str | None
-    phylo_tree: int | None
-    template_args: dict[str, Any]
-    contextual_data_source: str
-
-
-class ListsRuns(Protocol):
-    """The part of the API that lists runs."""
-
-    def all(self, org: int, slug: str) -> list[PhyloRun]:
-        """Return every run visible to the user."""
-
-
-class Source(Directory, Protocol):
-    """The part of the API that listing runs needs."""
-
-    @property
-    def phylo_runs(self) -> ListsRuns:
-        """Return the phylogenetic-run endpoints."""
-
-
 def ask_runs(
-    source: Source, *, group: str | None, pathogen: str | None, org: str | None = None
-) -> Iterator[PhyloRunRow]:
+    api: Api, *, group: str | None, pathogen: str | None, org: str | None
+) -> Iterator[dict[str, Any]]:
     """Return the runs visible to the user, ordered by ID.
 
     Args:
-        source: The API.
+        api: The API.
         group: ID, name, or prefix of the owning group; None for any.
         pathogen: The pathogen's slug; None for any.
         org: The group to send the request as; None for the owner, or the user's only group.
@@ -79,61 +34,40 @@ def ask_runs(
         NotFoundError: The group or the pathogen does not exist.
         BadInputError: No group was named, and the user has several.
     """
-    asker, owner = find_both(source, org, group)
+    asker, owner = find_both(api, org, group)
     found = [
         run
-        for slug in find_slugs(source, pathogen)
-        for run in source.phylo_runs.all(asker.id, slug)
+        for slug in find_slugs(api, pathogen)
+        for run in api.phylo_runs.all(asker.id, slug)
         if owner is None or run["group"]["id"] == owner.id
     ]
     return map(run_row, sorted(found, key=lambda run: run["id"]))
 
 
-def run_row(run: PhyloRun) -> PhyloRunRow:
+def run_row(run: PhyloRun) -> dict[str, Any]:
     """Convert an API run to the row that commands show."""
     pathogen, user, tree = run["pathogen"], run["user"], run["phylo_tree"]
-    return PhyloRunRow(
-        run["id"],
-        run["name"],
-        run["workflow_status"],
-        run["tree_type"],
-        run["group"]["name"],
-        pathogen["slug"] if pathogen else "",
-        _moment(run["start_datetime"]),
-        _moment(run["end_datetime"]),
-        user["name"] if user else None,
-        tree["id"] if tree else None,
-        run["template_args"],
-        run["contextual_data_source"],
-    )
+    return {
+        "id": run["id"],
+        "name": run["name"],
+        "workflow_status": run["workflow_status"],
+        "tree_type": run["tree_type"],
+        "group": run["group"]["name"],
+        "pathogen": pathogen["slug"] if pathogen else "",
+        "start_datetime": _moment(run["start_datetime"]),
+        "end_datetime": _moment(run["end_datetime"]),
+        "user": user["name"] if user else None,
+        "phylo_tree": tree["id"] if tree else None,
+        "template_args": run["template_args"],
+        "contextual_data_source": run["contextual_data_source"],
+    }
 
 
 def _moment(text: str | None) -> dt.datetime | None:
     return None if text is None else dt.datetime.fromisoformat(text).astimezone(dt.UTC)
 
 
-class ChangesRuns(ListsRuns, Protocol):
-    """The part of the API that lists and changes runs."""
-
-    def create(
-        self,
-        org: int,
-        slug: str,
-        run: NewPhyloRun,
-        settle: Callable[[], PhyloRun | None] | None = None,
-    ) -> PhyloRun:
-        """Start a run."""
-
-    def rename(self, org: int, slug: str, run: int, name: str) -> PhyloRun:
-        """Rename a run and its tree."""
-
-    def delete(
-        self, org: int, slug: str, run: int, settle: Callable[[], int | None] | None = None
-    ) -> int:
-        """Delete a run."""
-
-
-def start_run(runs: ChangesRuns, scope: Scope, wanted: NewPhyloRun) -> PhyloRun:
+def start_run(runs: PhyloRuns, scope: Scope, wanted: NewPhyloRun) -> PhyloRun:
     """Start a run; if the response is lost, look for it among the runs that appeared since."""
     known = {run["id"] for run in runs.all(*scope.key)}
 
@@ -165,7 +99,7 @@ def run_ids(keys: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(number for number in numbers.values() if number is not None))
 
 
-def find_runs(runs: ChangesRuns, scope: Scope, ids: Sequence[int]) -> list[PhyloRun]:
+def find_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> list[PhyloRun]:
     """Return the group's runs with these IDs, in the order given.
 
     Raises:
@@ -193,7 +127,7 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:_SHOWN])) + more
 
 
-def delete_runs(runs: ChangesRuns, scope: Scope, ids: Sequence[int]) -> Iterator[int]:
+def delete_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> Iterator[int]:
     """Delete runs one by one, yielding the ID of each deleted run.
 
     Raises:
@@ -203,7 +137,7 @@ def delete_runs(runs: ChangesRuns, scope: Scope, ids: Sequence[int]) -> Iterator
         yield runs.delete(*scope.key, number, partial(_gone, runs, scope, number))
 
 
-def _gone(runs: ChangesRuns, scope: Scope, number: int) -> int | None:
+def _gone(runs: PhyloRuns, scope: Scope, number: int) -> int | None:
     return None if any(run["id"] == number for run in runs.all(*scope.key)) else number
 
 

@@ -15,7 +15,7 @@ from aspen.database.engine import ReadSession
 from aspen.database.locations import listed_places, nearest_places
 from aspen.database.models import Group, Location, Pathogen, Role, Sample, UploadedPathogenGenome
 from aspencli.errors import BadInputError, NotFoundError
-from aspencli.remote.types import LocationQuery
+from aspencli.remote.api import LocationQuery
 from aspencli.stored_text import as_id
 from aspencli.text import nearest, not_found
 

@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from aspencli import files
 from aspencli.errors import UnreachableError
-from aspencli.remote.http import Answer
 from aspencli.remote.retry import SetbackError
+
+if TYPE_CHECKING:
+    from aspencli.remote.http import Answer
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and the total, which is None if the server does not give it."""
@@ -30,14 +32,10 @@ class Downloaded:
     Attributes:
         path: The file; None if it went to a stream.
         size: The number of bytes.
-        kind: The media type.
-        suggested: The file name that the server suggests, without directories, or None.
     """
 
     path: Path | None
     size: int
-    kind: str
-    suggested: str | None
 
 
 class Landing(Protocol):
@@ -98,7 +96,7 @@ class FileLanding:
             raise
         self._part.replace(self._path)
         self._mark.unlink(missing_ok=True)
-        return Downloaded(self._path, size, answer.kind, suggested_name(answer))
+        return Downloaded(self._path, size)
 
     def discard(self) -> None:
         """Delete the partial file."""
@@ -145,11 +143,7 @@ class FileLanding:
 
 
 class StreamLanding:
-    """A stream, such as stdout; bytes written to it cannot be taken back.
-
-    Args:
-        stream: Receives the bytes.
-    """
+    """A stream, such as stdout; bytes written to it cannot be taken back."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
@@ -183,15 +177,7 @@ class StreamLanding:
                 hint="Run it again. To avoid incomplete output, download to a file: --out FILE",
             ) from error
         self._stream.flush()
-        return Downloaded(None, size, answer.kind, suggested_name(answer))
-
-
-def suggested_name(answer: Answer) -> str | None:
-    """Return the file name in Content-Disposition, without directories or leading dots."""
-    header = answer.headers.get("content-disposition", "")
-    found = re.search(r'filename="?([^";]+)"?', header)
-    name = Path(found[1].strip().replace("\\", "/")).name.lstrip(".") if found else ""
-    return name or None
+        return Downloaded(None, size)
 
 
 def _copy(answer: Answer, file: IO[bytes], start: int, passed: Callable[[int], None]) -> int:

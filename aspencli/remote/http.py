@@ -1,51 +1,44 @@
-"""An HTTP/1.1 client for one server, with retries; the only module that uses httpx.
+"""An HTTP/1.1 client for one server, and its log; the only module that uses httpx.
 
 Socket timeouts start over with each byte. So that a time limit holds even if data keeps trickling
 in, the connection is shut down from another thread at the deadline, which ends whatever is waiting
-for it.
+for it. The log of requests and responses that ``--debug`` shows has secrets masked.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import json
 import platform
+import re
 import socket
 import ssl
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
 from aspencli import __version__
-from aspencli.errors import BadInputError, ServiceAnswer, UncertainError, UnreachableError
-from aspencli.remote.debug_log import WireLog
-from aspencli.remote.retry import (
-    BUSY,
-    Deadline,
-    Patience,
-    Persistence,
-    SetbackError,
-    UnsettledError,
-    busy,
-    http_date,
-)
+from aspencli.errors import BadInputError
+from aspencli.remote.retry import Deadline, Patience, SetbackError, http_date
 from aspencli.remote.urls import Origin, origin_of, proxy_for, without_password
 
 _OPENED = ("connect_tcp.complete", "start_tls.complete")
-USER_AGENT = f"aspencli/{__version__} (Python {platform.python_version()}; {platform.system()})"
+_AGENT = f"aspencli/{__version__} (Python {platform.python_version()}; {platform.system()})"
 _SAME_REQUEST = frozenset({307, 308})  # redirects that keep the method and body
 # With these errors it is certain that the server never saw the request.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 # Shorter than servers keep idle connections (uvicorn: 5 s): if the client closes first, no request
 # is lost on a closing connection.
 _IDLE_S = 3.0
-_SAFE = frozenset({"GET", "HEAD"})
+_CONNECT_S = 10.0
 _WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((ConnectionRefusedError,), "connection refused"),
     ((ConnectionResetError, BrokenPipeError), "connection reset"),
@@ -54,7 +47,27 @@ _WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((httpx.ProxyError,), "the proxy refused the connection"),
     ((httpx.RemoteProtocolError,), "connection closed before the response was complete"),
 )
-T = TypeVar("T")
+_SPACE = " \t\n\r"
+
+_MASK = "***"
+# These are allow lists, because the names of future secrets are not known.
+_OPEN_QUERY = frozenset(
+    {"group_id", "id_style", "max_location_depth", "org_id", "pathogen_slug", "response_type"}
+)
+_OPEN_HEADERS = frozenset(
+    {
+        "accept", "accept-encoding", "accept-ranges", "age", "allow", "cache-control", "connection",
+        "content-disposition", "content-encoding", "content-length", "content-range",
+        "content-type", "date", "etag", "host", "if-range", "last-modified", "range", "retry-after",
+        "server", "transfer-encoding", "user-agent", "vary", "via", "x-amz-request-id",
+        "x-request-id",
+    }
+)  # fmt: skip
+_SECRET_KEY = re.compile(r"token|secret|password|code|cookie|assertion|credential|signature", re.I)
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+(\.[\w-]*)?")
+_ADDRESS = re.compile(r"(?:https?://)?[\w.\[\]:-]+/[^\s\"'<>]*")
+_MAGIC_LINK = re.compile(r"(/access/)[^/?\s\"]+")
+_LONGEST = 2_000  # characters of a body
 
 
 class SlashWarning(ResourceWarning):
@@ -66,11 +79,8 @@ class Request:
     """An HTTP request.
 
     Attributes:
-        method: The HTTP method.
         path: The percent-encoded path from the server's root or base; starts with a slash.
-        query: The query parameters.
         headers: Headers beyond those of every request; names in lower case.
-        body: The body.
     """
 
     method: str
@@ -85,13 +95,7 @@ class Request:
 
 
 class Answer:
-    """A response whose body has not been read yet.
-
-    Attributes:
-        status: The HTTP status.
-        headers: The headers, with lower-case names.
-        url: The address of the request.
-    """
+    """A response whose body has not been read yet; header names are in lower case."""
 
     def __init__(self, response: httpx.Response, deadline: Deadline, log: WireLog):
         self.status = response.status_code
@@ -141,6 +145,76 @@ class Answer:
         return body
 
 
+def items(chunks: Iterable[bytes], key: str) -> Iterator[Any]:
+    """Yield the items of the list under the first key of a JSON object.
+
+    Args:
+        chunks: The text of ``{"key": [item, ...]}``, in UTF-8, split anywhere.
+        key: The key.
+
+    Raises:
+        ValueError: The text has another form, or ends too early.
+    """
+    reader = _Reader(chunks)
+    for token in ("{", json.dumps(key), ":", "["):
+        reader.take(token)
+    if reader.follows("]"):
+        return
+    while True:
+        yield reader.value()
+        if reader.follows("]"):
+            return
+        reader.take(",")
+
+
+class _Reader:
+    def __init__(self, chunks: Iterable[bytes]):
+        self._pieces = codecs.iterdecode(chunks, "utf-8")
+        self._decode = json.JSONDecoder().raw_decode
+        self._text = ""
+        self._at = 0
+
+    def take(self, token: str) -> None:
+        if not self.follows(token):
+            raise ValueError(f"expected {token}")
+
+    def follows(self, token: str) -> bool:
+        """Return True if a token comes next, and consume it then."""
+        self._skip_space()
+        while len(self._text) - self._at < len(token):
+            self._more()
+        if not self._text.startswith(token, self._at):
+            return False
+        self._at += len(token)
+        return True
+
+    def value(self) -> Any:
+        """Return the object or list that comes next."""
+        self._skip_space()
+        while True:
+            try:
+                found, self._at = self._decode(self._text, self._at)
+            except ValueError:
+                self._more()  # usually it is cut off; if it is invalid, the text will end too early
+            else:
+                return found
+
+    def _skip_space(self) -> None:
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._text):
+                return
+            self._more()
+
+    def _more(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise ValueError("unexpected end")
+        self._text = self._text[self._at :] + piece
+        self._at = 0
+
+
 class Http:
     """A keep-alive connection to one server; it never connects to another.
 
@@ -157,7 +231,7 @@ class Http:
         self.origin: Origin = origin_of(base, what)
         self._base = f"{self.origin}{urlsplit(base).path.rstrip('/')}"
         self._log = log or WireLog()
-        self._watchdog = Watchdog()
+        self._watchdog = _Watchdog()
         self._proxy = proxy_for(self.origin)
         self._client = self._connect()
 
@@ -177,7 +251,7 @@ class Http:
             ) from error
         try:
             return httpx.Client(
-                headers={"user-agent": USER_AGENT},
+                headers={"user-agent": _AGENT},
                 follow_redirects=False,
                 limits=httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_S),
                 verify=trusted,
@@ -253,109 +327,7 @@ class Http:
         return f"{self.origin}{told.path}" + (f"?{asked.query}" if asked.query else "")
 
 
-class Caller:
-    """A client of one server that retries requests if possible.
-
-    Args:
-        http: The connection.
-        name: The display name of the server.
-        hint: What to do if it does not respond.
-        tell: Called with a message for each noticeable wait.
-        persistence: The retry loop.
-    """
-
-    def __init__(
-        self,
-        http: Http,
-        name: str,
-        *,
-        hint: str,
-        tell: Callable[[str], None] = lambda _words: None,
-        persistence: Persistence | None = None,
-    ):
-        self.http = http
-        self.name = name
-        self._hint = hint
-        self._persistence = persistence or Persistence()
-        self._persistence.tell = lambda words: tell(f"Waiting for {name}: {words}")
-
-    def call(
-        self,
-        asking: Callable[[], Request],
-        read: Callable[[Answer], T],
-        patience: Patience,
-        *,
-        safe: bool | None = None,
-        settle: Callable[[], T | None] | None = None,
-    ) -> T:
-        """Send a request, and return what ``read`` makes of the response.
-
-        Args:
-            asking: Builds the request; called for each try.
-            read: Converts a response, unless it means "try again later", into a result; called
-                again if the first response breaks off.
-            patience: The timeouts.
-            safe: True if the request may be sent twice. Default: only if it just reads.
-            settle: See `Persistence.run`.
-
-        Raises:
-            UncertainError: A change was sent, and it is not known whether it was made.
-            UnreachableError: The server does not respond, or asks to come back later.
-        """
-        first = asking()
-        may_repeat = first.method in _SAFE if safe is None else safe
-
-        def attempt(deadline: Deadline) -> T:
-            with self.http.open(asking(), deadline, patience) as answer:
-                if answer.status in BUSY:
-                    answer.read()  # so that the connection can be reused, and for the log
-                    raise busy(answer.status, answer.headers)
-                return read(answer)
-
-        try:
-            return self._persistence.run(attempt, patience, safe=may_repeat, settle=settle)
-        except UnsettledError as error:
-            raise self._uncertain(first, error) from error
-        except SetbackError as error:
-            raise self._unreachable(error) from error
-
-    def _unreachable(self, error: SetbackError) -> UnreachableError:
-        answer = None if error.status is None else ServiceAnswer(error.status)
-        if error.wait is not None and error.wait >= 1:
-            return UnreachableError(
-                f"Temporarily unavailable: {self.name} ({error.reason}).",
-                hint=f"Try again in {error.wait:,.0f} s.",
-                answer=answer,
-            )
-        if error.status is not None:
-            return UnreachableError(
-                f"Temporarily unavailable: {self.name} ({error.reason}).",
-                hint="Try again in a few minutes.",
-                answer=answer,
-            )
-        hint = self._hint
-        if "certificate" in error.reason:
-            hint = (
-                "If your network uses its own certificates, set SSL_CERT_FILE to their file. Also "
-                "check this machine's clock."
-            )
-        tried = f" (tried {error.tries} times)" if error.tries > 1 else ""
-        return UnreachableError(
-            f"Request to {self.name} at {self.http.origin} failed: {error.reason}{tried}",
-            hint=hint,
-            details=[f"Sent through the proxy {self.http.proxy}"] if self.http.proxy else (),
-        )
-
-    def _uncertain(self, request: Request, error: UnsettledError) -> UncertainError:
-        return UncertainError(
-            f"The response to a change sent to {self.name} was lost ({error}). The change may or "
-            "may not have been made.",
-            hint="Check whether it was made before you try again.",
-            details=[f"{request.method} {request.path}"],
-        )
-
-
-class Watchdog:
+class _Watchdog:
     """A list of a client's sockets, which are shut down at a deadline."""
 
     def __init__(self) -> None:
@@ -389,11 +361,8 @@ class Watchdog:
 
 def _timeout(patience: Patience, deadline: Deadline) -> httpx.Timeout:
     left = max(deadline.left, 0.001)
-    return httpx.Timeout(
-        min(patience.read, left),
-        connect=min(patience.connect, left),
-        pool=min(patience.connect, left),
-    )
+    connect = min(_CONNECT_S, left)
+    return httpx.Timeout(min(patience.read, left), connect=connect, pool=connect)
 
 
 @contextmanager
@@ -407,14 +376,11 @@ def _in_our_words() -> Iterator[None]:
             "the request is malformed, and was not sent", perhaps_done=False, hopeless=True
         ) from None
     except httpx.TransportError as error:
-        raise _setback(error) from error
+        reason, hopeless = _reason(error)
+        sent = not isinstance(error, _NEVER_SENT)
+        raise SetbackError(reason, perhaps_done=sent, hopeless=hopeless) from error
     except httpx.DecodingError as error:
         raise SetbackError("the response could not be decoded", perhaps_done=True) from error
-
-
-def _setback(error: httpx.TransportError) -> SetbackError:
-    reason, hopeless = _reason(error)
-    return SetbackError(reason, perhaps_done=not isinstance(error, _NEVER_SENT), hopeless=hopeless)
 
 
 def _reason(error: httpx.TransportError) -> tuple[str, bool]:
@@ -435,3 +401,109 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while found is not None:
         yield found
         found = found.__cause__ or found.__context__
+
+
+@dataclass
+class WireLog:
+    """A log of requests and responses, with secrets masked; off if ``write`` is None."""
+
+    write: Callable[[str], None] | None = None
+
+    def asked(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> float:
+        """Log a request, and return the time when it was sent."""
+        if self.write is not None:
+            self.write(f"> {method} {masked_url(url)}")
+            self._rest(self.write, ">", headers, body)
+        return time.monotonic()
+
+    def answered(self, status: int, headers: Mapping[str, str], since: float) -> None:
+        """Log the status and headers of a response."""
+        if self.write is not None:
+            self.write(f"< {status} after {time.monotonic() - since:.2f} s")
+            self._rest(self.write, "<", headers, b"")
+
+    def read(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Log the body of a response that was read completely."""
+        if self.write is not None:
+            self._rest(self.write, "<", {}, body, headers.get("content-type", ""))
+
+    def note(self, text: str) -> None:
+        """Log a remark."""
+        if self.write is not None:
+            self.write(f"* {text}")
+
+    @staticmethod
+    def _rest(
+        write: Callable[[str], None],
+        lead: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        content_type: str = "",
+    ) -> None:
+        for name, value in masked_headers(headers).items():
+            write(f"{lead} {name.lower()}: {value}")
+        shown = masked_body(body, content_type or headers.get("content-type", ""))
+        if shown:
+            write(f"{lead} {shown}")
+
+
+def masked_url(address: str) -> str:
+    """Return an address without possible secrets, as in presigned URLs and magic links."""
+    parts = urlsplit(address)
+    query = [
+        (name, value if name in _OPEN_QUERY else _MASK)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    place = parts.netloc.rpartition("@")[2]
+    path = _MAGIC_LINK.sub(rf"\1{_MASK}", parts.path)
+    return urlunsplit((parts.scheme, place, path, urlencode(query, safe="*"), ""))
+
+
+def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers, with values masked unless they are known to be harmless."""
+    return {
+        name: value
+        if name.lower() in _OPEN_HEADERS
+        else masked_url(value)
+        if name.lower() == "location"
+        else _MASK
+        for name, value in headers.items()
+    }
+
+
+def masked_body(body: bytes, content_type: str) -> str:
+    """Return a body as text: JSON and forms without their secrets, others as type and size."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body:
+        return ""
+    if kind == "application/json":
+        try:
+            text = json.dumps(_masked(json.loads(body)), ensure_ascii=False)
+        except ValueError:
+            return f"{len(body):,} bytes of invalid JSON"
+    elif kind == "application/x-www-form-urlencoded":
+        form = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+        text = json.dumps(_masked(form), ensure_ascii=False)
+    elif kind == "text/plain":
+        text = masked_text(body.decode(errors="replace"))
+    else:
+        return f"{len(body):,} bytes of {kind or 'unknown type'}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters)"
+
+
+def masked_text(text: str) -> str:
+    """Return a text without tokens, and without the queries and magic links of addresses."""
+    text = _TOKEN.sub(_MASK, text)
+    return _ADDRESS.sub(lambda match: masked_url(match[0]), text)
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _MASK if item and isinstance(item, str) and _SECRET_KEY.search(key) else
+            _masked(item)
+            for key, item in value.items()
+        }  # fmt: skip
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return masked_text(value) if isinstance(value, str) else value

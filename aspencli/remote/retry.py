@@ -1,4 +1,4 @@
-"""Retries: how long, how often, and when they are not safe."""
+"""Requests that are repeated: how long, how often, and when that is not safe."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from aspencli.errors import AspenError
+from aspencli.errors import AspenError, ServiceAnswer, UncertainError, UnreachableError
+
+if TYPE_CHECKING:
+    from aspencli.remote.http import Answer, Http, Request
 
 T = TypeVar("T")
-BUSY = frozenset({429, 502, 503, 504})
-"""The statuses that mean "not now"."""
+_BUSY = frozenset({429, 502, 503, 504})  # the statuses that mean "not now"
 _NOT_BEGUN = 429  # the only one of them that guarantees that nothing was done
-_REPORTED_FROM = 1.0  # seconds; shorter waits are not reported
+_SAFE = frozenset({"GET", "HEAD"})
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 20.0  # the pause doubles with each further try
+_REPORTED_FROM_S = 1.0  # shorter waits are not reported
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,16 @@ class Patience:
     """The timeouts and retry limits of a call, in seconds.
 
     Attributes:
-        connect: For a connection.
         read: For the next piece of a response. The live service takes up to two minutes to start
             one, which is its own limit.
         total: For the whole call, including retries.
         strangers: How often to try a server that has never responded; one that has may take
             ``total``.
-        first_pause: The pause before the second try; it doubles with each further try.
-        longest_pause: The longest pause.
     """
 
-    connect: float = 10.0
     read: float = 150.0
     total: float = 600.0
     strangers: int = 3
-    first_pause: float = 0.5
-    longest_pause: float = 20.0
 
 
 class Deadline:
@@ -89,16 +86,6 @@ class UnsettledError(Exception):
     """A change without a response, which may have been made or not; see ``__cause__``."""
 
 
-def busy(status: int, headers: Mapping[str, str]) -> SetbackError:
-    """Return the setback for a status in `BUSY`."""
-    return SetbackError(
-        f"HTTP {status}",
-        perhaps_done=status != _NOT_BEGUN,
-        wait=retry_after(headers),
-        status=status,
-    )
-
-
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the number of seconds that the server asks to wait (RFC 9110, 10.2.3), or None.
 
@@ -120,6 +107,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def http_date(text: str) -> datetime | None:
     """Return the time in a header, or None if it contains none."""
+    from email.utils import parsedate_to_datetime
+
     try:
         found = parsedate_to_datetime(text)
     except ValueError:
@@ -175,7 +164,7 @@ class Persistence:
                     raise UnsettledError(setback.reason) from setback
                 if pause is not None:
                     self._wait(pause, setback.reason)
-                done = _looked(settle, setback) if lost and settle is not None else None
+                done = _looked(settle, setback.reason) if lost and settle is not None else None
                 if done is not None:
                     return done
                 if pause is None:
@@ -188,7 +177,7 @@ class Persistence:
                     raise
                 # An earlier attempt may have been carried out after the check; this rejection (the
                 # item is gone, the name is taken) may be its consequence.
-                done = _looked(settle, SetbackError(error.message, perhaps_done=True))
+                done = _looked(settle, error.message)
                 if done is not None:
                     return done
                 reason = f"a repeated attempt was rejected: {error.message}"
@@ -204,20 +193,20 @@ class Persistence:
         self.known = self.known or setback.status is not None
         if setback.hopeless or (number >= patience.strangers and not self.known):
             return None
-        pause = _spread(
-            min(patience.first_pause * 2 ** min(number - 1, 30), patience.longest_pause)
-        )
+        pause = min(_FIRST_PAUSE_S * 2 ** min(number - 1, 30), _LONGEST_PAUSE_S)
+        # Jitter keeps clients that failed together from retrying together.
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - not used for security
         if setback.wait is not None:
             pause = max(pause, setback.wait)
         return pause if pause < deadline.left else None
 
     def _wait(self, pause: float, reason: str) -> None:
-        if pause >= _REPORTED_FROM:
+        if pause >= _REPORTED_FROM_S:
             self.tell(f"{reason}; retrying in {pause:.0f} s ...")
         self.sleep(pause)
 
 
-def _looked(settle: Callable[[], T | None], setback: SetbackError) -> T | None:
+def _looked(settle: Callable[[], T | None], reason: str) -> T | None:
     """Check whether a change was made, and return its result.
 
     Raises:
@@ -227,10 +216,106 @@ def _looked(settle: Callable[[], T | None], setback: SetbackError) -> T | None:
         return settle()
     except AspenError as error:
         raise UnsettledError(
-            f"{setback.reason}; checking the outcome failed too: {error.message}"
+            f"{reason}; checking the outcome failed too: {error.message}"
         ) from error
 
 
-def _spread(pause: float) -> float:
-    # Jitter keeps clients that failed together from retrying together.
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - not used for security
+class Caller:
+    """A client of one server that retries requests if possible.
+
+    Args:
+        http: The connection.
+        name: The display name of the server.
+        hint: What to do if it does not respond.
+        tell: Called with a message for each noticeable wait.
+        persistence: The retry loop.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        name: str,
+        *,
+        hint: str,
+        tell: Callable[[str], None] = lambda _words: None,
+        persistence: Persistence | None = None,
+    ):
+        self.http = http
+        self.name = name
+        self._hint = hint
+        self._persistence = persistence or Persistence()
+        self._persistence.tell = lambda words: tell(f"Waiting for {name}: {words}")
+
+    def call(
+        self,
+        asking: Callable[[], Request],
+        read: Callable[[Answer], T],
+        patience: Patience,
+        *,
+        safe: bool | None = None,
+        settle: Callable[[], T | None] | None = None,
+    ) -> T:
+        """Send a request, and return what ``read`` makes of the response.
+
+        Args:
+            asking: Builds the request; called for each try.
+            read: Converts a response, unless it means "try again later", into a result; called
+                again if the first response breaks off.
+            patience: The timeouts.
+            safe: True if the request may be sent twice. Default: only if it just reads.
+            settle: See `Persistence.run`.
+
+        Raises:
+            UncertainError: A change was sent, and it is not known whether it was made.
+            UnreachableError: The server does not respond, or asks to come back later.
+        """
+        first = asking()
+        may_repeat = first.method in _SAFE if safe is None else safe
+
+        def attempt(deadline: Deadline) -> T:
+            with self.http.open(asking(), deadline, patience) as answer:
+                if answer.status not in _BUSY:
+                    return read(answer)
+                answer.read()  # so that the connection can be reused, and for the log
+                raise SetbackError(
+                    f"HTTP {answer.status}",
+                    perhaps_done=answer.status != _NOT_BEGUN,
+                    wait=retry_after(answer.headers),
+                    status=answer.status,
+                )
+
+        try:
+            return self._persistence.run(attempt, patience, safe=may_repeat, settle=settle)
+        except UnsettledError as error:
+            raise self._uncertain(first, error) from error
+        except SetbackError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: SetbackError) -> UnreachableError:
+        if error.status is not None:
+            when = f"{error.wait:,.0f} s" if (error.wait or 0) >= 1 else "a few minutes"
+            return UnreachableError(
+                f"Temporarily unavailable: {self.name} ({error.reason}).",
+                hint=f"Try again in {when}.",
+                answer=ServiceAnswer(error.status),
+            )
+        hint = self._hint
+        if "certificate" in error.reason:
+            hint = (
+                "If your network uses its own certificates, set SSL_CERT_FILE to their file. Also "
+                "check this machine's clock."
+            )
+        tried = f" (tried {error.tries} times)" if error.tries > 1 else ""
+        return UnreachableError(
+            f"Request to {self.name} at {self.http.origin} failed: {error.reason}{tried}",
+            hint=hint,
+            details=[f"Sent through the proxy {self.http.proxy}"] if self.http.proxy else (),
+        )
+
+    def _uncertain(self, request: Request, error: UnsettledError) -> UncertainError:
+        return UncertainError(
+            f"The response to a change sent to {self.name} was lost ({error}). The change may or "
+            "may not have been made.",
+            hint="Check whether it was made before you try again.",
+            details=[f"{request.method} {request.path}"],
+        )

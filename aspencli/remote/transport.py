@@ -1,43 +1,40 @@
-"""Authenticated requests to the API, with explanations of refusals.
-
-Values are extracted from responses with a check of their types. Long JSON lists are read as a
-stream, one item in memory at a time.
-"""
+"""Authenticated requests to the API, and explanations of its errors and of wrong clocks."""
 
 from __future__ import annotations
 
-import codecs
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-from aspencli.errors import AspenError, CredentialsError
-from aspencli.remote.downloads import BEYOND_END, Downloaded, Landing, Progress
-from aspencli.remote.errors import (
-    FORBIDDEN,
-    UNAUTHORISED,
-    BrokenSamplesError,
-    error_of,
-    forbidden,
-    no_api,
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    ConflictError,
+    CredentialsError,
+    NotFoundError,
+    ServiceAnswer,
+    UnreachableError,
 )
-from aspencli.remote.http import Answer, Caller, Request
-from aspencli.remote.retry import Patience, SetbackError
-from aspencli.remote.types import Me
+from aspencli.remote.api import HEAVY, ME, QUICK, Me, Settle, whole
+from aspencli.remote.downloads import BEYOND_END, Downloaded, Landing, Progress
+from aspencli.remote.http import Answer, Request, items
+from aspencli.remote.retry import Caller, Patience, SetbackError
 
 T = TypeVar("T")
-QUICK = Patience(read=40, total=120)
-"""For requests that take about a second."""
-HEAVY = Patience(read=150, total=900)
-"""For requests that may take two minutes: long lists, bulk changes."""
-DOWNLOAD = Patience(read=150, total=3_600)
-"""For file downloads."""
-ME = "/v2/users/me"
-_ERRORS = 300  # the lowest status that counts as an error, since redirects are not wanted
+BrokenSamples = Callable[[Sequence[int] | None], list[str]]
+"""Describes the samples with these IDs, or of the whole list, that make the live service fail, as
+far as they can be determined."""
+_DOWNLOAD = Patience(read=150, total=3_600)
+_UNWANTED = 300  # the lowest status that is not a success, since redirects are not wanted
 _NAMED = 20  # samples listed in an error
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_ERRORS, _SERVER_ERRORS = 400, 500  # the lowest statuses of errors, and of server errors
+_GROUP = re.compile(r"GET /v2/groups/\d+/").fullmatch
+_SAMPLES = re.compile(r"(GET|PUT) /v2/orgs/\d+/pathogens/[^/]+/samples/").fullmatch
+_LISTED = 20  # lines of details; the rest is counted
 
-_SPACE = " \t\n\r"
+_MATTERS_S, _IN_HOURS_FROM_S = 60, 5_400  # how far clocks may differ
 
 
 class TokenSource(Protocol):
@@ -57,27 +54,6 @@ class TokenSource(Protocol):
         """Return a hint on what to do when the API refuses the token."""
 
 
-@dataclass(frozen=True)
-class _Call(Generic[T]):
-    """A request that can be sent again with another token.
-
-    Attributes:
-        asking: Builds the request; it may differ from one try to the next.
-        read: Converts the response into a result.
-        patience: The timeouts.
-        safe: See `Caller.call`.
-        settle: See `Caller.call`.
-        takes: A status that does not count as an error here.
-    """
-
-    asking: Callable[[], Request]
-    read: Callable[[Answer], T]
-    patience: Patience
-    safe: bool | None = None
-    settle: Callable[[], T | None] | None = None
-    takes: int = 200
-
-
 class ApiCalls:
     """A sender of requests to the API of one target.
 
@@ -86,8 +62,7 @@ class ApiCalls:
         tokens: The source of tokens. They go to that server and nowhere else, because the caller
             connects to no other.
         cookie: The Cookie header for a proxy in front of it, or None.
-        broken: Describes the samples with these IDs, or of the whole list, that make the live
-            service fail, as far as they can be determined.
+        broken: Finds the samples that make the live service fail.
     """
 
     def __init__(
@@ -95,17 +70,13 @@ class ApiCalls:
         caller: Caller,
         tokens: TokenSource,
         cookie: str | None = None,
-        broken: Callable[[Sequence[int] | None], list[str]] = lambda _ids: [],
+        broken: BrokenSamples = lambda _ids: [],
     ):
         self._broken = broken
+        self._name = caller.name
         self._caller = caller
         self._tokens = tokens
         self._cookie = cookie
-
-    @property
-    def name(self) -> str:
-        """Return the display name of the API."""
-        return self._caller.name
 
     def ask(
         self,
@@ -114,9 +85,8 @@ class ApiCalls:
         pick: Callable[[Any], T],
         *,
         body: Any = None,
-        query: Mapping[str, str] | None = None,
         safe: bool | None = None,
-        settle: Callable[[], T | None] | None = None,
+        settle: Settle[T] = None,
         patience: Patience = QUICK,
     ) -> T:
         """Send a request, and return what ``pick`` takes from its JSON response.
@@ -126,7 +96,6 @@ class ApiCalls:
             path: The path, starting with ``/v2``.
             pick: Takes the result from the response.
             body: The body, to be sent as JSON.
-            query: The query parameters.
             safe: True if the request may be sent twice. Default: only if it just reads.
             settle: Called if the response to a change was lost: checks whether the change was
                 made, and returns its result, or None if it was not made and has to be sent again.
@@ -142,21 +111,15 @@ class ApiCalls:
             try:
                 return pick(json.loads(answer.read()))
             except (ValueError, LookupError, TypeError) as error:
-                raise no_api(answer, self.name) from error
+                raise no_api(answer, self._name) from error
 
-        request = _request(method, path, body, query)
-        return self._do(_Call(lambda: request, read, patience, safe, settle))
+        request = _request(method, path, body)
+        return self._do(lambda: request, read, patience, safe=safe, settle=settle)
 
     def list(
         self, path: str, key: str, keep: Callable[[Any], T], query: Mapping[str, str] | None = None
     ) -> list[T]:
-        """Request a list that may be long, reducing each item as it arrives.
-
-        Args:
-            path: The path.
-            key: The key of the list in the response.
-            keep: Returns the part of an item to keep.
-            query: The query parameters.
+        """Request the list under a key, which may be long, reducing each item as it arrives.
 
         Raises:
             AspenError: See `ask`.
@@ -164,7 +127,7 @@ class ApiCalls:
 
         def read(answer: Answer) -> list[T]:
             if answer.kind != "application/json":
-                raise no_api(answer, self.name)
+                raise no_api(answer, self._name)
             try:
                 return [keep(item) for item in items(answer.chunks(), key)]
             except ValueError as error:
@@ -173,7 +136,7 @@ class ApiCalls:
                 ) from error
 
         request = _request("GET", path, None, query)
-        return self._do(_Call(lambda: request, read, HEAVY))
+        return self._do(lambda: request, read, HEAVY)
 
     def fetch(
         self,
@@ -185,191 +148,94 @@ class ApiCalls:
         body: Any = None,
         query: Mapping[str, str] | None = None,
     ) -> Downloaded:
-        """Download a file.
-
-        Args:
-            method: The HTTP method; the request must be safe to repeat.
-            path: The path.
-            landing: The destination of the file.
-            progress: Called with the progress.
-            body: The body, to be sent as JSON.
-            query: The query parameters.
+        """Download a file with a request that is safe to repeat.
 
         Raises:
             AspenError: See `ask`.
         """
         request = _request(method, path, body, query).having({"accept-encoding": "identity"})
-        call = _Call(
+        return self._do(
             lambda: request.having(landing.headers()),
             lambda answer: landing.take(answer, progress),
-            DOWNLOAD,
+            _DOWNLOAD,
             safe=True,
             takes=BEYOND_END,
         )
-        return self._do(call)
 
-    def _do(self, call: _Call[T]) -> T:
+    def _do(
+        self,
+        asking: Callable[[], Request],
+        read: Callable[[Answer], T],
+        patience: Patience,
+        *,
+        safe: bool | None = None,
+        settle: Settle[T] = None,
+        takes: int = 200,
+    ) -> T:
+        """Send a request, once more with another token if the first one is refused.
+
+        ``takes`` is a status that does not count as an error here.
+        """
+
+        def checked(answer: Answer) -> T:
+            if answer.status >= _UNWANTED and answer.status != takes:
+                raise error_of(answer, self._name, asking(), self._broken)
+            return read(answer)
+
+        def once(token: str) -> T:
+            return self._caller.call(
+                lambda: self._with_credentials(asking(), token),
+                checked,
+                patience,
+                safe=safe,
+                settle=settle,
+            )
+
         token = self._tokens.token()
         try:
-            return self._once(call, token)
+            try:
+                return once(token)
+            except CredentialsError as error:
+                renewed = self._tokens.renew(token) if _status(error) == _UNAUTHORIZED else None
+                if renewed is None:
+                    raise
+            return once(renewed)
         except CredentialsError as error:
-            renewed = self._tokens.renew(token) if _status(error) == UNAUTHORISED else None
-            if renewed is None:
-                self._explain(error, call)
-                raise
-        try:
-            return self._once(call, renewed)
-        except CredentialsError as error:
-            self._explain(error, call)
+            self._explain(error, asking())
             raise
 
-    def _once(self, call: _Call[T], token: str) -> T:
-        def read(answer: Answer) -> T:
-            if answer.status >= _ERRORS and answer.status != call.takes:
-                request = call.asking()
-                error = error_of(answer, self.name, f"{request.method} {request.path}")
-                if isinstance(error, BrokenSamplesError):
-                    error.details = (*error.details, *_which(request, self._broken))
-                raise error
-            return call.read(answer)
-
-        return self._caller.call(
-            lambda: self._with_credentials(call.asking(), token),
-            read,
-            call.patience,
-            safe=call.safe,
-            settle=call.settle,
-        )
-
-    def _explain(self, error: CredentialsError, call: _Call[Any]) -> None:
+    def _explain(self, error: CredentialsError, request: Request) -> None:
         """Add to the error who is signed in, and what to do about the refusal."""
-        if _status(error) == UNAUTHORISED:
+        if _status(error) == _UNAUTHORIZED:
             error.hint = self._tokens.advice()
-        elif _status(error) == FORBIDDEN:
-            request = call.asking()
-            path = request.path
+        elif _status(error) == _FORBIDDEN:
             try:
-                me: Me | None = None if path == ME else self.ask("GET", ME, whole(Me))
+                me = None if request.path == ME else self.ask("GET", ME, whole(Me))
             except AspenError:  # then the refusal is explained without the user
                 me = None
-            error.details, error.hint = forbidden(path, me, request.method)
+            error.details, error.hint = forbidden(request, me)
 
     def _with_credentials(self, request: Request, token: str) -> Request:
         request = request.having({"authorization": f"Bearer {token}"})
         return request.having({"cookie": self._cookie}) if self._cookie else request
 
 
-def whole(_shape: type[T]) -> Callable[[Any], T]:
-    """Return a function that takes a whole object; it checks only that it is an object."""
-
-    def pick(body: Any) -> T:
-        if not isinstance(body, dict):
-            raise TypeError("expected an object")
-        return cast("T", body)
-
-    return pick
-
-
-def under(key: str, kind: type[T]) -> Callable[[Any], T]:
-    """Return a function that takes the value under a key, which must be of that type."""
-
-    def pick(body: Any) -> T:
-        found = body[key]
-        if not isinstance(found, kind):
-            raise TypeError(f"expected {key} to be a {kind.__name__}")
-        return found
-
-    return pick
-
-
-def items(chunks: Iterable[bytes], key: str) -> Iterator[Any]:
-    """Yield the items of the list under the first key of a JSON object.
-
-    Args:
-        chunks: The text of ``{"key": [item, ...]}``, in UTF-8, split anywhere.
-        key: The key.
-
-    Raises:
-        ValueError: The text has another form, or ends too early.
-    """
-    reader = _Reader(chunks)
-    for token in ("{", json.dumps(key), ":", "["):
-        reader.take(token)
-    if reader.follows("]"):
-        return
-    while True:
-        yield reader.value()
-        if reader.follows("]"):
-            return
-        reader.take(",")
-
-
-class _Reader:
-    def __init__(self, chunks: Iterable[bytes]):
-        self._pieces = codecs.iterdecode(chunks, "utf-8")
-        self._decode = json.JSONDecoder().raw_decode
-        self._text = ""
-        self._at = 0
-
-    def take(self, token: str) -> None:
-        """Consume a token, which must come next."""
-        if not self.follows(token):
-            raise ValueError(f"expected {token}")
-
-    def follows(self, token: str) -> bool:
-        """Return True if a token comes next, and consume it then."""
-        self._skip_space()
-        while len(self._text) - self._at < len(token):
-            self._more()
-        if not self._text.startswith(token, self._at):
-            return False
-        self._at += len(token)
-        return True
-
-    def value(self) -> Any:
-        """Return the object or list that comes next."""
-        self._skip_space()
-        while True:
-            try:
-                found, self._at = self._decode(self._text, self._at)
-            except ValueError:
-                self._more()  # usually it is cut off; if it is invalid, the text will end too early
-            else:
-                return found
-
-    def _skip_space(self) -> None:
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in _SPACE:
-                self._at += 1
-            if self._at < len(self._text):
-                return
-            self._more()
-
-    def _more(self) -> None:
-        piece = next(self._pieces, None)
-        if piece is None:
-            raise ValueError("unexpected end")
-        self._text = self._text[self._at :] + piece
-        self._at = 0
-
-
-def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None) -> Request:
+def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None = None) -> Request:
     if body is None:
         return Request(method, path, query or {})
-    return Request(
-        method,
-        path,
-        query or {},
-        {"content-type": "application/json"},
-        json.dumps(body, separators=(",", ":")).encode(),
-    )
+    text = json.dumps(body, separators=(",", ":")).encode()
+    return Request(method, path, query or {}, {"content-type": "application/json"}, text)
+
+
+def _request_line(request: Request) -> str:
+    return f"{request.method} {request.path}"
 
 
 def _status(error: AspenError) -> int | None:
     return error.answer.status if error.answer else None
 
 
-def _which(request: Request, broken: Callable[[Sequence[int] | None], list[str]]) -> list[str]:
+def _which(request: Request, broken: BrokenSamples) -> list[str]:
     """Return the samples that may have made the service fail, one line each."""
     ids = [each["id"] for each in json.loads(request.body)["samples"]] if request.body else None
     found = broken(ids)
@@ -378,3 +244,217 @@ def _which(request: Request, broken: Callable[[Sequence[int] | None], list[str]]
     named = ", ".join(map(str, ids[:_NAMED]))
     more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
     return [f"The cause is one of the samples in the request: {named}{more}"]
+
+
+_VISIBLE = "It does not exist, it belongs to another group, or your role does not allow access."
+# The first rule that matches the status and the service's message applies.
+_RULES: tuple[tuple[int, str, type[AspenError], str | None], ...] = (
+    (400, "must be unique|already exist", ConflictError, "Choose identifiers that are not in use."),
+    (400, "either duplicate", BadInputError, "List each identifier only once."),
+    (400, "in-progress", ConflictError, "Wait for the run to finish."),
+    (400, "pathogen slug", NotFoundError, "List all pathogens: aspencli pathogens list"),
+    (400, "location", NotFoundError, "Find its ID: aspencli locations search"),
+    (400, "missing ids", NotFoundError, "They do not exist, or you do not have access."),
+    (400, "not viewable|^Not found$|No phylo run", NotFoundError, _VISIBLE),
+    (400, "", BadInputError, None),
+    (404, "", NotFoundError, _VISIBLE),
+    (409, "", ConflictError, "Check the existing value, and choose another one."),
+    (413, "", BadInputError, "Send fewer items per request."),
+)
+
+
+def error_of(answer: Answer, name: str, request: Request, broken: BrokenSamples) -> AspenError:
+    """Return the error for a response with a status of 300 or more, which was not read yet."""
+    said, explained = _read(answer)
+    if answer.status < _ERRORS:
+        return _elsewhere(answer, name, said)
+    if answer.status in {_UNAUTHORIZED, _FORBIDDEN}:
+        return _not_you(answer, name, said)
+    if isinstance(said.extra.get("detail"), list):
+        return _invalid(said.extra["detail"], name, said)
+    if _GROUP(_request_line(request)) and answer.status == _ERRORS and said.text == "Not found":
+        # The service says this if the user has no role in the group; elsewhere it returns a 403.
+        return _no_role(name, said)
+    if explained:
+        return _told(name, said)
+    return _unexplained(name, request, said, broken)
+
+
+def no_api(answer: Answer, name: str) -> UnreachableError:
+    """Return the error for a response that does not come from the API."""
+    return UnreachableError(
+        f"The response from {answer.url.partition('?')[0]} is not from {name}: expected JSON, "
+        f"got {answer.kind or 'no content type'}.",
+        hint="There may be a proxy or a sign-in page in front of it. Check its URL (aspencli "
+        "config show), your network, and OAUTH2_PROXY_COOKIE.",
+    )
+
+
+def forbidden(request: Request, me: Me | None) -> tuple[tuple[str, ...], str]:
+    """Return who was refused, as far as that is known, and a hint on what to do about it."""
+    who = () if me is None else (f"You are signed in as {me['name']}, with {_roles(me)}.",)
+    found = re.match(r"/v2/(orgs|groups)/(\d+)/", request.path)
+    if found is None:
+        return who, "Only a system administrator can do this."
+    group = int(found[2])
+    if request.method == "POST" and request.path.endswith("/invitations/"):
+        return who, (
+            f"Only an administrator of group {group} or a system administrator can invite people "
+            "to it. Also check that the group exists."
+        )
+    if me is not None and any(each["id"] == group for each in me["groups"]):
+        hint = f"Your role in group {group} does not allow this. Ask an administrator of the group."
+        return who, hint
+    return who, (
+        f"You need a role in group {group}; system administrators do not have access to every "
+        "group's data. Ask an administrator of the group to invite you, or, as a system "
+        "administrator, invite yourself: "
+        f"aspencli groups invite --group {group} --role member YOUR-ADDRESS"
+    )
+
+
+def skew_words(seconds_ahead: float | None, name: str) -> str | None:
+    """Return a message about a wrong clock, or None if the clocks agree well enough.
+
+    Args:
+        seconds_ahead: How far the server's clock is ahead of this machine's; None if not known.
+        name: The display name of the server.
+    """
+    off = abs(seconds_ahead or 0)
+    if seconds_ahead is None or off < _MATTERS_S:
+        return None
+    span = f"{off / 3600:,.1f} hours" if off >= _IN_HOURS_FROM_S else f"{off / 60:.0f} minutes"
+    way = "behind" if seconds_ahead > 0 else "ahead of"
+    return f"this machine's clock is {span} {way} the clock of {name}"
+
+
+def _roles(me: Me) -> str:
+    if not me["groups"]:
+        return "no role in any group"
+    roles = (f"{g['name']} ({g['id']}): {', '.join(g['roles'])}" for g in me["groups"])
+    return "these roles: " + "; ".join(roles)
+
+
+def _read(answer: Answer) -> tuple[ServiceAnswer, bool]:
+    """Return what the service said, and whether it used its own format for errors."""
+    text = answer.read().decode(errors="replace")
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = text
+    if isinstance(body, str):  # a web page has no short message
+        return ServiceAnswer(answer.status, body.strip() if "<" not in body else ""), False
+    if not isinstance(body, Mapping):
+        return ServiceAnswer(answer.status), False
+    said = body.get("error", body.get("detail", ""))
+    extra = {key: value for key, value in body.items() if key != "error"}
+    told = said if isinstance(said, str) else ""
+    return ServiceAnswer(answer.status, told, extra), "error" in body
+
+
+def _elsewhere(answer: Answer, name: str, said: ServiceAnswer) -> UnreachableError:
+    where = answer.headers.get("location", "").partition("?")[0]
+    return UnreachableError(
+        f"Unexpected redirect (HTTP {said.status}) from {name} to {where or 'an unknown URL'}.",
+        hint="It was not followed, because your sign-in is only for this host. If there is a proxy "
+        "with its own sign-in in front of it, set OAUTH2_PROXY_COOKIE. Otherwise check --api.",
+        answer=said,
+    )
+
+
+def _told(name: str, said: ServiceAnswer) -> AspenError:
+    details = list(_lines(said.extra))
+    for status, pattern, kind, hint in _RULES:
+        if status == said.status and re.search(pattern, said.text, re.I):
+            words = f"Request rejected by {name}: {said.text}"
+            return kind(words, hint=hint, details=details, answer=said)
+    return AspenError(
+        f"Error from {name}: {said.text} (HTTP {said.status})",
+        hint="This is not your fault. Report it to the service's administrators, with the time.",
+        details=details,
+        answer=said,
+    )
+
+
+def _lines(extra: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the other fields of an error response, item by item."""
+    for key, value in extra.items():
+        found = value if isinstance(value, list) else [value]
+        yield from _first(
+            [item if isinstance(item, str) else f"{key}: {json.dumps(item)}" for item in found]
+        )
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = [f"... and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
+    return lines[:_LISTED] + more
+
+
+def _invalid(found: list[Any], name: str, said: ServiceAnswer) -> BadInputError:
+    lines = list(dict.fromkeys(_complaint(item) for item in found))  # the service repeats messages
+    return BadInputError(
+        f"Invalid values, rejected by {name} (HTTP {said.status}).",
+        hint="Fix them, then run the command again.",
+        details=_first(lines),
+        answer=said,
+    )
+
+
+def _complaint(item: Any) -> str:
+    if not isinstance(item, Mapping):
+        return json.dumps(item)
+    place = ""
+    for step in item.get("loc", ()):
+        place += f"[{step}]" if isinstance(step, int) else f".{step}"
+    where = re.sub(r"^\.(body|path|query)\b\.?", "", place).lstrip(".")
+    return f"{where or 'the request'}: {item.get('msg') or item.get('type') or 'invalid'}"
+
+
+def _no_role(name: str, said: ServiceAnswer) -> CredentialsError:
+    # This is treated as a 403, so that the missing role is explained in the same way.
+    return CredentialsError(
+        f"The group does not exist, or you do not have access to it in {name}.",
+        answer=ServiceAnswer(_FORBIDDEN, said.text, said.extra),
+    )
+
+
+def _not_you(answer: Answer, name: str, said: ServiceAnswer) -> CredentialsError:
+    if answer.status == _FORBIDDEN:
+        return CredentialsError(f"Permission denied by {name}: {said.text}", answer=said)
+    clocks = skew_words(answer.seconds_ahead, name)
+    return CredentialsError(
+        f"Your sign-in was rejected by {name}.", details=[clocks] if clocks else (), answer=said
+    )
+
+
+def _unexplained(
+    name: str, request: Request, said: ServiceAnswer, broken: BrokenSamples
+) -> AspenError:
+    words = _request_line(request)
+    if said.status < _SERVER_ERRORS:
+        return AspenError(
+            f"{words} is not supported by {name} (HTTP {said.status}).",
+            hint="Check the URL and the version of the API: aspencli config show",
+            answer=said,
+        )
+    if said.status == _SERVER_ERRORS and _SAMPLES(words):
+        # The known cause of a failure for which the live service gives no reason.
+        cause = (
+            "The service fails for the whole list if any sample that you can see has no location."
+            if request.method == "GET"
+            else "The service fails for the whole request if any of its samples has no location or "
+            "no genome."
+        )
+        return AspenError(
+            f"{words} failed: {name} returned HTTP {said.status}.",
+            hint="Give each sample a location and a genome, then run the command again. "
+            "If you have database access: aspencli samples list --via db",
+            details=[cause, *_which(request, broken)],
+            answer=said,
+        )
+    return AspenError(
+        f"{words} failed: {name} returned HTTP {said.status} without a reason.",
+        hint="The reason is in the service's log. Usually nothing was changed, but check before "
+        "you try again.",
+        answer=said,
+    )

@@ -12,13 +12,13 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from aspencli.errors import BadInputError
 
 _PORTS = {"http": 80, "https": 443}
-SCHEMES = ("http", "https", "socks5", "socks5h")
+_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,10 @@ class Origin:
         """Return True if no one can eavesdrop on the connection: encrypted, or on this machine."""
         return self.scheme == "https" or self.is_loopback
 
-    @property
-    def place(self) -> str:
-        """Return the host and port as written in an address, without the default port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.place}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
 
 
 def origin_of(address: str, what: str) -> Origin:
@@ -64,7 +60,13 @@ def origin_of(address: str, what: str) -> Origin:
     Raises:
         BadInputError: The address is invalid, or contains a user name or password.
     """
-    parts, port = _split(address, what)
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise BadInputError(
+            f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
+        ) from error
     if parts.scheme not in _PORTS or not parts.hostname:
         raise BadInputError(
             f"Invalid URL for {what}: {address!r}",
@@ -76,17 +78,6 @@ def origin_of(address: str, what: str) -> Origin:
             hint="Remove it. Your sign-in identifies you.",
         )
     return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
-
-
-def _split(address: str, what: str) -> tuple[SplitResult, int | None]:
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError as error:
-        raise BadInputError(
-            f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
-        ) from error
-    return parts, port
 
 
 def proxy_for(origin: Origin) -> str | None:
@@ -145,20 +136,17 @@ def _checked(address: str, variable: str) -> str:
     if "://" not in address:
         address = f"http://{address}"
     scheme = address.partition("://")[0].lower()
-    host = re.fullmatch(r"(\[[^]]+\]|[^:/\s\[\]]+)(?::(\d{1,5}))?/?", _place(address))
+    place = without_password(address.partition("://")[2])
+    host = re.fullmatch(r"(\[[^]]+\]|[^:/\s\[\]]+)(?::(\d{1,5}))?/?", place)
     port = int(host.group(2) or 1) if host else 0
-    if scheme not in SCHEMES or host is None or not 0 < port < 2**16:
+    if scheme not in _SCHEMES or host is None or not 0 < port < 2**16:
         # The address is not repeated, because it may contain a password.
         raise BadInputError(
             f"Invalid proxy address in {variable}",
-            hint=f"Use the form http://proxy.example.org:3128 ({', '.join(SCHEMES)} are supported)"
+            hint=f"Use the form http://proxy.example.org:3128 ({', '.join(_SCHEMES)} are supported)"
             f", or unset {variable}.",
         )
     return address
-
-
-def _place(address: str) -> str:
-    return without_password(address.partition("://")[2])
 
 
 def _variable(source: str) -> str:

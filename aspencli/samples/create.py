@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 from aspencli.changes.cells import Understood, day, fitted, identifier, named, text, truth
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
-from aspencli.reference.locations import Gazetteer
-from aspencli.remote.scope import Directory, Scope, find_slugs
-from aspencli.remote.types import NewGenome, NewSample, NewSampleFields, Sample
+from aspencli.reference.remote import Gazetteer, Scope, find_slugs
+from aspencli.remote.api import Api, NewGenome, NewSample, NewSampleFields, Sample
 from aspencli.samples.edit import IDENTIFIERS
 from aspencli.samples.remote import ListsSamples
 from aspencli.stored_text import folded, unusual_in_identifier
@@ -318,15 +317,7 @@ class CreatesSamples(ListsSamples, Protocol):
         """Create samples with their genomes, all or none."""
 
 
-class Service(Directory, Protocol):
-    """The part of the API that creating samples needs."""
-
-    @property
-    def samples(self) -> CreatesSamples:
-        """Return the samples endpoints."""
-
-
-def taken_names(service: Service, scope: Scope) -> tuple[set[str], set[str]]:
+def taken_names(api: Api, scope: Scope) -> tuple[set[str], set[str]]:
     """Return the group's private and public identifiers, across all pathogens."""
 
     def keep(sample: Sample) -> tuple[str | None, str | None]:
@@ -334,9 +325,7 @@ def taken_names(service: Service, scope: Scope) -> tuple[set[str], set[str]]:
         return (sample["private_identifier"], sample["public_identifier"]) if own else (None, None)
 
     pairs = [
-        pair
-        for slug in find_slugs(service, None)
-        for pair in service.samples.map(scope.org.id, slug, keep)
+        pair for slug in find_slugs(api, None) for pair in api.samples.map(scope.org.id, slug, keep)
     ]
     private = {name for name, _ in pairs if name is not None}
     return private, {name for _, name in pairs if name is not None}

@@ -24,7 +24,7 @@ from aspen.database.models import (
     User,
 )
 from aspencli.reference.database import PLACE, find_group, find_pathogen
-from aspencli.reference.locations import LOCATION_LEVELS
+from aspencli.reference.remote import LOCATION_LEVELS
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,

@@ -16,8 +16,8 @@ from aspen.database.bulk.samples import COLUMNS
 from aspencli.changes.cells import identifier
 from aspencli.changes.undo import UndoRow
 from aspencli.errors import BadInputError, ConflictError
-from aspencli.remote.scope import Scope
-from aspencli.remote.types import Sample, SampleRecord
+from aspencli.reference.remote import Scope
+from aspencli.remote.api import Sample, SampleRecord
 from aspencli.samples.models import SampleKey, settle_keys
 from aspencli.samples.remote import Finder, ListsSamples
 from aspencli.tabular.dates import day_flaw, read_day

@@ -8,9 +8,8 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from aspencli.errors import NotFoundError
-from aspencli.reference.locations import LOCATION_LEVELS
-from aspencli.remote.scope import Directory, Org, Scope, find_both, find_slugs
-from aspencli.remote.types import Location, Sample
+from aspencli.reference.remote import LOCATION_LEVELS, Org, Scope, find_both, find_slugs
+from aspencli.remote.api import Api, Location, Sample
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,
@@ -81,19 +80,11 @@ class ListsSamples(Protocol):
         """Return the result of ``keep`` for each sample."""
 
 
-class Source(Directory, Protocol):
-    """The part of the API that sample lists need."""
-
-    @property
-    def samples(self) -> ListsSamples:
-        """Return the samples endpoints."""
-
-
 class SamplesAsked:
     """The samples that match a query, filtered here because the API has no filters.
 
     Args:
-        source: The API.
+        api: The API.
         query: The filter and the order; requests are sent as its group unless ``org`` is given.
         org: ID, name, or prefix of the group to send requests as.
 
@@ -102,15 +93,15 @@ class SamplesAsked:
         BadInputError: The dates are in the wrong order, or no group was named.
     """
 
-    def __init__(self, source: Source, query: SampleQuery, org: str | None = None):
+    def __init__(self, api: Api, query: SampleQuery, org: str | None = None):
         query.check()
         self._query = query
-        asker, self._owner = find_both(source, org, query.group)
+        asker, self._owner = find_both(api, org, query.group)
         self._behind: tuple[Any, int] | None = None
         found = [
             row
-            for slug in find_slugs(source, query.pathogen)
-            for row in source.samples.map(asker.id, slug, self._keep)
+            for slug in find_slugs(api, query.pathogen)
+            for row in api.samples.map(asker.id, slug, self._keep)
             if row is not None
         ]
         if query.after is not None and self._behind is None:
@@ -158,7 +149,7 @@ class SamplesAsked:
 
 
 def describe_asked(
-    source: Source,
+    api: Api,
     keys: Sequence[str],
     *,
     group: str | None,
@@ -170,11 +161,11 @@ def describe_asked(
 
     Arguments and errors are those of `aspencli.samples.database.match_samples`.
     """
-    asker, owner = find_both(source, org, group)
+    asker, owner = find_both(api, org, group)
     finder = Finder(keys, by, owner)
     found: dict[int, Sample] = {}
-    for each in find_slugs(source, slug):
-        for sample in source.samples.map(asker.id, each, finder.keep):
+    for each in find_slugs(api, slug):
+        for sample in api.samples.map(asker.id, each, finder.keep):
             if sample is not None:
                 found[sample["id"]] = sample
     matches = settle_keys(keys, finder.matches(), within=group)

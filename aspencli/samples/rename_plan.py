@@ -23,7 +23,7 @@ from aspen.database.bulk.spec import (
     Spec,
 )
 from aspencli.changes.request_journal import Row
-from aspencli.remote.types import Sample, SampleRecord
+from aspencli.remote.api import Sample, SampleRecord
 from aspencli.samples.edit import ReplacesSamples
 from aspencli.samples.remote import FindsIdentifiers
 

@@ -17,7 +17,7 @@ from typing import IO
 from aspen.database.bulk.spec import Problem
 from aspencli.changes.request_journal import Row, RunJournal
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
-from aspencli.remote.types import Sample
+from aspencli.remote.api import Sample
 from aspencli.samples.rename_plan import GroupSamples, ListedSample, Snapshot
 from aspencli.samples.rename_schedule import Move, Rename, Schedule, Steering
 from aspencli.text import guard

@@ -27,8 +27,8 @@ from aspen.database.bulk.spec import (
     Value,
 )
 from aspencli.changes.undo import UndoRow
-from aspencli.reference.locations import Locations, name_of
-from aspencli.remote.types import Sample, SampleRecord
+from aspencli.reference.remote import name_of
+from aspencli.remote.api import Locations, Sample, SampleRecord
 from aspencli.samples.edit import (
     STORED,
     Edit,

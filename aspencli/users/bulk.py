@@ -4,27 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aspen.database.bulk.accounts import (
-    ADDRESS,
-    AUTH0_ORG,
-    AUTH0_USER,
-    DIVISION,
-    EMAIL,
-    GISAID,
-    GROUP_COLUMNS,
-    GROUP_NAME,
-    GROUPS,
-    IN_GROUP,
-    PLACE,
-    PREFIX,
-    ROLE,
-    SUBMITTING_LAB,
-    SYSTEM_ADMIN,
-    TREE_LOCATION,
-    USER_COLUMNS,
-    USER_NAME,
-    USERS,
-)
+from aspen.database.bulk import accounts
 from aspencli.changes.cells import Field, Understood, named, truth
 from aspencli.changes.file_schema import Kind
 from aspencli.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
@@ -65,46 +45,46 @@ def _account(cell: str) -> Understood:
     return _stored(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
 
 
-_email = Field(EMAIL, _stored(email_flaw), uncleared=_USER_NEEDS, names=True)
-_auth0_user = Field(AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
+_email = Field(accounts.EMAIL, _stored(email_flaw), uncleared=_USER_NEEDS, names=True)
+_auth0_user = Field(accounts.AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
 
 USER_CHANGES = Kind(
-    table=USERS,
+    table=accounts.USERS,
     keys={"email": _email, "auth0_user_id": _auth0_user},
     fields={
         "email": _email,
         "new_email": _email,
-        "name": Field(USER_NAME, _text(), uncleared=_USER_NEEDS, names=True),
+        "name": Field(accounts.USER_NAME, _text(), uncleared=_USER_NEEDS, names=True),
         "auth0_user_id": _auth0_user,
         "new_auth0_user_id": _auth0_user,
-        "system_admin": Field(SYSTEM_ADMIN, truth, uncleared="it is either true or false"),
-        "gisaid_submitter_id": Field(GISAID, _text(), names=True),
-        "role": Field(ROLE, named),
+        "system_admin": Field(accounts.SYSTEM_ADMIN, truth, uncleared="it is either true or false"),
+        "gisaid_submitter_id": Field(accounts.GISAID, _text(), names=True),
+        "role": Field(accounts.ROLE, named),
     },
     renaming={"new_email": "email", "new_auth0_user_id": "auth0_user_id"},
-    creates=tuple(USER_COLUMNS.values()),
-    within=("group", Field(IN_GROUP, named)),
+    creates=tuple(accounts.USER_COLUMNS.values()),
+    within=("group", Field(accounts.IN_GROUP, named)),
     listing=("id", "name", "email", "auth0_user_id", "system_admin", "groups"),
 )
 
-_prefix = Field(PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)
-_name = Field(GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS, names=True)
+_prefix = Field(accounts.PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)
+_name = Field(accounts.GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS, names=True)
 
 GROUP_CHANGES = Kind(
-    table=GROUPS,
+    table=accounts.GROUPS,
     keys={"prefix": _prefix, "name": _name},
     fields={
         "prefix": _prefix,
         "new_prefix": _prefix,
         "name": _name,
         "new_name": _name,
-        "address": Field(ADDRESS, _text()),
-        "division": Field(DIVISION, _text()),
-        "location": Field(PLACE, _text()),
-        "default_tree_location": Field(TREE_LOCATION, named, uncleared=_GROUP_NEEDS),
-        "submitting_lab": Field(SUBMITTING_LAB, _text(3, 128)),
-        "auth0_org_id": Field(AUTH0_ORG, _account, uncleared=_GROUP_NEEDS, names=True),
+        "address": Field(accounts.ADDRESS, _text()),
+        "division": Field(accounts.DIVISION, _text()),
+        "location": Field(accounts.PLACE, _text()),
+        "default_tree_location": Field(accounts.TREE_LOCATION, named, uncleared=_GROUP_NEEDS),
+        "submitting_lab": Field(accounts.SUBMITTING_LAB, _text(3, 128)),
+        "auth0_org_id": Field(accounts.AUTH0_ORG, _account, uncleared=_GROUP_NEEDS, names=True),
     },
     renaming={"new_prefix": "prefix", "new_name": "name"},
-    creates=tuple(GROUP_COLUMNS.values()),
+    creates=tuple(accounts.GROUP_COLUMNS.values()),
 )

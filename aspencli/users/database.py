@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from aspen.database.roles import Right
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.database import find_group, find_role
 from aspencli.stored_text import as_id
-from aspencli.users.models import NewUser
+from aspencli.users.remote import NewUser
 
 RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
 """The rights that `create_user` needs."""
@@ -227,14 +227,7 @@ def plan_user(session: ReadSession, wanted: NewUser) -> UserPlan:
     group, role = find_group(session, wanted.group), find_role(session, wanted.role)
     existing = _existing(session, wanted, group, role)
     return UserPlan(
-        NewUser(
-            wanted.name,
-            wanted.email,
-            wanted.auth0_user_id,
-            group.name,
-            role.name,
-            wanted.system_admin,
-        ),
+        replace(wanted, group=group.name, role=role.name),
         group.id,
         details_of(session, existing) if existing else None,
     )

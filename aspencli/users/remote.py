@@ -1,43 +1,59 @@
-"""Create a user through the API."""
+"""A user to create, with validated fields, and how the API creates it.
+
+Uses only the standard library.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Self
 
-from aspencli.errors import (
-    AspenError,
-    BadInputError,
-    CredentialsError,
-    NotFoundError,
-    UncertainError,
-)
-from aspencli.remote import scope
-from aspencli.remote.scope import Org, find_org
-from aspencli.remote.types import Me
-from aspencli.remote.types import NewUser as AskedUser
-from aspencli.users.models import NewUser
+from aspencli.errors import BadInputError, CredentialsError, NotFoundError
+from aspencli.reference.remote import Org, creating, find_org
+from aspencli.remote.api import Api
+from aspencli.stored_text import clean_account, clean_email, clean_name, clean_text
 
 API_ROLE = "member"
 """The role that the API gives every new user."""
-_SERVER_ERROR = 500
+_SENT = ("name", "email", "auth0_user_id", "system_admin")
 
 
-class Users(scope.Users, Protocol):
-    """The part of the API that returns the current user and creates users."""
+@dataclass(frozen=True)
+class NewUser:
+    """A user to create; see `NewUser.checked`.
 
-    def create(self, user: AskedUser) -> Me:
-        """Create a user."""
+    Attributes:
+        group: The ID, name, or prefix of the group to join.
+        role: The name of the role in that group.
+    """
+
+    name: str
+    email: str
+    auth0_user_id: str
+    group: str
+    role: str
+    system_admin: bool = False
+
+    @classmethod
+    def checked(
+        cls, *, name: str, email: str, auth0_user_id: str, group: str, role: str, system_admin: bool
+    ) -> Self:
+        """Validate every field and return the user.
+
+        Raises:
+            BadInputError: A field is blank, malformed, or contains invisible characters.
+        """
+        return cls(
+            clean_name(name, "the name"),
+            clean_email(email),
+            clean_account(auth0_user_id),
+            clean_text(group, "the group"),
+            clean_text(role, "the role"),
+            system_admin,
+        )
 
 
-class Source(scope.Directory, Protocol):
-    """The part of the API that creating a user needs."""
-
-    @property
-    def users(self) -> Users:
-        """Return the users endpoints."""
-
-
-def plan_asked(source: Source, wanted: NewUser) -> Org:
+def plan_asked(api: Api, wanted: NewUser) -> Org:
     """Return the group that the user would join.
 
     Raises:
@@ -49,55 +65,24 @@ def plan_asked(source: Source, wanted: NewUser) -> Org:
             f"The API can create users only with the role {API_ROLE}, not {wanted.role}.",
             hint="Use the database: --via db.",
         )
-    org = find_org(source, wanted.group)
+    org = find_org(api, wanted.group)
     if org.name is not None:
         return org
     try:
-        return Org(org.id, source.groups.get(org.id)["name"])
+        return Org(org.id, api.groups.get(org.id)["name"])
     except (NotFoundError, CredentialsError):  # A system administrator may not be a member.
         return org
 
 
-def create_asked(source: Source, wanted: NewUser, org: Org) -> dict[str, Any]:
+def create_asked(api: Api, wanted: NewUser, org: Org) -> dict[str, Any]:
     """Create the user in the group; return the fields of `aspencli.users.database.UserRow`.
 
     Raises:
         ConflictError: The e-mail address or Auth0 ID is taken, even if by an identical user.
         UncertainError: No response arrived.
     """
-    try:
-        made = source.users.create(
-            AskedUser(
-                name=wanted.name,
-                email=wanted.email,
-                group_id=org.id,
-                auth0_user_id=wanted.auth0_user_id,
-                system_admin=wanted.system_admin,
-            )
-        )
-    except UncertainError as error:
-        error.hint = (
-            "Run the same command again: it creates the user, or reports that it already exists "
-            "(exit code 7)."
-        )
-        raise
-    except AspenError as error:
-        if error.answer is not None and error.answer.status == _SERVER_ERROR:
-            error.hint = (
-                "The published version of the service cannot create users. Use the database: "
-                "--via db."
-            )
-        raise
-    return described(wanted, made["id"], list(made["groups"]))
-
-
-def described(wanted: NewUser, id_: int | None, groups: list[Any]) -> dict[str, Any]:
-    """Return a new or planned user in the shape that both backends report."""
-    return {
-        "id": id_,
-        "name": wanted.name,
-        "email": wanted.email,
-        "auth0_user_id": wanted.auth0_user_id,
-        "system_admin": wanted.system_admin,
-        "groups": groups,
-    }
+    fields = {key: getattr(wanted, key) for key in _SENT}
+    live = "The published version of the service cannot create users. Use the database: --via db."
+    with creating("user", live):
+        made = api.users.create({**fields, "group_id": org.id})  # type: ignore[typeddict-item] # the keys are those of the type
+    return {"id": made["id"], **fields, "groups": list(made["groups"])}

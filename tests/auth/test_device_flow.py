@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from aspencli.auth.models import DeviceCode, NotYet, SignIn
-from aspencli.auth.session import Clock, wait_for_approval
+from aspencli.auth.session import Clock, DeviceCode, NotYet, SignIn, wait_for_approval
 from aspencli.errors import CredentialsError
 
 DONE = SignIn("token", None, "auth0|x", 0, 0)

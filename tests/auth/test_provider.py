@@ -12,9 +12,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
-from aspencli.auth.models import DeviceCode, NotYet, Place, SignIn
-from aspencli.auth.provider import Provider
-from aspencli.auth.tokens import verify
+from aspencli.auth.provider import Provider, verify
+from aspencli.auth.session import DeviceCode, NotYet, Place, SignIn
 from aspencli.errors import AspenError, CredentialsError, UnreachableError
 from tests.remote.conftest import Serving
 from tests.remote.naughty import Reply, Route, Seen, hang_up, reply, reply_json

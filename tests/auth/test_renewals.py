@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aspencli.auth.models import NotYet, Place, SignIn
-from aspencli.auth.session import Session
+from aspencli.auth.session import NotYet, Place, Session, SignIn
 from aspencli.auth.store import KeyringBox, Store, locked
 from aspencli.errors import AspenError, ConflictError, CredentialsError, UnreachableError
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from aspencli.remote.api import Api
-from aspencli.remote.debug_log import WireLog
-from aspencli.remote.http import Caller, Http
-from aspencli.remote.retry import Persistence
+from aspencli.remote.http import Http, WireLog
+from aspencli.remote.retry import Caller, Persistence
 from aspencli.remote.transport import ApiCalls
 from tests.remote.naughty import Naughty, Reply, Route
 

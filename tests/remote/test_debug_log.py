@@ -8,8 +8,8 @@ from io import BytesIO
 
 import pytest
 
-from aspencli.remote.debug_log import masked_body, masked_headers, masked_text, masked_url
 from aspencli.remote.downloads import StreamLanding
+from aspencli.remote.http import masked_body, masked_headers, masked_text, masked_url
 from tests.remote.conftest import Client
 from tests.remote.naughty import reply, reply_json
 

@@ -49,7 +49,7 @@ def test_complete_download_leaves_only_the_file(client: MakeClient, target: Path
     )
     done = _fetch(made, FileLanding(target, SOURCE), told)
     assert target.read_bytes() == DATA
-    assert (done.path, done.size, done.suggested) == (target, len(DATA), "tree.json")
+    assert (done.path, done.size) == (target, len(DATA))
     assert told[-1] == (len(DATA), len(DATA))
     assert _left(target.parent) == ["tree.json"]
     assert made.server.seen[0].headers["accept-encoding"] == "identity"
@@ -220,22 +220,3 @@ def test_download_to_stream_is_retried_if_nothing_was_written(client: MakeClient
     stream = BytesIO()
     _fetch(client(nothing, reply(200, DATA)), StreamLanding(stream))
     assert stream.getvalue() == DATA
-
-
-@pytest.mark.parametrize(
-    ("header", "name"),
-    [
-        ("attachment; filename=a.fasta", "a.fasta"),
-        ('attachment; filename="a b.fasta"', "a b.fasta"),
-        ("attachment; filename=/etc/passwd", "passwd"),
-        ("attachment; filename=..\\..\\x.tsv", "x.tsv"),
-        ("attachment; filename=.bashrc", "bashrc"),
-        ("attachment; filename=..", None),
-        ("inline", None),
-    ],
-)
-def test_suggested_file_name_contains_no_path(
-    client: MakeClient, header: str, name: str | None
-) -> None:
-    made = client(reply(200, b"x", {"Content-Disposition": header}))
-    assert _fetch(made, StreamLanding(BytesIO())).suggested == name

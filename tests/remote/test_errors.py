@@ -329,8 +329,8 @@ def test_user_agent_names_tool_and_version(client: MakeClient) -> None:
 def test_refused_connection_is_reported_with_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    from aspencli.remote.http import Caller, Request
-    from aspencli.remote.retry import Patience
+    from aspencli.remote.http import Request
+    from aspencli.remote.retry import Caller, Patience
 
     http = Http(f"http://127.0.0.1:{port}/base/", "the API")
     caller = Caller(http, "the local API", hint="Start it: aspencli local up")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aspencli.errors import UnreachableError
-from aspencli.remote.transport import items
+from aspencli.remote.http import items
 from tests.remote.conftest import Client
 from tests.remote.naughty import reply, reply_json
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from aspencli.errors import BadInputError, UnreachableError
-from aspencli.remote.http import Caller, Http, Request
-from aspencli.remote.retry import Patience, Persistence
+from aspencli.remote.http import Http, Request
+from aspencli.remote.retry import Caller, Patience, Persistence
 from tests.remote.naughty import Naughty, Reply, drip_head, reply
 
 DAY = dt.timedelta(days=1)

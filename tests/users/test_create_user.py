@@ -13,7 +13,7 @@ from aspen.database.engine import Database
 from aspen.database.models import User, UserRole
 from aspencli.errors import ConflictError
 from aspencli.users.database import Onboarded, create_user
-from aspencli.users.models import NewUser
+from aspencli.users.remote import NewUser
 
 ADA = NewUser("Ada Love", "ada@lab.example.org", "auth0|ada", "1", "member")
 

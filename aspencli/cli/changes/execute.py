@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aspencli.cli.context import AppContext
     from aspencli.cli.output.console import Tick
-    from aspencli.remote.scope import Org
+    from aspencli.reference.remote import Org
     from aspencli.targets import Target
 
 

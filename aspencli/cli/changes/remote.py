@@ -45,7 +45,7 @@ from aspencli.cli.changes.views import (
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import Row
 from aspencli.errors import AspenError, BadInputError, ConflictError
-from aspencli.remote.scope import Org, find_slugs, require_writer
+from aspencli.reference.remote import Org, find_slugs, require_writer
 from aspencli.samples.rename_plan import GroupSamples, ListPlan, Snapshot
 from aspencli.samples.rename_run import (
     Running,

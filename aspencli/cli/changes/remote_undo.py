@@ -18,15 +18,15 @@ from aspencli.cli.changes.remote import open_grounds
 from aspencli.cli.changes.runner import BulkChange, DataSource, Job, Purpose
 from aspencli.cli.context import AppContext
 from aspencli.errors import ConflictError
-from aspencli.remote.scope import Org
-from aspencli.remote.scope import Scope as Access
+from aspencli.reference.remote import Org
+from aspencli.reference.remote import Scope as Access
 from aspencli.samples.edit import apply_edits, check_edits
 from aspencli.samples.restore import RestorePlan
 from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.changes.apply import Assessment
-    from aspencli.remote.types import Sample
+    from aspencli.remote.api import Sample
 
 
 class RestoreJob(Job[RestorePlan]):

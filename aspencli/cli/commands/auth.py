@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +15,10 @@ from aspencli.cli.output.formats import Column, Row
 from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
 
 if TYPE_CHECKING:
-    from aspencli.auth.models import SignIn
+    from aspencli.auth.session import SignIn
     from aspencli.auth.store import Noted
     from aspencli.cli.access import Access
-    from aspencli.remote.types import GroupRoles, Me
+    from aspencli.remote.api import GroupRoles, Me
 
 
 app = group("Sign in to a target, and show who is signed in.")
@@ -248,7 +247,7 @@ def _row_of(context: AppContext, noted: Noted) -> Row:
     except CredentialsError as error:  # the other sign-ins can still be shown
         context.out.warn(f"{place.target}: {error.message}")
         held, where = None, noted.store
-    lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
+    lasts = held is not None and (held.lasts() or held.refresh_token is not None)
     return {
         **_row(context, held),
         "target": place.target,

@@ -6,7 +6,6 @@ Creation and invitations go through the API, because the identity provider takes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,8 +106,7 @@ def list_(ctx: typer.Context) -> None:
 
     context = current(ctx)
     with context.database().reading() as session:
-        rows = (vars(group) for group in list_groups(session))
-        context.out.rows(LIST_COLUMNS, rows, empty="No groups found.")
+        context.out.rows(LIST_COLUMNS, list_groups(session), empty="No groups found.")
 
 
 @app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
@@ -131,12 +129,12 @@ def show(
     if backend is Backend.API:
         from aspencli.groups.remote import ask_group
 
-        return context.out.records(SHOW_COLUMNS, [asdict(ask_group(context.api(), key))])
+        return context.out.records(SHOW_COLUMNS, [ask_group(context.api(), key)])
     from aspencli.groups.database import show_group
 
     with context.database().reading() as session:
         found = show_group(session, key)
-    return context.out.records(SHOW_COLUMNS, [asdict(found)])
+    return context.out.records(SHOW_COLUMNS, [found])
 
 
 @app.command(epilog=examples("aspencli groups members CZI"))
@@ -198,7 +196,7 @@ def create(
     """
     from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.groups.remote import checked_group, make_group
-    from aspencli.reference.locations import Gazetteer, name_of
+    from aspencli.reference.remote import Gazetteer, name_of
 
     context = current(ctx)
     params.announce(context, Backend.API)
@@ -240,14 +238,14 @@ def invites(
 ) -> None:
     """List invitations to a group, oldest first, including expired ones (API only)."""
     from aspencli.groups.remote import list_invitations
-    from aspencli.remote.scope import find_org
+    from aspencli.reference.remote import find_org
 
     context = current(ctx)
     key = params.named_group(context, group, old)
     params.announce(context, Backend.API)
     api = context.api()
     rows = list_invitations(api.groups, find_org(api, key))
-    context.out.rows(INVITATION_COLUMNS, map(vars, rows), empty="No invitations found.")
+    context.out.rows(INVITATION_COLUMNS, rows, empty="No invitations found.")
 
 
 @app.command("invite", epilog=_INVITE_EXAMPLES)
@@ -295,7 +293,7 @@ def invite(
     """
     from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.groups.remote import check_invite, plan_invites
-    from aspencli.remote.scope import find_org
+    from aspencli.reference.remote import find_org
 
     context = current(ctx)
     first, rest = _split(emails or [])

@@ -22,8 +22,8 @@ from aspencli.errors import BadInputError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspencli.remote.scope import Scope
-    from aspencli.remote.types import NewPhyloRun, PhyloRun
+    from aspencli.reference.remote import Scope
+    from aspencli.remote.api import NewPhyloRun, PhyloRun
 
 
 app = command_group("List, start, rename, and delete runs that build phylogenetic trees.")
@@ -112,12 +112,12 @@ def list_(
 
         org = params.chosen_org(context)
         rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
-        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
+        return context.out.rows(COLUMNS, rows, empty="No runs found.")
     from aspencli.phylo.database import list_runs
 
     with context.database().reading() as session:
         rows = list_runs(session, group=group, pathogen=pathogen)
-        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
+        return context.out.rows(COLUMNS, rows, empty="No runs found.")
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
@@ -290,7 +290,7 @@ def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
     """Return the report row of a run."""
     from aspencli.phylo.remote import run_row
 
-    return {**vars(run_row(run)), "outcome": outcome}
+    return {**run_row(run), "outcome": outcome}
 
 
 def _wanted_row(wanted: NewPhyloRun, scope: Scope) -> dict[str, object]:
@@ -327,6 +327,6 @@ def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:
 
 
 def _place(context: AppContext, said: str) -> int:
-    from aspencli.reference.locations import Gazetteer
+    from aspencli.reference.remote import Gazetteer
 
     return Gazetteer(context.api().locations).find(said)["id"]

@@ -148,7 +148,7 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
     slug = context.config.value("pathogen_slug") or ""
     params.announce(context, backend)
     if backend is Backend.API:
-        from aspencli.remote.scope import find_org, find_slugs
+        from aspencli.reference.remote import find_org, find_slugs
 
         api = context.api()
         org, (slug,) = find_org(api, params.chosen_org(context)), find_slugs(api, slug)

@@ -90,7 +90,7 @@ def search(
     There is always a result, however poor the match. Without --location, the result is the single
     best match and the locations directly inside it.
     """
-    from aspencli.remote.types import LocationQuery
+    from aspencli.remote.api import LocationQuery
 
     given = {"region": region, "country": country, "division": division, "location": location}
     query = LocationQuery(**{level: name for level, name in given.items() if name})  # type: ignore[typeddict-item] # the keys are those of the type

@@ -28,8 +28,7 @@ from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.errors import BadInputError, ConflictError
-from aspencli.reference.locations import Gazetteer
-from aspencli.remote.scope import Scope
+from aspencli.reference.remote import Gazetteer, Scope
 from aspencli.samples.create import (
     Sequences,
     Wanted,

@@ -25,8 +25,8 @@ from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import SavedFile
-    from aspencli.remote.scope import Scope
-    from aspencli.remote.types import Sample
+    from aspencli.reference.remote import Scope
+    from aspencli.remote.api import Sample
     from aspencli.samples.edit import Edit
 
 
@@ -226,7 +226,7 @@ class _Change:
 
     def values(self) -> dict[str, Any]:
         """Return the changes under the API's names, with the location looked up."""
-        from aspencli.reference.locations import Gazetteer
+        from aspencli.reference.remote import Gazetteer
 
         found = dict(self._checked)
         if self.location is not None:

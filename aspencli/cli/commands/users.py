@@ -21,12 +21,12 @@ from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
-from aspencli.remote.types import MeChange
+from aspencli.remote.api import MeChange
 from aspencli.stored_text import clean_name
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
-    from aspencli.users.models import NewUser
+    from aspencli.users.remote import NewUser
 
 
 app = command_group("List, show, create, and import users, and manage your own account.")
@@ -191,7 +191,7 @@ def create(
     the same user. The service as last published cannot create users.
     """
     from aspencli.cli.changes.execute import execute
-    from aspencli.users.models import NewUser
+    from aspencli.users.remote import NewUser
 
     context = current(ctx)
     wanted = NewUser.checked(

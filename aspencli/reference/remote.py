@@ -1,46 +1,29 @@
-"""The group on whose behalf the API is called: every data request belongs to one."""
+"""Groups, pathogens, and locations, found through the API.
+
+Every data request belongs to a group, on whose behalf the API is called.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
-from aspencli.errors import BadInputError, CredentialsError, NotFoundError
-from aspencli.remote.types import Group, GroupRoles, Me, Pathogen
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    CredentialsError,
+    NotFoundError,
+    UncertainError,
+)
+from aspencli.remote.api import Api, GroupRoles, Location, Locations, Me
 from aspencli.stored_text import as_id
-from aspencli.text import not_found
+from aspencli.text import nearest, not_found
 
+LOCATION_LEVELS = ("region", "country", "division", "location")
+"""The parts of a location, from largest to smallest."""
 _LOOKS_ONLY = frozenset({"viewer"})
-
-
-class Users(Protocol):
-    """The part of the API that returns the current user."""
-
-    def me(self) -> Me:
-        """Return the current user."""
-
-
-class Groups(Protocol):
-    """The part of the API that returns groups."""
-
-    def get(self, group: int) -> Group:
-        """Return one group."""
-
-
-class Directory(Protocol):
-    """The part of the API that lists users, groups, and pathogens."""
-
-    @property
-    def users(self) -> Users:
-        """Return the users endpoints."""
-
-    @property
-    def groups(self) -> Groups:
-        """Return the groups endpoints."""
-
-    def pathogens(self) -> list[Pathogen]:
-        """Return every pathogen."""
+_SERVER_ERROR = 500
 
 
 @dataclass(frozen=True)
@@ -63,7 +46,6 @@ class Scope:
     """The group and the pathogen that a data request belongs to.
 
     Attributes:
-        org: The group.
         slug: The pathogen's slug.
     """
 
@@ -79,12 +61,8 @@ class Scope:
         return f"{self.org}, {self.slug}"
 
 
-def find_org(directory: Directory, key: str | None) -> Org:
-    """Return the requested group; a user with a role in only one group may omit it.
-
-    Args:
-        directory: The API.
-        key: ID, name, or prefix; None to use the user's only group.
+def find_org(api: Api, key: str | None) -> Org:
+    """Return the group with this ID, name, or prefix, or the user's only group if None was given.
 
     Raises:
         NotFoundError: None of the user's groups matches. (IDs are not checked.)
@@ -94,10 +72,10 @@ def find_org(directory: Directory, key: str | None) -> Org:
     number = as_id(key) if key is not None else None
     if number is not None:
         return Org(number)
-    mine = directory.users.me()["groups"]
+    mine = api.users.me()["groups"]
     if key is None:
         return _only(mine)
-    for found in (_named(mine, key), _prefixed(directory.groups, mine, key)):
+    for found in (_named(mine, key), _prefixed(api, mine, key)):
         candidates = [Org(group["id"], group["name"]) for group in found]
         if len(candidates) > 1:
             raise BadInputError(
@@ -110,18 +88,18 @@ def find_org(directory: Directory, key: str | None) -> Org:
     raise _no_group(mine, key)
 
 
-def find_both(directory: Directory, org: str | None, owner: str | None) -> tuple[Org, Org | None]:
+def find_both(api: Api, org: str | None, owner: str | None) -> tuple[Org, Org | None]:
     """Return the group that sends the request and the group whose data is wanted (None for any).
 
     Args:
-        directory: The API.
+        api: The API.
         org: The sending group's ID, name, or prefix; None for the owner, or the only group.
         owner: The same for the owner; must be an ID if the user has no role in that group.
     """
-    wanted = find_org(directory, owner) if owner is not None else None
+    wanted = find_org(api, owner) if owner is not None else None
     if org is None or org == owner:
-        return wanted or find_org(directory, None), wanted
-    return find_org(directory, org), wanted
+        return wanted or find_org(api, None), wanted
+    return find_org(api, org), wanted
 
 
 def require_writer(me: Me, org: Org) -> None:
@@ -139,13 +117,13 @@ def require_writer(me: Me, org: Org) -> None:
         )
 
 
-def find_slugs(directory: Directory, slug: str | None) -> list[str]:
+def find_slugs(api: Api, slug: str | None) -> list[str]:
     """Return the slug of the requested pathogen in a list, or all slugs if none was named.
 
     Raises:
         NotFoundError: The pathogen does not exist.
     """
-    known = [pathogen["slug"] for pathogen in directory.pathogens()]
+    known = [pathogen["slug"] for pathogen in api.pathogens()]
     if slug is None:
         return known
     found = next((each for each in (slug, slug.upper()) if each in known), None)
@@ -175,10 +153,10 @@ def _named(mine: list[GroupRoles], key: str) -> list[GroupRoles]:
     return exact or [group for group in mine if group["name"].lower() == key.lower()]
 
 
-def _prefixed(groups: Groups, mine: list[GroupRoles], key: str) -> Iterator[GroupRoles]:
+def _prefixed(api: Api, mine: list[GroupRoles], key: str) -> Iterator[GroupRoles]:
     for group in mine:
         try:
-            prefix = groups.get(group["id"])["prefix"]
+            prefix = api.groups.get(group["id"])["prefix"]
         except (NotFoundError, CredentialsError):  # Viewers may not read a group's details.
             continue
         if prefix.lower() == key.lower():
@@ -197,3 +175,84 @@ def _no_group(mine: list[GroupRoles], key: str) -> NotFoundError:
 
 def _listed(mine: Iterable[GroupRoles]) -> list[str]:
     return [f"{g['id']}  {g['name']} ({', '.join(g['roles'])})" for g in mine]
+
+
+@contextmanager
+def creating(noun: str, broken: str) -> Iterator[None]:
+    """Add what to do next to the error of a request that creates a user or a group.
+
+    Args:
+        noun: What is created.
+        broken: What a server error means, which the published version of the service responds with.
+    """
+    try:
+        yield
+    except UncertainError as error:
+        error.hint = (
+            f"Run the same command again: it creates the {noun}, or reports that it already exists "
+            "(exit code 7)."
+        )
+        raise
+    except AspenError as error:
+        if error.answer is not None and error.answer.status == _SERVER_ERROR:
+            error.hint = broken
+        raise
+
+
+class Gazetteer:
+    """A location index, loaded once, on the first lookup."""
+
+    def __init__(self, locations: Locations):
+        self._locations = locations
+        self._by_name: dict[str, list[Location]] = {}
+        self._by_id: dict[int, Location] = {}
+
+    def find(self, text: str) -> Location:
+        """Return the location with that ID or name, ignoring letter case and extra spaces.
+
+        Raises:
+            NotFoundError: The location does not exist.
+            BadInputError: Several locations match.
+        """
+        self._load()
+        number = as_id(text)
+        found = self._by_name.get(_folded(text.split("/")), [])
+        if number is not None and number in self._by_id:
+            found = [self._by_id[number]]
+        if not found:
+            raise self._none(text)
+        if len(found) > 1:
+            raise BadInputError(
+                f"Several locations match {text!r}.",
+                hint="Use the ID of one of them.",
+                details=[f"{place['id']}  {name_of(place)}" for place in found],
+            )
+        return found[0]
+
+    def _load(self) -> None:
+        if not self._by_id:
+            for place in self._locations.all():
+                self._by_id[place["id"]] = place
+                self._by_name.setdefault(_folded(_parts(place)), []).append(place)
+
+    def _none(self, text: str) -> NotFoundError:
+        near = nearest(_folded(text.split("/")), list(self._by_name))
+        return NotFoundError(
+            f"No such location: {text!r}",
+            details=[f"similar: {name_of(self._by_name[name][0])}" for name in near[:5]],
+            hint="Use an ID, or Region / Country / Division / Location (the last ones may be left "
+            "out). To search: aspencli locations search",
+        )
+
+
+def name_of(place: Location) -> str:
+    """Format a location as ``Region / Country / Division / Location``."""
+    return " / ".join(_parts(place))
+
+
+def _parts(place: Location) -> list[str]:
+    return [str(place[part]) for part in LOCATION_LEVELS if place[part]]  # type: ignore[literal-required] # the parts are keys
+
+
+def _folded(parts: Iterable[str]) -> str:
+    return "/".join(" ".join(part.split()).lower() for part in parts)
