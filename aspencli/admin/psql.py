@@ -279,7 +279,7 @@ class PsqlCall:
     startup: str | None = None
 
 
-def find_psql(target: Target, bundled: Callable[[], Path | None], path: str | None = None) -> Path:
+def find_psql(target: Target, bundled: Callable[[], Path | None]) -> Path:
     """Return the system's psql, falling back to the bundled one for the local target.
 
     The bundled psql is built without TLS, so it must not connect to a server over a network.
@@ -287,13 +287,11 @@ def find_psql(target: Target, bundled: Callable[[], Path | None], path: str | No
     Args:
         target: The target whose database it connects to.
         bundled: Returns the psql of the local PostgreSQL, or None if that is not installed.
-        path: The search path, in the format of ``PATH``; None for the environment's.
 
     Raises:
         UnreachableError: There is no usable psql.
     """
-    found = shutil.which("psql", path=path)
-    if found:
+    if found := shutil.which("psql"):
         return Path(found)
     local = bundled() if target.safety is Safety.LOCAL else None
     if local:
@@ -310,11 +308,10 @@ def psql_call(
     program: Path,
     address: Address,
     target: Target,
-    arguments: Sequence[str] = (),
+    arguments: Sequence[str],
     *,
     standing: SessionFacts,
-    script: bool = False,
-    environ: Mapping[str, str] = os.environ,
+    script: bool,
 ) -> PsqlCall:
     """Build the command that starts psql with the session's limits and access mode.
 
@@ -330,20 +327,19 @@ def psql_call(
         standing: The facts gathered about its session.
         script: True if psql runs unattended. It then stops at the first error with exit code 3
             instead of continuing and returning 0.
-        environ: The environment to inherit.
     """
     stop = ["-v", "ON_ERROR_STOP=1"] if script else []
-    inherited = {name: value for name, value in environ.items() if name not in MISLEADING}
+    inherited = {name: value for name, value in os.environ.items() if name not in MISLEADING}
     return PsqlCall(
         program,
         # argv[0] is the full path: a psql outside PATH locates its files by it.
         (str(program), *stop, *_prompts(address, target), *arguments),
         {**inherited, **dict(_connection(address, standing))},
-        None if not standing.pooled else startup_script(standing, environ),
+        _startup_script(standing) if standing.pooled else None,
     )
 
 
-def startup_script(standing: SessionFacts, environ: Mapping[str, str] = os.environ) -> str:
+def _startup_script(standing: SessionFacts) -> str:
     """Return the startup script for psql behind a pooler, which ignores ``options``.
 
     If transactions may run in different sessions, it sets nothing, since that would leak into
@@ -356,7 +352,7 @@ def startup_script(standing: SessionFacts, environ: Mapping[str, str] = os.envir
             for name, value in standing.settings.items()
         )
         lines.append(f"SELECT {sets} \\gset aspencli_")
-    own = Path(environ.get("PSQLRC") or "~/.psqlrc").expanduser()
+    own = Path(os.environ.get("PSQLRC") or "~/.psqlrc").expanduser()
     if own.is_file():
         lines.append(f"\\i {sql_literal(str(own))}")
     return "\n".join([*lines, ""])

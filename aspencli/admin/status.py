@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -23,47 +23,15 @@ _LOCK_MS = 500
 _STATEMENT_MS = 10_000
 # lock_not_available, query_canceled, insufficient_privilege
 _GAVE_UP = frozenset({"55P03", "57014", "42501"})
-
-
-@dataclass(frozen=True)
-class Activity:
-    """The activity in a database; other users' details are hidden from an ordinary user.
-
-    Attributes:
-        connections: Number of other sessions in this database.
-        max_connections: Connection limit of the whole server.
-        longest_s: Age of the oldest open transaction of another session, in seconds, if any.
-        longest: Description of that session.
-        waiting: Number of sessions waiting for a lock.
-        blockers: PIDs of the server processes that block them.
-    """
-
-    connections: int
-    max_connections: int
-    longest_s: float | None
-    longest: str | None
-    waiting: int
-    blockers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Replication:
-    """The server's role in replication.
-
-    Attributes:
-        standby: True if the server replays another one and rejects every write.
-        lag_s: Replication lag of a standby, in seconds; None on a primary.
-        followers: Number of standbys that replicate from this server.
-    """
-
-    standby: bool
-    lag_s: float | None
-    followers: int
-
-    def __str__(self) -> str:
-        if self.standby:
-            return f"standby, {self.lag_s or 0.0:.0f} s behind"
-        return f"primary, {counted(self.followers, 'standby')}"
+_SESSIONS = """
+SELECT pid, usename, application_name, state,
+    extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age,
+    CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by
+FROM pg_stat_activity WHERE datname = current_database()
+    AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+ORDER BY xact_start NULLS LAST
+"""
+_LAG = "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"
 
 
 @dataclass(frozen=True)
@@ -77,8 +45,7 @@ class Count:
         return f"about {self.rows:,}" if self.estimated else f"{self.rows:,}"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The most important finding, and the next step.
 
     Attributes:
@@ -93,59 +60,57 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class TimeLimit:
-    """A session's time limit, in milliseconds; 0 for none.
-
-    Attributes:
-        server: The limit set by the server, the database, or the role.
-        ours: The limit that this program requests.
-        used: The shorter of the two, unless overridden.
-    """
-
-    server: int
-    ours: int
-    used: int
-
-
-@dataclass(frozen=True)
 class Status:
     """The state of a database.
 
     Attributes:
-        version: The server's version, such as ``15.4``.
+        server_version: The server's version, such as ``15.4``.
         host: The server's host, or its socket folder if it is on this machine.
         port: Its port; None for the default.
         database: The database's name.
         user: The role we are connected as.
         size: Bytes on the server's disk.
-        schema: Its current revision and the newest one.
+        state: The schema's current revision and the newest one.
         counts: The row counts of the main tables, by name. Omits tables that are missing, and
             tables never analyzed that are locked or not readable by this user.
-        activity: The current sessions and locks.
-        replication: The replication state: standby or primary.
+        connections: The number of other sessions in this database.
+        max_connections: The connection limit of the whole server.
+        longest_transaction_s: The age of the oldest open transaction of another session, if any.
+        longest_transaction: A description of that session; other users' details may be hidden.
+        waiting: The number of sessions waiting for a lock.
+        blockers: The PIDs of the server processes that block them.
+        replication: The server's role in replication.
+        standby: True if the server replays another one and rejects every write.
         read_only: True if the server rejects writes, as a standby or because of its settings.
         pooler: True if there is a connection pooler in between.
-        limits: The time limits of a session, by setting name.
+        limits: The time limits of a session in milliseconds, 0 for none, by setting name: the
+            server's, the one that this program requests, and the one in use.
     """
 
-    version: str
+    server_version: str
     host: str
     port: int | None
     database: str
     user: str
     size: int
-    schema: SchemaState
+    state: SchemaState
     counts: dict[str, Count]
-    activity: Activity
-    replication: Replication
+    connections: int
+    max_connections: int
+    longest_transaction_s: float | None
+    longest_transaction: str | None
+    waiting: int
+    blockers: list[int]
+    replication: str
+    standby: bool
     read_only: bool
     pooler: bool
-    limits: dict[str, TimeLimit]
+    limits: dict[str, dict[str, int]]
 
     @property
     def verdict(self) -> Verdict:
         """Return the most important finding."""
-        return _schema_verdict(self.schema) or _server_verdict(self) or _ready(self)
+        return _schema_verdict(self.state) or _server_verdict(self) or _ready(self)
 
 
 def status(database: Database) -> Status:
@@ -160,25 +125,27 @@ def status(database: Database) -> Status:
 
 
 def _status(session: ReadSession, database: Database, schema: SchemaState) -> Status:
-    standing = replication(session)
-    host, port = _place(session, database)
     driver: Any = session.connection().connection.driver_connection
     used, ours = driver.defaults.stricter(database.policy), database.policy.timeouts()
+    standby = _scalar(session, "SELECT pg_is_in_recovery()")
+    url = database.url
     return Status(
-        version=_scalar(session, "SHOW server_version").split(" ")[0],
-        host=host,
-        port=port,
+        server_version=_scalar(session, "SHOW server_version").split(" ")[0],
+        # The address may have several hosts.
+        host=driver.info.host or "local socket",
+        port=driver.info.port if "port" in url.query else url.port,
         database=_scalar(session, "SELECT current_database()"),
         user=_scalar(session, "SELECT current_user"),
         size=_scalar(session, "SELECT pg_database_size(current_database())"),
-        schema=schema,
+        state=schema,
         counts=_counts(session, database.schema),
-        activity=activity(session),
-        replication=standing,
-        read_only=standing.standby or driver.defaults.read_only,
+        **_activity(session),
+        replication=_replication(session, standby=standby),
+        standby=standby,
+        read_only=standby or driver.defaults.read_only,
         pooler=driver.pooled,
         limits={
-            name: TimeLimit(value, ours[name], used[name])
+            name: {"server": value, "ours": ours[name], "used": used[name]}
             for name, value in driver.defaults.timeouts.items()
         },
     )
@@ -186,14 +153,6 @@ def _status(session: ReadSession, database: Database, schema: SchemaState) -> St
 
 def _scalar(session: ReadSession, query: str) -> Any:
     return session.scalar(sa.text(query))
-
-
-def _place(session: ReadSession, database: Database) -> tuple[str, int | None]:
-    """Return the host and port of the session, which may be one of several in the address."""
-    driver: Any = session.connection().connection.driver_connection
-    url = database.url
-    port = driver.info.port if "port" in url.query else url.port
-    return driver.info.host or "local socket", port
 
 
 def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
@@ -255,33 +214,33 @@ def _schema_verdict(schema: SchemaState) -> Verdict | None:
 
 
 def _server_verdict(status: Status) -> Verdict | None:
-    seen = status.activity
-    if seen.waiting:
-        pids = ", ".join(map(str, seen.blockers))
+    if status.waiting:
+        pids = ", ".join(map(str, status.blockers))
         return Verdict(
             "blocked",
-            f"{counted(seen.waiting, 'session')} waiting for a lock, blocked by PID {pids}.",
+            f"{counted(status.waiting, 'session')} waiting for a lock, blocked by PID {pids}.",
             "See what is blocking: aspencli db locks",
         )
     if status.read_only:
         step = "Ask the server's administrator why"
-        if not status.replication.standby:
+        if not status.standby:
             step += ", or override it for one run: --override-read-only"
         return Verdict("read-only", "The server is read-only.", f"{step}.")
-    if seen.longest_s is not None and seen.longest_s > _LONG_TRANSACTION_S:
+    longest_s = status.longest_transaction_s
+    if longest_s is not None and longest_s > _LONG_TRANSACTION_S:
         return Verdict(
             "busy",
-            f"A transaction has been open for {seen.longest_s:.0f} s ({seen.longest}).",
+            f"A transaction has been open for {longest_s:.0f} s ({status.longest_transaction}).",
             "Have it committed or rolled back: it holds locks and can block migrations.",
         )
     return None
 
 
 def _ready(status: Status) -> Verdict:
-    if status.schema.hidden:
+    if status.state.hidden:
         return Verdict(
             "unknown",
-            f"Could not read the schema revision: {status.schema.hidden}",
+            f"Could not read the schema revision: {status.state.hidden}",
             "Ask an administrator to run: GRANT SELECT ON public.alembic_version TO "
             f"{sql_name(status.user)}",
         )
@@ -290,28 +249,18 @@ def _ready(status: Status) -> Verdict:
     )
 
 
-def activity(session: ReadSession) -> Activity:
-    """Return the activity of the other sessions in the session's database."""
-    rows = session.execute(
-        sa.text(
-            "SELECT pid, usename, application_name, state,"
-            " extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age,"
-            " CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by"
-            " FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            " ORDER BY xact_start NULLS LAST"
-        )
-    ).all()
+def _activity(session: ReadSession) -> dict[str, Any]:
+    rows = session.execute(sa.text(_SESSIONS)).all()
     oldest = next((row for row in rows if row.age is not None), None)
     blocked = [row.blocked_by for row in rows if row.blocked_by]
-    return Activity(
-        connections=len(rows),
-        max_connections=int(session.scalar(sa.text("SHOW max_connections")) or 0),
-        longest_s=round(oldest.age, 1) if oldest else None,
-        longest=_who(oldest) if oldest else None,
-        waiting=len(blocked),
-        blockers=tuple(sorted({pid for pids in blocked for pid in pids})),
-    )
+    return {
+        "connections": len(rows),
+        "max_connections": int(_scalar(session, "SHOW max_connections")),
+        "longest_transaction_s": round(oldest.age, 1) if oldest else None,
+        "longest_transaction": _who(oldest) if oldest else None,
+        "waiting": len(blocked),
+        "blockers": sorted({pid for pids in blocked for pid in pids}),
+    }
 
 
 def _who(row: Any) -> str:
@@ -319,13 +268,8 @@ def _who(row: Any) -> str:
     return f"PID {row.pid}: {row.usename}{name} ({row.state})"
 
 
-def replication(session: ReadSession) -> Replication:
-    """Return the server's role in replication."""
-    standby = bool(session.scalar(sa.text("SELECT pg_is_in_recovery()")))
-    lag = (
-        "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"
-        if standby
-        else "SELECT NULL::float8"
-    )
-    followers = session.scalar(sa.text("SELECT count(*) FROM pg_stat_replication"))
-    return Replication(standby, session.scalar(sa.text(lag)), followers or 0)
+def _replication(session: ReadSession, *, standby: bool) -> str:
+    if standby:
+        return f"standby, {_scalar(session, _LAG) or 0.0:.0f} s behind"
+    followers = _scalar(session, "SELECT count(*) FROM pg_stat_replication")
+    return f"primary, {counted(followers, 'standby')}"

@@ -6,15 +6,16 @@ import enum
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
-from aspen.database.engine import Database, ReadSession
-from aspencli.diagnostics.session import Rights, looking, masked, rights
+from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Shown, Verdict
+from aspencli.diagnostics.session import hidden_notes, looking, masked, query, rights, scalar
 from aspencli.errors import NotFoundError
+from aspencli.text import counted
 
-_HIDDEN = "<insufficient privilege>"  # shown instead of another user's statement
+if TYPE_CHECKING:
+    from aspen.database.engine import Database, ReadSession
+
 # Parallel workers and the like are covered by their leaders, which are client backends.
 _KINDS = ("client backend", "autovacuum worker", "walsender")
 _QUERY = """
@@ -33,6 +34,20 @@ WHERE a.pid <> pg_backend_pid()
     AND (a.datname = current_database() OR a.pid = ANY(:pids))
 ORDER BY a.xact_start NULLS LAST, a.state_change NULLS LAST, a.pid
 """
+_COLUMNS = (
+    ("pid", "PID", "right whole"),
+    ("user", "User", ""),
+    ("application", "Application", "secondary"),
+    ("client", "Client", "secondary"),
+    ("kind", "Kind", "secondary"),
+    ("state", "State", ""),
+    ("state_s", "In state", "seconds secondary"),
+    ("transaction_s", "Transaction", "seconds"),
+    ("wait", "Waiting for", "secondary"),
+    ("blocked_by", "Blocked by", "list"),
+    ("query", "Statement", "sql"),
+)
+_LONG_TRANSACTION_S, _FORGOTTEN_S = 300.0, 3_600.0
 _STEP_S = 0.05
 
 
@@ -78,6 +93,11 @@ class VisibleSession:
         return self.kind is None
 
     @property
+    def shown_state(self) -> Shown:
+        """Return the state, and the text for it in tables."""
+        return Shown(self.state, "(hidden)" if self.hidden else self.state or "")
+
+    @property
     def resting(self) -> bool:
         """Return True if the session is idle and not in a transaction."""
         return self.state == "idle"
@@ -93,41 +113,71 @@ class VisibleSession:
         return f"{self.user or self.kind}{name}{where}"
 
 
-@dataclass(frozen=True)
-class Activity:
-    """The sessions of the database, and the user's visibility rights."""
+def activity(session: ReadSession, *, everything: bool) -> Report:
+    """Show the sessions of the database and their activity, oldest transaction first.
 
-    sessions: tuple[VisibleSession, ...]
-    rights: Rights
+    Only members of pg_monitor can see what other users' sessions are doing. For anyone else those
+    cells are empty, and a warning says so.
+    """
+    found = visible_sessions(session)
+    resting = sum(seen.resting for seen in found)
+    shown = [seen for seen in found if everything or not seen.resting]
+    notes = []
+    if shown and not everything and resting:
+        notes.append(("info", f"{counted(resting, 'idle session')} not shown; use --all"))
+    return Report(
+        [{**vars(seen), "state": seen.shown_state} for seen in shown],
+        empty=f"No active sessions ({resting} idle)." if resting else "No other sessions.",
+        notes=[*notes, *hidden_activity(session, found)],
+    )
 
-    @property
-    def hidden(self) -> int:
-        """Return the number of sessions whose activity is hidden."""
-        return sum(session.hidden for session in self.sessions)
 
-    @property
-    def resting(self) -> int:
-        """Return the number of idle sessions."""
-        return sum(session.resting for session in self.sessions)
+def check(session: ReadSession) -> Examined:
+    """Check for transactions that have been open for too long."""
+    found = visible_sessions(session)
+    old = [seen for seen in found if (seen.transaction_s or 0) > _LONG_TRANSACTION_S]
+    old.sort(key=lambda seen: -(seen.transaction_s or 0))
+    if old:
+        forgotten = any((seen.transaction_s or 0) > _FORGOTTEN_S for seen in old)
+        opened = f"{counted(len(old), 'transaction')} {'has' if len(old) == 1 else 'have'}"
+        return Examined(
+            Verdict.PROBLEM if forgotten else Verdict.WARNING,
+            f"{opened} been open for more than 5 minutes.",
+            f"Have it committed or rolled back, or: aspencli db terminate {old[0].pid}",
+            tuple(
+                f"PID {seen.pid} ({seen}): {seen.state}, transaction open for "
+                f"{seen.transaction_s:.0f} s"
+                for seen in old
+            ),
+        )
+    if hidden := sum(seen.hidden for seen in found):
+        message = f"The activity of {counted(hidden, 'session')} of other users is hidden."
+        return Examined(Verdict.UNKNOWN, message, rights(session).cure)
+    if not found:
+        return Examined(Verdict.OK, "No other sessions.")
+    resting = sum(seen.resting for seen in found)
+    return Examined(Verdict.OK, f"{counted(len(found), 'other session')} ({resting} idle).")
 
 
-def activity(session: ReadSession) -> Activity:
-    """Return the other sessions in the session's database, oldest transaction first."""
-    return Activity(visible_sessions(session), rights(session))
+def hidden_activity(
+    session: ReadSession, seen: Iterable[VisibleSession | None]
+) -> list[tuple[str, str]]:
+    """Return notes on the sessions whose activity the server hides."""
+    hidden = sum(one is not None and one.hidden for one in seen)
+    return hidden_notes(rights(session), hidden, "session", "the activity of")
 
 
 def visible_sessions(session: ReadSession, pids: Iterable[int] = ()) -> tuple[VisibleSession, ...]:
     """Return the other sessions of the database, and those with these PIDs in any database."""
-    rows = session.execute(sa.text(_QUERY), {"kinds": list(_KINDS), "pids": list(pids)})
-    return tuple(_visible(dict(row)) for row in rows.mappings())
+    return tuple(map(_visible, query(session, _QUERY, kinds=list(_KINDS), pids=list(pids))))
 
 
 def _visible(row: dict[str, Any]) -> VisibleSession:
-    query = None if row["query"] in {"", _HIDDEN} else masked(row["query"])
     # A blocker is listed twice if it blocks a statement and that statement's parallel workers.
     blockers = tuple(sorted(set(row["blocked_by"])))
     ages = {key: _rounded(row[key]) for key in ("state_s", "transaction_s")}
-    return VisibleSession(**{**row, **ages, "query": query, "blocked_by": blockers})
+    statement = masked(row["query"] or None)
+    return VisibleSession(**{**row, **ages, "query": statement, "blocked_by": blockers})
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -187,14 +237,9 @@ def send(
         patience: The number of seconds to wait.
     """
     with looking(database) as session:
-        sent = session.scalar(
-            # The function name is one of two constants.
-            sa.text(
-                f"SELECT {signal.value}(pid) FROM pg_stat_activity WHERE pid = :pid"  # noqa: S608
-                + _same(signal)
-            ),
-            _identity(target),
-        )
+        # The function name is one of two constants.
+        sending = f"SELECT {signal.value}(pid) FROM pg_stat_activity WHERE pid = :pid"  # noqa: S608
+        sent = scalar(session, sending + _same(signal), **_identity(target))
         if not sent:  # None: it is gone; False: it ended at this very moment
             return Outcome.GONE
         deadline = time.monotonic() + patience
@@ -207,8 +252,8 @@ def send(
 
 def _is_there(session: ReadSession, target: VisibleSession, signal: Signal) -> bool:
     session.rollback()  # within a transaction the server keeps showing its first snapshot
-    query = "SELECT 1 FROM pg_stat_activity WHERE pid = :pid" + _same(signal)  # noqa: S608 - ours
-    return session.scalar(sa.text(query), _identity(target)) is not None
+    looked = "SELECT 1 FROM pg_stat_activity WHERE pid = :pid" + _same(signal)  # noqa: S608 - ours
+    return scalar(session, looked, **_identity(target)) is not None
 
 
 def _same(signal: Signal) -> str:
@@ -227,3 +272,14 @@ def _identity(target: VisibleSession) -> dict[str, object]:
         "started": target.started,
         "statement": target.statement_started,
     }
+
+
+DIAGNOSTIC = Diagnostic(
+    activity,
+    _COLUMNS,
+    ("aspencli db activity", "aspencli --env prod db activity --all -o json"),
+    place=10,
+    check=check,
+    panel="Sessions",
+    options=(Option("everything", "--all", "Include idle sessions."),),
+)

@@ -7,15 +7,22 @@ catalogs; the extension pgstattuple measures bloat exactly, by reading the whole
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
+from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Report, Verdict
+from aspencli.diagnostics.session import (
+    OURS,
+    held,
+    moment,
+    omitted_notes,
+    query,
+    rights,
+    step_notes,
+)
+from aspencli.text import counted, sql_name
 
-from aspen.database.engine import ReadSession
-from aspencli.diagnostics.session import Rights, rights
-from aspencli.diagnostics.tables import OURS, held
+if TYPE_CHECKING:
+    from aspen.database.engine import ReadSession
 
 # A row has a 23-byte header plus one bit per column if some are NULL, padded to 8; then the values,
 # whose alignment padding is unknown and omitted. A page has a 24-byte header and 4 bytes per row.
@@ -78,105 +85,134 @@ CROSS JOIN LATERAL (
 ) w
 WHERE c.relkind = 'i' AND {ours} AND i.indrelid <> ALL(CAST(:held AS oid[]))
 """
+_COLUMNS = (
+    ("kind", "Kind", "secondary"),
+    ("name", "Name", "whole"),
+    ("table", "Table", "secondary omit"),
+    ("size", "Size", "bytes"),
+    ("wasted", "Wasted", "bytes"),
+    ("share", "Share", "share"),
+    ("dead_rows", "Dead rows", "right secondary"),
+    ("vacuumed", "Vacuumed", "secondary whole"),
+    ("analysed", "Analyzed", "secondary whole"),
+    ("step", "Statement", "secondary omit"),
+)
+_BLOATED_BYTES, _BLOATED_SHARE = 10 * 1_000_000, 0.4  # the minimum waste that is worth fixing
+_GRANT = (
+    "Run ANALYZE, or ask an administrator to run: GRANT pg_read_all_data TO {user} "
+    "(before PostgreSQL 14: GRANT SELECT ON ALL TABLES IN SCHEMA aspen)"
+)
 
-BLOATED_BYTES, BLOATED_SHARE = 10 * 1_000_000, 0.4
-"""The minimum waste, in bytes and as a share of the size, that is worth fixing."""
 
+def bloat(session: ReadSession, *, limit: int | None) -> Report:
+    """Estimate the wasted space in tables and indexes, largest first.
 
-class Kind(enum.Enum):
-    """The kind of a relation."""
-
-    TABLE = "table"
-    INDEX = "index"
-
-
-@dataclass(frozen=True)
-class Bloat:
-    """The bloat of a table or an index; sizes are in bytes.
-
-    Attributes:
-        kind: Table or index.
-        name: The name, with the schema.
-        table: The table itself, or the table of the index.
-        size: The size; for a table, without TOAST data and indexes.
-        wasted: The estimated waste; None if there are no statistics, or none that this user may
-            see.
-        dead_rows: The number of dead rows not yet vacuumed; None for an index.
-        vacuumed: The time of the last vacuum.
-        analysed: The time of the last analyze.
-        step: The statement that would reclaim the space; see `is_bloated`.
+    Based on the planner's statistics, without reading tables; rough for small tables. The last
+    column is the statement that reclaims the space, shown where more than 10 MB and 40% are wasted.
+    Table output shows the first 20.
     """
-
-    kind: Kind
-    name: str
-    table: str
-    size: int
-    wasted: int | None
-    dead_rows: int | None
-    vacuumed: Any
-    analysed: Any
-    step: str
-
-    @property
-    def share(self) -> float | None:
-        """Return the wasted share of the size, from 0 to 1; None if it is unknown."""
-        if self.wasted is None:
-            return None
-        return round(self.wasted / self.size, 3) if self.size else 0.0
-
-    @property
-    def is_bloated(self) -> bool:
-        """Return True if enough is wasted to make the step worth its cost."""
-        return (self.wasted or 0) > BLOATED_BYTES and (self.share or 0) > BLOATED_SHARE
-
-
-@dataclass(frozen=True)
-class Bloats:
-    """The bloat of all tables and indexes.
-
-    Attributes:
-        items: The tables and indexes, most wasted first.
-        unknown: The number of items without statistics that this user may see.
-        left_out: The tables skipped because they are locked.
-        rights: The user's visibility rights.
-    """
-
-    items: tuple[Bloat, ...]
-    unknown: int
-    left_out: tuple[str, ...]
-    rights: Rights
-
-
-def bloat(session: ReadSession) -> Bloats:
-    """Estimate the wasted space of each table and each B-tree index."""
     locked = held(session)
-    found = [
-        _bloat(row)
-        for query in (_TABLES, _INDEXES)
-        for row in session.execute(sa.text(query.format(ours=OURS)), {"held": list(locked)})
-    ]
-    found.sort(key=lambda item: (-(item.wasted or 0), -item.size, item.name))
-    unknown = sum(item.wasted is None for item in found)
-    return Bloats(tuple(found), unknown, tuple(sorted(locked.values())), rights(session))
-
-
-def _dead_part(row: Any) -> float:
-    """Return the share of dead rows, which a plain VACUUM could remove."""
-    dead = float(row.dead_rows or 0)
-    return dead / max(1.0, dead + float(row.rows))
-
-
-def _bloat(row: Any) -> Bloat:
-    kind, size = Kind(row.kind), int(row.size)
-    # An empty table wastes nothing, even if it has no statistics.
-    known = size == 0 or (row.known and row.rows >= 0 and row.needed is not None)
-    wasted = max(0, size - int(row.needed or 0)) if known else None
-    if kind is Kind.INDEX:
-        step = f"REINDEX INDEX CONCURRENTLY {row.name}"
-    elif wasted and _dead_part(row) > wasted / size / 2:
-        step = f"VACUUM (ANALYZE) {row.name}"
-    else:
-        step = f"VACUUM FULL {row.name} -- locks the table meanwhile; pg_repack does not"
-    return Bloat(
-        kind, row.name, row.table, size, wasted, row.dead_rows, row.vacuumed, row.analysed, step
+    found = _bloat(session, locked)
+    notes = []
+    if unknown := sum(row["wasted"] is None for row in found):
+        seen = f"or none that user {rights(session).user} can see"
+        lack = f"{unknown} of {len(found)} tables and indexes have no statistics, {seen}"
+        cure = "Run ANALYZE, and connect as a user who can read the tables."
+        notes = [("warn", lack), ("hint", cure)]
+    shown = found[:limit]
+    return Report(
+        shown,
+        empty="No tables.",
+        notes=[*notes, *omitted_notes(list(locked.values()), "skipped")],
+        asides=step_notes([row["step"] for row in shown if row["step"]]),
     )
+
+
+def check(session: ReadSession) -> Examined:
+    """Check for large amounts of wasted space."""
+    found = _bloat(session, held(session))
+    bad = [row for row in found if row["step"]]
+    if not bad:
+        return _unseen(session, found) or Examined(Verdict.OK, "No significant bloat.")
+    wasted = sum(row["wasted"] for row in bad) / 1e6
+    tables = sum(row["kind"] == "table" for row in bad)
+    ofs = [counted(tables, "table")] * (tables > 0)
+    if len(bad) > tables:
+        ofs.append("1 index" if len(bad) - tables == 1 else f"{len(bad) - tables} indexes")
+    return Examined(
+        Verdict.WARNING,
+        f"{wasted:,.1f} MB wasted in {' and '.join(ofs)}.",
+        "aspencli db bloat",
+        tuple(f"{row['name']}: {row['share']:.0%} wasted" for row in bad),
+    )
+
+
+def _unseen(session: ReadSession, found: list[dict[str, Any]]) -> Examined | None:
+    """Return an unknown verdict if a large table or index has no statistics.
+
+    Anything below the minimum waste that matters does not need them.
+    """
+    big = [row for row in found if row["size"] > _BLOATED_BYTES]
+    unseen = [row for row in big if row["wasted"] is None]
+    if not unseen:
+        return None
+    unseen.sort(key=lambda row: -row["size"])
+    return Examined(
+        Verdict.UNKNOWN,
+        f"This user can see no statistics of {len(unseen)} of {len(big)} large tables and indexes.",
+        _GRANT.format(user=sql_name(rights(session).user)),
+        tuple(row["name"] for row in unseen),
+    )
+
+
+def _bloat(session: ReadSession, locked: dict[int, str]) -> list[dict[str, Any]]:
+    """Return the tables and B-tree indexes, most wasted first.
+
+    The waste is None if there are no statistics, or none that this user may see; the step is None
+    if it is not worth its cost.
+    """
+    found = [
+        _row(row)
+        for sql in (_TABLES, _INDEXES)
+        for row in query(session, sql.format(ours=OURS), held=list(locked))
+    ]
+    return sorted(found, key=lambda row: (-(row["wasted"] or 0), -row["size"], row["name"]))
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    size, needed = int(row["size"]), row["needed"]
+    # An empty table wastes nothing, even if it has no statistics.
+    known = size == 0 or (row["known"] and row["rows"] >= 0 and needed is not None)
+    wasted = max(0, size - int(needed or 0)) if known else None
+    share = None if wasted is None else round(wasted / max(size, 1), 3)
+    is_bloated = (wasted or 0) > _BLOATED_BYTES and (share or 0) > _BLOATED_SHARE
+    return {
+        **row,
+        "size": size,
+        "wasted": wasted,
+        "share": share,
+        "vacuumed": moment(row["vacuumed"]),
+        "analysed": moment(row["analysed"]),
+        "step": _step(row, (wasted or 0) / size) if is_bloated else None,
+    }
+
+
+def _step(row: dict[str, Any], share: float) -> str:
+    """Return the statement that would reclaim the space."""
+    if row["kind"] == "index":
+        return f"REINDEX INDEX CONCURRENTLY {row['name']}"
+    dead = float(row["dead_rows"] or 0)
+    # A plain VACUUM removes dead rows.
+    if dead / max(1.0, dead + float(row["rows"])) > share / 2:
+        return f"VACUUM (ANALYZE) {row['name']}"
+    return f"VACUUM FULL {row['name']} -- locks the table meanwhile; pg_repack does not"
+
+
+DIAGNOSTIC = Diagnostic(
+    bloat,
+    _COLUMNS,
+    ("aspencli db bloat", "aspencli db bloat --limit 5"),
+    place=60,
+    check=check,
+    options=(LIMIT,),
+)

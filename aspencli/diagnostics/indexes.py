@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
+from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Verdict
+from aspencli.diagnostics.session import (
+    OURS,
+    held,
+    moment,
+    omitted_notes,
+    query,
+    scalar,
+    step_notes,
+)
 
-from aspen.database.engine import ReadSession
-from aspencli.diagnostics.tables import OURS, held
+if TYPE_CHECKING:
+    from aspen.database.engine import ReadSession
 
-SMALL = 5 * 8192
-"""The size in bytes up to which an unused index is not worth reporting."""
-MANY_ROWS = 10_000
-"""The number of rows above which a table needs an index for each of its foreign keys."""
+_SMALL = 5 * 8192  # bytes; an unused index up to this size is not worth reporting
+_MANY_ROWS = 10_000  # a larger table needs an index for each of its foreign keys
 _LEAST_ROW = 100  # bytes; to estimate the rows of tables never analyzed
 _INDEXES = """
 SELECT i.indexrelid AS oid, i.indrelid AS table_oid,
@@ -64,98 +69,101 @@ JOIN pg_namespace n ON n.oid = t.relnamespace
 WHERE k.contype = 'f' AND t.relkind = 'r' AND {ours} AND t.oid <> ALL(CAST(:held AS oid[]))
 ORDER BY k.conrelid, k.conname
 """
+_RESET = "SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()"
+# The size is that of the table if its index is missing.
+_COLUMNS = (
+    ("finding", "Finding", ""),
+    ("table", "Table", "whole"),
+    ("index", "Index or key", "whole"),
+    ("columns", "Columns", "list secondary"),
+    ("rows", "Rows", "right secondary omit"),
+    ("size", "Size", "bytes"),
+    ("scans", "Scans", "right secondary omit"),
+    ("why", "Why", "secondary"),
+    ("step", "Statement", "secondary omit"),
+)
+_KINDS = ("invalid", "duplicate", "missing", "covered", "unused")  # worst first
+_MISSING = (
+    "Foreign key without an index: joins, and deletes in the referenced table, scan the whole table"
+)
+_Row = dict[str, Any]
 
 
-class Finding(enum.Enum):
-    """The kind of problem with an index."""
+def indexes(session: ReadSession, *, only: Sequence[str], everything: bool) -> Report:
+    """Show indexes that are invalid, duplicate, covered by another, unused, or missing.
 
-    INVALID = "invalid"
-    DUPLICATE = "duplicate"
-    MISSING = "missing"
-    COVERED = "covered"
-    UNUSED = "unused"
-
-
-@dataclass(frozen=True)
-class IndexFinding:
-    """A problem with an index, and the statement that would fix it.
-
-    Attributes:
-        finding: The kind of problem.
-        table: The table, with its schema.
-        index: The index, or the foreign key that lacks one.
-        columns: The columns; None stands for an expression.
-        rows: The number of rows in the table, if the index is missing.
-        size: The size in bytes of the index, or of the table if the index is missing.
-        scans: The number of times the index was used since statistics were reset.
-        why: An explanation.
-        step: The statement; the operator has to consider its effect on queries.
+    Missing: foreign keys without an index, in tables with more than 10,000 rows. Unused: indexes
+    over 40 kB that no query has used since the server's statistics were reset, except unique ones.
+    Nothing is changed; the last column is the statement that fixes the finding. The exit code is 0
+    even if there are findings.
     """
-
-    finding: Finding
-    table: str
-    index: str
-    columns: tuple[str | None, ...]
-    rows: int | None
-    size: int
-    scans: int | None
-    why: str
-    step: str
-
-    @property
-    def matters(self) -> bool:
-        """Return False for a missing index on a table small enough to scan."""
-        rows = self.size // _LEAST_ROW if self.rows is None else self.rows
-        return self.finding is not Finding.MISSING or rows > MANY_ROWS
-
-
-@dataclass(frozen=True)
-class Indexes:
-    """The problems found with indexes.
-
-    Attributes:
-        findings: The problems, by kind (worst first) and size (largest first).
-        seen: The number of indexes examined.
-        since: When usage statistics were last reset; None if they never were.
-        left_out: The tables skipped because they are locked.
-    """
-
-    findings: tuple[IndexFinding, ...]
-    seen: int
-    since: Any
-    left_out: tuple[str, ...]
-
-
-def indexes(session: ReadSession) -> Indexes:
-    """Check every index and every foreign key, except those of the system catalogs."""
     locked = held(session)
-    given = {"held": list(locked)}
-    indexed = session.execute(sa.text(_INDEXES.format(ours=OURS)), given).mappings()
-    foreign = session.execute(sa.text(_FOREIGN_KEYS.format(ours=OURS)), given).mappings()
-    found, keys = list(map(dict, indexed)), list(map(dict, foreign))
-    findings = [*_invalid(found), *_repeated(found), *_missing(found, keys)]
-    told = {finding.index for finding in findings}
-    findings += [finding for finding in _unused(found) if finding.index not in told]
-    order = list(Finding)
-    since = session.scalar(
-        sa.text("SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()")
+    found, seen = _findings(session, locked)
+    asked = [row for row in found if row["finding"] in (only or _KINDS)]
+    shown = [row for row in asked if everything or _matters(row)]
+    notes = []
+    if any(row["finding"] == "unused" for row in shown):
+        reset = moment(scalar(session, _RESET))
+        since = f"since {reset}" if reset else "since the server was created"
+        usage = f"Index use is counted {since}, on this server only (not on standbys)."
+        notes.append(("info", usage))
+    if small := len(asked) - len(shown):
+        notes.append(("info", f"{small} missing on small tables not shown; use --all"))
+    return Report(
+        [{**row, "columns": [name or "(expression)" for name in row["columns"]]} for row in shown],
+        empty=f"No findings ({seen} indexes checked).",
+        notes=[*notes, *omitted_notes(list(locked.values()), "skipped")],
+        asides=step_notes([row["step"] for row in shown]),
+        # For missing indexes, the statement already says everything.
+        without=("why",) if all(row["finding"] == "missing" for row in shown) else (),
     )
-    findings.sort(key=lambda f: (order.index(f.finding), -f.size, f.index))
-    return Indexes(tuple(findings), len(found), since, tuple(sorted(locked.values())))
 
 
-_Row = Mapping[str, Any]
+def check(session: ReadSession) -> Examined:
+    """Check for invalid, missing, redundant, and unused indexes."""
+    findings, seen = _findings(session, held(session))
+    found = [row for row in findings if _matters(row)]
+    counts = {kind: sum(row["finding"] == kind for row in found) for kind in _KINDS}
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    if not told:
+        return Examined(Verdict.OK, f"{seen} indexes checked; no problems.")
+    verdict = Verdict.PROBLEM if counts["invalid"] else Verdict.NOTE
+    if verdict is Verdict.NOTE and (counts["missing"] or counts["duplicate"]):
+        verdict = Verdict.WARNING
+    return Examined(
+        verdict,
+        f"{told} ({seen} indexes checked).",
+        "aspencli db indexes",
+        tuple(f"{row['finding']}: {row['table']} {row['index']}" for row in found),
+    )
 
 
-def _invalid(found: Sequence[_Row]) -> Iterator[IndexFinding]:
+def _matters(row: _Row) -> bool:
+    """Return False for a missing index on a table small enough to scan."""
+    rows = row["size"] // _LEAST_ROW if row["rows"] is None else row["rows"]
+    return row["finding"] != "missing" or bool(rows > _MANY_ROWS)
+
+
+def _findings(session: ReadSession, locked: dict[int, str]) -> tuple[list[_Row], int]:
+    """Return the problems, worst kind and largest first, and the number of indexes examined."""
+    found = query(session, _INDEXES.format(ours=OURS), held=list(locked))
+    keys = query(session, _FOREIGN_KEYS.format(ours=OURS), held=list(locked))
+    findings = [*_invalid(found), *_repeated(found), *_missing(found, keys)]
+    told = {row["index"] for row in findings}
+    findings += [row for row in _unused(found) if row["index"] not in told]
+    findings.sort(key=lambda row: (_KINDS.index(row["finding"]), -row["size"], row["index"]))
+    return findings, len(found)
+
+
+def _invalid(found: Sequence[_Row]) -> Iterator[_Row]:
     for row in found:
         if not row["valid"]:
             why = "Build failed or still running: it slows writes, and queries cannot use it"
             step = f"REINDEX INDEX CONCURRENTLY {row['index']}"
-            yield _finding(Finding.INVALID, row, why, step)
+            yield _finding("invalid", row, why, step)
 
 
-def _repeated(found: Sequence[_Row]) -> Iterator[IndexFinding]:
+def _repeated(found: Sequence[_Row]) -> Iterator[_Row]:
     """Yield each index made redundant by another one on the same table, once."""
     of_table: dict[int, list[_Row]] = {}
     for row in found:
@@ -181,7 +189,7 @@ def _worth(row: _Row) -> tuple[object, ...]:
     )
 
 
-def _better(row: _Row, others: Sequence[_Row]) -> IndexFinding | None:
+def _better(row: _Row, others: Sequence[_Row]) -> _Row | None:
     """Return a finding if one of the others can replace this index, else None."""
     if row["needed"]:
         return None
@@ -191,11 +199,11 @@ def _better(row: _Row, others: Sequence[_Row]) -> IndexFinding | None:
     for other in others:
         if _same(row, other) and (other["unique"] or not row["unique"]):
             why = f"Duplicate of {other['index']}"
-            return _finding(Finding.DUPLICATE, row, why, step)
+            return _finding("duplicate", row, why, step)
     for other in others:
         if not row["unique"] and _begins(row, other):
             why = f"Covered by {other['index']}, which starts with the same columns"
-            return _finding(Finding.COVERED, row, why, step)
+            return _finding("covered", row, why, step)
     return None
 
 
@@ -221,7 +229,7 @@ def _begins(short: _Row, long: _Row) -> bool:
     )
 
 
-def _missing(found: Sequence[_Row], keys: Sequence[_Row]) -> Iterator[IndexFinding]:
+def _missing(found: Sequence[_Row], keys: Sequence[_Row]) -> Iterator[_Row]:
     """Yield foreign keys without an index: deletes on the other side scan the whole table."""
     for key in keys:
         columns = len(key["keys"])
@@ -233,18 +241,13 @@ def _missing(found: Sequence[_Row], keys: Sequence[_Row]) -> Iterator[IndexFindi
             and _serves(row)
             for row in found
         ):
-            yield IndexFinding(
-                Finding.MISSING,
-                key["table"],
-                key["name"],
-                tuple(key["columns"]),
-                key["rows"],
-                key["size"],
-                None,
-                "Foreign key without an index: joins, and deletes in the referenced table, scan "
-                "the whole table",
-                key["step"],
-            )
+            yield {
+                **key,
+                "finding": "missing",
+                "index": key["name"],
+                "scans": None,
+                "why": _MISSING,
+            }
 
 
 def _serves(row: _Row) -> bool:
@@ -253,17 +256,29 @@ def _serves(row: _Row) -> bool:
     return row["method"] in {"btree", "hash"} and row["predicate"] in {None, null_left_out}
 
 
-def _unused(found: Sequence[_Row]) -> Iterator[IndexFinding]:
+def _unused(found: Sequence[_Row]) -> Iterator[_Row]:
     for row in found:
         idle = row["valid"] and not row["scans"] and not row["needed"] and not row["unique"]
-        if idle and row["size"] > SMALL:
+        if idle and row["size"] > _SMALL:
             why = "Not used by any query on this server since statistics were reset"
             step = f"DROP INDEX CONCURRENTLY {row['index']}"
-            yield _finding(Finding.UNUSED, row, why, step)
+            yield _finding("unused", row, why, step)
 
 
-def _finding(finding: Finding, row: _Row, why: str, step: str) -> IndexFinding:
-    columns = tuple(row["columns"])
-    return IndexFinding(
-        finding, row["table"], row["index"], columns, None, row["size"], row["scans"], why, step
-    )
+def _finding(finding: str, row: _Row, why: str, step: str) -> _Row:
+    return {**row, "finding": finding, "rows": None, "why": why, "step": step}
+
+
+DIAGNOSTIC = Diagnostic(
+    indexes,
+    _COLUMNS,
+    ("aspencli db indexes", "aspencli db indexes --only missing -o json"),
+    place=50,
+    check=check,
+    options=(
+        Option(
+            "only", "--only", "Show only this kind of finding; repeatable.", _KINDS, several=True
+        ),
+        Option("everything", "--all", "Include missing indexes of small tables."),
+    ),
+)

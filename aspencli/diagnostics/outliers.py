@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
-
-from aspen.database.engine import ReadSession
-from aspen.database.errors import sqlstate
-from aspencli.diagnostics.session import Rights, columns_of, masked, rights
+from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Option, Report, Verdict
+from aspencli.diagnostics.session import (
+    HIDDEN,
+    columns_of,
+    hidden_notes,
+    masked,
+    moment,
+    query,
+    rights,
+    scalar,
+)
 from aspencli.errors import NotFoundError
-from aspencli.text import sql_name
+from aspencli.text import counted, sql_name
+
+if TYPE_CHECKING:
+    from aspen.database.engine import ReadSession
 
 _NAME = "pg_stat_statements"
 _NOT_LOADED = "55000"  # object_not_in_prerequisite_state
-_FORBIDDEN = "42501"
-_HIDDEN = "<insufficient privilege>"
-
-
-class Order(enum.Enum):
-    """The measure by which statements are ordered."""
-
-    TOTAL = "total"
-    MEAN = "mean"
-    CALLS = "calls"
-    READ = "read"
-    TEMP = "temp"
-
-
 # The names of each column, newest first (extension 1.11, 1.8, and before).
 _NAMES = {
     "total_ms": ("total_exec_time", "total_time"),
@@ -39,11 +31,11 @@ _NAMES = {
     "read_ms": ("shared_blk_read_time", "blk_read_time"),
 }
 _ORDERS = {
-    Order.TOTAL: "total_ms",
-    Order.MEAN: "mean_ms",
-    Order.CALLS: "calls",
-    Order.READ: "read_bytes",
-    Order.TEMP: "temp_bytes",
+    "total": "total_ms",
+    "mean": "mean_ms",
+    "calls": "calls",
+    "read": "read_bytes",
+    "temp": "temp_bytes",
 }
 _QUERY = """
 SELECT * FROM (
@@ -59,133 +51,145 @@ SELECT * FROM (
 ) AS statements
 ORDER BY {order} DESC, total_ms DESC LIMIT :limit
 """
+_SCHEMA = """
+SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+WHERE extname = :name
+"""
+# Page reads take 0 ms if the server does not measure them (track_io_timing).
+_COLUMNS = (
+    ("total_ms", "Total", "millis"),
+    ("share", "Share", "share"),
+    ("calls", "Calls", "right"),
+    ("mean_ms", "Mean", "millis"),
+    ("max_ms", "Slowest", "millis secondary"),
+    ("rows", "Rows", "right secondary"),
+    ("hit", "Cache hit", "share secondary"),
+    ("read_bytes", "Read", "bytes secondary"),
+    ("read_ms", "Read time", "millis secondary"),
+    ("temp_bytes", "Temp", "bytes secondary"),
+    ("user", "User", "secondary"),
+    ("query_id", "Query ID", "secondary"),
+    ("query", "Statement", "sql"),
+)
+_SLOW_MS, _HEAVY_SHARE = 1_000.0, 0.5
+_EXAMINED = 20  # statements that the doctor examines
 
 
-@dataclass(frozen=True)
-class Outlier:
-    """A normalized statement, and its cost since statistics were reset.
+def outliers(session: ReadSession, *, by: str, limit: int | None) -> Report:
+    """Show the most expensive statements, as counted by pg_stat_statements.
 
-    Attributes:
-        query_id: The server's ID for it; None if it is hidden.
-        user: The user that ran it.
-        calls: The number of calls.
-        total_ms: The total time, in milliseconds.
-        mean_ms: The mean time of a call.
-        max_ms: The time of the slowest call.
-        rows: The total number of rows returned or changed.
-        share: The share of the time of all statements in this database, from 0 to 1.
-        hit: The share of pages found in shared buffers, from 0 to 1.
-        read_bytes: The bytes requested from the operating system instead.
-        read_ms: The time spent on that; 0 if the server does not measure it (track_io_timing).
-        temp_bytes: The bytes written to temporary files, for lack of work_mem.
-        query: The text; None if it is hidden.
+    Statements that differ only in constants are combined; times are server time, across all
+    clients. If the extension is missing, the exit code is 6, and a hint shows how to install it.
+    Table output shows the first 20.
     """
-
-    query_id: int | None
-    user: str
-    calls: int
-    total_ms: float
-    mean_ms: float
-    max_ms: float
-    rows: int
-    share: float | None
-    hit: float | None
-    read_bytes: int
-    read_ms: float
-    temp_bytes: int
-    query: str | None
-
-
-@dataclass(frozen=True)
-class Outliers:
-    """The most expensive statements.
-
-    Attributes:
-        statements: The statements, most expensive first.
-        seen: The number of statements tracked in this database.
-        hidden: The number of those whose text is hidden from this user.
-        since: When statistics were last reset; None before PostgreSQL 14.
-        rights: The user's visibility rights.
-    """
-
-    statements: tuple[Outlier, ...]
-    seen: int
-    hidden: int
-    since: Any
-    rights: Rights
+    schema = _schema(session)
+    rows = _statements(session, schema, by, limit)
+    seen, hidden = (rows[0]["seen"], rows[0]["hidden"]) if rows else (0, 0)
+    reset = _since(session, schema)
+    since = f", counted since {reset}" if reset else ""
+    return Report(
+        rows,
+        empty="No statements have been recorded yet.",
+        notes=[
+            ("info", f"{len(rows)} of {seen} statements shown{since}"),
+            *hidden_notes(rights(session), hidden, "statement", "the text of"),
+        ],
+    )
 
 
-def outliers(session: ReadSession, *, order: Order = Order.TOTAL, limit: int | None) -> Outliers:
+def check(session: ReadSession) -> Examined:
+    """Check for slow statements, and for one that takes most of the time."""
+    try:
+        found = _statements(session, _schema(session), "total", _EXAMINED)
+    except NotFoundError as error:
+        return Examined(Verdict.NOTE, error.message, error.hint)
+    slow = [row for row in found if row["mean_ms"] > _SLOW_MS]
+    heavy = [row for row in found if (row["share"] or 0) > _HEAVY_SHARE]
+    if slow:
+        averaging = (
+            f"{counted(len(slow), 'statement')} {'averages' if len(slow) == 1 else 'average'}"
+        )
+        details = tuple(
+            f"{row['mean_ms'] / 1_000:.1f} s x {counted(row['calls'], 'call')}: "
+            f"{_short(row['query'])}"
+            for row in slow
+        )
+        message = f"{averaging} more than 1 s per call."
+        return Examined(Verdict.WARNING, message, "aspencli db outliers --by mean", details)
+    if heavy:
+        share = f"{heavy[0]['share']:.0%}"
+        message = f"One statement accounts for {share} of the time of all statements."
+        step = "aspencli db outliers"
+        return Examined(Verdict.NOTE, message, step, (_short(heavy[0]["query"]),))
+    seen = counted(found[0]["seen"] if found else 0, "statement")
+    return Examined(Verdict.OK, f"{seen} checked; none is slow.")
+
+
+def _short(statement: str | None) -> str:
+    return " ".join((statement or "(hidden)").split())[:100]
+
+
+def _statements(
+    session: ReadSession, schema: str, by: str, limit: int | None
+) -> list[dict[str, Any]]:
     """Return the most expensive statements.
-
-    Args:
-        session: The session to query.
-        order: The measure of cost.
-        limit: The maximum number of statements; None for all.
 
     Raises:
         NotFoundError: The extension is not available; the hint explains how to install it.
     """
-    schema = _schema(session)
+    from sqlalchemy.exc import DBAPIError
+
+    from aspen.database.errors import sqlstate
+
     view = f"{schema}.{_NAME}"
     columns = columns_of(session, view)
     names = {key: next(n for n in known if n in columns) for key, known in _NAMES.items()}
-    query = _QUERY.format(view=view, order=_ORDERS[order], **names)
+    sql = _QUERY.format(view=view, order=_ORDERS[by], **names)
     try:
-        rows = session.execute(sa.text(query), {"limit": limit, "hidden": _HIDDEN}).mappings().all()
+        return list(map(_row, query(session, sql, limit=limit, hidden=HIDDEN)))
     except DBAPIError as error:
         if sqlstate(error) == _NOT_LOADED:
             raise _not_loaded(
                 f"The extension {_NAME} is installed, but the server has not loaded its library."
             ) from error
         raise
-    seen, hidden = (rows[0]["seen"], rows[0]["hidden"]) if rows else (0, 0)
-    return Outliers(
-        tuple(_outlier(dict(row)) for row in rows),
-        seen,
-        hidden,
-        _since(session, schema),
-        rights(session),
-    )
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **row,
+        **{key: round(row[key], 3) for key in _NAMES},
+        **{key: None if row[key] is None else round(row[key], 4) for key in ("share", "hit")},
+        "query": masked(row["query"]),
+    }
 
 
 def _schema(session: ReadSession) -> str:
-    schema = session.scalar(
-        sa.text(
-            "SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
-            " WHERE extname = :name"
-        ),
-        {"name": _NAME},
-    )
+    """Return the schema of the extension.
+
+    Raises:
+        NotFoundError: It is not installed; the hint explains how to install it.
+    """
+    schema = scalar(session, _SCHEMA, name=_NAME)
     if schema is None:
         raise _not_made(session)
     return sql_name(schema)
 
 
-def _since(session: ReadSession, schema: str) -> Any:
+def _since(session: ReadSession, schema: str) -> str | None:
+    """Return when statistics were last reset; None before PostgreSQL 14."""
     view = f"{schema}.{_NAME}_info"
     if "stats_reset" not in columns_of(session, view):
         return None
-    return session.scalar(sa.text(f"SELECT stats_reset FROM {view}"))  # noqa: S608 - quoted
-
-
-def _outlier(row: dict[str, Any]) -> Outlier:
-    for key in ("total_ms", "mean_ms", "max_ms", "read_ms"):
-        row[key] = round(row[key], 3)
-    for key in ("share", "hit"):
-        row[key] = None if row[key] is None else round(row[key], 4)
-    query = None if row["query"] == _HIDDEN else masked(row["query"])
-    kept = {key: row[key] for key in Outlier.__dataclass_fields__}
-    return Outlier(**{**kept, "query": query, "rows": int(row["rows"])})
+    return moment(scalar(session, f"SELECT stats_reset FROM {view}"))  # noqa: S608 - quoted
 
 
 def _not_made(session: ReadSession) -> NotFoundError:
     missing = f"The extension {_NAME} is not installed in this database."
-    loaded = session.scalar(
-        sa.text("SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'")
-    )
-    available = session.scalar(
-        sa.text("SELECT true FROM pg_available_extensions WHERE name = :name"), {"name": _NAME}
+    preloaded = "SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'"
+    loaded = scalar(session, preloaded)
+    available = scalar(
+        session, "SELECT true FROM pg_available_extensions WHERE name = :name", name=_NAME
     )
     if not available:
         return NotFoundError(
@@ -206,3 +210,13 @@ def _not_loaded(what: str) -> NotFoundError:
         hint=f"Add {_NAME} to shared_preload_libraries (on RDS in the parameter group), restart the"
         f" server, then run: CREATE EXTENSION IF NOT EXISTS {_NAME}",
     )
+
+
+DIAGNOSTIC = Diagnostic(
+    outliers,
+    _COLUMNS,
+    ("aspencli db outliers", "aspencli --env prod db outliers --by mean -o json"),
+    place=30,
+    check=check,
+    options=(Option("by", "--by", "Sort order.", tuple(_ORDERS)), LIMIT),
+)

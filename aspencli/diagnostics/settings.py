@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
-
-from aspen.database.engine import Database, ReadSession
-from aspencli.diagnostics.session import Rights, rights
+from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Verdict
+from aspencli.diagnostics.session import query, rights
 from aspencli.errors import NotFoundError
 
-MATTERING = (
+if TYPE_CHECKING:
+    from aspen.database.engine import Database, ReadSession
+
+# The settings to look at first when a server is slow or unsafe.
+_MATTERING = (
     *("shared_buffers", "effective_cache_size", "work_mem", "maintenance_work_mem"),
     *("max_connections", "superuser_reserved_connections", "random_page_cost"),
     *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"),
@@ -24,7 +24,6 @@ MATTERING = (
     *("log_min_duration_statement", "log_lock_waits", "track_io_timing"),
     *("shared_preload_libraries", "password_encryption", "ssl", "TimeZone"),
 )
-"""The settings to look at first when a server is slow or unsafe."""
 _QUERY = """
 SELECT name, reset_val AS value, boot_val AS default, unit, category, short_desc AS about,
     source, pending_restart, context
@@ -40,73 +39,83 @@ _LITTLE_MEMORY = 64 * 1_048_576
 _MUCH_WORK_MEM = 512 * 1_048_576
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A server setting, as it applies to a new session of this user.
+_COLUMNS = (
+    ("name", "Setting", "whole"),
+    ("value", "Value", ""),
+    ("default", "Default", "secondary"),
+    ("source", "Source", ""),
+    ("pending_restart", "Pending restart", "secondary omit"),
+    ("remark", "Remark", "omit"),  # it would truncate the more important columns
+    ("about", "Description", "secondary omit"),
+)
 
-    Attributes:
-        name: The name.
-        value: The value, with its unit.
-        default: PostgreSQL's built-in default.
-        source: The source of the value: ``default``, ``configuration file``, ``database``, ...
-        pending_restart: True if a new value is configured and requires a restart.
-        about: A short description.
-        remark: What is unusual about the value; None if nothing is.
-        severe: True if that endangers data.
+
+def settings(session: ReadSession, *, words: Sequence[str], everything: bool) -> Report:
+    """Show the server settings that matter or were changed, with remarks on unusual values.
+
+    Values are those of a new session of this user, without the settings that aspencli applies.
     """
-
-    name: str
-    value: str
-    default: str | None
-    source: str
-    pending_restart: bool
-    about: str
-    remark: str | None
-    severe: bool
-
-    @property
-    def matters(self) -> bool:
-        """Return True if the setting is in `MATTERING`, was changed, or has a remark."""
-        return self.name in MATTERING or self.changed or self.remark is not None
-
-    @property
-    def changed(self) -> bool:
-        """Return True if the value was changed from the default."""
-        return self.source not in _UNTOUCHED and self.value != self.default
+    found = list(map(_setting, query(session, _QUERY)))
+    chosen = [row for row in found if everything or _matters(row)]
+    shown = _named(found, words) if words else chosen
+    allowed, notes = rights(session), []
+    if not allowed.settings:
+        notes = [
+            ("warn", f"User {allowed.user} cannot see administrator-only settings."),
+            ("hint", f"Ask an administrator to run: {allowed.cure}"),
+        ]
+    return Report(shown, notes=notes, asides=[("warn", told) for told in _remarks(shown)])
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All settings that this user may see."""
-
-    items: tuple[Setting, ...]
-    rights: Rights
-
-    def named(self, words: Sequence[str]) -> list[Setting]:
-        """Return the settings whose name contains one of the words.
-
-        Raises:
-            NotFoundError: A word matches no setting.
-        """
-        for word in words:
-            if not any(word.lower() in item.name.lower() for item in self.items):
-                raise NotFoundError(
-                    f"No setting has {word!r} in its name.",
-                    hint="List all settings: aspencli db settings --all",
-                )
-        return [item for item in self.items if any(w.lower() in item.name.lower() for w in words)]
+def check(session: ReadSession) -> Examined:
+    """Check for settings that endanger data or are unusual."""
+    found = list(map(_setting, query(session, _QUERY)))
+    remarks = _remarks(found)
+    if not remarks:
+        seen = "" if rights(session).settings else " among those that this user can see"
+        return Examined(Verdict.OK, f"No unusual settings{seen}.")
+    odd = [row for row in found if row["remark"]]
+    waiting = any(row["pending_restart"] for row in odd)
+    verdict = Verdict.WARNING if waiting else Verdict.NOTE
+    if any(row["severe"] for row in odd):
+        verdict = Verdict.PROBLEM
+    return Examined(verdict, remarks[0], "aspencli db settings", tuple(remarks))
 
 
-def settings(database: Database) -> Settings:
-    """Return the settings, unaffected by those that this program sets for its own sessions."""
-    with _untouched(database) as session:
-        rows = session.execute(sa.text(_QUERY)).all()
-        return Settings(tuple(map(_setting, rows)), rights(session))
+def _remarks(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the unusual settings, those that endanger data first."""
+    odd = sorted((row for row in found if row["remark"]), key=lambda row: not row["severe"])
+    return [f"{row['name']} = {row['value']}: {row['remark']}" for row in odd]
+
+
+def _matters(row: dict[str, Any]) -> bool:
+    changed = row["source"] not in _UNTOUCHED and row["value"] != row["default"]
+    return row["name"] in _MATTERING or changed or row["remark"] is not None
+
+
+def _named(found: list[dict[str, Any]], words: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the settings whose name contains one of the words.
+
+    Raises:
+        NotFoundError: A word matches no setting.
+    """
+    for word in words:
+        if not any(word.lower() in row["name"].lower() for row in found):
+            raise NotFoundError(
+                f"No setting has {word!r} in its name.",
+                hint="List all settings: aspencli db settings --all",
+            )
+    return [row for row in found if any(word.lower() in row["name"].lower() for word in words)]
 
 
 @contextmanager
 def _untouched(database: Database) -> Iterator[ReadSession]:
     """Yield a session with the server's own settings, in a read-only transaction."""
+    import sqlalchemy as sa
+    from sqlalchemy.pool import NullPool
+
+    from aspen.database.engine import ReadSession
+
     engine = sa.create_engine(
         database.url,
         connect_args=database.arguments(),
@@ -121,18 +130,12 @@ def _untouched(database: Database) -> Iterator[ReadSession]:
         engine.dispose()
 
 
-def _setting(row: Any) -> Setting:
+def _setting(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a setting with units, a remark if its value is unusual, and if that endangers data."""
     remark, severe = _judged(row)
-    return Setting(
-        row.name,
-        _with_unit(row.value, row.unit),
-        None if row.default is None else _with_unit(row.default, row.unit),
-        row.source,
-        row.pending_restart,
-        row.about,
-        remark,
-        severe,
-    )
+    default = None if row["default"] is None else _with_unit(row["default"], row["unit"])
+    value = _with_unit(row["value"], row["unit"])
+    return {**row, "value": value, "default": default, "remark": remark, "severe": severe}
 
 
 def _with_unit(value: str | None, unit: str | None) -> str:
@@ -147,31 +150,35 @@ def _with_unit(value: str | None, unit: str | None) -> str:
     return f"{value}{unit}"
 
 
-def _bytes(row: Any) -> int:
-    return int(row.value) * _SIZES[row.unit]
+def _bytes(row: dict[str, Any]) -> int:
+    return int(row["value"]) * _SIZES[row["unit"]]
 
 
-_Check = tuple[Callable[[Any], bool], str, bool]
+_Check = tuple[Callable[[dict[str, Any]], bool], str, bool]
 _CHECKS: dict[str, _Check] = {
-    "fsync": (lambda r: r.value == "off", "A crash can corrupt the database", True),
+    "fsync": (lambda r: r["value"] == "off", "A crash can corrupt the database", True),
     "full_page_writes": (
-        lambda r: r.value == "off",
+        lambda r: r["value"] == "off",
         "A crash can corrupt data pages",
         True,
     ),
     "autovacuum": (
-        lambda r: r.value == "off",
+        lambda r: r["value"] == "off",
         "Dead rows are never removed: tables grow, and eventually the server rejects writes",
         True,
     ),
     "track_counts": (
-        lambda r: r.value == "off",
+        lambda r: r["value"] == "off",
         "Autovacuum does not work without these statistics",
         True,
     ),
-    "zero_damaged_pages": (lambda r: r.value == "on", "Damaged data is silently discarded", True),
+    "zero_damaged_pages": (
+        lambda r: r["value"] == "on",
+        "Damaged data is silently discarded",
+        True,
+    ),
     "synchronous_commit": (
-        lambda r: r.value == "off",
+        lambda r: r["value"] == "off",
         "A crash can lose the most recent commits",
         False,
     ),
@@ -186,27 +193,46 @@ _CHECKS: dict[str, _Check] = {
         False,
     ),
     "idle_in_transaction_session_timeout": (
-        lambda r: r.value == "0",
+        lambda r: r["value"] == "0",
         "Sessions left idle in a transaction keep their locks; no timeout is set.",
         False,
     ),
     "password_encryption": (
-        lambda r: r.value not in {"scram-sha-256"},
+        lambda r: r["value"] not in {"scram-sha-256"},
         "New passwords are stored as MD5 hashes, which are insecure",
         False,
     ),
     "default_transaction_read_only": (
-        lambda r: r.value == "on",
+        lambda r: r["value"] == "on",
         "New sessions are read-only by default",
         False,
     ),
 }
 
 
-def _judged(row: Any) -> tuple[str | None, bool]:
-    if row.pending_restart:
+def _judged(row: dict[str, Any]) -> tuple[str | None, bool]:
+    if row["pending_restart"]:
         return "A new value is configured, and takes effect after a restart", False
-    check = _CHECKS.get(row.name)
-    if check is not None and row.value is not None and check[0](row):
+    check = _CHECKS.get(row["name"])
+    if check is not None and row["value"] is not None and check[0](row):
         return check[1], check[2]
     return None, False
+
+
+DIAGNOSTIC = Diagnostic(
+    settings,
+    _COLUMNS,
+    ("aspencli db settings", "aspencli db settings timeout work_mem"),
+    place=70,
+    check=check,
+    options=(
+        Option(
+            "words",
+            "[WORD]...",
+            "Only settings whose names contain one of these words.",
+            several=True,
+        ),
+        Option("everything", "--all", "Show every setting."),
+    ),
+    opens=_untouched,
+)

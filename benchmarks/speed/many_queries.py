@@ -12,9 +12,8 @@ from contextlib import nullcontext
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from aspen.database.profiling.compare import as_document
-from aspen.database.profiling.page import as_page
 from aspen.database.profiling.recorder import Recorder
+from aspen.database.profiling.report import as_document, as_page
 from aspen.database.profiling.summary import summarize
 
 _TRANSACTION = 100  # queries

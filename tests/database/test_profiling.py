@@ -20,7 +20,6 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from aspen.database.engine import Database
-from aspen.database.profiling.hooks import Execution, Hooks
 from aspen.database.profiling.sqltime import (
     disable_profiling,
     enable_profiling,
@@ -55,21 +54,6 @@ async def async_engine(address: str) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
-class Recorder:
-    """A sink that keeps ended executions."""
-
-    def __init__(self) -> None:
-        self.ended: list[Execution] = []
-
-    def started(self, execution: Execution) -> None:
-        """Ignore the start."""
-
-    def completed(self, execution: Execution) -> None:
-        self.ended.append(execution)
-
-    failed = completed
-
-
 def run(engine: Engine, sql: str = "select 1") -> None:
     with engine.connect() as connection:
         connection.execute(sa.text(sql))
@@ -87,6 +71,12 @@ def state() -> tuple[int, bool, bool, list[logging.Handler]]:
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "sqltime"]
+
+
+def times(caplog: pytest.LogCaptureFixture) -> list[float]:
+    """Return the logged times, shortest first."""
+    lead = "Total Time: "
+    return sorted(float(m.removeprefix(lead)) for m in messages(caplog) if m.startswith(lead))
 
 
 def test_profiling_prints_lines_when_logging_is_unconfigured(empty_db: str) -> None:
@@ -268,47 +258,35 @@ def test_control_characters_in_sql_are_replaced(
     assert messages(caplog)[0] == "Start Query: select '\N{REPLACEMENT CHARACTER}[2J'"
 
 
-def test_executemany_counts_one_query_per_batch_sent(engine: Engine) -> None:
+def test_executemany_counts_one_query_per_batch_sent(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     table = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Integer))
-    recorder = Recorder()
-    hooks = Hooks(recorder)
-    hooks.attach(engine)
-    with engine.begin() as connection:
+    with enable_profiling_ctx(engine), engine.begin() as connection:
         table.create(connection)
         connection.exec_driver_sql("insert into t values (%s)", [(n,) for n in range(5)])
         connection.execute(table.insert().returning(table.c.a), [{"a": n} for n in range(2_500)])
-    hooks.detach(engine)
-    inserts = [e for e in recorder.ended if e.statement.lower().startswith("insert")]
-    assert inserts[0].many
+    inserts = [m for m in messages(caplog) if m.lower().startswith("start query: insert")]
     # SQLAlchemy sends a thousand rows per statement if it wants rows back.
     assert len(inserts) == 1 + 3
-    assert all(e.seconds is not None and e.error is None for e in recorder.ended)
+    assert messages(caplog).count("Query Complete!") == len(times(caplog)) == 1 + len(inserts)
 
 
-def test_query_time_covers_execution(engine: Engine) -> None:
-    recorder = Recorder()
-    hooks = Hooks(recorder)
-    hooks.attach(engine)
-    run(engine, "select pg_sleep(0.05)")
-    hooks.detach(engine)
-    (execution,) = recorder.ended
-    assert execution.seconds is not None
-    assert 0.05 <= execution.seconds < 1
+def test_query_time_covers_execution(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with enable_profiling_ctx(engine):
+        run(engine, "select pg_sleep(0.05)")
+    (seconds,) = times(caplog)
+    assert 0.05 <= seconds < 1
 
 
-def test_concurrent_threads_time_each_query_separately(engine: Engine) -> None:
-    recorder = Recorder()
-    hooks = Hooks(recorder)
-    hooks.attach(engine)
+def test_concurrent_threads_time_each_query_separately(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     naps = [0.01 * n for n in range(1, 9)]
-    with ThreadPoolExecutor(8) as pool:
+    with enable_profiling_ctx(engine), ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda nap: run(engine, f"select pg_sleep({nap})"), naps))
-    hooks.detach(engine)
-    assert len(recorder.ended) == len(naps)
-    for execution in recorder.ended:
-        nap = float(execution.statement.partition("(")[2].rstrip(")"))
-        assert execution.seconds is not None
-        assert nap <= execution.seconds < nap + 0.5
+    for nap, seconds in zip(naps, times(caplog), strict=True):
+        assert nap <= seconds < nap + 0.5
 
 
 def test_toggling_profiling_does_not_disturb_other_threads(engine: Engine) -> None:
@@ -338,8 +316,7 @@ def test_toggling_profiling_does_not_disturb_other_threads(engine: Engine) -> No
 def test_concurrent_async_tasks_time_each_query_separately(
     empty_db: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recorder = Recorder()
-    hooks = Hooks(recorder)
+    naps = [0.02 * n for n in range(1, 6)]
 
     async def nap(engine: AsyncEngine, seconds: float) -> None:
         async with engine.connect() as connection:
@@ -347,18 +324,14 @@ def test_concurrent_async_tasks_time_each_query_separately(
 
     async def main() -> None:
         async with async_engine(empty_db) as engine:
-            hooks.attach(engine.sync_engine)
             with enable_profiling_ctx(engine):
-                await asyncio.gather(*(nap(engine, 0.02 * n) for n in range(1, 6)))
-            hooks.detach(engine.sync_engine)
+                await asyncio.gather(*(nap(engine, seconds) for seconds in naps))
             assert listeners(engine.sync_engine) == 0
 
     asyncio.run(main())
     assert messages(caplog).count("Query Complete!") == 5
-    for execution in recorder.ended:
-        seconds = float(execution.statement.partition("(")[2].rstrip(")"))
-        assert execution.seconds is not None
-        assert seconds <= execution.seconds < seconds + 0.5
+    for seconds, took in zip(naps, times(caplog), strict=True):
+        assert seconds <= took < seconds + 0.5
 
 
 def test_failed_async_query_prints_driver_error_class(

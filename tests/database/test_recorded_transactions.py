@@ -12,11 +12,10 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aspen.database.profiling.page import as_timeline
-from aspen.database.profiling.recorder import Recorder
-from aspen.database.profiling.rehearsal import rehearsed
+from aspen.database.profiling.queries import Outcome, Transactions
+from aspen.database.profiling.recorder import Recorder, rehearsed
+from aspen.database.profiling.report import as_timeline
 from aspen.database.profiling.summary import summarize
-from aspen.database.profiling.transactions import Outcome, Transactions
 
 NOTHING = sa.text("SELECT 1")
 

@@ -22,9 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from aspen.database.engine import Database
 from aspen.database.models import Group
 from aspen.database.profiling import queries
-from aspen.database.profiling.page import as_timeline
 from aspen.database.profiling.queries import OTHERS, Key, Moment
 from aspen.database.profiling.recorder import Recorder
+from aspen.database.profiling.report import as_timeline
 from aspen.database.profiling.summary import summarize
 
 HOOKS = ("do_begin", "do_commit", "do_rollback", "do_close", "do_terminate")

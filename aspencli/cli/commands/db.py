@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -506,37 +507,26 @@ def _row(context: AppContext, found: Status) -> dict[str, Any]:
     people = context.out.chosen_form == "table"
     counts = {name: found.counts.get(name) for name in TABLES}
     return {
+        **vars(found),
         "target": context.target.label,
-        **{name: getattr(found, name) for name in ("host", "port", "database", "user")},
-        "server_version": found.version,
-        "revision": found.schema.revision,
-        "head": found.schema.head,
-        "schema": found.schema.word,
+        "revision": found.state.revision,
+        "head": found.state.head,
+        "schema": found.state.word,
         "size": size_text(found.size) if people else found.size,
-        **{
-            name: count if people or count is None else count.rows for name, count in counts.items()
-        },
+        **{name: count if people else count and count.rows for name, count in counts.items()},
         "estimated": [name for name, count in counts.items() if count and count.estimated],
-        "connections": found.activity.connections,
-        "max_connections": found.activity.max_connections,
-        "waiting": found.activity.waiting,
-        "longest_transaction_s": found.activity.longest_s,
-        "longest_transaction": found.activity.longest,
-        "read_only": found.read_only,
-        "replication": str(found.replication),
         "verdict": found.verdict.word,
-        "pooler": found.pooler,
-        "limits": _limits(found) if people else {n: vars(v) for n, v in found.limits.items()},
+        "limits": _limits(found) if people else found.limits,
     }
 
 
 def _limits(found: Status) -> str:
     """Return the time limits as text, with both values where the server's differs from ours."""
     return "; ".join(
-        f"{name}: {_seconds(limit.used)}"
+        f"{name}: {_seconds(limit['used'])}"
         + (
-            f" (server {_seconds(limit.server)}, aspencli {_seconds(limit.ours)})"
-            if limit.server != limit.ours
+            f" (server {_seconds(limit['server'])}, aspencli {_seconds(limit['ours'])})"
+            if limit["server"] != limit["ours"]
             else ""
         )
         for name, limit in found.limits.items()
@@ -562,9 +552,9 @@ for register in (
     db_schema.register,
     register_admin,
     register_status,
-    db_sessions.register_activity,
+    partial(db_diagnostics.register, panel="Sessions"),
     db_sessions.register_signals,
-    db_diagnostics.register,
+    partial(db_diagnostics.register, panel="Health"),
     db_profile.register,
     db_sessions.register_doctor,
 ):

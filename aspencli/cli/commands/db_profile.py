@@ -6,7 +6,8 @@ The work to profile is SQL, Python code, or a request to the service, run in thi
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,19 +17,29 @@ import typer
 from aspen.database.settings import Guard
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.profile import Wanted, earlier, limits_of, page_file, tell
+from aspencli.cli.output.profile import (
+    Wanted,
+    earlier,
+    limits_of,
+    page_file,
+    read_file,
+    tell,
+)
 from aspencli.errors import INTERRUPTED, BadInputError, RefusedError
 from aspencli.targets import Safety
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database
-    from aspencli.diagnostics.profile import Bench
+    from aspen.database.profiling.recorder import Recorder
 
 
 _HANDED_ON = {"allow_interspersed_args": False}  # arguments after the first are the script's
 # SQLSTATEs and classes: connection, sign-in, resources, read-only, locks, privileges, timeouts.
 _NOT_THE_STATEMENT = ("08", "28", "53", "57", "40", "25006", "55P03", "42501")
 _ACTIVE_TRANSACTION = "25001"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_READING = frozenset({"GET", "HEAD"})
+_ENDING = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
 _IN_ONE_TRANSACTION = (
     "db profile runs everything in one transaction. Run this statement in psql: aspencli db psql"
 )
@@ -129,9 +140,11 @@ def profile(
         status = run(context, work, bench)
     except KeyboardInterrupt:
         if bench.recorder is not None:
-            tell(context, bench, work.name, wanted.after_interrupt())
+            tell(context, bench.recorder, work.name, wanted.after_interrupt())
         raise
-    tell(context, bench, work.name, wanted if status != INTERRUPTED else wanted.after_interrupt())
+    if status == INTERRUPTED:
+        wanted = wanted.after_interrupt()
+    tell(context, bench.recorder, work.name, wanted)
     if status:
         raise typer.Exit(status)
 
@@ -173,10 +186,39 @@ class Work:
         return self.request or self.sql or self.code or str(self.script)
 
 
+@dataclass
+class Bench:
+    """The setup that work is profiled with.
+
+    Attributes:
+        parameters: True to keep statement parameters.
+        rehearse: True to roll back at the end whatever the work commits.
+        recorder: The recorder, once the work has started.
+    """
+
+    parameters: bool
+    rehearse: bool
+    recorder: Recorder | None = None
+
+    @contextmanager
+    def around(self, engine: Any) -> Iterator[None]:
+        """Record the statements of an engine during a ``with`` block."""
+        from aspen.database.profiling.recorder import Recorder, rehearsed
+
+        with ExitStack() as opened:
+            if self.rehearse:
+                opened.enter_context(rehearsed(engine))
+            self.recorder = opened.enter_context(Recorder(engine, parameters=self.parameters))
+            yield
+
+    def stop(self) -> None:
+        """Stop recording; the rehearsal continues to the end of its block."""
+        if self.recorder is not None:
+            self.recorder.stop()
+
+
 def bench_for(work: Work, *, parameters: bool) -> Bench:
     """Return a bench for recording, with parameters of the slowest statements if requested."""
-    from aspencli.diagnostics.profile import Bench
-
     return Bench(parameters=parameters, rehearse=work.write and not work.commit)
 
 
@@ -193,8 +235,6 @@ def run(context: AppContext, work: Work, bench: Bench) -> int:
     if work.sql is not None:
         return _execute_sql(context, work.sql, database, bench, "--sql")
     if work.code is None and work.script is not None and work.script.suffix == ".sql":
-        from aspencli.diagnostics.profile import read_file
-
         return _execute_sql(context, read_file(work.script), database, bench, str(work.script))
     # Only the report goes to stdout, not the output of the code.
     with redirect_stdout(sys.stderr):
@@ -208,11 +248,10 @@ def _execute_sql(
 
     from aspencli.cli.console.workspace import interruptible
     from aspencli.cli.failures import brief
-    from aspencli.diagnostics.profile import run_sql
 
     try:
         with interruptible():
-            run_sql(text, database, bench, source)
+            _run_sql(text, database, bench, source)
     except DBAPIError as error:
         state = getattr(error.orig, "pgcode", None)
         if state is None or state.startswith(_NOT_THE_STATEMENT):
@@ -225,11 +264,66 @@ def _execute_sql(
     return 0
 
 
+def _run_sql(text: str, database: Database, bench: Bench, source: str) -> None:
+    """Execute statements one by one in one transaction, and fetch their rows.
+
+    Args:
+        text: The statements.
+        database: The database to run them on.
+        bench: The profiling setup.
+        source: The name of the script in the report's line references.
+
+    Raises:
+        BadInputError: There is no statement, or one that cannot run here.
+        DBAPIError: The server rejected a statement.
+    """
+    from aspen.database.profiling.queries import split_statements
+
+    parts = split_statements(text)
+    if not parts:
+        raise BadInputError("No SQL statement was given.", hint='For example: --sql "SELECT 1"')
+    for line, statement in parts:
+        _check_statement(line, statement)
+    with bench.around(database.engine), database.engine.begin() as connection:
+        plainly = connection.execution_options(no_parameters=True)
+
+        def execute(statement: str) -> None:
+            result = plainly.exec_driver_sql(statement)
+            if result.returns_rows:
+                result.fetchall()
+
+        for line, statement in parts:
+            # Compiled as Python at the same line number, so that the report can name that line.
+            call = compile("\n" * (line - 1) + "execute(statement)", source, "exec")
+            exec(call, {"execute": execute, "statement": statement})  # noqa: S102 - our own code
+
+
+def _check_statement(line: int, statement: str) -> None:
+    from aspen.database.profiling.queries import fingerprint
+
+    words = fingerprint(statement).upper().split()
+    shown = f"{statement.partition(chr(10))[0][:60]!r} (line {line})"
+    if statement.startswith("\\"):
+        raise BadInputError(
+            f"{shown} is a psql command, not SQL.",
+            hint="Remove it, or run the file in psql: aspencli db psql -- -f FILE",
+        )
+    if words[0] in _ENDING:
+        raise BadInputError(
+            f"{shown} would end the transaction that all statements run in.",
+            hint="Remove it. To commit at the end, pass --write --commit.",
+        )
+    if words[0] == "COPY" and not {"STDIN", "STDOUT"}.isdisjoint(words):
+        raise BadInputError(
+            f"{shown} transfers data through the client, which cannot be profiled.",
+            hint="Profile the SELECT or INSERT instead, or run it in psql: aspencli db psql",
+        )
+
+
 def _ask(context: AppContext, work: Work, bench: Bench) -> int:
     from aspen.local.in_process import ask_here
-    from aspencli.diagnostics.profile import read_file, split_request
 
-    method, path = split_request(work.request or "", write=work.write)
+    method, path = _split_request(work.request or "", write=work.write)
     _require_direct(context)
     bench.rehearse = not work.commit  # the service can write during a GET as well
     body = read_file(work.body).encode() if work.body else None
@@ -242,6 +336,28 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
         return 0
     context.out.error(said, hint=None if work.user else "Choose the user to run it as: --as EMAIL")
     return 1
+
+
+def _split_request(text: str, *, write: bool) -> tuple[str, str]:
+    """Return the method and the path of a request such as ``GET /v2/users/me``.
+
+    Raises:
+        BadInputError: It has another form.
+        RefusedError: It writes, and ``write`` is False.
+    """
+    method, _, path = text.strip().partition(" ")
+    method, path = method.upper(), path.strip()
+    if method not in _METHODS or not path.startswith("/"):
+        raise BadInputError(
+            f"Invalid request: {text!r}",
+            hint='Use the form "GET /v2/orgs/1/pathogens/SC2/samples/".',
+        )
+    if method not in _READING and not write:
+        raise RefusedError(
+            f"{method} requests write, and profiling is read-only by default.",
+            hint="Pass --write. Changes are rolled back unless you also pass --commit.",
+        )
+    return method, path
 
 
 def _require_direct(context: AppContext) -> None:

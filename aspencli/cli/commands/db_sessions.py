@@ -1,194 +1,25 @@
-"""``aspencli db activity``, ``locks``, ``cancel``, ``terminate``, and ``doctor``."""
+"""``aspencli db cancel``, ``terminate``, and ``doctor``."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import Output
-from aspencli.cli.output.diagnostics import (
-    for_people,
-    query_text,
-    seconds_text,
-    warn_hidden,
-)
+from aspencli.cli.output.diagnostics import shown
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption
+from aspencli.diagnostics import Examined, Verdict
 from aspencli.errors import AspenError
-from aspencli.text import counted, duration_text, visible
+from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
     from aspencli.diagnostics.activity import Outcome, Signal, VisibleSession
-    from aspencli.diagnostics.doctor import Examined
-    from aspencli.diagnostics.locks import Node
-
-
-ACTIVITY_COLUMNS = (
-    Column("pid", "PID", right=True, whole=True),
-    Column("user", "User"),
-    Column("application", "Application", secondary=True),
-    Column("client", "Client", secondary=True),
-    Column("kind", "Kind", secondary=True),
-    Column("state", "State"),
-    Column("state_s", "In state", right=True, secondary=True),
-    Column("transaction_s", "Transaction", right=True),
-    Column("wait", "Waiting for", secondary=True),
-    Column("blocked_by", "Blocked by"),
-    Column("query", "Statement", sql=True),
-)
-LOCK_COLUMNS = (
-    Column("pid", "PID", whole=True),
-    Column("depth", "Depth", right=True, secondary=True),
-    Column("blocked_by", "Blocked by", secondary=True),
-    Column("blocks", "Blocking", right=True, secondary=True),
-    Column("user", "User", secondary=True),
-    Column("application", "Application", secondary=True),
-    Column("state", "State"),
-    Column("transaction_s", "Transaction", right=True, secondary=True),
-    Column("waited_s", "Wait", right=True),
-    Column("lock", "Lock", secondary=True),
-    Column("relation", "Relation"),
-    Column("query", "Statement", sql=True),
-)
-
-
-def activity(
-    ctx: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="Include idle sessions.")] = False,
-) -> None:
-    """Show the sessions of the database and their activity, oldest transaction first.
-
-    Only members of pg_monitor can see what other users' sessions are doing. For anyone else those
-    cells are empty, and a warning says so.
-    """
-    from aspencli.diagnostics.activity import activity as ask
-    from aspencli.diagnostics.session import looking
-
-    context = current(ctx)
-    with looking(context.database()) as session:
-        found = ask(session)
-    shown = [seen for seen in found.sessions if everything or not seen.resting]
-    context.out.rows(
-        ACTIVITY_COLUMNS,
-        [_activity_row(context, seen) for seen in shown],
-        empty=f"No active sessions ({found.resting} idle)."
-        if found.resting
-        else "No other sessions.",
-    )
-    if shown and not everything and found.resting:
-        context.out.info(f"{counted(found.resting, 'idle session')} not shown; use --all")
-    warn_hidden(context.out, found.rights, found.hidden, "session", "the activity of")
-
-
-def _activity_row(context: AppContext, seen: VisibleSession) -> dict[str, Any]:
-    people = context.out.chosen_form == "table"
-    return {
-        **vars(seen),
-        "state": "(hidden)" if people and seen.hidden else seen.state,
-        "state_s": seconds_text(context.out, seen.state_s),
-        "transaction_s": seconds_text(context.out, seen.transaction_s),
-        "blocked_by": _blockers(seen.blocked_by, people=people),
-        "query": query_text(context.out, seen.query),
-    }
-
-
-def _blockers(pids: Sequence[int], *, people: bool) -> str | list[int]:
-    return ", ".join(map(str, pids)) if people else list(pids)
-
-
-def locks(ctx: typer.Context) -> None:
-    """Show sessions that are waiting for locks, as a tree below the session that blocks them.
-
-    Tables show the tree in the first column; other formats, in depth and blocked_by. A session that
-    waits for several others is listed once, below the first of them. The exit code is 0 whether or
-    not any session is waiting.
-    """
-    from aspencli.diagnostics.locks import locks as ask
-    from aspencli.diagnostics.session import looking
-
-    context = current(ctx)
-    with looking(context.database()) as session:
-        found = ask(session)
-    context.out.rows(
-        for_people(context.out, LOCK_COLUMNS, {"depth"}),  # the tree shows it
-        [_lock_row(context, node) for node in found.nodes],
-        empty="No sessions are waiting for locks.",
-    )
-    for root in found.roots:
-        context.out.warn(held_up(root))
-        context.out.hint(way_out(root))
-    hidden = sum(node.session is not None and node.session.hidden for node in found.nodes)
-    warn_hidden(context.out, found.rights, hidden, "session", "the activity of")
-
-
-def _lock_row(context: AppContext, node: Node) -> dict[str, Any]:
-    people = context.out.chosen_form == "table"
-    seen, wait = node.session, node.wait
-    return {
-        "pid": "  " * (node.depth - 1) + "└ " * (node.depth > 0) + str(node.pid)
-        if people
-        else node.pid,
-        "depth": node.depth,
-        "blocked_by": _blockers(wait.blocked_by if wait else (), people=people),
-        "blocks": node.blocks,
-        "user": seen.user if seen else None,
-        "application": seen.application if seen else None,
-        "state": _state(node, people=people),
-        "transaction_s": seconds_text(context.out, seen.transaction_s if seen else None),
-        "waited_s": seconds_text(context.out, wait.waited_s if wait else None),
-        "lock": f"{wait.mode} on {wait.kind}" if wait else None,
-        "relation": wait.relation if wait else None,
-        "query": query_text(context.out, seen.query if seen else None),
-    }
-
-
-def _state(node: Node, *, people: bool) -> str | None:
-    if node.session is None:
-        return "prepared transaction" if node.pid == 0 else None
-    return "(hidden)" if people and node.session.hidden else node.session.state
-
-
-def held_up(root: Node) -> str:
-    """Return a message that says how many sessions this one blocks, and its own state."""
-    many = f"is blocking {counted(root.blocks, 'session')}"
-    seen = root.session
-    if seen is None:
-        return f"A prepared transaction {many}" if root.pid == 0 else f"PID {root.pid} {many}"
-    doing = ""
-    if seen.state is not None:
-        doing = f"; {seen.state}"
-        if seen.state_s is not None:
-            doing += f" for {duration_text(seen.state_s)}"
-    return f"PID {root.pid} ({seen}) {many}{doing}"
-
-
-def way_out(root: Node) -> str:
-    """Return advice on how to clear a blocking session."""
-    if root.pid == 0:
-        return "Find it in pg_prepared_xacts, then run COMMIT PREPARED or ROLLBACK PREPARED on it."
-    if root.session is not None and root.session.state == "active":
-        return f"Cancel its statement: aspencli db cancel {root.pid}"
-    return (
-        f"Ask its owner to end the transaction, or terminate it: aspencli db terminate {root.pid}"
-    )
-
-
-def register_activity(app: typer.Typer) -> None:
-    """Add the commands to their group."""
-    app.command(
-        rich_help_panel="Sessions",
-        epilog=examples("aspencli db activity", "aspencli --env prod db activity --all -o json"),
-    )(activity)
-    app.command(
-        rich_help_panel="Sessions",
-        epilog=examples("aspencli db locks", "aspencli --env prod db locks"),
-    )(locks)
-
 
 SESSION_COLUMNS = (
     Column("pid", "PID", right=True, whole=True),
@@ -319,8 +150,8 @@ def _words(signal: Signal, found: list[VisibleSession]) -> str:
 def _row(context: AppContext, seen: VisibleSession) -> dict[str, object]:
     return {
         **vars(seen),
-        "transaction_s": seconds_text(context.out, seen.transaction_s),
-        "query": query_text(context.out, seen.query),
+        "transaction_s": shown(context.out, seen.transaction_s, "seconds"),
+        "query": shown(context.out, seen.query, "sql"),
     }
 
 
@@ -413,8 +244,6 @@ def _wrapped(out: Output, text: str, first: str, others: str) -> list[str]:
 
 def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bool:
     """Print a one-line summary; return True if the result warrants a nonzero exit code."""
-    from aspencli.diagnostics.doctor import Verdict
-
     worst = found[0]
     counts = [(v.value, sum(one.verdict is v for one in found)) for v in reversed(Verdict)]
     summary = ", ".join(_tally(word, count) for word, count in counts if count)

@@ -348,7 +348,7 @@ class ConsoleShell(TerminalInteractiveShell):
     @no_var_expand
     def _sql(self, line: str, cell: str | None = None) -> None:
         """Run SQL or a SQLAlchemy statement: ``%sql SELECT ...``, ``%sql select(User)``."""
-        from aspencli.cli.console.statements import run_sql
+        from aspencli.cli.console.sql import run_sql
 
         session = self._ready().session
         run_sql(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
@@ -356,7 +356,7 @@ class ConsoleShell(TerminalInteractiveShell):
     @no_var_expand
     def _explain(self, line: str, cell: str | None = None) -> None:
         """Show a statement's plan: ``%explain SELECT ...``; ``%explain analyze ...`` runs it."""
-        from aspencli.cli.console.statements import explain
+        from aspencli.cli.console.sql import explain
 
         session = self._ready().session
         explain(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())

@@ -43,7 +43,7 @@ class Workspace:
     """The database of one console, in the mode last requested."""
 
     def __init__(self, request: ConsoleRequest, how_to_write: str):
-        from aspencli.cli.console.profiling import ConsoleProfiling  # imports Pygments
+        from aspencli.cli.console.sql import ConsoleProfiling  # imports Pygments
 
         self.request = request
         self._how_to_write = how_to_write

@@ -19,9 +19,9 @@ from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
     from aspen.database.profiling.budgets import Limit
-    from aspen.database.profiling.compare import Change
+    from aspen.database.profiling.recorder import Recorder
+    from aspen.database.profiling.report import Change
     from aspen.database.profiling.summary import Profile, Statement
-    from aspencli.diagnostics.profile import Bench
 
 
 COLUMNS = (
@@ -107,8 +107,7 @@ def earlier(path: Path | None) -> dict[str, Any] | None:
     """
     if path is None:
         return None
-    from aspen.database.profiling.compare import compare
-    from aspencli.diagnostics.profile import read_file
+    from aspen.database.profiling.report import compare
 
     try:
         found = json.loads(read_file(path))
@@ -125,6 +124,27 @@ def earlier(path: Path | None) -> dict[str, Any] | None:
     return found
 
 
+def read_file(path: Path) -> str:
+    """Return the text of an input file, without a byte-order mark.
+
+    Raises:
+        BadInputError: It cannot be read, or is not text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadInputError(
+            f"Could not read {path}: {error.strerror}", hint="Check the file name."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(
+            f"{path} is not UTF-8 text (byte {error.start + 1}).", hint="Save it as UTF-8."
+        ) from error
+    if "\0" in text:
+        raise BadInputError(f"{path} is not text: it contains NUL bytes.", hint="Save it as UTF-8.")
+    return text
+
+
 def page_file(path: Path | None) -> Path | None:
     """Return the path of the HTML page, checked before anything runs.
 
@@ -137,21 +157,24 @@ def page_file(path: Path | None) -> Path | None:
     return path
 
 
-def tell(context: AppContext, bench: Bench, what: str, wanted: Wanted) -> None:
+def tell(context: AppContext, recorder: Recorder | None, what: str, wanted: Wanted) -> None:
     """Report what was recorded: print it first, then write the HTML page.
 
     Args:
         context: Application context.
-        bench: Recording.
+        recorder: Recording; None if nothing was run.
         what: Description of what was run.
         wanted: Options of the report.
 
     Raises:
         AspenError: If the page cannot be written, or a limit is exceeded.
     """
-    from aspen.database.profiling.compare import as_document
+    from aspen.database.profiling.report import as_document
+    from aspen.database.profiling.summary import summarize
 
-    found = _summary(bench)
+    if recorder is None:
+        raise AspenError("Nothing was run")
+    found = summarize(recorder)
     if wanted.plans:
         _explain(context, found, wanted)
     document = as_document(found, what, parameters=wanted.parameters)
@@ -160,14 +183,6 @@ def tell(context: AppContext, bench: Bench, what: str, wanted: Wanted) -> None:
     if wanted.page is not None:
         _write_page(context, found, document, wanted.page)
     _check(wanted.limits, found)
-
-
-def _summary(bench: Bench) -> Profile:
-    from aspen.database.profiling.summary import summarize
-
-    if bench.recorder is None:
-        raise AspenError("Nothing was run")
-    return summarize(bench.recorder)
 
 
 def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
@@ -180,7 +195,7 @@ def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
 
 
 def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted: Wanted) -> None:
-    from aspen.database.profiling.compare import compare
+    from aspen.database.profiling.report import compare
 
     out = context.out
     if wanted.before is not None:
@@ -196,7 +211,7 @@ def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted:
 
 
 def _write_page(context: AppContext, found: Profile, document: dict[str, Any], path: Path) -> None:
-    from aspen.database.profiling.page import as_page
+    from aspen.database.profiling.report import as_page
 
     try:
         files.write_whole(path, as_page(found, document))

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from aspen.database.engine import Database, ReadSession
-from aspencli.diagnostics.doctor import Examined
+from aspencli.diagnostics import Examined, diagnostics
 from tests.cli.commands.diagnostics_lab import TroubledSite, troubled
 from tests.cli.commands.ending import Ended
 from tests.pooler import SWITCH
@@ -150,12 +150,13 @@ def test_doctor_check_failure_does_not_stop_other_checks(
     def faulty(_session: ReadSession) -> Examined:
         raise KeyError("no such column")
 
-    monkeypatch.setitem(doctor._ON_SESSIONS, "locks", wrong)
-    monkeypatch.setitem(doctor._ON_SESSIONS, "sizes", faulty)
+    found = diagnostics()
+    monkeypatch.setitem(found, "locks", found["locks"]._replace(check=wrong))
+    monkeypatch.setitem(found, "sizes", found["sizes"]._replace(check=faulty))
     database = Database(migrated_db)
-    found = {one.check: one for one in doctor.examine(database)}
-    assert set(found) == CHECKS
-    unknown = {name: one.message for name, one in found.items() if one.verdict.value == "unknown"}
+    told = {one.check: one for one in doctor.examine(database)}
+    assert set(told) == CHECKS
+    unknown = {name: one.message for name, one in told.items() if one.verdict.value == "unknown"}
     assert unknown == {
         "locks": "Check failed: the server rejected the query",
         "sizes": "Check failed: KeyError: 'no such column'",

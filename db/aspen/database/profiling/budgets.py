@@ -11,17 +11,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from aspen.database.profiling.hooks import standstill
-from aspen.database.profiling.queries import Log, Query
-from aspen.database.profiling.recorder import Recordable, Recorder
+from aspen.database.profiling.queries import Log, Query, Recording, Times
+from aspen.database.profiling.recorder import (
+    Recordable,
+    Recorder,
+    add_listeners,
+    remove_listeners,
+)
 from aspen.database.profiling.summary import Profile, Statement, summarize
-from aspen.database.profiling.transactions import Times, Transactions
 
 _LIMIT = re.compile(r"\s*([a-z+1-]+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -124,29 +126,6 @@ def _told(one: Statement) -> str:
     return f"  {one.calls} x {one.total_ms:.1f} ms {one.place}{flags}: {one.key.fingerprint[:200]}"
 
 
-@dataclass
-class Tally:
-    """A recording of several engines, which `aspen.database.profiling.summary.summarize` accepts.
-
-    Attributes:
-        log: The executions.
-        waits: The waits for connections.
-        commits: The commits.
-        rollbacks: The rollbacks.
-        transactions: The individual transactions.
-        seconds: The elapsed time that was recorded.
-        began: The start time (``time.perf_counter``).
-    """
-
-    log: Log = field(default_factory=Log)
-    waits: Times = field(default_factory=Times)
-    commits: Times = field(default_factory=Times)
-    rollbacks: Times = field(default_factory=Times)
-    transactions: Transactions = field(default_factory=Transactions)
-    seconds: float = 0.0
-    began: float = field(default_factory=perf_counter)
-
-
 class Everything:
     """A recorder of every engine in the process, from each engine's next connection on.
 
@@ -155,7 +134,8 @@ class Everything:
     """
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.tally = Recording()
+        self.tally.ended = self.tally.began  # it grows by what `since` returns
         self._recorders: dict[int, Recorder] = {}  # by the ids of their dialects
         self._lock = threading.Lock()
         self._on = False
@@ -164,8 +144,7 @@ class Everything:
     def start(self) -> None:
         """Start, or resume."""
         if not self._on:
-            with standstill():
-                event.listen(Engine, "engine_connect", self.watch)
+            add_listeners(Engine, {"engine_connect": self.watch})
             self._on = True
             self.mark()
 
@@ -173,8 +152,7 @@ class Everything:
         """Stop recording, and remove every listener and recorder."""
         if not self._on:
             return
-        with standstill():
-            event.remove(Engine, "engine_connect", self.watch)
+        remove_listeners(Engine, {"engine_connect": self.watch})
         with self._lock:
             self._on = False
             for recorder in self._recorders.values():
@@ -201,16 +179,16 @@ class Everything:
         self._before = [(len(times), times.total) for times in _times(tally)]
         self._begun = tally.transactions.begun
 
-    def since(self) -> Tally:
+    def since(self) -> Recording:
         """Return what was recorded since the mark, and set a new mark."""
-        tally = Tally(self._fresh, began=self._marked, seconds=perf_counter() - self._marked)
+        tally = Recording(self._fresh, began=self._marked, ended=perf_counter())
         for times, whole, (count, total) in zip(
             _times(tally), _times(self.tally), self._before, strict=True
         ):
             times.count, times.total = len(whole) - count, whole.total - total
         tally.transactions.begun = self.tally.transactions.begun - self._begun
         tally.log.fold(everything=True)
-        self.tally.seconds += tally.seconds
+        self.tally.ended += tally.seconds
         self.mark()
         return tally
 
@@ -234,5 +212,5 @@ class Everything:
         self._fresh.add(query)
 
 
-def _times(tally: Tally) -> tuple[Times, Times, Times]:
+def _times(tally: Recording) -> tuple[Times, Times, Times]:
     return tally.waits, tally.commits, tally.rollbacks

@@ -1,4 +1,4 @@
-"""Recorded executions by fingerprint: recent ones as objects, all others in compact columns.
+"""Recorded executions by fingerprint, and transactions: most of them in compact columns.
 
 A fingerprint is a statement's text without literals, comments, and lengths of lists. It is made by
 a tokenizer for PostgreSQL's lexical rules, not a parser: it must accept whatever the server is
@@ -12,8 +12,10 @@ import threading
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import lru_cache
 from itertools import islice
+from time import perf_counter
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -54,6 +56,7 @@ OTHERS = "(other statements: too many to distinguish)"
 _NOWHERE = ("", 0, "")
 
 
+@dataclass(slots=True, eq=False)
 class Query:
     """One execution.
 
@@ -62,51 +65,24 @@ class Query:
         site: The code that caused it.
         started: The start time (``time.perf_counter``).
         seconds: The execution time in the driver.
-        fetching: The time spent fetching its rows, in seconds.
         rows: The number of rows reported by the server; -1 if it reported none.
-        fetched: The number of rows fetched.
         error: The class of the exception; "" for none.
-        many: The number of parameter sets; 1 for a plain execution.
         parameters: The parameters, kept only on request.
         running: Whether rows can still be fetched.
+        fetching: The time spent fetching its rows, in seconds.
+        fetched: The number of rows fetched.
     """
 
-    __slots__ = (
-        "error",
-        "fetched",
-        "fetching",
-        "many",
-        "parameters",
-        "rows",
-        "running",
-        "seconds",
-        "site",
-        "started",
-        "statement",
-    )
-
-    def __init__(
-        self,
-        statement: str,
-        site: Site,
-        started: float,
-        seconds: float,
-        rows: int,
-        error: str,
-        many: int,
-        parameters: Any,
-    ):
-        self.statement = statement
-        self.site = site
-        self.started = started
-        self.seconds = seconds
-        self.fetching = 0.0
-        self.rows = rows
-        self.fetched = 0
-        self.error = error
-        self.many = many
-        self.parameters = parameters
-        self.running = not error
+    statement: str
+    site: Site
+    started: float
+    seconds: float
+    rows: int
+    error: str
+    parameters: Any
+    running: bool
+    fetching: float = 0.0
+    fetched: int = 0
 
 
 class Key(NamedTuple):
@@ -328,3 +304,159 @@ def _part(text: str, start: int, end: int) -> Part:
     statement = text[start:end]
     begin = start + len(statement) - len(statement.lstrip())
     return Part(text.count("\n", 0, begin) + 1, statement.strip())
+
+
+class Outcome(IntEnum):
+    """The outcome of a transaction or a savepoint."""
+
+    OPEN = 0
+    """Still open when the recording ended."""
+    COMMITTED = 1
+    """Committed, or released."""
+    ROLLED_BACK = 2
+    FAILED = 3
+    """The commit or rollback itself failed."""
+    CLOSED = 4
+    """The connection was closed before it ended."""
+
+
+class Span(NamedTuple):
+    """A transaction, or a savepoint in one."""
+
+    transaction: int
+    depth: int
+    started: float
+    seconds: float
+    outcome: Outcome
+
+
+class Times:
+    """The count and total duration of an event; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count, self.failed, self.total = 0, 0, 0.0
+
+    def add(self, started: float, *, failed: bool = False) -> None:
+        """Add one event, which ended now."""
+        seconds = perf_counter() - started
+        with self._lock:
+            self.count += 1
+            self.total += seconds
+            self.failed += failed
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@dataclass
+class _Opened:
+    number: int
+    began: list[float]
+    names: list[str] = field(default_factory=list)
+
+
+class Transactions:
+    """The transactions of all connections, identified by connection ID; thread-safe.
+
+    Ended ones are stored in columns, at about 27 bytes each.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[int, _Opened] = {}
+        self.begun = 0
+        self._number, self._depth, self._outcome = array("L"), array("H"), array("B")
+        self._started, self._seconds = array("d"), array("d")
+
+    def begin(self, connection: int) -> None:
+        """Record the beginning of a transaction."""
+        with self._lock:
+            self._end(connection, Outcome.CLOSED)  # if the ID of a closed one is reused
+            self._open[connection] = _Opened(self.begun, [perf_counter()])
+            self.begun += 1
+
+    def is_open(self, connection: int) -> bool:
+        """Return True if the connection has a recorded transaction open."""
+        return connection in self._open
+
+    def end(self, connection: int, outcome: Outcome) -> None:
+        """Record the end of a transaction and its savepoints; do nothing if there is none."""
+        with self._lock:
+            self._end(connection, outcome)
+
+    def save(self, connection: int, name: str) -> None:
+        """Record a new savepoint."""
+        with self._lock:
+            if opened := self._open.get(connection):
+                opened.began.append(perf_counter())
+                opened.names.append(name)
+
+    def leave(self, connection: int, name: str, outcome: Outcome) -> None:
+        """Record the release of, or rollback to, a savepoint, which also ends later ones."""
+        with self._lock:
+            opened = self._open.get(connection)
+            if opened is None or name not in opened.names:
+                return
+            now, left = perf_counter(), ""
+            while left != name:
+                self._keep(opened, now, outcome)
+                left = opened.names.pop()
+
+    def stop(self) -> None:
+        """Stop recording, and mark what is open as `Outcome.OPEN`."""
+        with self._lock:
+            for connection in list(self._open):
+                self._end(connection, Outcome.OPEN)
+
+    def __len__(self) -> int:
+        return len(self._number)
+
+    def spans(self) -> Iterator[Span]:
+        """Yield what has ended, savepoints before their transactions; recording may continue."""
+        columns = (self._number, self._depth, self._started, self._seconds, self._outcome)
+        count = len(self._outcome)  # filled last, so the others have at least as many
+        for number, depth, started, seconds, outcome in islice(zip(*columns, strict=False), count):
+            yield Span(number, depth, started, seconds, Outcome(outcome))
+
+    def _end(self, connection: int, outcome: Outcome) -> None:
+        opened, now = self._open.pop(connection, None), perf_counter()
+        while opened is not None and opened.began:
+            self._keep(opened, now, outcome)
+
+    def _keep(self, opened: _Opened, now: float, outcome: Outcome) -> None:
+        """Store the innermost open span, which has ended."""
+        started = opened.began.pop()
+        self._number.append(opened.number)
+        self._depth.append(len(opened.began))
+        self._started.append(started)
+        self._seconds.append(now - started)
+        self._outcome.append(outcome)
+
+
+@dataclass(eq=False)
+class Recording:
+    """What was recorded of one engine, or of several.
+
+    Attributes:
+        log: The executions.
+        waits: The waits for connections.
+        commits: The commits.
+        rollbacks: The rollbacks.
+        transactions: The individual transactions.
+        began: The start time (``time.perf_counter``).
+        ended: The end time; 0 if it continues.
+    """
+
+    log: Log = field(default_factory=Log)
+    waits: Times = field(default_factory=Times)
+    commits: Times = field(default_factory=Times)
+    rollbacks: Times = field(default_factory=Times)
+    transactions: Transactions = field(default_factory=Transactions)
+    began: float = field(default_factory=perf_counter)
+    ended: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Return the elapsed time that was recorded."""
+        return (self.ended or perf_counter()) - self.began

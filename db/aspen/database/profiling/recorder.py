@@ -4,37 +4,48 @@ The connections of a recorded engine use cursors that record what they do, both 
 asyncpg's as adapted by SQLAlchemy. A cursor class costs half as much as a pair of SQLAlchemy hooks,
 and it sees what they do not: COPY, cursors that a program gets directly from the driver, and the
 fetching of rows.
+
+SQLAlchemy iterates over a deque of listeners for each event. Adding or removing a listener breaks
+the iteration of another thread ("deque mutated during iteration"), whose query would then fail. So
+listeners change only while no other thread iterates (`add_listeners`, `remove_listeners`).
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from time import perf_counter
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from weakref import WeakSet
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, base
+from sqlalchemy.pool import StaticPool
 
 from aspen.database.engine import Database
 from aspen.database.profiling.callers import Site, calling_site, calling_site_of_task
-from aspen.database.profiling.queries import Log, Query
-from aspen.database.profiling.transactions import Outcome, Times, Transactions
+from aspen.database.profiling.queries import Outcome, Query, Recording, Times
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 Recordable: TypeAlias = "Engine | AsyncEngine | Database"
-Classes: TypeAlias = Callable[[type[Any]], type[Any]]
-"""A function that makes one cursor class from another."""
+_Classes: TypeAlias = Callable[[type[Any]], type[Any]]
 _Around: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+_PATIENCE_S = 1.0  # to wait for a moment when no other thread iterates over listeners
+_GLANCE_S = 0.0002
+_UNDISTURBED_S = 1.0  # far longer than adding and removing takes
+_ALONE = threading.Lock()
 _ATTACHED: WeakSet[Any] = WeakSet()
 _LOCK = threading.Lock()
 
 
-class Recorder:
+class Recorder(Recording):
     """A recorder of one engine's database work during a ``with`` block.
 
     It sits between SQLAlchemy and the driver, and listens to no events: the cursors of the
@@ -51,13 +62,10 @@ class Recorder:
     """
 
     def __init__(self, engine: Recordable, *, parameters: bool = False):
+        super().__init__()
         self._engine = engine_of(engine)
         self.keeps_parameters = parameters
-        self.log = Log()
-        self.waits, self.commits, self.rollbacks = Times(), Times(), Times()
-        self.transactions = Transactions()
-        self.began, self.ended = perf_counter(), 0.0
-        self._changed: list[tuple[Any, str, Any]] = []
+        self._exits = ExitStack()
         self._connections: dict[int, tuple[Any, Callable[[], None]]] = {}
         self._classes: dict[type[Any], type[Any]] = {}
         self._guard = threading.RLock()
@@ -105,12 +113,7 @@ class Recorder:
         """Stop recording, and restore the engine, its pool and its connections."""
         if self.ended:
             return
-        for owner, name, before in reversed(self._changed):
-            if before is None:
-                vars(owner).pop(name, None)
-            else:
-                vars(owner)[name] = before
-        self._changed.clear()
+        self._exits.close()
         with self._guard:
             for _, restore in self._connections.values():
                 restore()
@@ -126,16 +129,8 @@ class Recorder:
         if (driver := connection.connection.dbapi_connection) is not None:
             self._watch(driver)
 
-    @property
-    def seconds(self) -> float:
-        """Return the elapsed time that was recorded."""
-        return (self.ended or perf_counter()) - self.began
-
     def _put(self, owner: Any, name: str, around: _Around) -> None:
-        # On the object, not on its class, so that other objects are not affected.
-        before = vars(owner).get(name)
-        vars(owner)[name] = around(getattr(owner, name))
-        self._changed.append((owner, name, before))
+        self._exits.callback(_put(owner, name, around(getattr(owner, name))))
 
     def _connecting(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         def connecting() -> Any:
@@ -216,12 +211,12 @@ class Recorder:
             return
         with self._guard:
             if id(connection) not in self._connections:
-                watch = watch_async if self._engine.dialect.is_async else watch_sync
+                watch = _watch_async if self._engine.dialect.is_async else _watch_sync
                 self._connections[id(connection)] = (connection, watch(connection, self._class_of))
 
     def _class_of(self, base: type[Any]) -> type[Any]:
         if base not in self._classes:
-            self._classes[base] = recording(base, self)
+            self._classes[base] = _recording(base, self)
         return self._classes[base]
 
 
@@ -240,7 +235,21 @@ def engine_of(engine: Recordable) -> Engine:
     raise TypeError(f"expected an engine, not a {type(engine).__name__}")
 
 
-def watch_sync(connection: Any, class_of: Classes) -> Callable[[], None]:
+def _put(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
+    """Put a function on an object, but not on its class; return a function that undoes it."""
+    before = vars(owner).get(name)
+    vars(owner)[name] = function
+
+    def restore() -> None:
+        if before is None:
+            vars(owner).pop(name, None)
+        else:
+            vars(owner)[name] = before
+
+    return restore
+
+
+def _watch_sync(connection: Any, class_of: _Classes) -> Callable[[], None]:
     """Make a psycopg2 connection use other cursor classes; return a function that undoes it."""
     from psycopg2.extensions import cursor
 
@@ -253,7 +262,7 @@ def watch_sync(connection: Any, class_of: Classes) -> Callable[[], None]:
     return restore
 
 
-def watch_async(connection: Any, class_of: Classes) -> Callable[[], None]:
+def _watch_async(connection: Any, class_of: _Classes) -> Callable[[], None]:
     """Do the same for an asyncpg connection, as adapted by SQLAlchemy."""
     plain = type(connection)
     # The adapter takes its cursor class from a class attribute, and has no __dict__.
@@ -273,24 +282,8 @@ def watch_async(connection: Any, class_of: Classes) -> Callable[[], None]:
     return restore
 
 
-class Tap(Protocol):
-    """A receiver of reports from cursors."""
-
-    @property
-    def keeps_parameters(self) -> bool:
-        """Return True if parameters are wanted."""
-
-    @property
-    def site(self) -> Callable[[FrameType | None], Site]:
-        """Return a function that finds the site of a statement, given the frame of a cursor."""
-
-    @property
-    def add(self) -> Callable[[Query], None]:
-        """Return a function that stores one execution."""
-
-
-def recording(base: type[Any], tap: Tap) -> type[Any]:
-    """Return a subclass of the cursor class `base` that reports its work to the tap."""
+def _recording(base: type[Any], recorder: Recorder) -> type[Any]:
+    """Return a subclass of the cursor class `base` that reports its work to the recorder."""
 
     class RecordingCursor(base):  # type: ignore[misc] # whatever class the connection has
         _asked: Query | None = None
@@ -301,23 +294,21 @@ def recording(base: type[Any], tap: Tap) -> type[Any]:
                 query.running = False
             base.close(self)
 
-    for name, size in _EXECUTING.items():
+    for name in _EXECUTING:
         if hasattr(base, name):
             make = _executing if name == "execute" else _executing_otherwise
-            setattr(RecordingCursor, name, make(base, name, tap, size))
-    for name, count in _FETCHING.items():
+            setattr(RecordingCursor, name, make(base, name, recorder))
+    for name, size in _FETCHING.items():
         if hasattr(base, name):
-            setattr(RecordingCursor, name, _fetching(getattr(base, name), count))
+            setattr(RecordingCursor, name, _fetching(getattr(base, name), size))
     return RecordingCursor
 
 
-def _executing(
-    base: type[Any], name: str, tap: Tap, _size: Callable[[tuple[Any, ...]], int]
-) -> Callable[..., Any]:
+def _executing(base: type[Any], name: str, recorder: Recorder) -> Callable[..., Any]:
     """Return ``execute``, which runs most statements; names are looked up only once, for speed."""
     method = getattr(base, name)
-    clock, frame_of, site_of, add = perf_counter, sys._getframe, tap.site, tap.add  # noqa: SLF001 - documented
-    keeps = tap.keeps_parameters
+    clock, frame_of = perf_counter, sys._getframe  # noqa: SLF001 - documented
+    site_of, add, keeps = recorder.site, recorder.add, recorder.keeps_parameters
 
     def execute(self: Any, statement: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's
         site = site_of(frame_of(1))
@@ -328,7 +319,7 @@ def _executing(
         try:
             return method(self, statement, vars)
         except BaseException as raised:
-            error = _name(raised)
+            error = error_name(raised)
             raise
         finally:
             seconds = clock() - started
@@ -336,20 +327,18 @@ def _executing(
             if type(statement) is not str:
                 statement = _text(self, name, statement, ())
             kept = vars if keeps else None
-            self._asked = Query(statement, site, started, seconds, rows, error, 1, kept)
+            self._asked = Query(statement, site, started, seconds, rows, error, kept, not error)
             add(self._asked)
 
     return execute
 
 
-def _executing_otherwise(
-    base: type[Any], name: str, tap: Tap, size: Callable[[tuple[Any, ...]], int]
-) -> Callable[..., Any]:
+def _executing_otherwise(base: type[Any], name: str, recorder: Recorder) -> Callable[..., Any]:
     method = getattr(base, name)
     clock, frame_of = perf_counter, sys._getframe  # noqa: SLF001 - documented
 
     def execute(self: Any, statement: Any, *arguments: Any, **named: Any) -> Any:
-        site = tap.site(frame_of(1))
+        site = recorder.site(frame_of(1))
         if self._asked is not None:
             self._asked.running = False
         error = ""
@@ -357,20 +346,20 @@ def _executing_otherwise(
         try:
             return method(self, statement, *arguments, **named)
         except BaseException as raised:
-            error = _name(raised)
+            error = error_name(raised)
             raise
         finally:
             seconds = clock() - started
             text = _text(self, name, statement, arguments)
             rows = -1 if error else self.rowcount
-            kept = arguments[0] if arguments and tap.keeps_parameters else None
-            self._asked = Query(text, site, started, seconds, rows, error, size(arguments), kept)
-            tap.add(self._asked)
+            kept = arguments[0] if arguments and recorder.keeps_parameters else None
+            self._asked = Query(text, site, started, seconds, rows, error, kept, not error)
+            recorder.add(self._asked)
 
     return execute
 
 
-def _fetching(method: Callable[..., Any], count: Callable[[Any], int]) -> Callable[..., Any]:
+def _fetching(method: Callable[..., Any], size: Callable[[Any], int]) -> Callable[..., Any]:
     clock = perf_counter
 
     def fetch(self: Any, *arguments: Any) -> Any:
@@ -382,10 +371,10 @@ def _fetching(method: Callable[..., Any], count: Callable[[Any], int]) -> Callab
             found = method(self, *arguments)
         except BaseException as raised:
             if not isinstance(raised, StopIteration):
-                query.error = _name(raised)
+                query.error = error_name(raised)
             raise
         else:
-            query.fetched += count(found)
+            query.fetched += size(found)
             return found
         finally:
             query.fetching += clock() - started
@@ -393,7 +382,7 @@ def _fetching(method: Callable[..., Any], count: Callable[[Any], int]) -> Callab
     return fetch
 
 
-def _name(error: BaseException) -> str:
+def error_name(error: BaseException) -> str:
     """Return the class name of an error; for asyncpg, of the error inside SQLAlchemy's adapter."""
     below = getattr(error, "driver_exception", None) or error.__cause__
     if below is not None and type(below).__module__.startswith("asyncpg"):
@@ -417,22 +406,7 @@ def _text(cursor: Any, name: str, statement: Any, arguments: tuple[Any, ...]) ->
     return sent.decode(errors="replace") if isinstance(sent, bytes) else repr(statement)
 
 
-def _one(_arguments: tuple[Any, ...]) -> int:
-    return 1
-
-
-def _sets(arguments: tuple[Any, ...]) -> int:
-    return len(arguments[0]) if arguments and hasattr(arguments[0], "__len__") else 1
-
-
-_EXECUTING: dict[str, Callable[[tuple[Any, ...]], int]] = {
-    "execute": _one,
-    "executemany": _sets,
-    "callproc": _one,
-    "copy_expert": _one,
-    "copy_from": _one,
-    "copy_to": _one,
-}
+_EXECUTING = ("execute", "executemany", "callproc", "copy_expert", "copy_from", "copy_to")
 _TABLES = {"copy_from": "FROM STDIN", "copy_to": "TO STDOUT"}
 _FETCHING: dict[str, Callable[[Any], int]] = {
     "fetchone": lambda found: found is not None,
@@ -440,3 +414,129 @@ _FETCHING: dict[str, Callable[[Any], int]] = {
     "fetchall": len,
     "__next__": lambda found: found is not None,
 }
+
+
+@contextmanager
+def rehearsed(engine: Recordable) -> Iterator[None]:
+    """Roll back everything that an engine does during a ``with`` block.
+
+    Meanwhile the engine has one connection in one transaction: beginning a transaction sets a
+    savepoint, and committing releases it. So later statements see what earlier ones committed.
+    Do not use it for work in several threads. Effects outside transactions, such as those on
+    sequences, remain.
+    """
+    inner = engine_of(engine)
+    dialect, pool = inner.dialect, inner.pool
+    numbers, open_ = count(1), list[int]()
+
+    def begin(proxied: Any) -> None:
+        if not _rehearses(proxied):
+            open_.append(next(numbers))
+            _say(proxied, f"SAVEPOINT rehearsal_{open_[-1]}")
+
+    def ending(words: str) -> Callable[[Any], None]:
+        def end(proxied: Any) -> None:
+            if _rehearses(proxied):
+                proxied.commit() if words.startswith("RELEASE") else proxied.rollback()
+            elif open_:  # otherwise it is the pool, making sure that no transaction is open
+                _say(proxied, f"{words} rehearsal_{open_.pop()}")
+
+        return end
+
+    shadows = {
+        "do_begin": begin,
+        "do_commit": ending("RELEASE SAVEPOINT"),
+        "do_rollback": ending("ROLLBACK TO SAVEPOINT"),
+    }
+    inner.pool = StaticPool(
+        pool._creator,  # noqa: SLF001 - as Pool.recreate() does
+        dialect=dialect,
+        _dispatch=pool.dispatch,
+    )
+    with ExitStack() as exits:
+        for name, function in shadows.items():
+            exits.callback(_put(dialect, name, function))
+        try:
+            yield
+        finally:
+            # Closing the connection during its transaction makes the server roll it back.
+            used, inner.pool = inner.pool, pool
+            exits.callback(used.dispose)
+
+
+def _rehearses(proxied: Any) -> bool:
+    """Return True if the connection's own policy makes it rehearse."""
+    return getattr(proxied.dbapi_connection, "rehearsing", False)
+
+
+def _say(proxied: Any, words: str) -> None:
+    """Run a statement, bypassing any recorder."""
+    connection = proxied.dbapi_connection
+    if hasattr(connection, "cursor_factory"):
+        from psycopg2.extensions import cursor
+
+        told: Any = cursor(connection)
+    else:
+        from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_cursor
+
+        told = AsyncAdapt_asyncpg_cursor(connection)
+    try:
+        told.execute(words)
+    finally:
+        told.close()
+
+
+def add_listeners(
+    target: Engine | type[Engine], listeners: Mapping[str, Callable[..., Any]]
+) -> None:
+    """Listen to events of an engine, or of all."""
+    with _standstill():
+        for name, listener in listeners.items():
+            event.listen(target, name, listener)
+
+
+def remove_listeners(
+    target: Engine | type[Engine], listeners: Mapping[str, Callable[..., Any]]
+) -> None:
+    """Stop listening, and remove all of these listeners."""
+    with _standstill():
+        for name, listener in listeners.items():
+            event.remove(target, name, listener)
+
+
+@contextmanager
+def _standstill() -> Iterator[None]:
+    """Run a non-blocking ``with`` block while no other thread iterates over listeners."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with _ALONE:
+        interval = sys.getswitchinterval()
+        try:
+            # No other thread may run between this check and the end of the block.
+            sys.setswitchinterval(_UNDISTURBED_S)
+            while _somebody_walks() and time.monotonic() < deadline:
+                sys.setswitchinterval(interval)
+                time.sleep(_GLANCE_S)
+                sys.setswitchinterval(_UNDISTURBED_S)
+            yield
+        finally:
+            sys.setswitchinterval(interval)
+
+
+def _somebody_walks() -> bool:
+    me = threading.get_ident()
+    return any(_walks(frame) for thread, frame in sys._current_frames().items() if thread != me)  # noqa: SLF001 - documented, despite the underscore
+
+
+def _walks(frame: FrameType | None) -> bool:
+    """Return True if a thread is between two listeners, or in one.
+
+    The engine's own module calls listeners, except while it waits for the driver in one of the
+    dialect's ``do_...`` functions.
+    """
+    called = ""
+    while frame is not None:
+        if frame.f_code.co_filename == base.__file__:
+            return not called.startswith("do_")
+        called = frame.f_code.co_name
+        frame = frame.f_back
+    return False

@@ -7,8 +7,10 @@ DEBUG:sqltime:Total Time: 0.012416
 ```
 
 The times are execution times in seconds: sending the statement and waiting for the server,
-without fetching rows. Parameters are not logged, because they may contain personal data. Profiling
-is counted: it ends, and the logger is restored, with its last user.
+without fetching rows (although psycopg2 transfers a result without a named cursor during the
+execution). COPY through the driver's own cursor, which SQLAlchemy does not see, is left out.
+Parameters are not logged, because they may contain personal data. Profiling is counted: it ends,
+and the logger is restored, with its last user.
 """
 
 from __future__ import annotations
@@ -17,16 +19,22 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeAlias
+from time import perf_counter
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.engine.interfaces import ExecutionContext
 
-from aspen.database.profiling.hooks import Execution, Hooks
-from aspen.database.profiling.recorder import Recordable, engine_of
+from aspen.database.profiling.recorder import (
+    Recordable,
+    add_listeners,
+    engine_of,
+    error_name,
+    remove_listeners,
+)
 
 LOGGER_NAME = "sqltime"
 FORMAT = "%(levelname)s:%(name)s:%(message)s"
@@ -39,25 +47,54 @@ Profiled: TypeAlias = "Recordable | None"
 __all__ = ["disable_profiling", "enable_profiling", "enable_profiling_ctx"]
 
 
-class LogSink:
-    """A sink that logs each execution to ``sqltime`` at DEBUG, but never its parameters."""
+class _Statements:
+    """The listeners that log the executions of any number of engines, but never parameters.
 
-    def started(self, execution: Execution) -> None:
-        """Log the statement."""
+    An execution is logged once however many of its targets are listened to (the class ``Engine``,
+    the engine, the engine that it was derived from), because it is identified by its context.
+    """
+
+    def __init__(self) -> None:
+        # Keyed by execution context, so that neither threads nor tasks can mix up pairs, and
+        # weakly, so that an execution that never ends leaks nothing.
+        self._started: WeakKeyDictionary[ExecutionContext, float] = WeakKeyDictionary()
+        self.listeners: dict[str, Callable[..., None]] = {
+            "before_cursor_execute": self._before,
+            "after_cursor_execute": self._after,
+            "handle_error": self._failed,  # after an error, the after-hook never runs
+        }
+
+    def _before(
+        self,
+        _connection: Any,
+        _cursor: Any,
+        statement: str,
+        _values: Any,
+        context: Any,
+        _many: bool,
+    ) -> None:
+        if context is None or context in self._started:
+            return
         # A literal in the SQL must not be able to control the terminal.
-        logger.debug(
-            "Start Query: %s", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", execution.statement)
-        )
+        logger.debug("Start Query: %s", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", statement))
+        self._started[context] = perf_counter()
 
-    def completed(self, execution: Execution) -> None:
-        """Log the execution time, in seconds."""
-        logger.debug("Query Complete!")
-        logger.debug("Total Time: %f", execution.seconds)
+    def _after(
+        self, _connection: Any, _cursor: Any, _sql: str, _values: Any, context: Any, _many: bool
+    ) -> None:
+        self._end(context, "Query Complete!")
 
-    def failed(self, execution: Execution) -> None:
-        """Log the class of the error and the time; not the message, which may contain data."""
-        logger.debug("Query Failed: %s", type(execution.error).__name__)
-        logger.debug("Total Time: %f", execution.seconds)
+    def _failed(self, failure: ExceptionContext) -> None:
+        # The class only: the message may contain data.
+        name = error_name(failure.original_exception)
+        self._end(failure.execution_context, f"Query Failed: {name}")
+
+    def _end(self, context: ExecutionContext | None, how: str) -> None:
+        now = perf_counter()
+        started = None if context is None else self._started.pop(context, None)
+        if started is not None:
+            logger.debug(how)
+            logger.debug("Total Time: %f", now - started)
 
 
 class CurrentStderrHandler(logging.Handler):
@@ -78,54 +115,6 @@ class CurrentStderrHandler(logging.Handler):
             self.handleError(record)  # closed or broken, which must not fail a query
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The original state of the logger, to be restored."""
-
-    level: int
-    propagate: bool
-    disabled: bool
-    handler: logging.Handler | None
-
-
-class Visibility:
-    """A counted switch that makes ``sqltime`` records visible, then restores the logger."""
-
-    def __init__(self) -> None:
-        self._users = 0
-        self._found: _Found | None = None
-
-    def acquire(self) -> None:
-        """Add a user; the first one sets up the logger."""
-        self._users += 1
-        if self._users == 1:
-            self._found = self._set_up()
-
-    def release(self) -> None:
-        """Remove a user; the last one restores the logger."""
-        self._users -= 1
-        if self._users or self._found is None:
-            return
-        found, self._found = self._found, None
-        if found.handler is not None:
-            logger.removeHandler(found.handler)
-            found.handler.close()
-        logger.setLevel(found.level)
-        logger.propagate = found.propagate
-        logger.disabled = found.disabled
-
-    def _set_up(self) -> _Found:
-        handler = None if _somebody_shows_debug() else CurrentStderrHandler()
-        found = _Found(logger.level, logger.propagate, logger.disabled, handler)
-        logger.setLevel(logging.DEBUG)
-        logger.disabled = False  # logging.config.fileConfig disables loggers it does not know
-        if handler is not None:
-            logger.addHandler(handler)
-            # Logging that is configured later must not print the records a second time.
-            logger.propagate = False
-        return found
-
-
 def _somebody_shows_debug() -> bool:
     """Return True if a handler of the application gets this logger's DEBUG records."""
     current: logging.Logger | None = logger
@@ -137,66 +126,73 @@ def _somebody_shows_debug() -> bool:
     return False
 
 
-class Profiler:
-    """A profiler that listens to each engine as long as it has users.
+class _Profiler:
+    """A profiler that listens to each engine, and shows the records, as long as it has users."""
 
-    Args:
-        hooks: The listeners.
-        visibility: Makes the records visible meanwhile.
-    """
-
-    def __init__(self, hooks: Hooks, visibility: Visibility):
-        self._hooks = hooks
-        self._visibility = visibility
+    def __init__(self) -> None:
+        self._statements = _Statements()
         # Reentrant, because an engine's finalizer runs in whichever thread collects it.
         self._lock = threading.RLock()
-        self._everywhere = 0
-        self._engines: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
-        self._forgetting: WeakKeyDictionary[Engine, finalize[[], Engine]] = WeakKeyDictionary()
+        self._users: dict[int | None, int] = {}  # by the ID of the engine; None means all engines
+        self._finalizers: dict[int, finalize[[int], Engine]] = {}
+        self._handler: CurrentStderrHandler | None = None
+        self._found = (logger.level, logger.propagate, logger.disabled)
 
     def enable(self, engine: Engine | None) -> None:
         """Add a user of the engine's profiling; None means all engines."""
+        key = None if engine is None else id(engine)
         with self._lock:
-            users = self._count(engine, +1)
-            if users > 1:
+            if not self._users:
+                self._show()
+            self._users[key] = self._users.get(key, 0) + 1
+            if self._users[key] > 1:
                 return
-            self._visibility.acquire()
-            self._hooks.attach(Engine if engine is None else engine)
+            add_listeners(engine or Engine, self._statements.listeners)
             if engine is not None:
                 # An engine that is garbage-collected while profiled releases its share.
-                forgetting = finalize(engine, self._release)
-                forgetting.atexit = False
-                self._forgetting[engine] = forgetting
+                self._finalizers[id(engine)] = finalize(engine, self._forget, id(engine))
+                self._finalizers[id(engine)].atexit = False
 
     def disable(self, engine: Engine | None) -> None:
         """Remove a user of the engine's profiling; do nothing if there is none."""
+        key = None if engine is None else id(engine)
         with self._lock:
-            if not self._users(engine) or self._count(engine, -1):
+            if key not in self._users:
                 return
-            self._hooks.detach(Engine if engine is None else engine)
-            if engine is not None:
-                self._forgetting.pop(engine).detach()
-            self._release()
+            self._users[key] -= 1
+            if not self._users[key]:
+                remove_listeners(engine or Engine, self._statements.listeners)
+                self._forget(key)
 
-    def _release(self) -> None:
+    def _forget(self, key: int | None) -> None:
         with self._lock:
-            self._visibility.release()
+            del self._users[key]
+            if key is not None:
+                self._finalizers.pop(key).detach()
+            if not self._users:
+                self._restore()
 
-    def _users(self, engine: Engine | None) -> int:
-        return self._everywhere if engine is None else self._engines.get(engine, 0)
+    def _show(self) -> None:
+        """Make the records visible."""
+        self._found = (logger.level, logger.propagate, logger.disabled)
+        self._handler = None if _somebody_shows_debug() else CurrentStderrHandler()
+        logger.setLevel(logging.DEBUG)
+        logger.disabled = False  # logging.config.fileConfig disables loggers it does not know
+        if self._handler is not None:
+            logger.addHandler(self._handler)
+            # Logging that is configured later must not print the records a second time.
+            logger.propagate = False
 
-    def _count(self, engine: Engine | None, change: int) -> int:
-        users = self._users(engine) + change
-        if engine is None:
-            self._everywhere = users
-        elif users:
-            self._engines[engine] = users
-        else:
-            del self._engines[engine]
-        return users
+    def _restore(self) -> None:
+        """Return the logger to its original state."""
+        if self._handler is not None:
+            logger.removeHandler(self._handler)
+            self._handler.close()
+        level, logger.propagate, logger.disabled = self._found
+        logger.setLevel(level)
 
 
-_PROFILER = Profiler(Hooks(LogSink()), Visibility())
+_PROFILER = _Profiler()
 
 
 def enable_profiling(engine: Profiled = None) -> None:
@@ -209,7 +205,7 @@ def enable_profiling(engine: Profiled = None) -> None:
     Raises:
         TypeError: It is not an engine.
     """
-    _PROFILER.enable(_sync_engine(engine))
+    _PROFILER.enable(_sync(engine))
 
 
 def disable_profiling(engine: Profiled = None) -> None:
@@ -220,7 +216,7 @@ def disable_profiling(engine: Profiled = None) -> None:
     Raises:
         TypeError: It is not an engine.
     """
-    _PROFILER.disable(_sync_engine(engine))
+    _PROFILER.disable(_sync(engine))
 
 
 @contextmanager
@@ -230,7 +226,7 @@ def enable_profiling_ctx(engine: Profiled = None) -> Iterator[None]:
     Raises:
         TypeError: It is not an engine.
     """
-    target = _sync_engine(engine)
+    target = _sync(engine)
     _PROFILER.enable(target)
     try:
         yield
@@ -238,5 +234,5 @@ def enable_profiling_ctx(engine: Profiled = None) -> Iterator[None]:
         _PROFILER.disable(target)
 
 
-def _sync_engine(engine: Profiled) -> Engine | None:
+def _sync(engine: Profiled) -> Engine | None:
     return None if engine is None else engine_of(engine)

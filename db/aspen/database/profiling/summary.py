@@ -6,10 +6,9 @@ from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
-from aspen.database.profiling.queries import Example, Key, Log, Moment
-from aspen.database.profiling.transactions import Times, Transactions
+from aspen.database.profiling.queries import Example, Key, Log, Moment, Recording, Transactions
 
 LAZY_REPEATS = 3
 """The number of lazy loads of one relationship from one line that make an N+1."""
@@ -127,52 +126,37 @@ class _Group:
         self.failed += moment.failed
 
 
-class Recorded(Protocol):
-    """A recording that can be summarized: a recorder, or a tally of several."""
-
-    log: Log
-    waits: Times
-    commits: Times
-    rollbacks: Times
-    transactions: Transactions
-    began: float
-
-    @property
-    def seconds(self) -> float:
-        """Return the elapsed time that was recorded."""
-
-
-def summarize(recorder: Recorded) -> Profile:
+def summarize(recording: Recording) -> Profile:
     """Return a summary of what was recorded so far."""
-    log = recorder.log
+    log = recording.log
     log.fold()
     groups: defaultdict[int, _Group] = defaultdict(_Group)
     for moment in log.moments():
         groups[moment.group].add(moment)
-    totals = _totals(recorder, list(groups.values()))
+    totals = _totals(recording, list(groups.values()))
     keys = log.keys
     statements = [
         _statement(number, keys[number], log.examples[number], group, totals)
         for number, group in groups.items()
     ]
     statements.sort(key=lambda one: one.total_ms + one.fetch_ms, reverse=True)
-    return Profile(totals, statements, log, recorder.transactions, recorder.began)
+    return Profile(totals, statements, log, recording.transactions, recording.began)
 
 
-def _totals(recorder: Recorded, groups: list[_Group]) -> Totals:
+def _totals(recording: Recording, groups: list[_Group]) -> Totals:
     return Totals(
         queries=sum(len(group.times) for group in groups),
-        distinct=len({key.fingerprint for key in recorder.log.keys}),
+        distinct=len({key.fingerprint for key in recording.log.keys}),
         failed=sum(group.failed for group in groups),
         rows=sum(group.rows for group in groups),
-        transactions=recorder.transactions.begun,
-        commits=len(recorder.commits),
-        rollbacks=len(recorder.rollbacks),
-        wall_ms=recorder.seconds * 1e3,
+        transactions=recording.transactions.begun,
+        commits=len(recording.commits),
+        rollbacks=len(recording.rollbacks),
+        wall_ms=recording.seconds * 1e3,
         execute_ms=sum(sum(group.times) for group in groups) * 1e3,
         fetch_ms=sum(group.fetching for group in groups) * 1e3,
-        ending_ms=(recorder.commits.total + recorder.rollbacks.total) * 1e3,
-        waiting_ms=recorder.waits.total * 1e3,
+        ending_ms=(recording.commits.total + recording.rollbacks.total) * 1e3,
+        waiting_ms=recording.waits.total * 1e3,
     )
 
 
