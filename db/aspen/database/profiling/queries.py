@@ -436,7 +436,7 @@ class Transactions:
 
 @dataclass(eq=False)
 class Recording:
-    """What was recorded of one engine, or of several.
+    """The recorded statements of one engine, or of several.
 
     Attributes:
         log: The executions.
