@@ -10,11 +10,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aspen.database.transactions import DatabaseIdentity
 from aspencli.errors import AspenError
 from aspencli.files import make_folder, state_dir, write_whole
+
+if TYPE_CHECKING:  # SQLAlchemy, which a console loads only after its first prompt
+    from aspen.database.transactions import DatabaseIdentity
 
 
 class ProductionDatabases:
