@@ -13,7 +13,7 @@ from aspencli.changes.journal import Journal, place_of
 from aspencli.changes.runs import Outcome, Run, is_same_place
 from aspencli.changes.undo import read_origin, read_undo
 from aspencli.errors import AspenError, BadInputError, ConflictError
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 
 _NAMED = 10  # maximum number of bad undo-file lines to list
 

@@ -22,10 +22,9 @@ from aspencli import files
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import write_failure
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.headers import locate
+from aspencli.tabular.reading import open_table
 from aspencli.tabular.source import Observer
-from aspencli.tabular.table import Table, open_table
+from aspencli.tabular.table import Fault, Table, locate
 from aspencli.text import guard, unguard
 
 _MARK = "# aspencli undo "

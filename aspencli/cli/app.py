@@ -23,7 +23,7 @@ from typer.models import CommandInfo
 from aspencli import __version__
 from aspencli.cli.help import help_page, summary
 from aspencli.config import OUTPUT_FORMATS
-from aspencli.tabular import compression
+from aspencli.tabular import source
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
@@ -86,9 +86,8 @@ GLOBAL_OPTIONS = (
         ("--debug",), "Log requests (secrets masked), and show the traceback of an error."
     ),
     GlobalOption(
-        (compression.OPTION,),
-        "Maximum size of a compressed input once expanded, such as 2G. "
-        f"(env: {compression.VARIABLE})",
+        (source.OPTION,),
+        f"Maximum size of a compressed input once expanded, such as 2G. (env: {source.VARIABLE})",
         "SIZE",
     ),
     GlobalOption(("--version",), "Show the version and exit.", root_names=("-V",)),
@@ -122,8 +121,8 @@ def _keeper(option: GlobalOption) -> Callable[..., None]:
         if option.key == "version":
             typer.echo(version_line())
             raise typer.Exit
-        if option.names[0] == compression.OPTION:
-            compression.allow(value)
+        if option.names[0] == source.OPTION:
+            source.allow_expansion(value)
             return
         app: AppContext = ctx.find_root().obj
         app.options.give(option.key, option.constant[1] if option.constant else value)

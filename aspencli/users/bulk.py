@@ -5,21 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aspen.database.bulk import accounts
-from aspencli.changes.cells import Field, Understood, named, truth
-from aspencli.changes.file_schema import Kind
+from aspencli.changes.cells import Field, Kind, Understood, accepted, named, truth
 from aspencli.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 
 _USER_NEEDS, _GROUP_NEEDS = "every user needs one", "every group needs one"
-
-
-def _stored(flaw: Callable[[str], str | None]) -> Callable[[str], Understood]:
-    """Return a cell parser that applies a validation rule."""
-
-    def understand(cell: str) -> Understood:
-        reason = flaw(cell)
-        return (None, reason) if reason else (cell, None)
-
-    return understand
 
 
 def _text(
@@ -42,10 +31,10 @@ def _account(cell: str) -> Understood:
     """Parse an ID assigned by the identity provider."""
     if any(map(str.isspace, cell)):
         return None, "contains white space"
-    return _stored(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
+    return accepted(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
 
 
-_email = Field(accounts.EMAIL, _stored(email_flaw), uncleared=_USER_NEEDS, names=True)
+_email = Field(accounts.EMAIL, accepted(email_flaw), uncleared=_USER_NEEDS, names=True)
 _auth0_user = Field(accounts.AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
 
 USER_CHANGES = Kind(

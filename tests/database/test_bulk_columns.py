@@ -15,7 +15,7 @@ from aspen.database.engine import Database
 from aspen.database.errors import RowsMovedError
 from aspencli.changes import undo as undofile
 from aspencli.changes.undo import Origin, read_undo
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 from tests.cli.commands.mapping_lab import Lab
 from tests.database.rename_lab import planned, problems, undo_into
 

@@ -14,7 +14,7 @@ from aspen.database.bulk.accounts import EMAIL, USERS
 from aspen.database.bulk.compare import compare
 from aspen.database.bulk.spec import Spec
 from aspencli.changes.undo import read_origin, read_undo
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 from tests.cli.commands.accounts_lab import MIXED, NEW_USER, Accounts
 
 _PATIENCE_S = 120
