@@ -6,9 +6,8 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aspen.database.bulk.compare import Comparison, compare
-from aspen.database.engine import Database
-from aspen.database.transactions import identify, transaction_status
+from aspen.database.bulk.staging import Comparison, compare
+from aspen.database.engine import Database, identify, transaction_status
 from aspencli.changes.journal import Journal, place_of
 from aspencli.changes.runs import Outcome, Run, is_same_place
 from aspencli.changes.undo import read_origin, read_undo

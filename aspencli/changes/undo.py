@@ -14,8 +14,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from aspen.database.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_COLUMNS, USERS
-from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
+from aspen.database.bulk.columns import (
+    COLUMNS,
+    GROUP_COLUMNS,
+    GROUPS,
+    IN_GROUP,
+    RENAME,
+    SAMPLES,
+    USER_COLUMNS,
+    USERS,
+)
 from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec, Value
 from aspen.database.bulk.spec import Table as Stored
 from aspencli import files
@@ -157,7 +165,7 @@ class UndoRow(NamedTuple):
 
 
 def write_undo_rows(spec: Spec, rows: Iterable[UndoRow], file: IO[bytes]) -> None:
-    """Write the header and the rows of an undo file, as `aspen.database.bulk.sql_write.undo` does.
+    """Write the header and the rows of an undo file, as `aspen.database.bulk.sql_apply.undo` does.
 
     Args:
         spec: The specification of the run.
@@ -323,7 +331,7 @@ def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
 
 
 def _value(cell: str) -> Cell:
-    """Decode a value written by `aspen.database.bulk.sql_write.undo`."""
+    """Decode a value written by `aspen.database.bulk.sql_apply.undo`."""
     if not cell:
         return KEEP
     if cell == "\\N":

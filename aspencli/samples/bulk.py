@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aspen.database.bulk.samples import (
+from aspen.database.bulk.columns import (
     COLLECTION_DATE,
     ID,
     LOCATION,

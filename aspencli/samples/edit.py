@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aspen.database.bulk.samples import COLUMNS
+from aspen.database.bulk.columns import COLUMNS
 from aspencli.changes.cells import identifier
 from aspencli.changes.undo import UndoRow
 from aspencli.errors import BadInputError, ConflictError
@@ -129,7 +129,7 @@ class Edit:
 
 
 STORED = {name: name for name in COLUMNS} | {"location": "collection_location"}
-"""The field of the API for each column of `aspen.database.bulk.samples.COLUMNS`."""
+"""The field of the API for each column of `aspen.database.bulk.columns.COLUMNS`."""
 
 
 def cell_of(record: SampleRecord, column: str) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from aspen.database.bulk.samples import LOCATION, PRIVATE, PUBLIC, SAMPLES, SEQUENCING_DATE
+from aspen.database.bulk.columns import LOCATION, PRIVATE, PUBLIC, SAMPLES, SEQUENCING_DATE
 from aspen.database.bulk.spec import (
     KEEP,
     AssessedRow,
@@ -321,7 +321,7 @@ def _released(entries: Iterable[_Entry]) -> set[tuple[str, int]]:
 
 
 def _quoted(value: Value) -> str:
-    """Return a value as messages quote it; see `aspen.database.bulk.sql_read.quoted`."""
+    """Return a value as messages quote it; see `aspen.database.bulk.sql_plan.quoted`."""
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 

@@ -313,7 +313,7 @@ def _conflict(left: Remaining, total: int) -> AspenError:
 
 
 def write_rows(rows: Iterable[Row], file: IO[bytes]) -> None:
-    """Write the rows of an undo file, as `aspen.database.bulk.sql_write.undo` does in SQL."""
+    """Write the rows of an undo file, as `aspen.database.bulk.sql_apply.undo` does in SQL."""
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_HEADER)

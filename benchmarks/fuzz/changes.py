@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded_by
 from hypothesis import strategies as st
 
-from aspen.database.bulk.samples import (
+from aspen.database.bulk.columns import (
     COLLECTION_DATE,
     ID,
     LOCATION,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aspen.database.bulk.samples import COLUMNS, PRIVATE, PUBLIC, SAMPLES
+from aspen.database.bulk.columns import COLUMNS, PRIVATE, PUBLIC, SAMPLES
 from aspen.database.bulk.spec import KEEP, Cell, Change, Column, Request, Spec
 from aspen.database.engine import Database
 from aspen.database.errors import RowsMovedError

@@ -18,7 +18,7 @@ from typing import Any
 import openpyxl
 import pytest
 
-from aspen.database.bulk.samples import RENAME
+from aspen.database.bulk.columns import RENAME
 from aspen.database.bulk.spec import KEEP, Cell, Request
 from aspencli.changes.apply import Faults, assess
 from aspencli.changes.cells import lay_out, read_changes, read_mapping

@@ -109,7 +109,7 @@ def update_public_ids(
     With --via db, the run is one transaction. With --via api, it is several requests; if it is
     interrupted, run the same command again or `samples resume` to continue.
     """
-    from aspen.database.bulk.samples import RENAME
+    from aspen.database.bulk.columns import RENAME
     from aspencli.changes.cells import read_mapping
     from aspencli.cli.changes.runner import Purpose
     from aspencli.cli.changes.views import RENAMING

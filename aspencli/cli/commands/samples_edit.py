@@ -373,7 +373,7 @@ def _save_undo(
     undo_file: Path | None,
     recording: Recording,
 ) -> SavedFile:
-    from aspen.database.bulk.samples import COLUMNS, PRIVATE, SAMPLES
+    from aspen.database.bulk.columns import COLUMNS, PRIVATE, SAMPLES
     from aspen.database.bulk.spec import Spec
     from aspencli import files
     from aspencli.changes.undo import origin_of, write_undo, write_undo_rows
