@@ -14,9 +14,9 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
+from aspen.database.bulk.staging import copy_in
 from aspen.database.cancel import cancellable
 from aspen.database.engine import Database
-from aspen.database.staging import copy_in
 from aspencli.signals import Shield, TerminatedError, interrupt_code, obey_sigterm
 
 

@@ -1,7 +1,7 @@
 """The production databases seen from this machine, recorded by identity rather than by address.
 
 A tunnel gives a database another address, so an unknown address may still lead to production.
-The identity (`aspen.database.transactions.DatabaseIdentity`) is the same through every tunnel,
+The identity (`aspen.database.engine.DatabaseIdentity`) is the same through every tunnel,
 proxy, and pooler.
 """
 
@@ -10,11 +10,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aspen.database.transactions import DatabaseIdentity
 from aspencli.errors import AspenError
 from aspencli.files import make_folder, state_dir, write_whole
+
+if TYPE_CHECKING:  # SQLAlchemy, which a console loads only after its first prompt
+    from aspen.database.engine import DatabaseIdentity
 
 
 class ProductionDatabases:

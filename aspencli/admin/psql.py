@@ -139,18 +139,12 @@ def gather_facts(address: Address, *, as_reader: bool) -> SessionFacts:
     """
     connection = _connect(address, connection_factory=opener(address.policy))
     try:
-        settings = {
-            "search_path": address.policy.search_path,
-            **{
-                name: str(value)
-                for name, value in connection.defaults.stricter(address.policy).items()
-            },
-        }
+        settings = connection.defaults.settings(address.policy)
         if not address.writable:
             settings[READ_ONLY] = "on"
         elif address.policy.overrides.read_only:
             settings[READ_ONLY] = "off"
-        rights = roles.rights(connection, address.policy.schema) if as_reader else None
+        rights = roles.rights(connection) if as_reader else None
         standing = SessionFacts(
             settings,
             connection.pooled,

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from aspen.database.engine import Database, ReadSession
 from aspen.database.errors import sqlstate
+from aspen.database.settings import SCHEMA
 from aspencli.admin.schema import SchemaState, visible_schema_state
 from aspencli.text import counted, sql_name
 
@@ -138,7 +139,7 @@ def _status(session: ReadSession, database: Database, schema: SchemaState) -> St
         user=_scalar(session, "SELECT current_user"),
         size=_scalar(session, "SELECT pg_database_size(current_database())"),
         state=schema,
-        counts=_counts(session, database.schema),
+        counts=_counts(session, SCHEMA),
         **_activity(session),
         replication=_replication(session, standby=standby),
         standby=standby,

@@ -26,7 +26,7 @@ from aspencli.errors import (
     UnreachableError,
 )
 from aspencli.stored_text import folded, unusual_in_identifier
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 
 if TYPE_CHECKING:
     from aspen.database.roles import Right

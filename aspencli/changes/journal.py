@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
     from sqlalchemy.exc import DBAPIError
 
-    from aspen.database.transactions import DatabaseIdentity
+    from aspen.database.engine import DatabaseIdentity
     from aspencli.changes.apply import Assessment
 
 VERSION = 1

@@ -6,14 +6,13 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aspen.database.bulk.compare import Comparison, compare
-from aspen.database.engine import Database
-from aspen.database.transactions import identify, transaction_status
+from aspen.database.bulk.staging import Comparison, compare
+from aspen.database.engine import Database, identify, transaction_status
 from aspencli.changes.journal import Journal, place_of
 from aspencli.changes.runs import Outcome, Run, is_same_place
 from aspencli.changes.undo import read_origin, read_undo
 from aspencli.errors import AspenError, BadInputError, ConflictError
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 
 _NAMED = 10  # maximum number of bad undo-file lines to list
 

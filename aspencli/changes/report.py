@@ -28,11 +28,10 @@ from aspencli import files
 from aspencli.changes.runs import InputFile
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import write_failure
-from aspencli.tabular.delimited import REJECTED
+from aspencli.tabular.damage import shown
 from aspencli.tabular.source import STDIN
-from aspencli.tabular.table import Table
+from aspencli.tabular.table import REJECTED, Table
 from aspencli.tabular.writers import LONGEST_CELL, WRITERS, as_text, write_workbook
-from aspencli.tabular.xlsx_cells import shown
 from aspencli.text import guard
 
 _PLANNED, _DONE, _SKIPPED = "update", "updated", "skipped"

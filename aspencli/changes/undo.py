@@ -14,18 +14,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from aspen.database.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_COLUMNS, USERS
-from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
+from aspen.database.bulk.columns import (
+    COLUMNS,
+    GROUP_COLUMNS,
+    GROUPS,
+    IN_GROUP,
+    RENAME,
+    SAMPLES,
+    USER_COLUMNS,
+    USERS,
+)
 from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec, Value
 from aspen.database.bulk.spec import Table as Stored
 from aspencli import files
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import write_failure
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.headers import locate
+from aspencli.tabular.reading import open_table
 from aspencli.tabular.source import Observer
-from aspencli.tabular.table import Table, open_table
+from aspencli.tabular.table import Fault, Table, locate
 from aspencli.text import guard, unguard
 
 _MARK = "# aspencli undo "
@@ -158,7 +165,7 @@ class UndoRow(NamedTuple):
 
 
 def write_undo_rows(spec: Spec, rows: Iterable[UndoRow], file: IO[bytes]) -> None:
-    """Write the header and the rows of an undo file, as `aspen.database.bulk.sql_write.undo` does.
+    """Write the header and the rows of an undo file, as `aspen.database.bulk.sql_apply.undo` does.
 
     Args:
         spec: The specification of the run.
@@ -324,7 +331,7 @@ def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
 
 
 def _value(cell: str) -> Cell:
-    """Decode a value written by `aspen.database.bulk.sql_write.undo`."""
+    """Decode a value written by `aspen.database.bulk.sql_apply.undo`."""
     if not cell:
         return KEEP
     if cell == "\\N":

@@ -251,7 +251,7 @@ class AppContext:
         Raises:
             RefusedError: It was not, or its origin cannot be determined.
         """
-        from aspen.database.transactions import identify
+        from aspen.database.engine import identify
 
         with database.engine.connect() as connection:
             identity = identify(connection)
@@ -284,8 +284,8 @@ class AppContext:
         Raises:
             UnreachableError: No database address is configured.
         """
+        from aspen.database.cancel import LOG
         from aspen.database.engine import Database
-        from aspen.database.transactions import LOG
         from aspencli.cli.output.console import relayed
 
         self.recognize(writable=writable)
@@ -342,10 +342,9 @@ class AppContext:
             return
         from sqlalchemy.exc import DBAPIError
 
-        from aspen.database.engine import Database
+        from aspen.database.engine import Database, identify
         from aspen.database.errors import NotAllowedError, StandbyError
         from aspen.database.settings import Limits, Overrides, SessionPolicy, cut_name
-        from aspen.database.transactions import identify
 
         database = Database(
             self.database_url(),

@@ -27,7 +27,7 @@ from aspencli.errors import INTERRUPTED, AspenError, RefusedError
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # Lines in which PostgreSQL repeats the statement with its values, or a row.
 _VALUES = re.compile(r"^(LINE \d+:|DETAIL:).*$", re.MULTILINE)
 _EXTRA_ARGUMENTS = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
@@ -164,6 +164,13 @@ def explain(error: Exception) -> Failure:
     return _of_rules(error) or _of_database(error) or _of_system(error) or _bug(error)
 
 
+def is_of_output(error: Exception) -> bool:
+    """Return True if the error comes from writing the results."""
+    if not isinstance(error, OSError) or error.filename:
+        return False
+    return error.errno == errno.EBADF or error.errno in _NO_ROOM
+
+
 def _of_usage(error: ClickException) -> Failure:
     ctx = error.ctx if isinstance(error, UsageError) else None
     hint = f"See: {ctx.command_path} --help" if ctx else "See: aspencli --help"
@@ -184,7 +191,7 @@ def _usage_message(error: ClickException) -> str:
 def _of_system(error: Exception) -> Failure | None:
     if not isinstance(error, OSError):
         return None
-    if error.errno in NO_ROOM:
+    if error.errno in _NO_ROOM:
         what = error.filename or "the results"
         return Failure(1, f"{what}: {error.strerror}", "Free up space, then run the command again.")
     if error.filename:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -28,12 +27,10 @@ from aspencli.cli.app import (
     version_line,
 )
 from aspencli.cli.context import AppContext
-from aspencli.cli.failures import NO_ROOM, explain
 from aspencli.cli.help import help_page
 from aspencli.errors import INTERRUPTED
 from aspencli.signals import interrupt_code, obey_sigterm
 
-_UNPRINTABLE = NO_ROOM | {errno.EBADF}
 ENTRIES = (
     Entry("samples", "List, create, update, delete, and download samples.", aliases=("sample",)),
     Entry(
@@ -203,7 +200,9 @@ def _flush(context: AppContext, code: int) -> int:
 def _report(context: AppContext, error: Exception) -> int:
     if context.options["debug"]:
         traceback.print_exception(error)
-    if isinstance(error, OSError) and error.errno in _UNPRINTABLE and not error.filename:
+    from aspencli.cli.failures import explain, is_of_output
+
+    if is_of_output(error):
         _silence_stdout()
     failure = explain(error)
     context.messages.error(failure.message, hint=failure.hint, details=failure.details)

@@ -312,7 +312,7 @@ def chosen_ids(
     context: AppContext, given: Iterable[str] | None, file: str | None, columns: Sequence[str]
 ) -> list[str]:
     """Return the given identifiers without duplicates."""
-    from aspencli.tabular.identifiers import read_ids
+    from aspencli.tabular.reading import read_ids
 
     found = read_ids(list(given or ()), file, columns)
     if found.repeated:

@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from aspen.database.engine import ReadSession
-from aspen.database.locations import listed_places, nearest_places
 from aspen.database.models import Group, Location, Pathogen, Role, Sample, UploadedPathogenGenome
+from aspen.database.models.reference import listed_places, nearest_places
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.remote.api import LocationQuery
 from aspencli.stored_text import as_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aspen.database.bulk.samples import (
+from aspen.database.bulk.columns import (
     COLLECTION_DATE,
     ID,
     LOCATION,
@@ -12,8 +12,7 @@ from aspen.database.bulk.samples import (
     SAMPLES,
     SEQUENCING_DATE,
 )
-from aspencli.changes.cells import Field, day, identifier, named, number, sought, truth
-from aspencli.changes.file_schema import Kind
+from aspencli.changes.cells import Field, Kind, day, identifier, named, number, sought, truth
 
 _NEEDED = "every sample needs one"
 _private = Field(PRIVATE, identifier, uncleared=_NEEDED, names=True)

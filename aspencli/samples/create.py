@@ -10,22 +10,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from aspencli.changes.cells import Understood, day, fitted, identifier, named, text, truth
+from aspencli.changes.cells import Understood, day, identifier, named, spoiled, text, truth
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.remote import Gazetteer, Scope, find_slugs
-from aspencli.remote.api import Api, NewGenome, NewSample, NewSampleFields, Sample
-from aspencli.samples.edit import IDENTIFIERS
-from aspencli.samples.remote import ListsSamples
+from aspencli.remote.api import Api, NewGenome, NewSample, NewSampleFields, Sample, Samples
+from aspencli.samples.models import IDENTIFIERS
+from aspencli.samples.remote import pick
 from aspencli.stored_text import folded, unusual_in_identifier
-from aspencli.tabular.damage import error_in, missing_in
+from aspencli.tabular.damage import Unusable, missing_in
 from aspencli.tabular.dates import DayFormat, FutureDays
-from aspencli.tabular.delimited import Fault
 from aspencli.tabular.fasta import Genome, read_fasta
-from aspencli.tabular.headers import find, note_further
-from aspencli.tabular.table import Table
-from aspencli.tabular.xlsx_cells import Unusable
+from aspencli.tabular.table import Fault, Table, find, note_further
 from aspencli.text import quote
 
 REQUIRED = ("private_identifier", "collection_date", "location")
@@ -126,7 +123,7 @@ def read_wanted(
     found: list[Wanted] = []
     future = {name: FutureDays(name) for name in columns if FIELDS[name] is day}
     for line, cells_found in source.records(fault):
-        record = fitted(source, line, cells_found, fault)
+        record = source.fit(line, cells_found, fault)
         if record is None:
             continue
         cells = {
@@ -182,11 +179,9 @@ def understand(
 
 
 def _understood(name: str, cell: str, *, missing_words: bool, days: DayFormat | None) -> Understood:
-    if isinstance(cell, Unusable):
-        return None, cell.reason
-    if not cell:
+    reason = spoiled(cell)
+    if reason is None and not cell:
         return None, _BLANK if name in REQUIRED else None
-    reason = error_in(cell)
     if reason is None and name in IDENTIFIERS and not missing_words:
         reason = missing_in(cell)
     if reason:
@@ -304,19 +299,6 @@ def flaw_of(sequence: str) -> str | None:
     return None
 
 
-class CreatesSamples(ListsSamples, Protocol):
-    """The part of the API that lists and creates samples."""
-
-    def create(
-        self,
-        org: int,
-        slug: str,
-        samples: Sequence[NewSample],
-        settle: Callable[[], list[Sample] | None] | None = None,
-    ) -> list[Sample]:
-        """Create samples with their genomes, all or none."""
-
-
 def taken_names(api: Api, scope: Scope) -> tuple[set[str], set[str]]:
     """Return the group's private and public identifiers, across all pathogens."""
 
@@ -332,7 +314,7 @@ def taken_names(api: Api, scope: Scope) -> tuple[set[str], set[str]]:
 
 
 def create_samples(
-    samples: CreatesSamples, scope: Scope, wanted: Iterable[NewSample]
+    samples: Samples, scope: Scope, wanted: Iterable[NewSample]
 ) -> Iterator[list[Sample]]:
     """Create samples in batches, yielding the created samples of each batch.
 
@@ -357,15 +339,15 @@ def _in_parts(wanted: Iterable[NewSample]) -> Iterator[list[NewSample]]:
         yield part
 
 
-def _look(samples: CreatesSamples, scope: Scope, some: Sequence[NewSample]) -> list[Sample] | None:
+def _look(samples: Samples, scope: Scope, some: Sequence[NewSample]) -> list[Sample] | None:
     """Return the samples created by a request whose response was lost, or None."""
     names = {one["sample"]["private_identifier"] for one in some}
 
-    def keep(sample: Sample) -> Sample | None:
+    def keep(sample: Sample) -> bool:
         own = sample["submitting_group"]["id"] == scope.org.id
-        return sample if own and sample["private_identifier"] in names else None
+        return own and sample["private_identifier"] in names
 
-    there = [sample for sample in samples.map(*scope.key, keep) if sample is not None]
+    there = pick(samples, scope, keep)
     if not there:
         return None
     if len(there) == len(some):

@@ -54,14 +54,8 @@ _RELATED = (
     selectinload(Sample.mutations),
 )
 _MUTATION = (
-    "mutations_caller",
-    "substitutions",
-    "insertions",
-    "deletions",
-    "aa_substitutions",
-    "aa_insertions",
-    "aa_deletions",
-    "reference_sequence_accession",
+    *("mutations_caller", "substitutions", "insertions", "deletions"),
+    *("aa_substitutions", "aa_insertions", "aa_deletions", "reference_sequence_accession"),
 )
 
 

@@ -7,19 +7,19 @@ record change, so that nothing is lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from aspen.database.bulk.samples import COLUMNS
+from aspen.database.bulk.columns import COLUMNS
 from aspencli.changes.cells import identifier
 from aspencli.changes.undo import UndoRow
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.remote import Scope
-from aspencli.remote.api import Sample, SampleRecord
-from aspencli.samples.models import SampleKey, settle_keys
-from aspencli.samples.remote import Finder, ListsSamples
+from aspencli.remote.api import Sample, SampleRecord, Samples
+from aspencli.samples.models import IDENTIFIERS, SampleKey, settle_keys
+from aspencli.samples.remote import Finder, pick
 from aspencli.tabular.dates import day_flaw, read_day
 from aspencli.text import counted
 
@@ -29,53 +29,21 @@ EDIT_CHUNK = 250
 """Samples per request; the live service's response time grows with its square."""
 DELETE_CHUNK = 500
 SAFE = ("collection_location", "private", "collection_date", "sequencing_date")
-IDENTIFIERS = ("private_identifier", "public_identifier")
 FIELDS = (*IDENTIFIERS, *SAFE)
 """The sample fields that can be changed."""
 _TYPES: Mapping[str, type] = {"collection_location": int, "private": bool}
 
 
-class ReplacesSamples(ListsSamples, Protocol):
-    """The part of the API that lists and replaces samples."""
-
-    def replace(
-        self,
-        org: int,
-        slug: str,
-        records: Sequence[SampleRecord],
-        settle: Callable[[], list[Sample] | None] | None = None,
-    ) -> list[Sample]:
-        """Replace samples with complete records, all or none."""
-
-
-class DeletesSamples(ListsSamples, Protocol):
-    """The part of the API that lists and deletes samples."""
-
-    def delete(
-        self,
-        org: int,
-        slug: str,
-        ids: Sequence[int],
-        settle: Callable[[], list[int] | None] | None = None,
-    ) -> list[int]:
-        """Delete samples, all or none."""
-
-
 @dataclass(frozen=True)
 class EditableSample:
-    """A sample's writable record, along with the full sample.
-
-    Attributes:
-        record: The writable fields.
-        sample: Everything that the API returns.
-    """
+    """A sample's writable record, along with everything that the API returns."""
 
     record: SampleRecord
     sample: Sample
 
 
 def find_samples(
-    samples: ListsSamples,
+    samples: Samples,
     scope: Scope,
     keys: Sequence[str],
     by: SampleKey | None,
@@ -96,26 +64,20 @@ def find_samples(
         BadInputError: A key matches several of them.
     """
     finder = Finder(keys, by, scope.org)
-    listed = samples.map(*scope.key, finder.keep)
-    found = {sample["id"]: sample for sample in listed if sample is not None}
-    within = f"{scope.org.id}, {scope.slug}"
+    found = {sample["id"]: sample for sample in pick(samples, scope, finder.keep)}
     matches = finder.matches()
     if skip_missing:
         named = {match.key for match in matches}
         keys = [key for key in keys if key in named]
-    matches = settle_keys(keys, matches, within=within)
+    matches = settle_keys(keys, matches, within=f"{scope.org.id}, {scope.slug}")
     return [held(found[match.sample_id]) for match in matches]
 
 
-def read_again(samples: ListsSamples, scope: Scope, ids: Sequence[int]) -> dict[int, Sample]:
+def read_again(samples: Samples, scope: Scope, ids: Sequence[int]) -> dict[int, Sample]:
     """Return the current state of the samples with these IDs, without those now deleted."""
     wanted = frozenset(ids)
-
-    def keep(sample: Sample) -> Sample | None:
-        return sample if sample["id"] in wanted else None
-
-    listed = samples.map(*scope.key, keep)
-    return {sample["id"]: sample for sample in listed if sample is not None}
+    found = pick(samples, scope, lambda sample: sample["id"] in wanted)
+    return {sample["id"]: sample for sample in found}
 
 
 def held(sample: Sample) -> EditableSample:
@@ -167,7 +129,7 @@ class Edit:
 
 
 STORED = {name: name for name in COLUMNS} | {"location": "collection_location"}
-"""The field of the API for each column of `aspen.database.bulk.samples.COLUMNS`."""
+"""The field of the API for each column of `aspen.database.bulk.columns.COLUMNS`."""
 
 
 def cell_of(record: SampleRecord, column: str) -> str | None:
@@ -206,20 +168,15 @@ def undo_rows(edits: Iterable[Edit], columns: Sequence[str]) -> Iterator[UndoRow
 
 
 def plan_edits(
-    samples: ReplacesSamples,
+    samples: Samples,
     scope: Scope,
     keys: Sequence[str],
     by: SampleKey | None,
     changes: Mapping[str, Any],
 ) -> list[Edit]:
-    """Return the edits for the samples that the keys name.
+    """Return the edits for the samples that the keys name; see `find_samples`.
 
-    Args:
-        samples: The API.
-        scope: The group and the pathogen.
-        keys: IDs, private identifiers, and public identifiers.
-        by: The kind of the keys; None for any.
-        changes: The new values, by the names in `FIELDS`.
+    The changes are the new values, by the names in `FIELDS`.
 
     Raises:
         BadInputError: There are no changes, or several samples would get the same identifier.
@@ -238,7 +195,7 @@ def plan_edits(
 
 
 def plan_records(
-    samples: ReplacesSamples,
+    samples: Samples,
     scope: Scope,
     wanted: Sequence[Mapping[str, Any]],
     *,
@@ -262,7 +219,7 @@ def plan_records(
 
 
 def check_edits(
-    samples: ListsSamples,
+    samples: Samples,
     scope: Scope,
     edits: Sequence[Edit],
     state: str = "nothing was changed",
@@ -270,7 +227,7 @@ def check_edits(
     """Check that no sample changed since the edits were planned.
 
     Raises:
-        ConflictError: A sample changed since the plan.
+        ConflictError: A sample did.
     """
     now = read_again(samples, scope, [edit.after["id"] for edit in edits])
     moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
@@ -279,16 +236,12 @@ def check_edits(
 
 
 def apply_edits(
-    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit], checked: float
+    samples: Samples, scope: Scope, edits: Sequence[Edit], checked: float
 ) -> Iterator[list[Sample]]:
     """Apply the edits in batches, each all or nothing, yielding each batch's updated samples.
 
-    Args:
-        samples: The API.
-        scope: The group and the pathogen.
-        edits: The edits that change something.
-        checked: When the samples were last read, by ``time.monotonic``. Each request replaces whole
-            records, so those still to be sent are read again whenever that is too long ago.
+    Each request replaces whole records, so those still to be sent are read again whenever the last
+    time, ``checked`` by `time.monotonic`, is too long ago.
 
     Raises:
         ConflictError: A sample changed since the plan.
@@ -305,9 +258,7 @@ def apply_edits(
         )
 
 
-def _read_edited(
-    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit]
-) -> list[Sample] | None:
+def _read_edited(samples: Samples, scope: Scope, edits: Sequence[Edit]) -> list[Sample] | None:
     """Return the samples updated by a request whose response was lost, or None if it failed."""
     now = read_again(samples, scope, [edit.after["id"] for edit in edits])
     if all(_is(now.get(edit.after["id"]), edit.after) for edit in edits):
@@ -354,35 +305,27 @@ def _check_record(number: int, record: Any, *, missing_words: bool) -> None:
 
 
 def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> None:
-    if value is None and name != "sequencing_date":
-        raise BadInputError(
-            f"{place} cannot be null.", hint="Leave it out to keep the current value."
-        )
-    if value is not None and type(value) is not _TYPES.get(name, str):
-        wanted = {bool: "true or false", int: "a number"}.get(_TYPES.get(name, str), "a string")
-        raise BadInputError(
-            f"{place} is {value!r}, but must be {wanted}.",
-            hint="Fix it, then run the command again.",
-        )
-    if name == "collection_location" and isinstance(value, int) and value < 1:
-        # The service would keep the present location.
-        raise BadInputError(
-            f"{place} is {value}, which is not the ID of a location.",
-            hint="Leave it out to keep the current location.",
-        )
-    if isinstance(value, str) and name in IDENTIFIERS:
+    kind, flaw, hint = _TYPES.get(name, str), "", "Fix it, then run the command again."
+    fits = type(value) is kind
+    if value is None:
+        if name != "sequencing_date":
+            flaw, hint = " cannot be null.", "Leave it out to keep the current value."
+    elif not fits:
+        wanted = {bool: "true or false", int: "a number"}.get(kind, "a string")
+        flaw = f" is {value!r}, but must be {wanted}."
+    elif kind is int and value < 1:
+        flaw = f" is {value}, which is not the ID of a location."
+        hint = "Leave it out to keep the current location."  # as the service would do
+    elif name in IDENTIFIERS:
         reason = identifier(value.strip(), missing_words=missing_words)[1]
-        if reason is not None:
-            raise BadInputError(f"{place} {reason}.", hint="Fix it, then run the command again.")
-    if isinstance(value, str) and name.endswith("_date") and read_day(value) != value:
-        raise BadInputError(
-            f"{place}: {day_flaw(value)}", hint="Fix it, then run the command again."
-        )
+        flaw = f" {reason}." if reason else ""
+    elif name.endswith("_date") and read_day(value) != value:
+        flaw = f": {day_flaw(value)}"
+    if flaw:
+        raise BadInputError(f"{place}{flaw}", hint=hint)
 
 
-def delete_samples(
-    samples: DeletesSamples, scope: Scope, ids: Sequence[int]
-) -> Iterator[list[int]]:
+def delete_samples(samples: Samples, scope: Scope, ids: Sequence[int]) -> Iterator[list[int]]:
     """Delete samples in batches, yielding the deleted IDs of each batch.
 
     Raises:
@@ -394,7 +337,7 @@ def delete_samples(
         yield list(some)
 
 
-def _read_deleted(samples: DeletesSamples, scope: Scope, ids: Sequence[int]) -> list[int] | None:
+def _read_deleted(samples: Samples, scope: Scope, ids: Sequence[int]) -> list[int] | None:
     """Return the IDs deleted by a request whose response was lost, or None if it deleted none."""
     there = read_again(samples, scope, ids)
     if not there:

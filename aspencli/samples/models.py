@@ -16,18 +16,10 @@ from aspencli.errors import BadInputError, NotFoundError
 from aspencli.stored_text import folded, unusual_in_identifier
 
 _Fields = dict[str, Any]
-_REFERENCE = (
-    "reference_dataset_name",
-    "reference_sequence_accession",
-    "reference_dataset_tag",
-)
+_REFERENCE = ("reference_dataset_name", "reference_sequence_accession", "reference_dataset_tag")
 LINEAGE = (
-    "lineage_type",
-    "lineage",
-    "lineage_software_version",
-    "lineage_probability",
-    "last_updated",
-    *_REFERENCE,
+    *("lineage_type", "lineage", "lineage_software_version", "lineage_probability"),
+    *("last_updated", *_REFERENCE),
 )
 """The lineage fields shown; the first is the type of lineage."""
 QC_METRIC = ("qc_caller", "qc_status", "qc_score", "qc_software_version", *_REFERENCE)
@@ -36,6 +28,10 @@ UPLOADED_GENOME = ("upload_date", "sequencing_depth")
 """The uploaded-genome fields shown, besides length, sequencing date, and site counts."""
 SITES = ("num_unambiguous_sites", "num_missing_alleles", "num_mixed")
 """The site counts of a sequence."""
+IDENTIFIERS = ("private_identifier", "public_identifier")
+"""Columns that identify a sample; the private identifier, unique in its group, comes first."""
+KEYS = ("id", *IDENTIFIERS)
+"""The same, for commands that also accept a sample's ID."""
 
 
 class SampleSort(StrEnum):
@@ -68,7 +64,6 @@ class SampleQuery:
         location: Part of ``Region / Country / Division / Location``, ignoring case.
         search: Part of the private or public identifier, ignoring case.
         after: The ID of the sample to continue after.
-        sort: The field to sort by.
         reverse: True for descending order.
     """
 
@@ -175,13 +170,7 @@ def nothing_behind(sample: int) -> NotFoundError:
 
 @dataclass(frozen=True)
 class Match:
-    """A sample that matches a key.
-
-    Attributes:
-        key: The key.
-        by: The field that it matches.
-        group: The name of the sample's group.
-    """
+    """A sample that matches a key by a field, with the name of its group."""
 
     key: str
     sample_id: int
@@ -194,10 +183,8 @@ def settle_keys(
 ) -> list[Match]:
     """Return the sample that each key names, in the order of the keys, without duplicates.
 
-    Args:
-        keys: The keys to resolve.
-        matches: All matches; if a sample matches a key twice, the first counts.
-        within: The group that was searched, for messages; None for all.
+    If a sample matches a key twice, the first match counts. Messages name the group that was
+    searched, unless it is None.
 
     Raises:
         NotFoundError: A key matches no sample.

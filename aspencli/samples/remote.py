@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 from aspencli.errors import NotFoundError
 from aspencli.reference.remote import LOCATION_LEVELS, Org, Scope, find_both, find_slugs
-from aspencli.remote.api import Api, Location, Sample
+from aspencli.remote.api import Api, Location, Sample, SampleRecord, Samples
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,
@@ -28,26 +29,16 @@ CHUNK = 5_000
 """Identifiers per request; the live service fails at about 16,384."""
 _SHOWN = 20
 _ACCESSION = "GISAID_ISL"
-T = TypeVar("T")
-
-
-class FindsIdentifiers(Protocol):
-    """The part of the API that finds unknown identifiers."""
-
-    def missing(self, org: int, slug: str, ids: Sequence[str]) -> list[str]:
-        """Return the identifiers that match no sample visible to the user."""
+_AS_IT_IS = 0  # location ID that leaves the location unchanged
 
 
 def find_missing(
-    samples: FindsIdentifiers, scope: Scope, ids: Sequence[str], tick: Callable[[int], None]
+    samples: Samples, scope: Scope, ids: Sequence[str], tick: Callable[[int], None]
 ) -> list[str]:
     """Return the identifiers that match no sample visible to the user, in the order given.
 
-    Args:
-        samples: The API.
-        scope: The group and pathogen to search in.
-        ids: Public and private identifiers, strain names, and GISAID accessions.
-        tick: Called with the number of identifiers checked so far.
+    They may be public and private identifiers, strain names, and GISAID accessions; ``tick`` is
+    called with the number of those checked so far.
     """
     missing: set[str] = set()
     for start in range(0, len(ids), CHUNK):
@@ -58,13 +49,7 @@ def find_missing(
 
 
 def unknown(missing: Sequence[str], count: int, hint: str) -> NotFoundError:
-    """Return the error that lists the unknown identifiers.
-
-    Args:
-        missing: The unknown identifiers.
-        count: The number of identifiers that were looked up.
-        hint: What to do next.
-    """
+    """Return the error that lists the unknown ones of this number of identifiers."""
     more = [f"and {len(missing) - _SHOWN:,} more"] if len(missing) > _SHOWN else []
     return NotFoundError(
         f"{len(missing):,} of {count:,} identifiers match no sample that you can see.",
@@ -73,20 +58,16 @@ def unknown(missing: Sequence[str], count: int, hint: str) -> NotFoundError:
     )
 
 
-class ListsSamples(Protocol):
-    """The part of the API that lists samples."""
-
-    def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
-        """Return the result of ``keep`` for each sample."""
+def pick(samples: Samples, scope: Scope, keep: Callable[[Sample], object]) -> list[Sample]:
+    """Return the listed samples for which ``keep`` is true; only these stay in memory."""
+    found = samples.map(*scope.key, lambda sample: sample if keep(sample) else None)
+    return [sample for sample in found if sample is not None]
 
 
 class SamplesAsked:
     """The samples that match a query, filtered here because the API has no filters.
 
-    Args:
-        api: The API.
-        query: The filter and the order; requests are sent as its group unless ``org`` is given.
-        org: ID, name, or prefix of the group to send requests as.
+    Requests are sent as the query's group, unless the ID, name, or prefix of another one is given.
 
     Raises:
         NotFoundError: The group, the pathogen, or the sample to continue after does not exist.
@@ -173,13 +154,7 @@ def describe_asked(
 
 
 class Finder:
-    """A filter that finds samples by key across several lists.
-
-    Args:
-        keys: IDs, private identifiers, and public identifiers.
-        by: The kind of the keys; None for any.
-        owner: The group that the samples must belong to; None for any.
-    """
+    """A filter that finds samples by key across several lists, of any kind and group if None."""
 
     def __init__(self, keys: Iterable[str], by: SampleKey | None, owner: Org | None):
         self._kinds = [by] if by else list(SampleKey)
@@ -271,3 +246,90 @@ def _pick(row: Any, names: Iterable[str]) -> dict[str, Any]:
 
 def _holds(part: str, *texts: str | None) -> bool:
     return any(part.lower() in text.lower() for text in texts if text is not None)
+
+
+class ListedSample(NamedTuple):
+    """A sample of the group, with all fields that an update has to write."""
+
+    id: int
+    private_identifier: str
+    public_identifier: str
+    private: bool
+    collection_date: str
+    sequencing_date: str | None
+
+    def named(self, public: str) -> SampleRecord:
+        """Return the record that renames it and leaves everything else unchanged."""
+        return {
+            "id": self.id,
+            "collection_location": _AS_IT_IS,
+            "private": self.private,
+            "private_identifier": self.private_identifier,
+            "public_identifier": public,
+            "collection_date": self.collection_date,
+            "sequencing_date": self.sequencing_date,
+        }
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The samples that the API listed at one moment.
+
+    Attributes:
+        samples: The group's samples, by ID.
+        elsewhere: The public identifiers of visible samples in other groups.
+    """
+
+    samples: dict[int, ListedSample]
+    elsewhere: frozenset[str]
+
+    def holders(self) -> dict[str, ListedSample]:
+        """Return the group's samples by public identifier, which is unique within the group."""
+        return {held.public_identifier: held for held in self.samples.values()}
+
+
+@dataclass(frozen=True)
+class GroupSamples:
+    """A group's samples in the API.
+
+    Attributes:
+        samples: The samples endpoints.
+        group_id: The group, which is also the one to send requests as.
+        slugs: All pathogens; names are unique in a group across pathogens.
+    """
+
+    samples: Samples
+    group_id: int
+    slugs: Sequence[str]
+
+    @property
+    def slug(self) -> str:
+        """Return the pathogen for the path of change requests; the service does not check it."""
+        return self.slugs[0]
+
+    def read(self) -> Snapshot:
+        """Fetch the list."""
+        samples: dict[int, ListedSample] = {}
+        elsewhere: set[str] = set()
+
+        def keep(sample: Sample) -> None:
+            public = sample["public_identifier"] or ""
+            if sample["submitting_group"]["id"] == self.group_id:
+                samples[sample["id"]] = ListedSample(
+                    sample["id"],
+                    sample["private_identifier"] or "",
+                    public,
+                    sample["private"],
+                    sample["collection_date"],
+                    sample["sequencing_date"],
+                )
+            else:
+                elsewhere.add(public)
+
+        for slug in self.slugs:
+            self.samples.map(self.group_id, slug, keep)
+        return Snapshot(samples, frozenset(elsewhere))
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Return True if every one of these names matches a sample."""
+        return not self.samples.missing(self.group_id, self.slug, list(names))

@@ -1,8 +1,9 @@
-"""Detect damage that spreadsheets do to cells: errors, numbers, dates, and formulas."""
+"""Damage that spreadsheets do to cells: errors, numbers, dates, and formulas."""
 
 from __future__ import annotations
 
 import re
+from typing import Self
 
 from aspencli.text import quote
 
@@ -19,24 +20,26 @@ _ERRORS = frozenset(
 _LONGEST_ERROR = 28
 MISSING = frozenset(
     {
+        *("na", "n/a", "n.a.", "n.a", "n/d", "nd", "nan", "null", "(null)", "<null>", "nil"),
+        *("none", "<na>", "(none)", "(blank)", "(empty)", "blank", "empty", "undefined", "undef"),
+        *("void", "missing", "unknown", "not known", "not available", "not applicable"),
+        *("not collected", "not provided", "not recorded", "not specified", "restricted access"),
         *(
-            "na",
-            "n/a",
-            "n.a.",
-            "n.a",
-            "n/d",
-            "nd",
-            "nan",
-            "null",
-            "(null)",
-            "<null>",
-            "nil",
-            "none",
+            "tbd",
+            "tba",
+            "pending",
+            "-",
+            "--",
+            "---",
+            "?",
+            "??",
+            "???",
+            ".",
+            "..",
+            "...",
+            "_",
+            "\\n",
         ),
-        *("<na>", "(none)", "(blank)", "(empty)", "blank", "empty", "undefined", "undef", "void"),
-        *("missing", "unknown", "not known", "not available", "not applicable", "not collected"),
-        *("not provided", "not recorded", "not specified", "restricted access", "tbd", "tba"),
-        *("pending", "-", "--", "---", "?", "??", "???", ".", "..", "...", "_", "\\n"),
     }
 )
 """Words that people and programs write for a missing value, in lower case."""
@@ -72,6 +75,52 @@ plainly_whole = re.compile(
 
 power_like = re.compile(r"[0-9]{1,15}[Ee][0-9]{1,3}").fullmatch
 """Match an identifier that a spreadsheet would change but has not changed yet."""
+
+
+class Unusable(str):
+    """A cell without a usable text; it compares as blank unless checked for.
+
+    Args:
+        shown: The text that the spreadsheet shows.
+        reason: What is wrong with it, as the end of a sentence.
+        remedy: What to do about it, if more than fixing the cell.
+    """
+
+    __slots__ = ("reason", "remedy", "shown")
+    reason: str
+    remedy: str | None
+    shown: str
+
+    def __new__(cls, shown: str, reason: str, remedy: str | None = None) -> Self:
+        """Create a cell whose string value is empty."""
+        cell = super().__new__(cls)
+        cell.shown, cell.reason, cell.remedy = shown, reason, remedy
+        return cell
+
+    def at(self, place: str) -> Self:
+        """Return a copy whose reason names the cell."""
+        return type(self)(self.shown, f"{self.reason} (cell {place})", self.remedy)
+
+
+def shown(cell: str) -> str:
+    """Return the text that the spreadsheet shows in a cell."""
+    return cell.shown if isinstance(cell, Unusable) else cell
+
+
+class Count:
+    """A count of unusual cells or rows, with the place of the first."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.first = ""
+
+    def add(self, place: str) -> None:
+        """Count a cell or a row."""
+        self.number += 1
+        self.first = self.first or place
+
+    def __str__(self) -> str:
+        return f"{self.number:,} (the first is {self.first})"
 
 
 def error_in(text: str) -> str | None:

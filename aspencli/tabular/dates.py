@@ -12,21 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aspencli.errors import BadInputError
+from aspencli.tabular.damage import Count
 from aspencli.text import quote
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:T00:00:00)?", re.ASCII)
 _PARTS = re.compile(r"[^\W_]+")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_CODES = {
-    "yyyy": "%Y",
-    "yy": "%y",
-    "mmmm": "%B",
-    "mmm": "%b",
-    "mm": "%m",
-    "m": "%m",
-    "dd": "%d",
-    "d": "%d",
-}
+_CODES = {"yyyy": "%Y", "yy": "%y", "mmmm": "%B", "mmm": "%b", "mm": "%m", "m": "%m"}
+_CODES |= {"dd": "%d", "d": "%d"}
 _TOKEN = re.compile("y{4}|y{2}|m{1,4}|d{1,2}", re.IGNORECASE)
 _PART_OF = {"Y": "y", "y": "y", "B": "m", "b": "m", "m": "m", "d": "d"}
 _EPOCH = dt.date(1899, 12, 30)  # day 0 in spreadsheets
@@ -35,12 +28,7 @@ _SERIALS = range(18_000, 80_000)  # 1949 to 2119
 
 @dataclass(frozen=True)
 class TypedDay:
-    """A date, along with the text it was parsed from.
-
-    Attributes:
-        said: The text.
-        day: The date that it means.
-    """
+    """A date, along with the text it was parsed from."""
 
     said: str
     day: dt.date
@@ -85,30 +73,24 @@ class DayFormat:
         return day.isoformat(), None
 
 
-class FutureDays:
-    """A counter of the future dates in a column.
-
-    Args:
-        column: The name of the column.
-    """
+class FutureDays(Count):
+    """A count of the future dates in a column."""
 
     def __init__(self, column: str):
+        super().__init__()
         self._column = column
         self._today = dt.datetime.now().astimezone().date().isoformat()
-        self._count = 0
-        self._first = ""
 
     def look_at(self, line: int, day: object) -> None:
         """Count a date, written as ``2023-05-17``, if it is in the future."""
         if isinstance(day, str) and day > self._today:
-            self._count += 1
-            self._first = self._first or f"{day} on line {line:,}"
+            self.add(f"{day} on line {line:,}")
 
     def notes(self) -> list[str]:
         """Return a note about the future dates, if there are any."""
-        dates = "1 date is" if self._count == 1 else f"{self._count:,} dates are"
-        found = f"{self._column}: {dates} in the future (the first is {self._first})"
-        return [found] if self._count else []
+        dates = "1 date is" if self.number == 1 else f"{self.number:,} dates are"
+        found = f"{self._column}: {dates} in the future (the first is {self.first})"
+        return [found] if self.number else []
 
 
 def read_day(text: str) -> str | None:
@@ -134,51 +116,45 @@ def day_flaw(text: str) -> str:
 
 def meanings(text: str) -> list[dt.date]:
     """Return the dates a text could mean, with year, month, and day in some order."""
-    return sorted(set(_meanings(text)))
-
-
-def _meanings(text: str) -> Iterator[dt.date]:
     parts = [part.lower() for part in _PARTS.findall(text.partition("T")[0])]
-    if len(parts) == 1:
-        yield from _of_one(parts[0])
-    named = [number for number, part in enumerate(parts) if _month(part)]
-    if len(parts) != 3:  # noqa: PLR2004 - year, month, and day
-        return
-    if named:
-        month = _month(parts.pop(named[0]))
-        yield from _days(parts, [(0, None, 1), (1, None, 0)], month)
-    elif len(parts[0]) == len("2023"):
-        yield from _days(parts, [(0, 1, 2)])
-    else:
-        yield from _days(parts, [(2, 0, 1), (2, 1, 0)])
-
-
-def _of_one(part: str) -> Iterator[dt.date]:
-    if not part.isdecimal():
-        return
-    if len(part) == len("20230517"):
-        yield from _days([part[:4], part[4:6], part[6:]], [(0, 1, 2)])
-    elif int(part) in _SERIALS:
-        yield _EPOCH + dt.timedelta(days=int(part))
-
-
-def _month(part: str) -> int | None:
-    found = [number for number, name in enumerate(_MONTHS, 1) if part.startswith(name)]
-    return found[0] if found and part.isalpha() else None
-
-
-def _days(
-    parts: list[str], orders: list[tuple[int, int | None, int]], month: int | None = None
-) -> Iterator[dt.date]:
-    """Yield the valid dates; orders are positions of year, month (if not known), and day."""
-    numbers = [int(part) if part.isdecimal() and len(part) <= 4 else 0 for part in parts]  # noqa: PLR2004
-    for year, at, day in orders:
+    is_one = len(parts) == 1 and parts[0].isdecimal()
+    found = set()
+    if is_one and len(parts[0]) < len("20230517") and int(parts[0]) in _SERIALS:
+        found.add(_EPOCH + dt.timedelta(days=int(parts[0])))
+    if is_one and len(parts[0]) == len("20230517"):
+        parts = [parts[0][:4], parts[0][4:6], parts[0][6:]]
+    for year, month, day in _orders(parts):
         try:
-            yield dt.date(
-                _century(numbers[year]), month or numbers[at if at is not None else 0], numbers[day]
-            )
+            found.add(dt.date(_century(_number(year)), _month(month), _number(day)))
         except ValueError:
             continue
+    return sorted(found)
+
+
+def _orders(parts: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield what could be year, month, and day."""
+    if len(parts) != 3:  # noqa: PLR2004 - year, month, and day
+        return
+    one, two, three = parts
+    named = next((part for part in parts if part.isalpha() and _month(part)), None)
+    if named:
+        parts.remove(named)
+        yield parts[0], named, parts[1]
+        yield parts[1], named, parts[0]
+    elif len(one) == len("2023"):
+        yield one, two, three
+    else:
+        yield three, one, two
+        yield three, two, one
+
+
+def _month(part: str) -> int:
+    named = (number for number, name in enumerate(_MONTHS, 1) if part.startswith(name))
+    return next(named, 0) if part.isalpha() else _number(part)
+
+
+def _number(part: str) -> int:
+    return int(part) if part.isdecimal() and len(part) <= len("2023") else 0
 
 
 def _century(year: int) -> int:
@@ -187,10 +163,6 @@ def _century(year: int) -> int:
 
 def understand_day(said: str, now: dt.datetime | None = None) -> TypedDay:
     """Parse a date such as ``2023-05-17``, ``17 May 2023``, or ``2 days ago``.
-
-    Args:
-        said: The text.
-        now: The current time; None for this machine's clock.
 
     Raises:
         BadInputError: The text is not a date, or is ambiguous.

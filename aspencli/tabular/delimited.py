@@ -1,6 +1,7 @@
 """A reader for delimited text that recovers after a bad record.
 
-Every line that cannot be decoded or parsed is reported, and reading continues after it.
+The encoding is detected from the first bytes. Every line that cannot be decoded or parsed is
+reported, and reading continues after it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import io
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import PurePath
 from typing import IO, Any, cast
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.reading import Reading, Record
-from aspencli.tabular.source import Opened, sniff
+from aspencli.tabular.source import Opened
+from aspencli.tabular.table import REJECTED, Fault, Record, Table
 from aspencli.text import unguard
 
 _HEAP = 1 << 16  # bytes of lines read at a time
@@ -39,48 +40,71 @@ _LOOKED_AT = 50  # lines to search for the header if it is not the first one
 _MOST_COLUMNS = 16_384  # as in a spreadsheet; each is compared with every known column name
 # The first line in which Excel declares the delimiter of the others.
 _SAYS_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[ \t,;|]*(?:\r|\n)', re.IGNORECASE)
-REJECTED = ("line", "reason")
-"""The first columns of a rejects file, which are not part of the original file."""
+_MAGIC = {
+    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Extract it, then give the file in it."),
+    b"Rar!": ("is a RAR archive", "Extract it, then give the file in it."),
+    b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
+    b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
+    b"PK\x05\x06": ("is an empty zip archive", "Give a CSV file."),
+    b"%PDF": ("is a PDF", "Give a CSV file."),
+    b"SQLite format 3": ("is a SQLite database", "Give a CSV file."),
+}
+# Old workbooks and password-protected new ones are such a container, with named streams inside.
+_CONTAINER = b"\xd0\xcf\x11\xe0"
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_MARKUP_SEEN = 4_096  # bytes to search for markup
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
+_JUNK_SHARE = 0.05
+_SOME_JUNK = 8  # bytes; fewer are reported with their lines
+_WIDE_SHARE = 0.4  # the share of zero bytes in ASCII text encoded with two bytes per character
 _TOO_LARGE = "field larger"  # from the messages of csv.Error
 _UNCLOSED = "unexpected end of data"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """The reason a line cannot be used.
-
-    Attributes:
-        line: Line number, starting at 1.
-        column: The column at fault; empty if it is the whole line.
-        reason: What is wrong with it.
-    """
-
-    line: int
-    column: str
-    reason: str
-
-
-@dataclass
 class Text:
     """A text file that is being read.
 
+    UTF-8 (with or without a byte order mark) and UTF-16 or UTF-32 with one are recognized.
+
     Attributes:
-        name: The name for messages.
-        codec: The encoding.
         head: The beginning of the text.
         notes: Notes for the operator on how the file is read.
         bad: Lines with undecodable bytes, found by `lines` and not yet reported.
         remedy: How to fix such lines; None until one is found.
+
+    Raises:
+        BadInputError: The file is not text.
     """
 
-    name: str
-    codec: str
-    head: str
-    notes: list[str]
-    _file: io.TextIOWrapper
-    _offset: int  # bytes before the next line
-    bad: list[Fault] = field(default_factory=list)
-    remedy: str | None = None
+    def __init__(self, opened: Opened, encoding: str | None = None):
+        head = opened.stream.peek()
+        codec, mark, notes = _sniff(opened.name, head, encoding)
+        once, first = head[:mark], mark
+        while mark and head.startswith(once, mark):
+            mark += len(once)
+        if mark > first:
+            notes.append("a second byte order mark is ignored")
+        opened.stream.read1(mark)
+        self._file = io.TextIOWrapper(
+            cast("IO[bytes]", _Lines(opened)),
+            encoding=codec,
+            errors="surrogateescape" if codec == "utf-8" else _MARK_LOST,
+            newline="",
+        )
+        self._offset = mark  # bytes before the next line
+        self._codec = codec
+        self.name = opened.name
+        self.head = head[mark:].decode(codec, "replace")
+        self.notes = [*opened.notes, *notes]
+        self.bad: list[Fault] = []
+        self.remedy: str | None = None
 
     def lines(self) -> Iterator[str]:
         """Return the lines, each with its line ending: line feed, carriage return, or both."""
@@ -103,15 +127,15 @@ class Text:
 
     def is_damaged(self, value: str) -> bool:
         """Return True if the value has undecodable bytes, which `lines` has noted."""
-        if self.codec != "utf-8":
+        if self._codec != "utf-8":
             return _LOST in value
         return not value.isascii() and _KEPT_BYTE.search(value) is not None
 
     def _weigh(self, number: int, offset: int, line: str) -> int:
         """Return the line's length in bytes, and note undecodable bytes."""
-        if self.codec != "utf-8":
+        if self._codec != "utf-8":
             if _LOST in line:
-                self._note(number, f"contains bytes that are not valid {self.codec.upper()}")
+                self._note(number, f"contains bytes that are not valid {self._codec.upper()}")
             return 0  # offsets are reported for UTF-8 only
         raw = line.encode(errors="surrogateescape")
         kept = _KEPT_BYTE.search(line)
@@ -128,37 +152,7 @@ class Text:
     def _note(self, number: int, reason: str, raw: bytes = b"") -> None:
         self.bad.append(Fault(number, "", reason))
         if self.remedy is None:
-            self.remedy = _remedy(self.codec, raw)
-
-
-def as_text(opened: Opened, encoding: str | None = None) -> Text:
-    """Return an opened file as text.
-
-    UTF-8 (with or without a byte order mark) and UTF-16 or UTF-32 with one are recognized.
-
-    Args:
-        opened: The file.
-        encoding: The encoding to use instead of the detected one.
-
-    Raises:
-        BadInputError: The file is not text.
-    """
-    head = opened.stream.peek()
-    codec, mark, notes = sniff(opened.name, head, encoding)
-    once, first = head[:mark], mark
-    while mark and head.startswith(once, mark):
-        mark += len(once)
-    if mark > first:
-        notes.append("a second byte order mark is ignored")
-    opened.stream.read1(mark)
-    file = io.TextIOWrapper(
-        cast("IO[bytes]", _Lines(opened)),
-        encoding=codec,
-        errors="surrogateescape" if codec == "utf-8" else _MARK_LOST,
-        newline="",
-    )
-    beginning = head[mark:].decode(codec, "replace")
-    return Text(opened.name, codec, beginning, [*opened.notes, *notes], file, mark)
+            self.remedy = _remedy(self._codec, raw)
 
 
 def _remedy(codec: str, raw: bytes) -> str:
@@ -201,75 +195,75 @@ class _Lines(io.BufferedIOBase):
     read = read1
 
 
-class Delimited(Reading):
-    """A delimited text file that is being read.
+class Delimited(Table):
+    """A delimited text file that is being read."""
 
-    Args:
-        text: The file.
-        delimiter: The character between its cells.
-        lines: The file's lines; tests may pass others.
-        skip_spaces: Whether to ignore spaces before a cell.
-    """
-
-    def __init__(self, text: Text, delimiter: str, lines: Iterator[str], *, skip_spaces: bool):
-        super().__init__()
-        self.text = text
-        self.delimiter = delimiter
-        self._is_guarded = False
+    def __init__(self, text: Text, delimiter: str, *, skip_spaces: bool):
+        super().__init__(text.name, text.notes, delimiter)
+        self._text = text
         self._skip_spaces = skip_spaces
-        self._lines = lines
+        self._lines = text.lines()
         self._read = 0  # lines read before the current reader started
         self._recent: list[str] = []  # the lines of the current record
         self._again: deque[str] = deque()  # lines to read a second time
         self._restart()
 
     @property
-    def name(self) -> str:
-        """Return the name for messages."""
-        return self.text.name
-
-    @property
-    def notes(self) -> list[str]:
-        """Return notes for the operator on how the file is read."""
-        return self.text.notes
-
-    @property
     def remedy(self) -> str | None:
         """Return how to fix the undecodable cells, or None until there is one."""
-        return self.text.remedy
+        return self._text.remedy
 
     def is_reported(self, value: str) -> bool:
         """Return True if the value has undecodable bytes, which were already reported."""
-        return self.text.is_damaged(value)
+        return self._text.is_damaged(value)
 
-    def skip_line(self) -> None:
-        """Skip the next line."""
-        next(self._lines, None)
-        self._read += 1
-
-    def unguard(self) -> None:
-        """Start stripping the apostrophes that keep spreadsheets from evaluating cells."""
-        self._is_guarded = True
+    def skip_lines(self, count: int) -> None:
+        """Skip lines before the header."""
+        for _line in range(count):
+            next(self._lines, None)
+        self._read += count
 
     def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
         """Return the records, each with its first line number; report faults to ``fault``."""
         records = self._records(fault)
-        return self.watched(map(_unguarded, records) if self._is_guarded else records)
+        return self.watched(map(_unguarded, records) if self.is_guarded else records)
 
-    def first_records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
-        """Return the records unchanged, including the header."""
-        return self._records(fault)
+    def read_header(self) -> None:
+        """Read the header, which the records follow.
+
+        Raises:
+            BadInputError: The file is empty, or its header cannot be read.
+        """
+        faults: list[Fault] = []
+        line, record = next(self._records(faults.append), (0, []))
+        if faults:
+            first = faults[0]
+            raise BadInputError(
+                f"Cannot read {self.name}: line {first.line}: {first.reason}",
+                hint=self.remedy or "Fix that line, then run the command again.",
+            )
+        if not record:
+            raise BadInputError(
+                f"{self.name} is empty.", hint="Give a file with a header and rows."
+            )
+        if len(record) > _MOST_COLUMNS:
+            raise BadInputError(
+                f"{self.name} has {len(record):,} columns (maximum {_MOST_COLUMNS:,})",
+                hint="Give a file with a header and rows.",
+            )
+        self.name_columns(record)
+        self.header_line = line
 
     def line_of(self, names: Collection[str]) -> int | None:
         """Return the number of an early line after the header that has all these cells, if any."""
-        for number, line in enumerate(self.text.head.splitlines()[:_LOOKED_AT], start=1):
+        for number, line in enumerate(self._text.head.splitlines()[:_LOOKED_AT], start=1):
             cells = {cell.strip().strip('"').lower() for cell in re.split("[,;|\t]", line)}
             if number > self.header_line and all(name in cells for name in names):
                 return number
         return None
 
     def _records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
-        recent, bad = self._recent, self.text.bad
+        recent, bad = self._recent, self._text.bad
         while True:  # after an error, a new reader continues
             reader, read = self._reader, self._read + 1
             start = read + reader.line_num
@@ -341,60 +335,34 @@ class Delimited(Reading):
 
 
 def open_delimited(
-    opened: Opened,
-    encoding: str | None,
-    delimiter: str | None,
-    preamble: str | None,
-    skip_lines: int = 0,
+    text: Text, delimiter: str | None = None, preamble: str | None = None, skip_lines: int = 0
 ) -> Delimited:
-    """Open delimited text; for the parameters, see `aspencli.tabular.table.open_table`.
+    """Open delimited text; for the parameters, see `aspencli.tabular.reading.open_table`.
 
     Raises:
         BadInputError: The file is not delimited text.
     """
     csv.field_size_limit(_LARGEST_CELL)
-    text = as_text(opened, encoding)
     head = "".join(text.head.splitlines(keepends=True)[skip_lines:])
     says = None if preamble else _SAYS_SEPARATOR.match(head)
     chosen = delimiter or (says[1] if says else _guess_delimiter(head))
     if delimiter is None and chosen != ",":
         text.notes.append(f"cells are separated by a {_DELIMITERS[chosen]}")
-    source = Delimited(text, chosen, text.lines(), skip_spaces=not preamble)
-    for _line in range(skip_lines + bool(preamble or says)):
-        source.skip_line()
+    source = Delimited(text, chosen, skip_spaces=not preamble)
+    source.skip_lines(skip_lines + bool(preamble or says))
     if skip_lines:
         text.notes.append(f"lines skipped before the header: {skip_lines:,}")
     if not text.notes:
         text.notes.append(f"read as {'CSV' if chosen == ',' else 'text'} in UTF-8")
-    _take_header(source)
+    source.read_header()
     if tuple(source.header[: len(REJECTED)]) == REJECTED:
-        source.unguard()
+        source.is_guarded = True
         text.notes.append("a rejects file: apostrophes before =, +, -, @, and ' are removed")
     return source
 
 
 def _unguarded(row: tuple[int, list[str]]) -> tuple[int, list[str]]:
     return row[0], list(map(unguard, row[1]))
-
-
-def _take_header(source: Delimited) -> None:
-    faults: list[Fault] = []
-    line, record = next(source.first_records(faults.append), (0, []))
-    if faults:
-        first = faults[0]
-        raise BadInputError(
-            f"Cannot read {source.name}: line {first.line}: {first.reason}",
-            hint=source.text.remedy or "Fix that line, then run the command again.",
-        )
-    if not record:
-        raise BadInputError(f"{source.name} is empty.", hint="Give a file with a header and rows.")
-    if len(record) > _MOST_COLUMNS:
-        raise BadInputError(
-            f"{source.name} has {len(record):,} columns (maximum {_MOST_COLUMNS:,})",
-            hint="Give a file with a header and rows.",
-        )
-    source.name_columns(record)
-    source.header_line = line
 
 
 def _guess_delimiter(head: str) -> str:
@@ -423,3 +391,96 @@ def _last_quote(lines: Sequence[str], delimiter: str) -> tuple[int, bool]:
                 closed = False
             begins = not quoted and (char == delimiter or (begins and char == " "))
     return opened, quoted
+
+
+def _sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[str]]:
+    """Return a file's codec, the length of its byte order mark, and notes, from its first bytes.
+
+    Raises:
+        BadInputError: It is not text, or its encoding cannot be determined.
+    """
+    for magic, (what, remedy) in _MAGIC.items():
+        if head.startswith(magic):
+            raise BadInputError(f"{name} {what}.", hint=remedy)
+    if head.startswith(_CONTAINER):
+        raise _container(name, head)
+    _refuse_markup(name, head)
+    length, marked = next(
+        ((len(bom), codec) for bom, codec in _BOMS if head.startswith(bom)), (0, "")
+    )
+    if encoding is not None:
+        return _as_specified(name, encoding, length, marked)
+    if marked:
+        return marked, length, [] if marked == "utf-8" else [f"read as {marked[:6].upper()}"]
+    _refuse_binary(name, head[:4096])
+    return "utf-8", 0, []
+
+
+def _refuse_markup(name: str, head: bytes) -> None:
+    """Reject web pages and documents that programs save under spreadsheet file names."""
+    start = head[:_MARKUP_SEEN].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
+    suffix = PurePath(name).suffix.lower()
+    called = f" named {suffix}" if suffix not in {"", ".html", ".htm", ".xml", ".json"} else ""
+    hint = "Open it in a spreadsheet program, then save it as a workbook (.xlsx) or CSV UTF-8."
+    if start.startswith((b"<html", b"<!doctype html", b"<table", b"<meta", b"<style")):
+        what = f"is an HTML page{called}, not a table"
+    elif start.startswith((b"<?xml", b"<workbook")):
+        is_sheet = b"office:spreadsheet" in start or b"<workbook" in start
+        kind = "spreadsheet" if is_sheet else "document"
+        what = f"is an XML {kind}{called}, not a table"
+    elif start.startswith((b"{", b"[")) and re.match(rb'[{[]\s*(["{[}\]]|\d)', start):
+        what = f"is JSON{called}, not a table"
+        hint = "Give a CSV file with a header and rows."
+    else:
+        return
+    raise BadInputError(f"{name} {what}.", hint=hint)
+
+
+def _container(name: str, head: bytes) -> BadInputError:
+    if _ENCRYPTED in head:
+        return BadInputError(
+            f"{name} is password-protected.",
+            hint="Open it and save it without a password, or save the sheet as CSV UTF-8.",
+        )
+    return BadInputError(
+        f"{name} is an old Excel workbook (.xls), or is password-protected.",
+        hint="Open it, then save it as an Excel workbook (.xlsx) without a password.",
+    )
+
+
+def _as_specified(name: str, encoding: str, length: int, marked: str) -> tuple[str, int, list[str]]:
+    codec = _known(encoding)
+    if marked == codec or marked.startswith(f"{codec}-"):  # utf-16 takes the mark's byte order
+        codec = marked
+    elif marked:
+        raise BadInputError(
+            f"{name} starts with a {marked.upper()} byte order mark, but --encoding is {encoding}.",
+            hint="Remove --encoding.",
+        )
+    return codec, length, [f"read as {encoding}"]
+
+
+def _refuse_binary(name: str, sample: bytes) -> None:
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if even + odd > len(sample) * _WIDE_SHARE and min(even, odd) * 4 < max(even, odd):
+        codec = "utf-16-le" if odd > even else "utf-16-be"
+        raise BadInputError(
+            f"{name} looks like UTF-16 without a byte order mark.",
+            hint=f"Save it as UTF-8, or specify its encoding: --encoding {codec}",
+        )
+    junk = sum(byte in _JUNK for byte in sample)
+    if junk > max(_SOME_JUNK, len(sample) * _JUNK_SHARE):
+        raise BadInputError(
+            f"{name} is binary, not text.", hint="Give a CSV file with a header and rows."
+        )
+
+
+def _known(encoding: str) -> str:
+    try:
+        b" ".decode(encoding, "replace")  # Some registered codecs do not decode to text.
+    except (LookupError, UnicodeError):
+        raise BadInputError(
+            f"Invalid value for --encoding: {encoding!r}",
+            hint="Try utf-8, utf-16-le, cp1252, or latin-1.",
+        ) from None
+    return codecs.lookup(encoding).name.removesuffix("-sig")

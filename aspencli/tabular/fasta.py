@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import compression
-from aspencli.tabular.compression import ERRORS, ZIP, only_member, packing_of, unreadable
+from aspencli.tabular.source import unpack_sequences
 
 _GAPS = "-."
 _LETTERS = re.compile(r"[A-Za-z.*-]+")
@@ -80,36 +79,17 @@ def open_text(path: Path) -> Iterator[IO[str]]:
     Raises:
         BadInputError: The file cannot be read, or is not UTF-8.
     """
-    tool = ""
     try:
         with ExitStack() as stack:
-            stored = stack.enter_context(path.open("rb"))
-            head = compression.sample(stored.read)
-            stored.seek(0)
-            file: IO[bytes] = stored
-            packing = packing_of(head)
-            found = only_member(str(path), stored) if head.startswith(ZIP) else None
-            stored.seek(0)
-            if head.startswith(ZIP) and found is None:
+            file = unpack_sequences(str(path), stack.enter_context(path.open("rb")), stack)
+            if file is None:
                 raise BadInputError(
                     f"{path} is damaged, or contains no FASTA file.",
                     hint="Copy or download it again. To test it: unzip -t FILE",
                 )
-            if packing:
-                tool = packing.tool
-                compression.try_out(str(path), head, packing.unpack, compression.SEQUENCE_FLOOR)
-                file = _bounded(path, packing.unpack(stored), stored.tell)
-            elif found:
-                archive, member = found
-                stack.enter_context(archive)
-                size = member.compress_size
-                compression.check(str(path), member.file_size, size, compression.SEQUENCE_FLOOR)
-                inner = cast("compression.Source", stack.enter_context(archive.open(member)))
-                file = _bounded(path, inner, lambda: size)
-            with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            buffer = cast("IO[bytes]", file)
+            with io.TextIOWrapper(buffer, encoding="utf-8-sig", newline="") as text:
                 yield text
-    except (*ERRORS, EOFError) as error:
-        raise unreadable(str(path), error, tool) from error
     except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInputError(
@@ -119,11 +99,6 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         raise BadInputError(
             f"{path} is not UTF-8 text (byte {error.start})", hint="Save it as UTF-8."
         ) from error
-
-
-def _bounded(path: Path, source: compression.Source, packed: Callable[[], int]) -> IO[bytes]:
-    bounded = compression.Bounded(str(path), source, packed, compression.SEQUENCE_FLOOR)
-    return cast("IO[bytes]", io.BufferedReader(bounded))
 
 
 def _name(path: Path, number: int, header: str) -> str:

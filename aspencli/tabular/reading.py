@@ -1,309 +1,201 @@
-"""The part of reading that all table formats share: header, columns in use, and known templates.
-
-A template says what the columns of a file mean, and how the file clears values.
-"""
+"""Open operators' files, whatever their format: tables, and lists of identifiers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aspencli.errors import BadInputError
-from aspencli.stored_text import code_point, strip_invisible
+from aspencli.stored_text import clean_text
+from aspencli.tabular.delimited import Delimited, Text, open_delimited
+from aspencli.tabular.source import STDIN, Observer, Opened, open_archive, open_bytes
+from aspencli.tabular.table import NO_TEMPLATE, Fault, Table
+from aspencli.text import counted
 
-AUTO = "auto"
-"""Recognize a template by the columns of the file."""
-NONE = "none"
-"""Read the file as it is."""
-_PREFIX = re.compile(r"^(covv|pox|rsv|arbo|flu)_")  # the prefixes of GISAID's databases
-_ASIDE = re.compile(r"\s*(?:\([^)]*\)|-\s*optional|\*)\s*$", re.IGNORECASE)
-Record = tuple[int, list[str]]
-_SERVICE = {
-    "private id": "private_identifier",
-    "current private id": "private_identifier",
-    "new private id": "new_private_identifier",
-    "public id": "public_identifier",
-    "sample name": "sequence_name",
-    "collection date": "collection_date",
-    "collection location": "location",
-    "sequencing date": "sequencing_date",
-    "sample is private": "private",
-}
-_GISAID_LABELS = {
-    "virus_name": "virus name",
-    "subm_sample_id": "sample id given by the submitting laboratory",
-    "collection_date": "collection date",
-    "location": "location",
-    "host": "host",
-    "authors": "authors",
-}
-_GISAID = {
-    "virus_name": "public_identifier",
-    "subm_sample_id": "private_identifier",
-    "collection_date": "collection_date",
-    "location": "location",
-    "host": "host",
-    "authors": "authors",
-}
-_NEXTSTRAIN_PLACE = ("region", "country", "division", "location")
+if TYPE_CHECKING:
+    from aspencli.tabular.xlsx import Sheet
+
+_SHOWN = 20  # faults in a message
+
+
+@contextmanager
+def open_table(
+    path: str,
+    observe: Observer | None = None,
+    /,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
+    preamble: str | None = None,
+    skip_lines: int = 0,
+    template: str = NO_TEMPLATE,
+) -> Iterator[Table]:
+    """Open a table, or standard input for ``-``: delimited text or a workbook, by its content.
+
+    Text may be delimited by commas, tabs, semicolons, or vertical bars. The file may be
+    compressed with gzip, bzip2, xz, or zstd, or be the only file in a zip archive. Anything but
+    plain CSV is noted. Spaces before a cell are ignored.
+
+    Args:
+        path: The file's path.
+        observe: Called with each chunk of the file as stored, while it is read.
+        encoding: The encoding of a text, instead of the detected one.
+        delimiter: The delimiter of a text, instead of the detected one.
+        sheet: The name or number of a workbook's sheet, instead of the one shown first.
+        preamble: The start of the line before the header of a text, which is skipped.
+            Cells of such a file are taken literally.
+        skip_lines: The number of lines, or workbook rows, before the header.
+        template: The template that it was made from; ``auto`` to detect it, ``none`` for none.
+
+    Raises:
+        BadInputError: It cannot be opened, or is not a table.
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_bytes(path, observe))
+        table: Delimited | Sheet | None = None
+        if opened.is_zip:
+            found = stack.enter_context(open_archive(opened))
+            if isinstance(found, Opened):
+                opened = found
+                if opened.is_zip:  # a workbook in an archive
+                    found = stack.enter_context(open_archive(opened))
+            if not isinstance(found, Opened):
+                from aspencli.tabular.xlsx import open_workbook
+
+                _refuse(
+                    opened.name, "is a workbook", {"encoding": encoding, "delimiter": delimiter}
+                )
+                table = stack.enter_context(open_workbook(opened, found, sheet, skip_lines))
+            elif found is not opened:
+                raise BadInputError(
+                    f"{opened.name} is a zip archive in another zip archive.",
+                    hint="Extract it, then give the file in it.",
+                )
+        if table is None:
+            _refuse(opened.name, "is a text file", {"sheet": sheet})
+            table = open_delimited(Text(opened, encoding), delimiter, preamble, skip_lines)
+        table.use_template(template)
+        yield table
+
+
+def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:
+    """Reject options that apply to another kind of file."""
+    for option, value in options.items():
+        if value is not None:
+            raise BadInputError(
+                f"{name} {what}, so --{option} does not apply.", hint=f"Remove --{option}."
+            )
 
 
 @dataclass(frozen=True)
-class Template:
-    """A template that laboratories fill in.
+class IdList:
+    """The identifiers that were given, in order, and the number of duplicates left out."""
 
-    Attributes:
-        name: Its name for ``--template``.
-        title: Its name in messages.
-        columns: The column for each header.
-        marks: Sets of headers; a file that has all headers of one set matches this template.
-        clearing: Words that clear a value.
-        blank: Words that mean no value.
-        joined: A column that is joined from several others, and the headers of these.
-        labels: The text below each header in a second header row.
-    """
-
-    name: str
-    title: str
-    columns: Mapping[str, str]
-    marks: tuple[frozenset[str], ...]
-    clearing: tuple[str, ...] = ()
-    blank: frozenset[str] = frozenset()
-    joined: tuple[str, tuple[str, ...]] | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    def column_of(self, header: str) -> str | None:
-        """Return the column for a header, or None if the template does not have it."""
-        return self.columns.get(plain(header))
-
-    def fits(self, headers: Sequence[str]) -> bool:
-        """Return True if a file with these headers was made from the template."""
-        found = frozenset(map(plain, headers))
-        return any(mark <= found for mark in self.marks)
-
-    def is_second_header(self, headers: Sequence[str], record: Sequence[str]) -> bool:
-        """Return True if a row contains column labels instead of values."""
-        pairs = [
-            (self.labels[plain(header)], plain(cell))
-            for header, cell in zip(headers, record, strict=False)
-            if plain(header) in self.labels
-        ]
-        return bool(pairs) and all(label == cell for label, cell in pairs)
+    ids: list[str]
+    repeated: int = 0
 
 
-def plain(header: str) -> str:
-    """Return a header in lower case, without the prefixes and remarks that templates add."""
-    text = " ".join(header.split()).lower()
-    while text != (bare := _ASIDE.sub("", text)):
-        text = bare
-    return _PREFIX.sub("", text)
+def read_ids(given: Sequence[str], file: str | None, columns: Sequence[str]) -> IdList:
+    """Return the identifiers that were typed and those in a file.
 
-
-TEMPLATES = (
-    Template(
-        "czgenepi-upload",
-        "the service's upload template",
-        _SERVICE,
-        (frozenset({"sample name", "private id"}), frozenset({"sample name", "sample is private"})),
-    ),
-    Template(
-        "czgenepi-edit",
-        "the service's edit template",
-        _SERVICE,
-        (
-            frozenset({"current private id"}),
-            frozenset({"new private id"}),
-            frozenset({"sample is private", "collection location"}),
-            frozenset({"sample is private", "public id"}),
-        ),
-        clearing=("Delete", "delete", "DELETE"),
-    ),
-    Template(
-        "gisaid",
-        "a GISAID table",
-        _GISAID | {label: _GISAID[code] for code, label in _GISAID_LABELS.items()},
-        (
-            frozenset({"virus_name"}),
-            frozenset({"virus name", "collection date"}),
-            frozenset({"virus name", "accession id"}),
-        ),
-        labels=_GISAID_LABELS | {label: code for code, label in _GISAID_LABELS.items()},
-    ),
-    Template(
-        "nextstrain",
-        "Nextstrain metadata",
-        {
-            "strain": "public_identifier",
-            "date": "collection_date",
-            "host": "host",
-            "authors": "authors",
-        },
-        (
-            frozenset({"strain", "date"}),
-            frozenset({"strain", "region", "country"}),
-            frozenset({"strain", "virus"}),
-            frozenset({"strain", "gisaid_epi_isl"}),
-            frozenset({"strain", "genbank_accession"}),
-        ),
-        blank=frozenset({"?"}),
-        joined=("location", _NEXTSTRAIN_PLACE),
-    ),
-)
-NAMES = tuple(template.name for template in TEMPLATES)
-
-
-def choose(name: str, headers: Sequence[str]) -> Template | None:
-    """Return the template with this name, or for ``auto`` the one that matches the headers.
+    Args:
+        given: The typed identifiers; ``-`` means standard input.
+        file: A file with one identifier per line, or a table with one of the columns.
+        columns: The columns to look for in a table; each row's first that is not blank is used.
 
     Raises:
-        BadInputError: There is no template of that name, or the file has none of its columns.
+        BadInputError: No identifier was given, or some are invalid.
     """
-    if name == NONE:
-        return None
-    if name == AUTO:
-        return next((template for template in TEMPLATES if template.fits(headers)), None)
-    found = next((template for template in TEMPLATES if template.name == name), None)
-    if found is None:
+    named: list[str] = []
+    for each in given:
+        named += _read(STDIN, columns) if each == STDIN else [clean_text(each, "the identifier")]
+    if file is not None:
+        named += _read(file, columns)
+    ids = list(dict.fromkeys(named))
+    if not ids:
         raise BadInputError(
-            f"Invalid value for --template: {name!r}",
-            hint=f"Choose one of: {', '.join((AUTO, NONE, *NAMES))}.",
+            "No identifiers given.",
+            hint="List some, or give a file with one per line: --from FILE (- for stdin).",
         )
-    if not any(map(found.column_of, headers)):
+    return IdList(ids, len(named) - len(ids))
+
+
+def _read(path: str, columns: Sequence[str]) -> list[str]:
+    with open_bytes(path) as opened:
+        if opened.is_zip:
+            with open_archive(opened) as found:
+                if isinstance(found, Opened):
+                    return _of_text(found, columns)
+                from aspencli.tabular.xlsx import open_workbook
+
+                with open_workbook(opened, found) as sheet:
+                    return _checked(sheet.name, _of_table(sheet, columns))
+        return _of_text(opened, columns)
+
+
+def _of_text(opened: Opened, columns: Sequence[str]) -> list[str]:
+    text = Text(opened)
+    if _first_cells(text.head).isdisjoint(columns):
+        return _checked(text.name, _of_lines(text))
+    return _checked(text.name, _of_table(open_delimited(text), columns))
+
+
+def _first_cells(head: str) -> set[str]:
+    """Return the cells of the first line that is not blank, for any delimiter."""
+    first = next((line for line in head.splitlines() if line.strip()), "")
+    return {cell.strip().strip('"').lower() for cell in re.split(r"[\t;|,]", first)}
+
+
+_Found = tuple[int, str | None, str]  # the line, the reason it is bad, the identifier
+
+
+def _of_lines(text: Text) -> Iterator[_Found]:
+    for number, line in enumerate(text.lines(), 1):
+        if text.bad:
+            yield number, text.bad.pop(0).reason, ""
+        elif line.strip():
+            yield number, None, line.strip()
+
+
+def _of_table(table: Table, columns: Sequence[str]) -> Iterator[_Found]:
+    header = [name.lower() for name in table.header]
+    places = [header.index(name) for name in columns if name in header]
+    if not places:
         raise BadInputError(
-            f"Invalid value for --template: the file has no column of {found.title}",
-            hint="Remove --template, or map the columns with --map.",
-            details=[f"found: {', '.join(headers)}"],
+            f"{table.name} has none of the columns {', '.join(columns)}",
+            hint="Rename the column, or give a file with one identifier per line.",
         )
-    return found
+    table.columns = places
+    faults: list[Fault] = []
+    for line, record in table.records(faults.append):
+        cells = [record[place].strip() for place in places if place < len(record)]
+        found = next(filter(None, cells), "")
+        yield line, None if found else "has no identifier", found
+        while faults:
+            fault = faults.pop(0)
+            yield fault.line, fault.reason, ""
+    for fault in faults:
+        yield fault.line, fault.reason, ""
 
 
-class Reading:
-    """A table that is being read.
-
-    Attributes:
-        header: The column names, stripped and without invisible characters.
-        header_line: The line number of the header.
-        columns: The positions of the columns in use, once known.
-        ignored: The positions of the others, except those ignored on purpose.
-        days: The positions of the date columns.
-        blank_lines: The number of blank lines skipped so far.
-        template: The template that the file was made from, if any.
-    """
-
-    def __init__(self) -> None:
-        self.header: list[str] = []
-        self.header_line = 1
-        self.columns: Sequence[int] = ()
-        self.ignored: Sequence[int] = ()
-        self.days: Sequence[int] = ()
-        self.blank_lines = 0
-        self.template: Template | None = None
-        self._joined: list[int] = []
-        self._ragged = 0
-        self._first_ragged = 0
-
-    @property
-    def notes(self) -> list[str]:
-        """Return notes for the operator on how it was read; complete once all of it is read."""
-        raise NotImplementedError
-
-    def name_columns(self, cells: Sequence[str]) -> None:
-        """Set the header, with invisible characters removed."""
-        self.header = []
-        for cell in cells:
-            name, unseen = strip_invisible(cell)
-            self.header.append(name.strip())
-            if unseen:
-                shown = ", ".join(map(code_point, dict.fromkeys(unseen)))
-                self.notes.append(
-                    f"invisible characters in the header {name.strip()!r} are ignored: {shown}"
-                )
-
-    def use_template(self, name: str) -> None:
-        """Apply a template; see `choose`."""
-        self.template = template = choose(name, self.header)
-        if template is None:
-            return
-        self.notes.append(f"read as {template.title} (to read it as is: --template none)")
-        if template.joined:
-            column, parts = template.joined
-            found = [header.lower() for header in self.header]
-            self._joined = [found.index(part) for part in parts if part in found]
-            if self._joined:
-                shown = " / ".join(self.header[place] for place in self._joined)
-                self.header.append(shown if len(self._joined) > 1 else f"{shown} ({column})")
-
-    def column_of(self, place: int) -> str | None:
-        """Return the template's column for a position, or "" for one part of a joined column."""
-        template = self.template
-        if template is None:
-            return None
-        if place in self._joined:
-            return ""
-        if template.joined and self._joined and place == len(self.header) - 1:
-            return template.joined[0]
-        return template.column_of(self.header[place])
-
-    def fit(self, line: int, record: list[str]) -> list[str] | None:
-        """Return a row padded or cut to the header's width, or None if its cells are ambiguous.
-
-        Surplus cells are accepted if they are blank, and missing ones if no column in use lacks
-        its cell.
-        """
-        width = len(self.header)
-        if any(map(str.strip, record[width:])) or len(record) <= max(self.columns, default=-1):
-            return None
-        self._ragged += 1
-        self._first_ragged = self._first_ragged or line
-        return record[:width] + [""] * (width - len(record))
-
-    def watched(self, records: Iterator[Record]) -> Iterator[Record]:
-        """Return the records with the template applied, counting values in ignored columns."""
-        if self.template is not None:
-            records = self._as_template(records, self.template)
-        if self.ignored:
-            records = self._counted(records)
-        return chain(records, self._end())
-
-    def _as_template(self, records: Iterator[Record], template: Template) -> Iterator[Record]:
-        width, is_first = len(self.header) - bool(self._joined), True
-        for line, record in records:
-            if is_first and template.is_second_header(self.header, record):
-                self.notes.append(f"line {line} is a second header row and is skipped")
-                is_first = False
-                continue
-            is_first = False
-            cells = [
-                "" if type(cell) is str and cell.strip() in template.blank else cell
-                for cell in record
-            ]
-            if self._joined and len(cells) >= width and not any(map(str.strip, cells[width:])):
-                parts = (cells[place].strip() for place in self._joined)
-                cells = [*cells[:width], " / ".join(filter(None, parts))]
-            yield line, cells
-
-    def _counted(self, records: Iterator[Record]) -> Iterator[Record]:
-        counts = dict.fromkeys(self.ignored, 0)
-        for line, record in records:
-            width = len(record)
-            for place in counts:
-                if place < width and record[place] and not record[place].isspace():
-                    counts[place] += 1
-            yield line, record
-        found = [
-            f"{self.header[place] or '(no name)'} ({count:,})"
-            for place, count in counts.items()
-            if count
-        ]
-        if found:
-            self.notes.append(f"values in ignored columns: {', '.join(found)}")
-
-    def _end(self) -> Iterator[Record]:
-        if self._ragged:
-            self.notes.append(
-                "rows with extra blank cells, or without cells in unused columns: "
-                f"{self._ragged:,} (the first is line {self._first_ragged:,})"
-            )
-        yield from ()
+def _checked(name: str, found: Iterable[_Found]) -> list[str]:
+    ids, wrong = list[str](), list[str]()
+    for line, reason, text in found:
+        try:
+            ids.append(clean_text(text, "the identifier") if reason is None else "")
+        except BadInputError as error:
+            wrong.append(f"line {line:,}: {error.message.removesuffix('.')}")
+        if reason is not None:
+            wrong.append(f"line {line:,}: {reason}")
+    if wrong:
+        more = [f"and {len(wrong) - _SHOWN:,} more"] if len(wrong) > _SHOWN else []
+        raise BadInputError(
+            f"{name} has {counted(len(wrong), 'invalid line')}; nothing was done.",
+            details=[*wrong[:_SHOWN], *more],
+            hint="Fix them, then run the command again.",
+        )
+    return ids

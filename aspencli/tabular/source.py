@@ -1,68 +1,69 @@
-"""The bytes of an input file, from disk or standard input, decompressed if necessary.
+"""The bytes of an input file, from disk or standard input, unpacked while they are read.
 
-A file's type and encoding are detected from its first bytes.
+gzip can expand one byte to 1,000, so a small file could stall the program. Input that exceeds both
+a floor and 100 times its packed size is refused; tables of samples expand about 5 to 30 times.
 """
 
 from __future__ import annotations
 
-import codecs
+import gzip
 import io
+import os
 import re
+import struct
 import sys
-import tempfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import IO, cast
+from typing import IO, Any, cast
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from aspencli import files
 from aspencli.errors import BadInputError
-from aspencli.tabular import compression
-from aspencli.tabular.compression import ERRORS, ZIP, Source, only_member, packing_of, unreadable
 
 STDIN = "-"
-HEAD = 1 << 16  # bytes to peek at before reading
+OPTION, VARIABLE = "--max-expanded-size", "ASPEN_MAX_EXPANDED_SIZE"
+TABLE_FLOOR = 32 << 20
+SEQUENCE_FLOOR = WORKBOOK_FLOOR = 256 << 20
+"""Higher, because genomes of one pathogen are nearly equal and workbook XML is repetitive."""
+_RATIO = 100
+_HEAD = 1 << 16  # bytes to peek at before reading
+_SAMPLE = 1 << 20  # packed bytes that are tested before the first row is read
+_PIECE_COUNTED = 1 << 18
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(\d{1,12})\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
+_ZIP = b"PK\x03\x04"
+_PIECE = 1 << 16  # packed bytes per read
+_MOST_MEMORY = 1 << 28  # bytes for unpacking xz; its highest preset needs 65 MB
+_LARGEST_WINDOW = 27  # log2 of the zstd window; the zstd tool accepts this much by default
 _LARGEST_ARCHIVE = 1 << 28  # bytes, compressed
-_FLOOR = compression.TABLE_FLOOR
-_MAGIC = {
-    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Extract it, then give the file in it."),
-    b"Rar!": ("is a RAR archive", "Extract it, then give the file in it."),
-    b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
-    b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
-    b"PK\x05\x06": ("is an empty zip archive", "Give a CSV file."),
-    b"%PDF": ("is a PDF", "Give a CSV file."),
-    b"SQLite format 3": ("is a SQLite database", "Give a CSV file."),
-}
-# Old workbooks and password-protected new ones are such a container, with named streams inside.
-_CONTAINER = b"\xd0\xcf\x11\xe0"
-_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_MARKUP_SEEN = 4_096  # bytes to search for markup
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
-_JUNK_SHARE = 0.05
-_SOME_JUNK = 8  # bytes; fewer are reported with their lines
-_WIDE_SHARE = 0.4  # the share of zero bytes in ASCII text encoded with two bytes per character
+_LARGEST_INDEX = 1 << 22  # bytes of a zip archive's central directory
+_END, _END_SIZE, _LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16
+_ENCRYPTED = 0x1  # a flag bit of a zip member
+_SHOWN = 5  # zip members named in a message
+_ASIDE = ("__macosx/", ".ds_store", "thumbs.db", "desktop.ini")
 
 Observer = Callable[[bytes], object]
 """A callback that receives each chunk of a file, as stored, in reading order."""
 
+_given: list[int] = []
+
+
+class _DamagedError(OSError):
+    """Compressed data that cannot be unpacked."""
+
+
+_ERRORS = (
+    *(_DamagedError, gzip.BadGzipFile, zlib.error, BadZipFile, NotImplementedError),
+    EOFError,  # for truncated files
+)
+
 
 class Stream(io.BufferedIOBase):
-    """A byte stream that is read once, with a look ahead at its beginning.
+    """A byte stream that is read once, with a look ahead at its beginning."""
 
-    Args:
-        source: The underlying source.
-        observe: Called with each chunk.
-    """
-
-    def __init__(self, source: Source, observe: Observer | None = None):
+    def __init__(self, source: io.BufferedIOBase, observe: Observer | None = None):
         self._source = source
         self._observe = observe
         self._head = b""
@@ -77,7 +78,7 @@ class Stream(io.BufferedIOBase):
         """Return True; the stream is always readable."""
         return True
 
-    def peek(self, size: int = HEAD) -> bytes:
+    def peek(self, size: int = _HEAD) -> bytes:
         """Return the first bytes without consuming them; fewer only if the file is shorter."""
         while len(self._head) < size and (piece := self._next(size - len(self._head))):
             self._head += piece
@@ -85,7 +86,7 @@ class Stream(io.BufferedIOBase):
 
     def read1(self, size: int | None = -1, /) -> bytes:
         """Return some bytes, or none at the end of the stream."""
-        wanted = HEAD if size is None or size < 0 else size
+        wanted = _HEAD if size is None or size < 0 else size
         if not self._head:
             return self._next(wanted)
         piece, self._head = self._head[:wanted], self._head[wanted:]
@@ -101,28 +102,57 @@ class Stream(io.BufferedIOBase):
         return piece
 
 
+class _Unpacked(Stream):
+    """A stream of unpacked bytes that enforces the limit and explains damage while it is read.
+
+    Args:
+        name: The file's name in messages.
+        source: The unpacking reader.
+        packed: Returns the number of packed bytes read so far.
+        floor: The size that is always allowed.
+        packing: The name of the compression format; empty for zip.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: io.BufferedIOBase,
+        packed: Callable[[], int],
+        floor: int,
+        packing: str = "",
+    ):
+        super().__init__(source)
+        self._name, self._packed, self._floor, self._packing = name, packed, floor, packing
+
+    def _next(self, size: int) -> bytes:
+        try:
+            piece = super()._next(size)
+        except _ERRORS as error:
+            raise _unreadable(self._name, error, self._packing) from error
+        if self._stored > self._floor:
+            check_expansion(self._name, self._stored, self._packed(), self._floor)
+        return piece
+
+
 @dataclass(frozen=True)
 class Opened:
-    """A file that is being read.
-
-    Attributes:
-        name: Its name in messages.
-        stream: Its bytes, decompressed.
-        notes: Notes for the operator on how it is read.
-    """
+    """A file that is being read: its name in messages, its bytes, and notes for the operator."""
 
     name: str
     stream: Stream
     notes: list[str]
+
+    @property
+    def is_zip(self) -> bool:
+        """Return True if it is a zip archive, as workbooks are."""
+        return self.stream.peek().startswith(_ZIP)
 
 
 @contextmanager
 def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
     """Open a file, or standard input for ``-``, and decompress it while it is read.
 
-    Args:
-        path: The file's path.
-        observe: Called with each chunk as stored, before decompression.
+    The observer is called with each chunk as stored, before decompression.
 
     Raises:
         BadInputError: It cannot be opened, or (while being read) decompressed.
@@ -130,14 +160,10 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
     name = "standard input" if path == STDIN else path
     with _open(path) as file:
         stream, notes = Stream(file, observe), []
-        packing = packing_of(stream.peek())
+        packing = _packing_of(stream)
         if packing:
-            compression.try_out(name, compression.sample(stream.peek), packing.unpack, _FLOOR)
-            stored = stream
-            unpacked = _CheckedSource(name, packing.unpack(cast("IO[bytes]", stored)), packing.tool)
-            stream = Stream(compression.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
-            again = packing_of(stream.peek())
-            if again:
+            stream = _unpack(name, stream, packing, TABLE_FLOOR)
+            if _packing_of(stream):
                 raise BadInputError(
                     f"{name} is compressed twice.", hint=f"Decompress it first: {packing.tool} FILE"
                 )
@@ -149,16 +175,15 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
 def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
     """Open the only file in a zip archive; yield the archive itself if it is a document.
 
-    Args:
-        opened: The archive.
-
     Raises:
         BadInputError: The archive holds no file or several, or cannot be read.
     """
+    from tempfile import TemporaryFile
+
     with ExitStack() as stack:
         # A zip archive is read from its end, so a pipe must be copied to a file first. So must a
         # regular file, which may be overwritten while it is being read.
-        file = stack.enter_context(tempfile.TemporaryFile())
+        file = stack.enter_context(TemporaryFile())
         left = _LARGEST_ARCHIVE
         while piece := opened.stream.read1():
             left -= len(piece)
@@ -170,47 +195,32 @@ def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
                 )
             file.write(piece)
         file.flush()
-        found = only_member(opened.name, file)
+        found = _only_member(opened.name, file, TABLE_FLOOR, stack)
         if found is None:
             yield file
             return
-        archive, member = found
-        stack.enter_context(archive)
-        size = member.compress_size
-        compression.check(opened.name, member.file_size, size, _FLOOR)
-        try:
-            packed = stack.enter_context(archive.open(member))
-        except (*ERRORS, EOFError) as error:
-            raise unreadable(opened.name, error) from error
-        unpacked = _CheckedSource(opened.name, cast("Source", packed), "")
-        stream = Stream(compression.Bounded(opened.name, unpacked, lambda: size, _FLOOR))
-        note = f"read from a zip archive: {member.filename}"
-        yield Opened(opened.name, stream, [*opened.notes, note])
+        stream, member = found
+        yield Opened(opened.name, stream, [*opened.notes, f"read from a zip archive: {member}"])
 
 
-class _CheckedSource:
-    """A compressed source that raises readable errors if decompression fails.
+def unpack_sequences(name: str, file: IO[bytes], stack: ExitStack) -> Stream | None:
+    """Return the bytes of an open FASTA file, decompressed or from a zip archive.
 
-    Args:
-        name: The file's name in messages.
-        packed: The compressed source.
-        tool: The command that decompresses it.
+    None is returned for a damaged archive or an office document.
+
+    Raises:
+        BadInputError: The archive holds no file or several, or (while being read) the data cannot
+            be decompressed.
     """
-
-    def __init__(self, name: str, packed: Source, tool: str):
-        self._name = name
-        self._packed = packed
-        self._tool = tool
-
-    def read1(self, size: int, /) -> bytes:
-        try:
-            return self._packed.read1(size)
-        except (*ERRORS, EOFError) as error:
-            raise unreadable(self._name, error, self._tool) from error
+    stream = Stream(cast("io.BufferedIOBase", file))
+    if stream.peek().startswith(_ZIP):
+        found = _only_member(name, file, SEQUENCE_FLOOR, stack)
+        return found and found[0]
+    packing = _packing_of(stream)
+    return _unpack(name, stream, packing, SEQUENCE_FLOOR) if packing else stream
 
 
-@contextmanager
-def _open(path: str) -> Iterator[Source]:
+def _open(path: str) -> AbstractContextManager[io.BufferedIOBase]:
     if path == STDIN:
         # sys.stdin is None if the shell closed it.
         stdin = cast("io.TextIOWrapper | None", sys.stdin)
@@ -219,13 +229,7 @@ def _open(path: str) -> Iterator[Source]:
             raise BadInputError(
                 f"Standard input is {state}.", hint="Pipe a file into the command, or give a file."
             )
-        yield cast("io.BufferedReader", stdin.buffer)
-        return
-    with _open_file(path) as file:
-        yield cast("io.BufferedReader", file)
-
-
-def _open_file(path: str) -> IO[bytes]:
+        return nullcontext(cast("io.BufferedReader", stdin.buffer))
     try:
         return files.expand(path).open("rb")
     except (OSError, RuntimeError, ValueError) as error:  # e.g., an unknown home folder
@@ -237,111 +241,256 @@ def _open_file(path: str) -> IO[bytes]:
         ) from error
 
 
-def is_zip(head: bytes) -> bool:
-    """Return True if it is a zip archive, as workbooks are."""
-    return head.startswith(ZIP)
+def allow_expansion(text: str) -> None:
+    """Set the operator's own limit for this run.
+
+    Raises:
+        BadInputError: The text is not a size.
+    """
+    _given[:] = [_bytes(text, OPTION)]
 
 
-def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[str]]:
-    """Return a file's codec, the length of its byte order mark, and notes.
+def check_expansion(name: str, expanded: int, packed: int, floor: int) -> None:
+    """Refuse input that has expanded too much.
 
     Args:
         name: The file's name in messages.
-        head: Its first bytes.
-        encoding: The encoding that the operator specified, if any.
+        expanded: The number of bytes unpacked so far.
+        packed: The number of packed bytes they came from.
+        floor: The size that is always allowed.
 
     Raises:
-        BadInputError: It is not text, or its encoding cannot be determined.
+        BadInputError: The input exceeds the limit.
     """
-    for magic, (what, remedy) in _MAGIC.items():
-        if head.startswith(magic):
-            raise BadInputError(f"{name} {what}.", hint=remedy)
-    if head.startswith(_CONTAINER):
-        raise _container(name, head)
-    _refuse_markup(name, head)
-    length, marked = next(
-        ((len(bom), codec) for bom, codec in _BOMS if head.startswith(bom)), (0, "")
-    )
-    if encoding is not None:
-        return _as_specified(name, encoding, length, marked)
-    if marked:
-        return marked, length, [] if marked == "utf-8" else [f"read as {marked[:6].upper()}"]
-    _refuse_binary(name, head[:4096])
-    return "utf-8", 0, []
-
-
-def _refuse_markup(name: str, head: bytes) -> None:
-    """Reject web pages and documents that programs save under spreadsheet file names.
-
-    Raises:
-        BadInputError: It is one of these.
-    """
-    start = head[:_MARKUP_SEEN].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
-    suffix = PurePath(name).suffix.lower()
-    called = f" named {suffix}" if suffix not in {"", ".html", ".htm", ".xml", ".json"} else ""
-    if start.startswith((b"<html", b"<!doctype html", b"<table", b"<meta", b"<style")):
-        what = f"is an HTML page{called}, not a table"
-        hint = "Open it in a spreadsheet program, then save it as a workbook (.xlsx) or CSV UTF-8."
-    elif start.startswith((b"<?xml", b"<workbook")):
-        is_sheet = b"office:spreadsheet" in start or b"<workbook" in start
-        kind = "spreadsheet" if is_sheet else "document"
-        what = f"is an XML {kind}{called}, not a table"
-        hint = "Open it in a spreadsheet program, then save it as a workbook (.xlsx) or CSV UTF-8."
-    elif start.startswith((b"{", b"[")) and re.match(rb'[{[]\s*(["{[}\]]|\d)', start):
-        what, hint = (
-            f"is JSON{called}, not a table",
-            "Give a CSV file with a header and rows.",
+    limit = _limit(packed, floor)
+    if expanded > limit:
+        suggested = max(1, -(-limit * 4 // _UNITS["G"]))
+        raise BadInputError(
+            f"{name} expands from {packed:,} to more than {limit:,} bytes, which is suspicious.",
+            hint="Check the file. If it is valid, raise the limit, "
+            f"for example: {OPTION} {suggested}G",
         )
+
+
+def _limit(packed: int, floor: int) -> int:
+    if _given:
+        return _given[0]
+    if text := os.environ.get(VARIABLE):
+        return _bytes(text, VARIABLE)
+    return max(floor, _RATIO * packed)
+
+
+def _bytes(text: str, what: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise BadInputError(f"Invalid value for {what}: {text!r}", hint="Use a size such as 2G.")
+    return int(found[1]) * _UNITS[found[2].upper()]
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """A compression format.
+
+    Attributes:
+        name: Its name, which is also that of the command that tests its files.
+        magic: The first bytes of its files.
+        tool: The command that unpacks it.
+    """
+
+    name: str
+    magic: bytes
+    unpack: Callable[[Any], io.BufferedIOBase]
+    tool: str
+
+
+class _Pieces(io.BufferedIOBase):
+    """A reader that unpacks piece by piece, so that large files do not fill the memory.
+
+    ``make`` creates a decompressor of the standard library, which raises the ``errors`` for damaged
+    data. A file may contain several streams, which take one each.
+    """
+
+    def __init__(
+        self,
+        file: io.BufferedIOBase,
+        make: Callable[[], Any],
+        errors: tuple[type[Exception], ...],
+    ):
+        self._errors = errors
+        self._file = file
+        self._make = make
+        self._current = make()
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Return some bytes; empty at the end.
+
+        Raises:
+            EOFError: The file is truncated.
+            _DamagedError: The data cannot be unpacked.
+        """
+        while True:
+            given = b""
+            if self._current.eof:
+                given = self._current.unused_data.lstrip(b"\0") or self._next()
+                if not given:
+                    return b""
+                self._current = self._make()
+            elif self._current.needs_input:
+                given = self._file.read1(_PIECE)
+                if not given:
+                    raise EOFError
+            try:
+                piece: bytes = self._current.decompress(given, size)
+            except self._errors as error:
+                raise _DamagedError(str(error)) from error
+            if piece:
+                return piece
+
+    def _next(self) -> bytes:
+        """Return packed bytes after any padding; empty at the end."""
+        while piece := self._file.read1(_PIECE):
+            if piece := piece.lstrip(b"\0"):
+                return piece
+        return b""
+
+
+def _unpack_gzip(file: Any) -> io.BufferedIOBase:
+    return gzip.GzipFile(fileobj=file, mode="rb")
+
+
+def _unpack_bzip2(file: Any) -> io.BufferedIOBase:
+    import bz2
+
+    return _Pieces(file, bz2.BZ2Decompressor, (OSError, ValueError))
+
+
+def _unpack_xz(file: Any) -> io.BufferedIOBase:
+    import lzma
+
+    def make() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
+
+    return _Pieces(file, make, (lzma.LZMAError,))
+
+
+def _unpack_zstd(file: Any) -> io.BufferedIOBase:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
     else:
-        return
-    raise BadInputError(f"{name} {what}.", hint=hint)
+        from backports import zstd
+
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _LARGEST_WINDOW}
+    return _Pieces(file, lambda: zstd.ZstdDecompressor(options=options), (zstd.ZstdError,))
 
 
-def _container(name: str, head: bytes) -> BadInputError:
-    if _ENCRYPTED in head:
-        return BadInputError(
-            f"{name} is password-protected.",
-            hint="Open it and save it without a password, or save the sheet as CSV UTF-8.",
-        )
+_PACKINGS = (
+    _Packing("gzip", b"\x1f\x8b", _unpack_gzip, "gunzip"),
+    _Packing("bzip2", b"BZh", _unpack_bzip2, "bunzip2"),
+    _Packing("xz", b"\xfd7zXZ\0", _unpack_xz, "unxz"),
+    _Packing("zstd", b"\x28\xb5\x2f\xfd", _unpack_zstd, "unzstd"),
+)
+
+
+def _packing_of(stream: Stream) -> _Packing | None:
+    head = stream.peek()
+    return next((packing for packing in _PACKINGS if head.startswith(packing.magic)), None)
+
+
+def _unpack(name: str, stored: Stream, packing: _Packing, floor: int) -> Stream:
+    """Return the unpacked bytes, after refusing a file whose start already expands too much."""
+    packed, size = io.BytesIO(stored.peek(_SAMPLE)), 0
+    try:
+        source = packing.unpack(packed)
+        while piece := source.read1(_PIECE_COUNTED):
+            size += len(piece)
+            if size > floor:
+                check_expansion(name, size, packed.tell(), floor)
+    except (EOFError, OSError, ValueError, zlib.error):
+        pass  # the sample is cut off, or the file is damaged, which its reader will report
+    return _Unpacked(name, packing.unpack(stored), lambda: stored.taken, floor, packing.name)
+
+
+def _unreadable(name: str, error: Exception, packing: str = "") -> BadInputError:
+    is_short = isinstance(error, EOFError)
+    what = "is truncated" if is_short else "is damaged"
+    why = "ends too early" if is_short else "cannot be decompressed"
+    test = f"{packing} --test" if packing else "unzip -t"
     return BadInputError(
-        f"{name} is an old Excel workbook (.xls), or is password-protected.",
-        hint="Open it, then save it as an Excel workbook (.xlsx) without a password.",
+        f"{name} {what}: the compressed data {why}.",
+        hint=f"Copy or download it again. To test it: {test} FILE",
     )
 
 
-def _as_specified(name: str, encoding: str, length: int, marked: str) -> tuple[str, int, list[str]]:
-    codec = _known(encoding)
-    if marked == codec or marked.startswith(f"{codec}-"):  # utf-16 takes the mark's byte order
-        codec = marked
-    elif marked:
-        raise BadInputError(
-            f"{name} starts with a {marked.upper()} byte order mark, but --encoding is {encoding}.",
-            hint="Remove --encoding.",
-        )
-    return codec, length, [f"read as {encoding}"]
+def open_zip(file: IO[bytes]) -> ZipFile:
+    """Open a zip archive, unless its central directory alone would fill the memory.
+
+    Raises:
+        BadZipFile: The directory is too large, or the archive is incomplete.
+        NotImplementedError: It needs a feature that the standard library lacks.
+        UnicodeDecodeError: The name of a file is damaged.
+    """
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT))
+    tail = file.read()
+    end = tail.rfind(_END)
+    if end < 0 or len(tail) - end < _END_SIZE:
+        raise BadZipFile
+    (index,) = struct.unpack_from("<L", tail, end + 12)
+    if index > _LARGEST_INDEX:
+        raise BadZipFile
+    return ZipFile(file)
 
 
-def _refuse_binary(name: str, sample: bytes) -> None:
-    even, odd = sample[::2].count(0), sample[1::2].count(0)
-    if even + odd > len(sample) * _WIDE_SHARE and min(even, odd) * 4 < max(even, odd):
-        codec = "utf-16-le" if odd > even else "utf-16-be"
-        raise BadInputError(
-            f"{name} looks like UTF-16 without a byte order mark.",
-            hint=f"Save it as UTF-8, or specify its encoding: --encoding {codec}",
-        )
-    junk = sum(byte in _JUNK for byte in sample)
-    if junk > max(_SOME_JUNK, len(sample) * _JUNK_SHARE):
-        raise BadInputError(
-            f"{name} is binary, not text.", hint="Give a CSV file with a header and rows."
-        )
-
-
-def _known(encoding: str) -> str:
+def _only_member(
+    name: str, file: IO[bytes], floor: int, stack: ExitStack
+) -> tuple[Stream, str] | None:
+    """Return the only file in a zip archive and its name; None if damaged or an office document."""
     try:
-        b" ".decode(encoding, "replace")  # Some registered codecs do not decode to text.
-    except (LookupError, UnicodeError):
+        archive = open_zip(file)
+        members = archive.infolist()
+    except (BadZipFile, NotImplementedError, UnicodeDecodeError):
+        return None  # reading it as a workbook reports what is wrong
+    if _is_document(members):
+        return None
+    member = _single(name, members)
+    stack.enter_context(archive)
+    size = member.compress_size
+    check_expansion(name, member.file_size, size, floor)
+    try:
+        packed = stack.enter_context(archive.open(member))
+    except _ERRORS as error:
+        raise _unreadable(name, error) from error
+    return _Unpacked(name, cast("io.BufferedIOBase", packed), lambda: size, floor), member.filename
+
+
+def _is_document(members: list[ZipInfo]) -> bool:
+    names = {member.filename.replace("\\", "/").lower() for member in members}
+    return not names.isdisjoint(
+        {"[content_types].xml", "_rels/.rels", "content.xml", "mimetype"}
+    ) or any(each.startswith(("xl/", "index/", "word/", "ppt/")) for each in names)
+
+
+def _single(name: str, members: list[ZipInfo]) -> ZipInfo:
+    files = [
+        member
+        for member in members
+        if not member.is_dir()
+        and not member.filename.lower().startswith(_ASIDE)
+        and not member.filename.lower().endswith(_ASIDE)
+    ]
+    if len(files) != 1:
+        shown = ", ".join(member.filename for member in files[:_SHOWN])
+        more = f", and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
         raise BadInputError(
-            f"Invalid value for --encoding: {encoding!r}",
-            hint="Try utf-8, utf-16-le, cp1252, or latin-1.",
-        ) from None
-    return codecs.lookup(encoding).name.removesuffix("-sig")
+            f"{name} is a zip archive with {len(files):,} files, but must contain exactly one.",
+            hint="Extract it, then give the file that you need.",
+            details=[f"found: {shown}{more}"] if files else (),
+        )
+    if files[0].header_offset < 0:
+        raise _unreadable(name, BadZipFile())
+    if files[0].flag_bits & _ENCRYPTED:
+        raise BadInputError(
+            f"{name} is a password-protected zip archive.",
+            hint="Extract it, then give the file in it.",
+        )
+    return files[0]

@@ -1,40 +1,61 @@
 """Workbooks (.xlsx, .xlsm): one sheet is read as a table, row by row and in constant memory.
 
-SpreadsheetML, ECMA-376 part 1: 18.2 (workbook), 18.3 and 18.4 (worksheet), 18.8 (styles). The notes
-name what is not read, such as other sheets.
+SpreadsheetML, ECMA-376 part 1: 18.3 and 18.4 (worksheet), 18.8.30 and 18.8.31 (number formats). A
+cell's text is what the spreadsheet shows. Locale-dependent parts are written in one way only: dates
+in ISO 8601, decimals with a point, and thousands without separators. Fractions, exponents,
+conditions, and scaling are not supported: such numbers are read plainly, which the notes say.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
-import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from functools import lru_cache
-from typing import IO
+from typing import IO, Self
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.reading import Reading, Record
+from aspencli.tabular.damage import Count, Unusable, shown
 from aspencli.tabular.source import Opened
-from aspencli.tabular.xlsx_cells import CellFormat, Unusable, shown
-from aspencli.tabular.xlsx_package import KINDS, Attributes, Package, Reader, Strings
+from aspencli.tabular.table import Fault, Record, Table
+from aspencli.tabular.xlsx_package import (
+    KINDS,
+    LARGEST_SHEET,
+    TRUE,
+    Attributes,
+    Book,
+    Package,
+    Reader,
+    Strings,
+)
 
-LARGEST_SHEET = 1 << 32  # bytes of XML
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 _DIGITS = "0123456789"
-_GLANCE = 1 << 18  # bytes of a sheet to search for its first value
-_VALUE = re.compile(rb"<(\w+:)?(v|is)[ />]")
-_TRUE = frozenset({"1", "true"})
-_SHOWN = frozenset({None, "visible"})
-_DAY_ONE = {False: dt.datetime(1899, 12, 30), True: dt.datetime(1904, 1, 1)}  # noqa: DTZ001 - no zone
-_OTHERS = (
-    ("xl/workbook.bin", "is a binary workbook (.xlsb)"),
-    ("content.xml", "is an OpenDocument file (.ods)"),
-    ("index/document.iwa", "is a Numbers document"),
+_TOKEN = re.compile(
+    r"""
+      "(?P<quoted>[^"]*)"   | \\(?P<escaped>.)      # text
+    | _(?P<space>.)         | \*(?P<fill>.)         # white space
+    | \[(?P<bracket>[^\]]*)\]                       # a color, a currency, a condition
+    | (?P<general>General|@)
+    | (?P<power>E[+-])
+    | (?P<place>[0#?])                              # the place of a digit
+    | (?P<sign>[.,%/;])
+    | (?P<other>.)
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+_COLOUR = re.compile(r"black|blue|cyan|green|magenta|red|white|yellow|color ?\d+", re.IGNORECASE)
+_CURRENCY = re.compile(r"\$(?P<symbol>[^-]*)(-.*)?")
+_MOST_PLACES = 30  # A format may ask for more decimals, but Excel allows 30.
+_EXACT = 10**15  # A spreadsheet keeps 15 digits of a number, and sets the rest to zero.
+_DAY = 86_400  # seconds
+
+_Token = tuple[str, str]
+"""The kind of a token (``place``, ``general``, ``text``, or the sign itself), and its text."""
 _UNKNOWN = Unusable(
     "",
     "contains a formula without a stored value",
@@ -49,7 +70,6 @@ class Row:
     Attributes:
         number: Its number, from 1.
         cells: The texts of its cells, up to the last stored one.
-        is_hidden: True if the spreadsheet hides it.
         formats: The formats of its numbers, by position.
     """
 
@@ -57,23 +77,6 @@ class Row:
     is_hidden: bool
     cells: list[str] = field(default_factory=list)
     formats: dict[int, CellFormat] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Tab:
-    """One sheet of a workbook.
-
-    Attributes:
-        title: Its name.
-        place: Its position, from 1.
-        path: The package part that contains it.
-        is_visible: True if the spreadsheet shows it.
-    """
-
-    title: str
-    place: int
-    path: str
-    is_visible: bool
 
 
 @contextmanager
@@ -100,35 +103,24 @@ def open_workbook(
         notes = [*opened.notes, f"read as a workbook: {book.describe(tab)}"]
         if wanted is None:
             book.refuse_empty(tab)
-        yield Sheet(opened.name, notes, iter(book.rows(tab, stack)), skip_lines)
+        texts = book.strings()
+        if texts:
+            stack.callback(texts.close)
+        rows = Rows(package, tab.path, texts, list(book.formats()), book.epoch)
+        yield Sheet(opened.name, notes, iter(rows), skip_lines)
 
 
-class Sheet(Reading):
-    """A sheet that is being read; its line numbers are row numbers.
+class Sheet(Table):
+    """A sheet that is being read; its line numbers are row numbers."""
 
-    Args:
-        name: The workbook's name in messages.
-        notes: Notes for the operator on how it is read.
-        rows: Its rows.
-        skip_lines: The number of rows to skip before the header.
-
-    Attributes:
-        remedy: What to do about the unusable cells so far; None if there are none.
-        delimiter: The delimiter between column names in messages.
-    """
-
-    delimiter = ", "
-
-    def __init__(self, name: str, notes: list[str], rows: Iterator[Row], skip_lines: int = 0):
-        super().__init__()
-        self.name = name
-        self._notes = notes
-        self.remedy: str | None = None
+    def __init__(self, name: str, notes: list[str], rows: Iterator[Row], skip_lines: int):
+        super().__init__(name, notes, ", ")
+        self._remedy: str | None = None
         self._rows = rows
         self._hidden = 0
-        self._dates = _Count()
-        self._plain = _Count()
-        self._beyond = _Count()
+        self._dates = Count()
+        self._plain = Count()
+        self._beyond = Count()
         header = next((row for row in rows if row.number > skip_lines and not _is_blank(row)), None)
         if header is None:
             raise BadInputError(f"{name} is empty.", hint="Give a sheet with a header and rows.")
@@ -140,19 +132,13 @@ class Sheet(Reading):
         self.header_line = header.number
 
     @property
-    def notes(self) -> list[str]:
-        """Return notes for the operator on how it was read; complete once all of it is read."""
-        return self._notes
+    def remedy(self) -> str | None:
+        """Return what to do about the unusable cells so far; None if there are none."""
+        return self._remedy
 
-    def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
-        """Yield each row that is not blank, as wide as the header, with its number."""
-        del fault  # Code that uses a cell checks if it is usable.
+    def records(self, _fault: Callable[[Fault], None]) -> Iterator[Record]:
+        """Return the rows that are not blank; code that uses a cell checks if it is usable."""
         return self.watched(self._records())
-
-    def line_of(self, names: Collection[str]) -> int | None:
-        """Return None, because rows cannot be read twice."""
-        del names
-        return None
 
     def _records(self) -> Iterator[Record]:
         width, last = len(self.header) - bool(self._joined), self.header_line
@@ -171,10 +157,6 @@ class Sheet(Reading):
             yield last, cells
         self._add_notes()
 
-    def is_reported(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
-        """Return False; this kind of table never reports values as faults."""
-        return False
-
     def _look_at(self, row: Row) -> None:
         self._hidden += row.is_hidden
         for column in self.columns:
@@ -182,18 +164,18 @@ class Sheet(Reading):
                 continue  # a column that the template joins from several
             cell, form = row.cells[column], row.formats.get(column)
             if isinstance(cell, Unusable):
-                self.remedy = self.remedy or cell.remedy
+                self._remedy = self._remedy or cell.remedy
             elif form and form.is_date:
                 if column in self.days:
                     continue  # A date is expected here.
-                self._dates.add(row.number, column)
+                self._dates.add(f"{name_of(column + 1)}{row.number}")
             elif form and not form.is_followed:
-                self._plain.add(row.number, column)
+                self._plain.add(f"{name_of(column + 1)}{row.number}")
 
     def _look_beyond(self, row: Row, width: int) -> None:
         for column, cell in enumerate(row.cells[width:], start=width):
             if cell.strip():
-                self._beyond.add(row.number, column)
+                self._beyond.add(f"{name_of(column + 1)}{row.number}")
 
     def _add_notes(self) -> None:
         """Add notes about unexpected kinds of cells and hidden rows."""
@@ -202,7 +184,7 @@ class Sheet(Reading):
             (self._plain, "numbers are read without their cell format"),
             (self._beyond, "cells without a column header are ignored"),
         )
-        self._notes += [f"{what}: {count}" for count, what in kinds if count.number]
+        self.notes += [f"{what}: {count}" for count, what in kinds if count.number]
         if self._hidden:
             self.notes.append(f"hidden rows are also read: {self._hidden:,}")
 
@@ -211,201 +193,24 @@ def _is_blank(row: Row) -> bool:
     return not any(shown(cell).strip() for cell in row.cells)
 
 
-class _Count:
-    """A count of cells of one kind, with the position of the first."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._first = ""
-
-    def add(self, row: int, column: int) -> None:
-        """Count a cell."""
-        self.number += 1
-        self._first = self._first or f"{name_of(column + 1)}{row}"
-
-    def __str__(self) -> str:
-        return f"{self.number:,} (the first is {self._first})"
-
-
-class Book:
-    """The structure of a workbook.
-
-    Args:
-        package: Its parts.
-
-    Raises:
-        BadInputError: It is not a workbook.
-    """
-
-    def __init__(self, package: Package):
-        self._package = package
-        parts = {found["kind"]: found["path"] for found in package.relations("")}
-        path = parts.get("officeDocument", "xl/workbook.xml")
-        if path not in package or path.endswith(".bin"):
-            raise self._foreign()
-        self._parts = package.relations(path)
-        self._epoch = _DAY_ONE[False]
-        self._active = 0
-        found: list[Attributes] = []
-        for element in package.elements(path):
-            if element.name == "sheet":
-                found.append(element.attributes)
-            elif element.name == "workbookPr":
-                self._epoch = _DAY_ONE[element.attributes.get("date1904") in _TRUE]
-            elif element.name == "workbookView":
-                self._active = _number(element.attributes.get("activeTab", ""))
-        self.tabs = self._tabs_of(found)
-
-    def choose(self, wanted: str | None) -> Tab:
-        """Return the sheet with this name or number; by default the active or first visible one."""
-        if wanted is not None:
-            return self._named(wanted)
-        visible = [tab for tab in self.tabs if tab.is_visible]
-        if not visible:
-            raise BadInputError(
-                f"{self._package.name} has no visible sheet.",
-                hint=f"Choose one with --sheet: {self._titles(self.tabs)}."
-                if self.tabs
-                else "Give a workbook with a sheet.",
-            )
-        active = [tab for tab in visible if tab.place == self._active + 1]
-        return (active or visible)[0]
-
-    def refuse_empty(self, tab: Tab) -> None:
-        """Reject a sheet without values if other sheets have some.
-
-        Raises:
-            BadInputError: The sheet is empty; the error lists the others.
-        """
-        if self._has_values(tab):
-            return
-        others = [other for other in self.tabs if other != tab and self._has_values(other)]
-        if others:
-            raise BadInputError(
-                f"The sheet '{tab.title}' of {self._package.name} is empty; there is data on "
-                f"{self._titles(others)}.",
-                hint="Choose a sheet: "
-                + " or ".join(f"--sheet {shlex.quote(other.title)}" for other in others[:3]),
-            )
-
-    def describe(self, tab: Tab) -> str:
-        """Describe which sheet it is, and which other sheets there are."""
-        hidden = [other for other in self.tabs if other != tab and not other.is_visible]
-        unread = [other for other in self.tabs if other != tab and other.is_visible]
-        unread = [other for other in unread if self._has_values(other)]
-        parts = [f"the {_ordinal(tab.place)} of {len(self.tabs)}"] if len(self.tabs) > 1 else []
-        parts += [] if tab.is_visible else ["hidden"]
-        parts += [f"not read: {self._titles(unread)}"] if unread else []
-        parts += [f"hidden sheets: {self._titles(hidden)}"] if hidden else []
-        return f"sheet '{tab.title}'" + (f" ({'; '.join(parts)})" if parts else "")
-
-    def rows(self, tab: Tab, stack: ExitStack) -> Rows:
-        """Return the rows of a sheet."""
-        strings = self._part("sharedStrings")
-        texts = Strings(self._package, strings) if strings else None
-        if texts:
-            stack.callback(texts.close)
-        styles = list(self._styles())
-        plain = CellFormat("General", self._epoch)
-
-        def text_at(index: int) -> str:
-            if texts is None:
-                raise self._package.damaged("it contains no shared texts, but a cell refers to one")
-            return texts[index]
-
-        def format_of(style: int) -> CellFormat:
-            return styles[style] if style < len(styles) else plain
-
-        return Rows(self._package, tab.path, text_at, format_of)
-
-    def _styles(self) -> Iterator[CellFormat]:
-        path = self._part("styles")
-        codes: dict[int, str] = {}
-        make = lru_cache(lambda number: CellFormat.of(number, codes, self._epoch))
-        for element in self._package.elements(path) if path else ():
-            about = element.attributes
-            if element.name == "numFmt" and element.parent == "numFmts":
-                codes[_number(about.get("numFmtId", ""))] = about.get("formatCode", "General")
-            elif element.name == "xf" and element.parent == "cellXfs":
-                yield make(_number(about.get("numFmtId", "")))
-
-    def _part(self, kind: str) -> str | None:
-        paths = [part["path"] for part in self._parts if part["kind"] == kind]
-        return paths[0] if paths and paths[0] in self._package else None
-
-    def _tabs_of(self, found: list[Attributes]) -> list[Tab]:
-        paths = {part["id"]: part["path"] for part in self._parts if part["kind"] == "worksheet"}
-        return [
-            Tab(about.get("name", ""), place, paths[about["id"]], about.get("state") in _SHOWN)
-            for place, about in enumerate(found, start=1)
-            if about.get("id") in paths  # Chart sheets are not worksheets.
-        ]
-
-    def _named(self, wanted: str) -> Tab:
-        for matches in (
-            lambda tab: tab.title == wanted,
-            lambda tab: tab.title.casefold() == wanted.strip().casefold(),
-            lambda tab: str(tab.place) == wanted.strip(),
-        ):
-            tabs = [tab for tab in self.tabs if matches(tab)]
-            if tabs:
-                return tabs[0]
-        raise BadInputError(
-            f"{self._package.name} has no sheet {wanted!r}",
-            hint=f"Sheets: {self._titles(self.tabs)}.",
-        )
-
-    def _titles(self, tabs: Sequence[Tab]) -> str:
-        return ", ".join(f"'{tab.title}'" for tab in tabs)
-
-    def _has_values(self, tab: Tab) -> bool:
-        seen = b""
-        if tab.path in self._package:
-            for piece in self._package.pieces(tab.path, LARGEST_SHEET):
-                seen += piece
-                if _VALUE.search(seen) or len(seen) > _GLANCE:
-                    return True
-        return False
-
-    def _foreign(self) -> BadInputError:
-        what = next((words for path, words in _OTHERS if path in self._package), None)
-        return BadInputError(
-            f"{self._package.name} {what or 'is a zip archive without a workbook'}.",
-            hint="Save the sheet as an Excel workbook (.xlsx) or as CSV UTF-8."
-            if what
-            else "Extract it, then give the file in it.",
-        )
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() else 0
-
-
-def _ordinal(number: int) -> str:
-    teens = number % 100 in {11, 12, 13}
-    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
-
-
 class Rows(Reader):
     """The rows stored in a sheet; empty ones may be missing.
 
-    Args:
-        package: The workbook.
-        path: The sheet's part.
-        text_at: Returns the shared string with a given index.
-        format_of: Returns the cell format with a given style index.
+    The codes are those of the number format of each cell style; dates count from the epoch.
     """
 
     def __init__(
         self,
         package: Package,
         path: str,
-        text_at: Callable[[int], str],
-        format_of: Callable[[int], CellFormat],
+        texts: Strings | None,
+        codes: Sequence[str],
+        epoch: dt.datetime,
     ):
         super().__init__(package, path)
-        self._text_at = text_at
-        self._format_of = format_of
+        self._texts = texts
+        self._codes = codes
+        self._format = lru_cache(lambda code: CellFormat(code, epoch))
         self._columns: dict[str, int] = {}
         self._done: list[Row] = []
         self._row = Row(0, is_hidden=False)
@@ -423,34 +228,29 @@ class Rows(Reader):
         kind = KINDS.get(name)
         if kind == "c":
             self._begin_cell(attributes)
-        elif kind == "v" or (kind == "t" and not self._phonetic):
-            self._gather()
         elif kind == "f":
             self._has_formula = True
         elif kind == "row":
             self._begin_row(attributes)
-        elif kind == "rPh":
-            self._phonetic = True
+        else:
+            super()._start(name, attributes)
 
     def _end(self, name: str) -> None:
+        super()._end(name)
         kind = KINDS.get(name)
-        if kind in {"v", "t"}:
-            self._parser.CharacterDataHandler = None
         if kind in {"v", "is"}:
             self._value = self._text()
         elif kind == "c":
             self._end_cell()
         elif kind == "row":
             self._done.append(self._row)
-        elif kind == "rPh":
-            self._phonetic = False
 
     def _begin_row(self, attributes: Attributes) -> None:
         given = attributes.get("r", "")
         number = int(given) if given.isascii() and given.isdecimal() else self._row.number + 1
         if not self._row.number < number <= _MOST_ROWS:
             raise self._package.damaged(f"row {number:,} comes after row {self._row.number:,}")
-        self._row = Row(number, is_hidden=attributes.get("hidden") in _TRUE)
+        self._row = Row(number, is_hidden=attributes.get("hidden") in TRUE)
         self._column = 0
 
     def _begin_cell(self, attributes: Attributes) -> None:
@@ -480,20 +280,26 @@ class Rows(Reader):
         if not value:
             text = "" if kind == "str" or not self._has_formula else self._unusable(_UNKNOWN)
         elif kind == "s":
-            text = self._text_at(int(value) if value.isascii() and value.isdecimal() else -1)
+            text = self._shared(int(value) if value.isascii() and value.isdecimal() else -1)
         elif kind == "n":
             text = self._number(value)
         elif kind == "b":
-            text = "TRUE" if value in _TRUE else "FALSE"
+            text = "TRUE" if value in TRUE else "FALSE"
         elif kind == "e":
             text = self._unusable(Unusable(value, f"contains the error {value}"))
         else:  # a text, or a date in ISO 8601
             text = value
         self._row.cells.append(text)
 
+    def _shared(self, index: int) -> str:
+        if self._texts is None:
+            raise self._package.damaged("it contains no shared texts, but a cell refers to one")
+        return self._texts[index]
+
     def _number(self, value: str) -> str:
         style = self._cell.get("s", "0")
-        form = self._format_of(int(style) if style.isascii() and style.isdecimal() else 0)
+        number = int(style) if style.isascii() and style.isdecimal() else 0
+        form = self._format(self._codes[number] if number < len(self._codes) else "General")
         self._row.formats[self._column - 1] = form
         text = form.text(value)
         return self._unusable(text) if isinstance(text, Unusable) else text
@@ -509,3 +315,193 @@ def name_of(column: int) -> str:
         column, rest = divmod(column - 1, 26)
         letters = chr(ord("A") + rest) + letters
     return letters
+
+
+class _NotFollowedError(Exception):
+    """The format is not supported."""
+
+
+class CellFormat:
+    """The number format of a cell, from a code such as ``00000`` or ``dd/mm/yyyy``."""
+
+    def __init__(self, code: str, epoch: dt.datetime):
+        from openpyxl.styles.numbers import STRIP_RE, is_date_format, is_timedelta_format
+
+        self._epoch = epoch
+        self._sections = _sections(code)
+        self.is_date = bool(is_date_format(code))
+        self._is_duration = bool(is_timedelta_format(code))
+        bare = STRIP_RE.sub("", code.split(";", 1)[0]).lower()
+        self._has_time = "h" in bare or "s" in bare
+        self._has_date = "d" in bare or "y" in bare or not self._has_time
+
+    @property
+    def is_followed(self) -> bool:
+        """Return True if numbers are read as shown; otherwise they are read plainly."""
+        return self.is_date or bool(self._sections)
+
+    def text(self, raw: str) -> str:
+        """Return a number, given as it is stored, as it is shown, or an `Unusable`."""
+        try:
+            number = float(raw)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            return Unusable(raw, "contains an invalid number")
+        if self.is_date:
+            return self._moment(number) or Unusable(raw, "contains an invalid date")
+        value = Decimal(f"{number:.15g}")
+        if abs(value) >= _EXACT:
+            return Unusable(
+                _general(value),
+                "contains a number of more than 15 digits; spreadsheets keep only 15",
+                "Format these cells as text, then enter them again.",
+            )
+        return self._number(value)
+
+    def _number(self, value: Decimal) -> str:
+        sections = self._sections
+        if not sections:
+            return _general(value)
+        if value < 0 and len(sections) > 1:
+            return sections[1].text(-value)
+        if value == 0 and len(sections) > 2:  # noqa: PLR2004 - the third one is for zero
+            return sections[2].text(value)
+        shown = sections[0].text(abs(value))
+        return f"-{shown}" if value < 0 and re.search("[1-9]", shown) else shown
+
+    def _moment(self, days: float) -> str | None:
+        """Return a date in ISO 8601; None if there is none, or the format shows more of it."""
+        from openpyxl.utils.datetime import from_excel
+
+        seconds = round(days * _DAY)
+        if seconds < 0:
+            return None
+        if self._is_duration:
+            return f"{seconds // 3_600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        try:
+            moment: dt.datetime | dt.time = from_excel(seconds / _DAY, self._epoch)
+        except (OverflowError, ValueError):
+            return None
+        if isinstance(moment, dt.time):  # before the first day
+            return moment.isoformat() if self._has_time else None
+        if self._has_date and self._has_time:
+            return moment.isoformat()
+        return moment.date().isoformat() if self._has_date else moment.time().isoformat()
+
+
+def _sections(code: str) -> tuple[_Section, ...]:
+    """Return the layouts of positive, negative, and zero values, as far as they differ.
+
+    None are returned if the format is not supported.
+    """
+    try:
+        return tuple(map(_Section.of, _split(code)[:3]))
+    except _NotFollowedError:
+        return ()
+
+
+def _general(value: Decimal) -> str:
+    """Return a number without a format: all of its digits, and no exponent."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@dataclass(frozen=True)
+class _Section:
+    """The layout of numbers in one section of a format.
+
+    Attributes:
+        whole: The tokens before the decimal point.
+        decimals: The tokens after it, or None if there is no point.
+        percent: How many times the number is multiplied by a hundred.
+    """
+
+    whole: tuple[_Token, ...]
+    decimals: tuple[_Token, ...] | None
+    percent: int
+
+    @classmethod
+    def of(cls, tokens: Sequence[_Token]) -> Self:
+        kinds = [kind for kind, _text in tokens]
+        places = [index for index, kind in enumerate(kinds) if kind in {"place", "general"}]
+        if not tokens or kinds.count(".") > 1 or kinds.count("general") > 1 or "/" in kinds:
+            raise _NotFollowedError
+        if any(kind == "," and index > places[-1] for index, kind in enumerate(kinds) if places):
+            raise _NotFollowedError  # It shows thousands or millions.
+        shown = [token for token in tokens if token[0] != ","]
+        point = shown.index((".", ".")) if "." in kinds else None
+        decimals = None if point is None else tuple(shown[point + 1 :])
+        if decimals and sum(kind == "place" for kind, _text in decimals) > _MOST_PLACES:
+            raise _NotFollowedError
+        return cls(tuple(shown[:point]), decimals, kinds.count("%"))
+
+    def text(self, value: Decimal) -> str:
+        """Format a nonnegative number."""
+        places = sum(kind == "place" for kind, _text in self.decimals or ())
+        with localcontext(prec=100):
+            value *= 100**self.percent
+            if any(kind == "general" for kind, _text in self.whole):
+                return "".join(_general(value) if k == "general" else t for k, t in self.whole)
+            rounded = value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+        whole, _point, decimals = f"{rounded:f}".partition(".")
+        shown = _whole(self.whole, "" if whole == "0" else whole)
+        if self.decimals is not None:
+            shown += "." + _decimals(self.decimals, decimals)
+        return shown.strip()
+
+
+def _split(code: str) -> list[list[_Token]]:
+    """Return the tokens of each section."""
+    sections: list[list[_Token]] = [[]]
+    for match in _TOKEN.finditer(code):
+        kind, text = match.lastgroup or "other", match[match.lastgroup or 0]
+        if kind == "power":
+            raise _NotFollowedError
+        if kind == "sign" and text == ";":
+            sections.append([])
+        elif kind == "sign":
+            sections[-1].append((text, text))
+        elif kind in {"place", "general"}:
+            sections[-1].append((kind, text))
+        elif kind == "bracket":
+            sections[-1].append(("text", _bracket(text)))
+        else:
+            sections[-1].append(("text", "" if kind in {"space", "fill"} else text))
+    return sections
+
+
+def _bracket(text: str) -> str:
+    currency = _CURRENCY.fullmatch(text)
+    if currency:
+        return currency["symbol"]
+    if _COLOUR.fullmatch(text):
+        return ""
+    raise _NotFollowedError
+
+
+def _whole(tokens: Sequence[_Token], digits: str) -> str:
+    """Format the digits before the point, right-aligned in the format's places."""
+    shown: list[str] = []
+    places = sum(kind == "place" for kind, _text in tokens)
+    for kind, text in reversed(tokens):
+        if kind != "place":
+            shown.append(text)
+            continue
+        places -= 1
+        taken = digits if places == 0 else digits[-1:]
+        digits = digits[: len(digits) - len(taken)]
+        shown.append(taken or _filler(text))
+    return "".join(reversed(shown))
+
+
+def _decimals(tokens: Sequence[_Token], digits: str) -> str:
+    """Format the digits after the point; ``#`` omits trailing zeros."""
+    places = "".join(text for kind, text in tokens if kind == "place")
+    kept = max(len(digits.rstrip("0")), places.rfind("0") + 1)
+    left = iter([*digits[:kept], *map(_filler, places[kept:])])
+    return "".join(next(left) if kind == "place" else text for kind, text in tokens)
+
+
+def _filler(place: str) -> str:
+    return {"0": "0", "?": " "}.get(place, "")

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aspen.database.bulk import accounts
-from aspencli.changes.cells import Field, Understood, named, truth
-from aspencli.changes.file_schema import Kind
+from aspen.database.bulk import columns
+from aspencli.changes.cells import Field, Kind, Understood, accepted, named, truth
 from aspencli.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 
 _USER_NEEDS, _GROUP_NEEDS = "every user needs one", "every group needs one"
-
-
-def _stored(flaw: Callable[[str], str | None]) -> Callable[[str], Understood]:
-    """Return a cell parser that applies a validation rule."""
-
-    def understand(cell: str) -> Understood:
-        reason = flaw(cell)
-        return (None, reason) if reason else (cell, None)
-
-    return understand
 
 
 def _text(
@@ -42,49 +31,49 @@ def _account(cell: str) -> Understood:
     """Parse an ID assigned by the identity provider."""
     if any(map(str.isspace, cell)):
         return None, "contains white space"
-    return _stored(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
+    return accepted(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
 
 
-_email = Field(accounts.EMAIL, _stored(email_flaw), uncleared=_USER_NEEDS, names=True)
-_auth0_user = Field(accounts.AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
+_email = Field(columns.EMAIL, accepted(email_flaw), uncleared=_USER_NEEDS, names=True)
+_auth0_user = Field(columns.AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
 
 USER_CHANGES = Kind(
-    table=accounts.USERS,
+    table=columns.USERS,
     keys={"email": _email, "auth0_user_id": _auth0_user},
     fields={
         "email": _email,
         "new_email": _email,
-        "name": Field(accounts.USER_NAME, _text(), uncleared=_USER_NEEDS, names=True),
+        "name": Field(columns.USER_NAME, _text(), uncleared=_USER_NEEDS, names=True),
         "auth0_user_id": _auth0_user,
         "new_auth0_user_id": _auth0_user,
-        "system_admin": Field(accounts.SYSTEM_ADMIN, truth, uncleared="it is either true or false"),
-        "gisaid_submitter_id": Field(accounts.GISAID, _text(), names=True),
-        "role": Field(accounts.ROLE, named),
+        "system_admin": Field(columns.SYSTEM_ADMIN, truth, uncleared="it is either true or false"),
+        "gisaid_submitter_id": Field(columns.GISAID, _text(), names=True),
+        "role": Field(columns.ROLE, named),
     },
     renaming={"new_email": "email", "new_auth0_user_id": "auth0_user_id"},
-    creates=tuple(accounts.USER_COLUMNS.values()),
-    within=("group", Field(accounts.IN_GROUP, named)),
+    creates=tuple(columns.USER_COLUMNS.values()),
+    within=("group", Field(columns.IN_GROUP, named)),
     listing=("id", "name", "email", "auth0_user_id", "system_admin", "groups"),
 )
 
-_prefix = Field(accounts.PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)
-_name = Field(accounts.GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS, names=True)
+_prefix = Field(columns.PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)
+_name = Field(columns.GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS, names=True)
 
 GROUP_CHANGES = Kind(
-    table=accounts.GROUPS,
+    table=columns.GROUPS,
     keys={"prefix": _prefix, "name": _name},
     fields={
         "prefix": _prefix,
         "new_prefix": _prefix,
         "name": _name,
         "new_name": _name,
-        "address": Field(accounts.ADDRESS, _text()),
-        "division": Field(accounts.DIVISION, _text()),
-        "location": Field(accounts.PLACE, _text()),
-        "default_tree_location": Field(accounts.TREE_LOCATION, named, uncleared=_GROUP_NEEDS),
-        "submitting_lab": Field(accounts.SUBMITTING_LAB, _text(3, 128)),
-        "auth0_org_id": Field(accounts.AUTH0_ORG, _account, uncleared=_GROUP_NEEDS, names=True),
+        "address": Field(columns.ADDRESS, _text()),
+        "division": Field(columns.DIVISION, _text()),
+        "location": Field(columns.PLACE, _text()),
+        "default_tree_location": Field(columns.TREE_LOCATION, named, uncleared=_GROUP_NEEDS),
+        "submitting_lab": Field(columns.SUBMITTING_LAB, _text(3, 128)),
+        "auth0_org_id": Field(columns.AUTH0_ORG, _account, uncleared=_GROUP_NEEDS, names=True),
     },
     renaming={"new_prefix": "prefix", "new_name": "name"},
-    creates=tuple(accounts.GROUP_COLUMNS.values()),
+    creates=tuple(columns.GROUP_COLUMNS.values()),
 )

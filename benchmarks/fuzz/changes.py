@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded_by
 from hypothesis import strategies as st
 
-from aspen.database.bulk.samples import (
+from aspen.database.bulk.columns import (
     COLLECTION_DATE,
     ID,
     LOCATION,
@@ -24,7 +24,7 @@ from aspen.database.bulk.samples import (
 from aspen.database.bulk.spec import Request, Spec, Value
 from aspen.database.engine import Database
 from aspencli.changes.undo import origin_of, read_undo
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 from benchmarks.fuzz.account import UNIQUE, Account, Row, Sample, State, Undo, cells
 from benchmarks.fuzz.renames import server_of_its_own
 from tests.cli.commands.bulk_lab import GENOMES, PLACES

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from aspen.database.bulk.spec import Request
 from aspencli.changes.cells import identifier, read_mapping
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
+from aspencli.tabular.table import Fault
 
 H = "private_identifier,public_identifier\n"
 

@@ -13,8 +13,8 @@ from aspencli.changes.cells import read_mapping
 from aspencli.changes.report import RENAMES, Rejected, RejectsFile, ReportFile
 from aspencli.errors import BadInputError
 from aspencli.tabular import writers
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
+from aspencli.tabular.table import Fault
 from aspencli.text import guard, unguard
 
 H = "private_identifier,public_identifier"

@@ -8,7 +8,7 @@ import pytest
 from aspen.database.bulk.spec import Request
 from aspencli.changes.undo import Origin, read_origin, read_undo, write_undo
 from aspencli.errors import AspenError, BadInputError
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 
 ORIGIN = Origin("rdev/mine", 7, "2026-11-24T03:40:12+00:00", 2)
 ROWS = (

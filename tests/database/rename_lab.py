@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from aspen.database.bulk.columns import RENAME
 from aspen.database.bulk.run import BulkRun
-from aspen.database.bulk.samples import RENAME
 from aspen.database.bulk.spec import Plan, Problem, Request, Spec
 from aspen.database.engine import Database
 

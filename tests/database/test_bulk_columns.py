@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aspen.database.bulk.samples import COLUMNS, PRIVATE, PUBLIC, SAMPLES
+from aspen.database.bulk.columns import COLUMNS, PRIVATE, PUBLIC, SAMPLES
 from aspen.database.bulk.spec import KEEP, Cell, Change, Column, Request, Spec
 from aspen.database.engine import Database
 from aspen.database.errors import RowsMovedError
 from aspencli.changes import undo as undofile
 from aspencli.changes.undo import Origin, read_undo
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 from tests.cli.commands.mapping_lab import Lab
 from tests.database.rename_lab import planned, problems, undo_into
 

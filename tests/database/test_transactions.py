@@ -5,8 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import ProgrammingError
 
-from aspen.database.engine import Database
-from aspen.database.transactions import CURRENT, identify, transaction_status
+from aspen.database.engine import CURRENT, Database, identify, transaction_status
 
 
 def begun(connection: Connection) -> int:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from aspen.database.transactions import identify
+from aspen.database.engine import identify
 
 
 def mark_as_created(home: Path, address: str | URL) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aspencli.samples.rename_schedule import LARGEST, SMALLEST, Steering
+from aspencli.samples.rename_run import LARGEST, SMALLEST, Steering
 
 ROWS = 10_000
 

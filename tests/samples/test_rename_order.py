@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aspencli.samples.rename_schedule import DEEPEST, Move, Rename, Schedule
+from aspencli.samples.rename_run import DEEPEST, Move, Rename, Schedule
 
 
 def temporary(number: int) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import compression
+from aspencli.tabular import source
 from aspencli.tabular.fasta import read_fasta
+from aspencli.tabular.reading import open_table
 from aspencli.tabular.source import open_bytes
-from aspencli.tabular.table import open_table
 from tests.conftest import CliRunner
 
 MEGABYTE = 1 << 20
@@ -23,7 +23,7 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture(autouse=True)
 def no_limit_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "_given", [])
+    monkeypatch.setattr(source, "_given", [])
 
 
 def packed(path: Path, head: bytes, line: bytes, megabytes: int) -> Path:
@@ -78,7 +78,7 @@ def test_file_that_expands_too_much_is_refused_before_any_row(
     assert path.stat().st_size < MEGABYTE
     with pytest.raises(BadInputError, match=r"expands from .* to more than") as refused:
         read(path)
-    assert compression.OPTION in (refused.value.hint or "")
+    assert source.OPTION in (refused.value.hint or "")
 
 
 def test_expansion_after_incompressible_start_is_refused(tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ def test_expansion_limit_can_be_set_by_option_or_variable(
 
     def allow(text: str) -> None:
         if way == "option":
-            compression.allow(text)
+            source.allow_expansion(text)
         else:
-            monkeypatch.setenv(compression.VARIABLE, text)
+            monkeypatch.setenv(source.VARIABLE, text)
 
     allow("1G")
     with open_bytes(str(path)) as opened:
@@ -127,13 +127,13 @@ def test_expansion_limit_can_be_set_by_option_or_variable(
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5G", "G", "1P", "9" * 20])
 def test_invalid_max_expanded_size_is_refused(text: str) -> None:
     with pytest.raises(BadInputError, match="Invalid value for --max-expanded-size"):
-        compression.allow(text)
+        source.allow_expansion(text)
 
 
 @pytest.mark.parametrize(("text", "size"), [("7", 7), ("2k", 2048), ("3 MiB", 3 << 20)])
 def test_max_expanded_size_accepts_units(text: str, size: int) -> None:
-    compression.allow(text)
-    assert compression._given == [size]
+    source.allow_expansion(text)
+    assert source._given == [size]
 
 
 def test_command_refuses_expanding_file_and_names_option(

@@ -13,8 +13,8 @@ import pytest
 
 from aspencli.changes.cells import read_mapping
 from aspencli.errors import BadInputError
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
+from aspencli.tabular.table import Fault
 
 H = "private_identifier,public_identifier\n"
 PLAIN = f"{H}L-1,N-1\n".encode()

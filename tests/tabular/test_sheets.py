@@ -18,22 +18,21 @@ from typing import Any
 import openpyxl
 import pytest
 
-from aspen.database.bulk.samples import RENAME
+from aspen.database.bulk.columns import RENAME
 from aspen.database.bulk.spec import KEEP, Cell, Request
 from aspencli.changes.apply import Faults, assess
-from aspencli.changes.cells import read_mapping
-from aspencli.changes.file_schema import lay_out, read_changes
+from aspencli.changes.cells import lay_out, read_changes, read_mapping
 from aspencli.config import Config
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.samples.bulk import SAMPLE_CHANGES
 from aspencli.samples.create import Sequences, Wanted
 from aspencli.samples.models import settle_keys
-from aspencli.samples.rename_plan import ListedSample, ListPlan, Snapshot
+from aspencli.samples.remote import ListedSample, Snapshot
+from aspencli.samples.remote_plan import RenamePlan
 from aspencli.tabular.dates import DayFormat
-from aspencli.tabular.delimited import Fault
 from aspencli.tabular.fasta import read_fasta
-from aspencli.tabular.headers import SavedName
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
+from aspencli.tabular.table import Fault, SavedName
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -770,7 +769,7 @@ def test_unknown_keys_are_explained_using_samples_listed_by_api() -> None:
     held = ListedSample(
         7, "L-2", "P-2", private=True, collection_date="2024-01-01", sequencing_date=None
     )
-    plan = ListPlan(RENAME, lambda: Snapshot({7: held}, frozenset()))
+    plan = RenamePlan(RENAME, lambda: Snapshot({7: held}, frozenset()))
     faults = Faults()
     requests = [Request(2, "L\u20112", ("N-2",)), Request(3, "L\u20119", ("N-9",))]
     for request in requests:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
+from aspencli.tabular.table import Fault
 
 Record = tuple[int, list[str]]
 

@@ -19,8 +19,8 @@ from openpyxl.utils.datetime import CALENDAR_MAC_1904
 from aspen.database.bulk.spec import Request
 from aspencli.changes.cells import read_mapping
 from aspencli.errors import BadInputError
-from aspencli.tabular.delimited import Fault
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
+from aspencli.tabular.table import Fault
 
 NOON = dt.datetime(2024, 3, 5, 12)  # noqa: DTZ001 - spreadsheets have no time zones
 HEADER = ("private_identifier", "public_identifier")
@@ -550,7 +550,7 @@ _MEASURED = """
 import pathlib, resource, sys
 from aspencli.errors import BadInputError
 from aspencli.changes.cells import read_mapping
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
 count, ended = 0, ""
 try:
     with open_table(sys.argv[1]) as table:

@@ -136,7 +136,7 @@ def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
     Raises:
         BadInputError: The config file has no map with that name.
     """
-    from aspencli.tabular.headers import SavedName
+    from aspencli.tabular.table import SavedName
 
     names: list[str] = []
     for words in given or ():

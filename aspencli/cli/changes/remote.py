@@ -46,7 +46,8 @@ from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import Row
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.reference.remote import Org, find_slugs, require_writer
-from aspencli.samples.rename_plan import GroupSamples, ListPlan, Snapshot
+from aspencli.samples.remote import GroupSamples, Snapshot
+from aspencli.samples.remote_plan import RenamePlan
 from aspencli.samples.rename_run import (
     Running,
     Stopped,
@@ -107,7 +108,7 @@ def open_grounds(context: AppContext, group_id: int) -> GroupAccess:
     return GroupAccess(place, name, stored)
 
 
-class ApiJob(Job[ListPlan]):
+class ApiJob(Job[RenamePlan]):
     """A bulk rename through the API.
 
     Raises:
@@ -132,7 +133,7 @@ class ApiJob(Job[ListPlan]):
         grounds = open_grounds(context, group_id)
         undone = purpose.undo_of
         parked = partial(temporary_name, undone) if undone else None
-        store = ListPlan(purpose.spec, grounds.place.read, parked)
+        store = RenamePlan(purpose.spec, grounds.place.read, parked)
         ground = DataSource(store, grounds.group, lambda: grounds.stored, via="api")
         super().__init__(context, stack, group_id, files, purpose, ground)
         self.grounds = grounds
@@ -183,7 +184,7 @@ class ApiJob(Job[ListPlan]):
         return ApiChange(self, assessment, name, remedy)
 
 
-class ApiChange(BulkChange[ListPlan, ApiJob]):
+class ApiChange(BulkChange[RenamePlan, ApiJob]):
     """A change that applies a plan request by request."""
 
     def apply(self, recording: Recording) -> None:

@@ -21,7 +21,7 @@ from aspencli.errors import ConflictError
 from aspencli.reference.remote import Org
 from aspencli.reference.remote import Scope as Access
 from aspencli.samples.edit import apply_edits, check_edits
-from aspencli.samples.restore import RestorePlan
+from aspencli.samples.remote_plan import RestorePlan
 from aspencli.text import counted
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from aspencli.cli.context import AppContext, current
 
 if TYPE_CHECKING:
     from aspen.database.bulk.spec import Request
-    from aspencli.changes.file_schema import Kind
+    from aspencli.changes.cells import Kind
     from aspencli.changes.report import JobFiles
     from aspencli.cli.changes.runner import Job
     from aspencli.cli.changes.views import View
@@ -109,7 +109,7 @@ def update_public_ids(
     With --via db, the run is one transaction. With --via api, it is several requests; if it is
     interrupted, run the same command again or `samples resume` to continue.
     """
-    from aspen.database.bulk.samples import RENAME
+    from aspen.database.bulk.columns import RENAME
     from aspencli.changes.cells import read_mapping
     from aspencli.cli.changes.runner import Purpose
     from aspencli.cli.changes.views import RENAMING
@@ -260,7 +260,7 @@ def _changes(
     days: DayFormat | None = None,
 ) -> Prepare:
     """Return the preparation of a run that updates the columns named in the header."""
-    from aspencli.changes.file_schema import checked_clear_word, lay_out, read_changes
+    from aspencli.changes.cells import checked_clear_word, lay_out, read_changes
     from aspencli.cli.changes.runner import DatabaseJob, Purpose
 
     word, names = checked_clear_word(clear_word), options.chosen_names(context, given.names)
@@ -295,7 +295,7 @@ def _run(
 ) -> None:
     """Open a file, and run the change that it asks for."""
     from aspencli.changes.report import JobFiles
-    from aspencli.tabular.table import open_table
+    from aspencli.tabular.reading import open_table
 
     delimiter = options.chosen_delimiter(given.delimiter)
     with ExitStack() as stack:

@@ -176,11 +176,11 @@ def create(
     """Start a run that builds a phylogenetic tree of samples and related public samples."""
     from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.phylo.remote import start_run
-    from aspencli.tabular.identifiers import NAMES
+    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
     days = _days(context, {"filter_start_date": start_date, "filter_end_date": end_date})
-    samples = params.chosen_ids(context, ids, file, NAMES)
+    samples = params.chosen_ids(context, ids, file, IDENTIFIERS)
     scope = params.chosen_scope(context, group, pathogen, writing=True)
     wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": samples}
     arguments: dict[str, object] = {**_arguments(template_args), **days}

@@ -186,10 +186,10 @@ def get_link(
     Enter it in UShER as the URL of a FASTA file, with a tree listed by get-tree-versions. Or pass
     --subtree-size to get a link that opens UShER directly.
     """
-    from aspencli.tabular.identifiers import NAMES
+    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
     scope = params.chosen_scope(context, group, pathogen)
     genome = _genome(scope.slug) if subtree_size is not None else None
     known = params.known_ids(context, scope, ids, skip_missing=skip_missing)

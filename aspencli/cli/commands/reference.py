@@ -177,10 +177,10 @@ def download(
 ) -> None:
     """Download QC results and mutations of samples as TSV."""
     from aspencli.cli.downloads import destination, download_of, report_saved
-    from aspencli.tabular.identifiers import NAMES
+    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
     scope = params.chosen_scope(context, group, pathogen)
     place = destination(context, out, f"{scope.slug}_qc_mutations.tsv", force=force)
     known = params.known_ids(context, scope, ids, skip_missing=skip_missing)

@@ -38,8 +38,8 @@ from aspencli.samples.create import (
     understand,
 )
 from aspencli.samples.remote import place_of
-from aspencli.tabular.delimited import Fault
 from aspencli.tabular.source import STDIN
+from aspencli.tabular.table import Fault
 from aspencli.text import counted
 
 _DEFAULT_PATHOGEN = "SC2"
@@ -166,7 +166,7 @@ def create(
 
 @dataclass(frozen=True)
 class _Reading:
-    """The options for reading the table; see `aspencli.tabular.table.open_table`."""
+    """The options for reading the table; see `aspencli.tabular.reading.open_table`."""
 
     path: str
     encoding: str | None
@@ -285,7 +285,7 @@ def _table(
     missing_words: bool,
 ) -> list[Wanted]:
     from aspencli.tabular.dates import DayFormat
-    from aspencli.tabular.table import open_table
+    from aspencli.tabular.reading import open_table
 
     days = DayFormat(date_format) if date_format is not None else None
     with open_table(

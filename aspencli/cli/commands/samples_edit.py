@@ -107,7 +107,7 @@ def update(
     """
     from aspencli.changes.report import new_undo_file
     from aspencli.samples.edit import plan_edits, plan_records
-    from aspencli.tabular.identifiers import KEYS
+    from aspencli.samples.models import KEYS
 
     context = current(ctx)
     undo_path = new_undo_file(undo_file)
@@ -151,7 +151,7 @@ def delete(
     """
     from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.samples.edit import delete_samples, find_samples
-    from aspencli.tabular.identifiers import KEYS
+    from aspencli.samples.models import KEYS
 
     context = current(ctx)
     if not keys and file is None:  # as in older versions; stdin is read only for -
@@ -373,7 +373,7 @@ def _save_undo(
     undo_file: Path | None,
     recording: Recording,
 ) -> SavedFile:
-    from aspen.database.bulk.samples import COLUMNS, PRIVATE, SAMPLES
+    from aspen.database.bulk.columns import COLUMNS, PRIVATE, SAMPLES
     from aspen.database.bulk.spec import Spec
     from aspencli import files
     from aspencli.changes.undo import origin_of, write_undo, write_undo_rows

@@ -62,10 +62,10 @@ def download(
     sequence, or you do not have permission to see it, the exit code is 6.
     """
     from aspencli.cli.downloads import demand_all, destination, download_fasta
-    from aspencli.tabular.identifiers import NAMES
+    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
     scope = params.chosen_scope(context, group, pathogen)
     place = destination(context, out, f"{scope.slug}.fasta", force=force)
     known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
@@ -85,11 +85,11 @@ def validate_ids(
     Public and private identifiers, strain names, and GISAID accessions are checked. If any do not
     match, the exit code is 6.
     """
+    from aspencli.samples.models import IDENTIFIERS
     from aspencli.samples.remote import find_missing, unknown
-    from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
     scope = params.chosen_scope(context, group, pathogen)
     with context.out.progress("Looking up samples", len(ids)) as tick:
         missing = find_missing(context.api().samples, scope, ids, tick)
@@ -121,10 +121,10 @@ def submission_template(
 ) -> None:
     """Download a submission form for a public repository (CSV, or TSV for GenBank)."""
     from aspencli.cli.downloads import destination, download_of, report_saved
-    from aspencli.tabular.identifiers import NAMES
+    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
     scope = params.chosen_scope(context, group, pathogen)
     ending = "csv" if repository is Form.GISAID else "tsv"
     place = destination(context, out, f"{repository}_{scope.slug}.{ending}", force=force)

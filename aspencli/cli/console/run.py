@@ -18,7 +18,6 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
-from aspencli.cli.failures import brief
 from aspencli.cli.output.console import Output
 from aspencli.errors import BadInputError
 from aspencli.targets import Safety
@@ -200,6 +199,8 @@ def _exit_code(leaving: SystemExit) -> int:
 
 
 def _report(request: ConsoleRequest, source: Source, error: BaseException) -> int:
+    from aspencli.cli.failures import brief
+
     told = brief(
         error, how_to_write=request.how_to_write, is_own=lambda name: name == source.filename
     )

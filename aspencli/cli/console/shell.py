@@ -35,12 +35,12 @@ from traitlets.config import Config
 
 from aspencli import files
 from aspencli.cli.console.run import ConsoleRequest
-from aspencli.cli.failures import Failure, brief
 from aspencli.cli.output.console import Output
 from aspencli.targets import Safety
 
 if TYPE_CHECKING:
     from aspencli.cli.console.workspace import Workspace
+    from aspencli.cli.failures import Failure
 
 
 HOW_TO_WRITE = "Type %write to allow writes."
@@ -165,6 +165,9 @@ class ConsoleApp(TerminalIPythonApp):
         self.loading = loading
         super().__init__(interactive_shell_class=ConsoleShell, **kwargs)
 
+    def parse_command_line(self, argv: list[str] | None = None) -> None:
+        """Parse nothing: building a parser for IPython's options takes 10 ms."""
+
     def init_banner(self) -> None:
         """Show the banner, whatever the profile says; on stderr, because it is not a result."""
         request, mode = self.request, _mode(writing=self.request.writing)
@@ -262,6 +265,8 @@ class ConsoleShell(TerminalInteractiveShell):
     def _brief(self, error: BaseException | None) -> Failure | None:
         if error is None or self._request.debug:
             return None
+        from aspencli.cli.failures import brief  # imports SQLAlchemy, loaded by now
+
         return brief(
             error,
             how_to_write=HOW_TO_WRITE,

@@ -16,9 +16,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from graphlib import CycleError, TopologicalSorter
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -30,6 +31,8 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection, Engine
 
+from aspen.database.cancel import make_interruptible
+from aspen.database.engine import report_standby
 from aspen.database.errors import (
     BrokenRevisionsError,
     MigrationError,
@@ -37,21 +40,19 @@ from aspen.database.errors import (
     UnknownRevisionError,
 )
 from aspen.database.models import SCHEMA, Base, LookupValue
-from aspen.database.transactions import make_interruptible, report_standby
 
 HERE = Path(str(files("aspen.migrations")))
 VERSIONS = HERE / "versions"
 VERSION_TABLE_SCHEMA = "public"
 ID_FORMAT = "%Y%m%d_%H%M%S"
+_T = TypeVar("_T")
 _BY_TIME = re.compile(r"\d{8}_\d{6}").fullmatch
 
 
 def make_config(directory: Path | None = None, *, output: TextIO | None = None) -> Config:
-    """Return Alembic's configuration.
+    """Return Alembic's configuration, perhaps with a directory of more revisions.
 
-    Args:
-        directory: A directory of more revisions, besides the program's own.
-        output: Receives the SQL of offline mode.
+    The output receives the SQL of offline mode.
     """
     config = Config(
         stdout=io.StringIO(), output_buffer=output, cmd_opts=argparse.Namespace(quiet=True)
@@ -97,7 +98,7 @@ def _check_line(found: ScriptDirectory, directory: Path) -> None:
         for one, scripts in by_id.items()
         if len(scripts) > 1
     ]
-    needed = {one: _needed(scripts[0]) for one, scripts in by_id.items()}
+    needed = {one: _needed(scripts[0]) for one, scripts in sorted(by_id.items())}
     problems += [
         f"{_file(by_id[one][0])} follows {other}, which does not exist"
         for one, others in needed.items()
@@ -141,18 +142,12 @@ def _needed(script: Script) -> set[str]:
 
 def _cycle(needed: Mapping[str, set[str]]) -> list[str]:
     """Return revisions that form a cycle; empty if there is none."""
-    left = {one: set(others) & needed.keys() for one, others in needed.items()}
-    while ready := [one for one, others in left.items() if not others]:
-        for one in ready:
-            del left[one]
-        for others in left.values():
-            others.difference_update(ready)
-    if not left:
-        return []
-    path = [min(left)]
-    while (following := min(left[path[-1]])) not in path:
-        path.append(following)
-    return [*path[path.index(following) :], following]
+    try:
+        TopologicalSorter(needed).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found[::-1]
+    return []
 
 
 def _file(script: Script) -> str:
@@ -213,12 +208,7 @@ def is_older(revision: str, baseline: str) -> bool:
 
 
 def unknown_revision(current: str, baseline: str) -> UnknownRevisionError:
-    """Return the error for a database at a revision that the program does not have.
-
-    Args:
-        current: The revision of the database.
-        baseline: The program's oldest revision.
-    """
+    """Return the error for a database at a revision that the program does not have."""
     if is_older(current, baseline):
         return UnknownRevisionError(
             f"The database is at revision {current}, which is older than {baseline}, the oldest "
@@ -240,19 +230,15 @@ def require_revision(revision: str, script_directory: ScriptDirectory) -> None:
     """
     if re.fullmatch(r"base|[+-]\d+", revision):
         return  # an empty schema, or a number of steps from the current revision
-    if not revision:
-        raise _no_such(revision)
     try:
-        script_directory.get_revisions(revision)
-    except CommandError as error:
-        raise _no_such(revision) from error
-
-
-def _no_such(revision: str) -> UnknownRevisionError:
-    return UnknownRevisionError(
-        f"Revision not found: {revision!r}",
-        hint="Use an existing revision, head, base, or a number of steps such as +1 or -1.",
-    )
+        found = revision and script_directory.get_revisions(revision)
+    except CommandError:
+        found = None
+    if not found:
+        raise UnknownRevisionError(
+            f"Revision not found: {revision!r}",
+            hint="Use an existing revision, head, base, or a number of steps such as +1 or -1.",
+        )
 
 
 @contextmanager
@@ -402,7 +388,7 @@ def differences(connection: Connection) -> list[str]:
         # Indexes of a missing table are not reported separately.
         if not (diff[0] == "add_index" and diff[1].table.fullname in missing)
     ]
-    more = (*_key_differences(connection), *object_differences(connection))
+    more = (*_key_differences(connection), *_object_differences(connection))
     return sorted({*lines, *more})
 
 
@@ -450,13 +436,17 @@ def _value(value: object) -> str:
     return "none" if value is None else str(value)
 
 
+def _in_both(found: Mapping[Any, _T]) -> Iterator[tuple[sa.Table, _T]]:
+    """Yield the tables that the models have, too, and what was found about them."""
+    for (_, name), facts in found.items():
+        table = Base.metadata.tables.get(f"{SCHEMA}.{name}")
+        if table is not None:
+            yield table, facts
+
+
 def _key_differences(connection: Connection) -> Iterator[str]:
     """Compare the primary keys of tables that both sides have, which Alembic ignores."""
-    found = sa.inspect(connection).get_multi_pk_constraint(schema=SCHEMA)
-    for (_, name), key in found.items():
-        table = Base.metadata.tables.get(f"{SCHEMA}.{name}")
-        if table is None:
-            continue
+    for table, key in _in_both(sa.inspect(connection).get_multi_pk_constraint(schema=SCHEMA)):
         database = (key["name"], key["constrained_columns"]) if key["name"] else None
         models = _key_of(table, connection)
         if database != models:
@@ -532,7 +522,7 @@ SELECT kind, name, of_table FROM found f
 """)
 
 
-def object_differences(connection: Connection) -> Iterator[str]:
+def _object_differences(connection: Connection) -> Iterator[str]:
     """Describe objects that only the database has, and differences in columns and checks."""
     for kind, name, table in connection.execute(_OBJECTS, {"schema": SCHEMA}):
         of_table = f" of {SCHEMA}.{table}" if table else ""
@@ -545,10 +535,7 @@ def object_differences(connection: Connection) -> Iterator[str]:
 
 def _check_differences(inspector: sa.Inspector) -> Iterator[str]:
     """Compare CHECK constraints by name, because PostgreSQL rewrites their text."""
-    for (_, name), found in inspector.get_multi_check_constraints(schema=SCHEMA).items():
-        table = Base.metadata.tables.get(f"{SCHEMA}.{name}")
-        if table is None:
-            continue
+    for table, found in _in_both(inspector.get_multi_check_constraints(schema=SCHEMA)):
         in_models = {
             str(check.name) for check in table.constraints if isinstance(check, sa.CheckConstraint)
         }
@@ -562,33 +549,24 @@ def _check_differences(inspector: sa.Inspector) -> Iterator[str]:
 
 def _column_differences(inspector: sa.Inspector, dialect: sa.Dialect) -> Iterator[str]:
     """Compare what Alembic ignores: lengths, precision, collations, and generated values."""
-    for (_, name), columns in inspector.get_multi_columns(schema=SCHEMA).items():
-        table = Base.metadata.tables.get(f"{SCHEMA}.{name}")
-        if table is None:
-            continue
+    for table, columns in _in_both(inspector.get_multi_columns(schema=SCHEMA)):
         for found in columns:
             column = table.columns.get(found["name"])
             if column is None:
                 continue
-            wanted = column.type.dialect_impl(dialect)
-            if _limits(found["type"]) != _limits(wanted):
-                yield (
-                    f"column {column.table.fullname}.{column.name}: type is "
-                    f"{found['type'].compile(dialect)} in the database, "
-                    f"{column.type.compile(dialect)} in the models"
+            where = f"column {table.fullname}.{column.name}"
+            if _limits(found["type"]) != _limits(column.type.dialect_impl(dialect)):
+                in_database, in_models = (
+                    kind.compile(dialect) for kind in (found["type"], column.type)
                 )
-            if computed := found.get("computed"):
-                if column.computed is None:
-                    yield (
-                        f"column {column.table.fullname}.{column.name}: generated as "
-                        f"{_bare(computed['sqltext'])} in the database, "
-                        "not generated in the models"
-                    )
-            elif column.computed is not None:
-                yield (
-                    f"column {column.table.fullname}.{column.name}: not generated in the database, "
-                    f"generated as {column.computed.sqltext} in the models"
-                )
+                yield f"{where}: type is {in_database} in the database, {in_models} in the models"
+            computed, wanted = found.get("computed"), column.computed
+            if computed and wanted is None:
+                made = _bare(computed["sqltext"])
+                yield f"{where}: generated as {made} in the database, not generated in the models"
+            elif wanted is not None and not computed:
+                made = str(wanted.sqltext)
+                yield f"{where}: not generated in the database, generated as {made} in the models"
 
 
 def _bare(expression: str) -> str:

@@ -1,38 +1,48 @@
-"""Running long statements so that Ctrl-C can interrupt them.
+"""Running long statements and commits so that Ctrl-C can interrupt them.
 
 The driver blocks in C, where no Python signal handler runs until the statement is over. So each
 statement runs in a separate thread, while the main thread waits where signals can reach it.
 (psycopg2's wait callback would do for statements, but it rules out COPY.)
+
+A server with ``synchronous_standby_names`` delays COMMIT until a standby has confirmed it, however
+long that takes. So commits run in the same way, and the log says what a slow one is waiting for.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from types import FrameType, TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from types import FrameType
+from typing import Any, Generic, Self, TypeVar
 
 import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import Connection
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GLANCE_S = 0.1
-"""Seconds between checks for an interrupt."""
+_GLANCE_S = 0.1  # between checks for an interrupt
 _PIECE = 1 << 16  # bytes; the capacity of a pipe
-
-
-class Readable(Protocol):
-    """A file that the driver reads from."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return the next bytes; empty at the end."""
+_CANCELED = "57014"
+_PATIENCE_S = 3.0
+_WAIT = """
+SELECT wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity
+ WHERE pid = %(pid)s AND state = 'active'
+"""
+_STAYS = "Press Ctrl-C to stop waiting; if the server has committed by then, it stays committed."
+LOG = logging.getLogger(__name__)
+"""The logger for slow commits: INFO while one waits, WARNING if its wait was cut short."""
+LOG.setLevel(logging.INFO)
 
 
 def cancellable(connection: Connection, work: Callable[[], T]) -> T:
@@ -43,14 +53,14 @@ def cancellable(connection: Connection, work: Callable[[], T]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    worker = Worker(driver_of(connection), work)
-    with NotedInterrupts() as interrupts:
+    worker = StatementThread(driver_of(connection), work)
+    with _NotedInterrupts() as interrupts:
         worker.start()
         worker.wait(lambda: interrupts.came)
     return worker.result()
 
 
-def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readable], T]) -> T:
+def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Pipe], T]) -> T:
     """Run work that reads a file made of pieces; an interrupt also ends a wait for the next piece.
 
     The pieces are made in the calling thread, so their errors are raised unchanged.
@@ -58,17 +68,17 @@ def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readabl
     Raises:
         KeyboardInterrupt: The work was interrupted; the transaction has failed.
     """
-    pipe = _Pipe()
-    worker = Worker(driver_of(connection), lambda: work(pipe))
+    pipe = Pipe()
+    worker = StatementThread(driver_of(connection), lambda: work(pipe))
     try:
-        with NotedInterrupts():
+        with _NotedInterrupts():
             worker.start()
-        pipe.fill(pieces, worker.has_ended)
-        with NotedInterrupts() as interrupts:
+        pipe.fill(pieces, worker.done.is_set)
+        with _NotedInterrupts() as interrupts:
             pipe.end(complete=True)
             worker.wait(lambda: interrupts.came)
     except BaseException:
-        with NotedInterrupts():
+        with _NotedInterrupts():
             pipe.end(complete=False)
             worker.wait(lambda: True)
         raise
@@ -77,62 +87,43 @@ def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readabl
     return worker.result()
 
 
-class StatementThread(threading.Thread):
-    """A thread that runs a statement while another thread waits for it.
-
-    Attributes:
-        asked_by: The frame of the waiting thread; None once the work is done.
-    """
-
-    def __init__(self, work: Callable[[], None], asked_by: FrameType):
-        super().__init__(name="statement", daemon=True)
-        self._work = work
-        self.asked_by: FrameType | None = asked_by
-
-    def run(self) -> None:
-        """Run the work."""
-        try:
-            self._work()
-        finally:
-            self.asked_by = None
-
-
 def driver_of(connection: Connection) -> Any:
     """Return the driver's connection; call it early, because the work may lose the connection."""
     return connection.connection.driver_connection
 
 
-class Worker(Generic[T]):
-    """Work on a driver connection, done in a separate thread."""
+class StatementThread(threading.Thread, Generic[T]):
+    """A thread that works on a driver connection while another thread waits for it.
+
+    Attributes:
+        asked_by: The frame of the waiting thread; None once the work is done.
+        done: Set once the work is over.
+        failure: The exception that it raised, if any.
+    """
 
     def __init__(self, driver: Any, work: Callable[[], T]):
+        super().__init__(name="statement", daemon=True)
         self._driver = driver
         self._work = work
-        self._started = False
-        self._done = threading.Event()
         self._outcome: list[T] = []
-        self._failure: BaseException | None = None
+        self.asked_by: FrameType | None = None
+        self.done = threading.Event()
+        self.failure: BaseException | None = None
 
     def start(self) -> None:
-        """Start the thread."""
-        self._started = True
-        StatementThread(self._run, sys._getframe(1)).start()  # noqa: SLF001 - documented, despite the underscore
+        """Start the thread, for the calling one."""
+        self.asked_by = sys._getframe(1)  # noqa: SLF001 - documented, despite the underscore
+        super().start()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run the work."""
         try:
             self._outcome.append(self._work())
         except BaseException as error:  # noqa: BLE001 - raised by result(), in the main thread
-            self._failure = error
+            self.failure = error
         finally:
-            self._done.set()
-
-    def has_ended(self) -> bool:
-        """Return True once the work is over."""
-        return self._done.is_set()
-
-    def ended_within(self, seconds: float) -> bool:
-        """Wait up to `seconds` for the work to end; return True if it has."""
-        return self._done.wait(seconds)
+            self.asked_by = None
+            self.done.set()
 
     def cancel(self) -> None:
         """Cancel the running statement."""
@@ -141,22 +132,18 @@ class Worker(Generic[T]):
 
     def wait(self, unwanted: Callable[[], object]) -> None:
         """Wait for the work to end; keep canceling its statement while `unwanted` returns true."""
-        while self._started and not self._done.wait(GLANCE_S):
+        while self.ident and not self.done.wait(_GLANCE_S):
             if unwanted():
                 self.cancel()  # repeatedly, because the first may come before the statement
 
-    def failure(self) -> BaseException | None:
-        """Return the exception that the work raised, if any."""
-        return self._failure
-
     def result(self) -> T:
         """Return the result of the work, or raise the exception that it raised."""
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         return self._outcome[0]
 
 
-class NotedInterrupts:
+class _NotedInterrupts:
     """A ``with`` block in which interrupts are only recorded; they take effect at its end."""
 
     def __init__(self) -> None:
@@ -177,21 +164,12 @@ class NotedInterrupts:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._restore()
         for number in self.came:
             self._handlers[number](number, None)
         if self.came:
             raise KeyboardInterrupt
-
-    def forget(self) -> None:
-        """Discard the interrupts recorded so far."""
-        self.came.clear()
 
     def pass_on(self) -> None:
         """Pass the recorded interrupts to their original handlers, which decide what they mean."""
@@ -208,7 +186,7 @@ class NotedInterrupts:
             signal.signal(number, handler)
 
 
-class _Pipe:
+class Pipe:
     """An operating system pipe, which has no Python lock that an interrupt could leave locked."""
 
     def __init__(self) -> None:
@@ -224,7 +202,7 @@ class _Pipe:
             while rest:
                 if unread():
                     return
-                if select.select([], [self._writing], [], GLANCE_S)[1]:
+                if select.select([], [self._writing], [], _GLANCE_S)[1]:
                     rest = rest[os.write(self._writing, rest) :]
 
     def end(self, *, complete: bool) -> None:
@@ -235,10 +213,109 @@ class _Pipe:
             os.close(self._writing)
 
     def read(self, _size: int = -1, /) -> bytes:
+        """Return the next bytes; empty at the end."""
         data = os.read(self._reading, _PIECE)
         if not data and not self._complete:
             raise EOFError("interrupted")
         return data
 
     def close(self) -> None:
+        """Close the reading end."""
         os.close(self._reading)
+
+
+# Commits
+
+
+def make_interruptible(engine: Engine) -> None:
+    """Make the commits of an engine interruptible.
+
+    After an interrupt, the transaction is either rolled back, or committed on this server without
+    a standby's confirmation; the result of COMMIT says which.
+    """
+    dialect = engine.dialect
+    commit = dialect.do_commit
+
+    def do_commit(proxied: Any) -> None:
+        driver = proxied.driver_connection
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or driver.info.transaction_status == TRANSACTION_STATUS_IDLE
+        ):
+            commit(proxied)
+        else:
+            _commit(engine, driver, lambda: commit(proxied))
+
+    vars(dialect)["do_commit"] = do_commit
+
+
+def _commit(engine: Engine, driver: Any, work: Callable[[], None]) -> None:
+    said = list(driver.notices)
+    worker, probe = StatementThread(driver, work), _Probe(engine, driver.info.backend_pid)
+    with _NotedInterrupts() as interrupts:
+        worker.start()
+        overdue = time.monotonic() + _PATIENCE_S
+        while not worker.done.wait(_GLANCE_S):
+            if interrupts.came:
+                worker.cancel()
+            if time.monotonic() > overdue:
+                probe.report()
+        if (error := worker.failure) is not None:
+            if getattr(error, "pgcode", None) != _CANCELED:
+                interrupts.came.clear()  # the error matters more: the outcome may be unknown
+            raise error
+        if driver.notices != said and (interrupts.came or probe.found_standby):
+            LOG.warning(
+                "The transaction is committed on this server, but no synchronous standby has "
+                "confirmed it. If this server fails now, it may be lost. Server message: %s",
+                " ".join(driver.notices[-1].split()),
+            )
+        # An interrupt that came too late still goes to its handler, if there is one.
+        interrupts.pass_on()
+
+
+class _Probe:
+    """A query on another connection for what a commit is waiting for.
+
+    It runs in a thread, because a pooler with a single server connection would block it.
+    """
+
+    def __init__(self, engine: Engine, pid: int):
+        self._engine = engine
+        self._pid = pid
+        self._thread: threading.Thread | None = None
+        self._found: list[str] = []
+        self._is_reported = False
+        self._deadline = 0.0
+        self.found_standby = False
+
+    def report(self) -> None:
+        """Log what the commit is waiting for, once and as soon as it is known."""
+        if self._thread is None:
+            self._deadline = time.monotonic() + _PATIENCE_S
+            self._thread = threading.Thread(target=self._ask, name="commit probe", daemon=True)
+            self._thread.start()
+        is_due = self._found or time.monotonic() > self._deadline
+        if self._is_reported or not is_due:
+            return
+        self._is_reported = True
+        what = self._found[0] if self._found else "Waiting for the server to confirm the commit."
+        LOG.info("%s %s", what, _STAYS)
+
+    def _ask(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                row = connection.exec_driver_sql(_WAIT, {"pid": self._pid}).first()
+        except (DBAPIError, psycopg2.Error) as error:
+            LOG.debug("Could not look up what the commit is waiting for: %s", error)
+            return
+        if row is None:
+            return
+        event, standbys = row
+        self.found_standby = event == "SyncRep"
+        self._found.append(
+            f"Waiting for a synchronous standby to confirm the commit (synchronous_standby_names: "
+            f"{standbys})."
+            if self.found_standby
+            else f"Waiting for the server to confirm the commit (wait event: {event})."
+        )

@@ -9,9 +9,9 @@ another. So statements that end or begin transactions are never sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, TRANSACTION_STATUS_IDLE
@@ -29,27 +29,37 @@ from aspen.database.settings import (
     transaction_settings,
 )
 
+_AUTOCOMMIT: Any = PlainConnection.autocommit
+_READONLY: Any = PlainConnection.readonly
 _SAVEPOINT = "aspencli_rehearsal"
 # The driver renders these as literals; it may render other types as arbitrary SQL.
 _LITERALS = (str, int, float, bool, bytes, type(None))
 
 # PostgreSQL's lexical rules (scan.l), as far as they decide where a statement ends. There are no
 # driver placeholders here, because the input is the text that is sent to the server.
-_TOKEN = re.compile(
-    r"""
+_RULES = r"""
     (?P<gap>[ \t\n\r\f\v]+|--[^\n\r]*)
   | (?P<comment>/\*)
   | (?P<value>
-        [eE]'(?:[^'\\]++|\\.|'')*+'?
+        [eE]'(?:[^'\\]++|\\.|'')*+'?           # '' stands for a quote, and so does \'
       | (?:[bBxXnN]|[uU]&)?'(?:[^']++|'')*+'?
       | \$(?P<tag>[A-Za-z_\x80-\U0010ffff][A-Za-z_0-9\x80-\U0010ffff]*|)\$.*?(?:\$(?P=tag)\$|\Z)
     )
   | (?P<name>"(?:[^"]++|"")*+"?|[A-Za-z_\x80-\U0010ffff][A-Za-z_0-9$\x80-\U0010ffff]*)
   | (?P<number>[0-9]+)
   | (?P<sign>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
+# Never for text that is sent: a placeholder could hide a quote, and versions of PostgreSQL differ
+# in where a number such as 1_0 ends.
+_LITERAL = r"""
+    (?P<literal>
+        %\([^)]*\)s | %s | \$[0-9]+
+      | (?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?
+    )
+"""
+_TOKEN = re.compile(_RULES, re.VERBOSE | re.DOTALL)
+_TOKEN_OR_PLACEHOLDER = re.compile(f"{_LITERAL}|{_RULES}", re.VERBOSE | re.DOTALL)
+_KINDS = {"comment": "gap", "literal": "value", "number": "value"}
 _BOUNDARY = re.compile(r"/\*|\*/")
 _SUSPECT = re.compile(r"\b(?:commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
 _SHORT = 8_192  # characters; longer statements are not cached
@@ -74,7 +84,6 @@ class DriverConnection(PlainConnection):
     """A connection that enforces its policy in every transaction.
 
     Attributes:
-        policy: The policy of the connection.
         pooled: Whether a pooler is in between, so that settings last for one transaction only.
         defaults: The server's own session defaults.
     """
@@ -114,7 +123,7 @@ class DriverConnection(PlainConnection):
                 "--override-read-only.",
             )
         if policy.guard is Guard.READING:
-            self._set_mode(read_only=True)
+            _READONLY.__set__(self, True)
 
     @property
     def policy(self) -> SessionPolicy:
@@ -133,8 +142,8 @@ class DriverConnection(PlainConnection):
         return self.policy.guard.guards
 
     @property
-    def _is_watched(self) -> bool:
-        return self.pooled or self._is_guarded
+    def _kind(self) -> str:
+        return "dry run" if self.rehearsing else "read-only session"
 
     def ping(self) -> None:
         """Check that the server answers, in one round trip and outside any transaction."""
@@ -146,7 +155,7 @@ class DriverConnection(PlainConnection):
         """Return a cursor, which enforces the rules for transactions if there are any."""
         factory: Any = cursor_factory or vars(PlainConnection)["cursor_factory"].__get__(self)
         factory = factory or PlainCursor
-        if self._is_watched:
+        if self.pooled or self._is_guarded:
             factory = _watched(factory)
         return super().cursor(name, factory, *arguments, **named)
 
@@ -225,9 +234,8 @@ class DriverConnection(PlainConnection):
             )
         words = ends_transaction(statement)
         if words is not None:
-            kind = "dry run" if self.rehearsing else "read-only session"
             raise NotAllowedError(
-                f"{words} is not allowed as SQL in a {kind}. Nothing was written.",
+                f"{words} is not allowed as SQL in a {self._kind}. Nothing was written.",
                 hint="Use session.commit() or session.rollback() instead.",
             )
 
@@ -238,58 +246,52 @@ class DriverConnection(PlainConnection):
 
     def _ask(self, query: str) -> Any:
         """Run a query of our own outside any transaction; return its first row."""
-        autocommit: Any = PlainConnection.autocommit
         before, mode = self.autocommit, self.readonly
         # If `readonly` were set, psycopg2 would change the session's mode when autocommit ends.
-        self._set_mode(read_only=None)
-        autocommit.__set__(self, True)
+        _READONLY.__set__(self, None)
+        _AUTOCOMMIT.__set__(self, True)
         try:
             with PlainCursor(self) as cursor:
                 cursor.execute(query)
                 return cursor.fetchone()
         finally:
             if not self.closed:
-                autocommit.__set__(self, before)
-                self._set_mode(read_only=mode)
-
-    def _set_mode(self, *, read_only: bool | None) -> None:
-        mode: Any = PlainConnection.readonly
-        mode.__set__(self, read_only)
+                _AUTOCOMMIT.__set__(self, before)
+                _READONLY.__set__(self, mode)
 
     # Calls that would take the connection out of its transactions, or change their mode
 
-    def _refuse(self, what: str) -> NoReturn:
-        kind = "dry run" if self.rehearsing else "read-only session"
-        raise NotAllowedError(
-            f"{what} is not allowed in a {kind}. Nothing was written.",
-            hint="To write, use the option that allows writes (see --help).",
-        )
+    def _unguarded_only(self, what: str) -> None:
+        if self._is_guarded:
+            raise NotAllowedError(
+                f"{what} is not allowed in a {self._kind}. Nothing was written.",
+                hint="To write, use the option that allows writes (see --help).",
+            )
+
+    def _check_mode(self, read_only: Any) -> None:
+        if not self.policy.writable and _is_off(read_only):
+            self._unguarded_only("A writing transaction")
 
     @property
     def autocommit(self) -> bool:
         """Return True if each statement is committed separately."""
-        autocommit: Any = PlainConnection.autocommit
-        return bool(autocommit.__get__(self))
+        return bool(_AUTOCOMMIT.__get__(self))
 
     @autocommit.setter
     def autocommit(self, value: bool) -> None:
-        if value and self._is_guarded:
-            self._refuse("Autocommit")
-        autocommit: Any = PlainConnection.autocommit
-        autocommit.__set__(self, value)
+        if value:
+            self._unguarded_only("Autocommit")
+        _AUTOCOMMIT.__set__(self, value)
 
     @property
     def readonly(self) -> Any:
         """Return the mode that its transactions begin with; None for the session's default."""
-        readonly: Any = PlainConnection.readonly
-        return readonly.__get__(self)
+        return _READONLY.__get__(self)
 
     @readonly.setter
     def readonly(self, value: Any) -> None:
-        if self._is_guarded and not self.policy.writable and _is_off(value):
-            self._refuse("A writing transaction")
-        readonly: Any = PlainConnection.readonly
-        readonly.__set__(self, value)
+        self._check_mode(value)
+        _READONLY.__set__(self, value)
 
     def set_session(
         self,
@@ -299,43 +301,38 @@ class DriverConnection(PlainConnection):
         autocommit: Any = None,
     ) -> None:
         """Set the characteristics of its transactions."""
-        if self._is_guarded and autocommit:
-            self._refuse("Autocommit")
-        if self._is_guarded and not self.policy.writable and _is_off(readonly):
-            self._refuse("A writing transaction")
+        if autocommit:
+            self._unguarded_only("Autocommit")
+        self._check_mode(readonly)
         given = {"isolation_level": isolation_level, "readonly": readonly}
         given |= {"deferrable": deferrable, "autocommit": autocommit}
         super().set_session(**{name: value for name, value in given.items() if value is not None})
 
     def set_isolation_level(self, level: Any) -> None:
         """Set the isolation level of its transactions."""
-        if self._is_guarded and level == ISOLATION_LEVEL_AUTOCOMMIT:
-            self._refuse("Autocommit")
+        if level == ISOLATION_LEVEL_AUTOCOMMIT:
+            self._unguarded_only("Autocommit")
         super().set_isolation_level(level)
 
     def reset(self) -> None:
         """Reset the session, and apply its policy again."""
-        if self._is_guarded:
-            self._refuse("Resetting the connection")
+        self._unguarded_only("Resetting the connection")
         super().reset()
         self.take_up(self.policy)
 
     def lobject(self, *arguments: Any, **named: Any) -> Any:
         """Open a large object, which PostgreSQL 15 and earlier write even when read-only."""
-        if self._is_guarded:
-            self._refuse("A large object")
+        self._unguarded_only("A large object")
         return super().lobject(*arguments, **named)
 
     def tpc_begin(self, xid: Any) -> None:
         """Begin a two-phase transaction."""
-        if self._is_guarded:
-            self._refuse("A two-phase transaction")
+        self._unguarded_only("A two-phase transaction")
         super().tpc_begin(xid)
 
     def tpc_commit(self, *xid: Any) -> None:
         """Commit a two-phase transaction."""
-        if self._is_guarded:
-            self._refuse("A two-phase transaction")
+        self._unguarded_only("A two-phase transaction")
         super().tpc_commit(*xid)
 
 
@@ -409,11 +406,7 @@ def _sent(cursor: Any, query: Any, values: Any) -> str:
 
 
 def ends_transaction(statement: str) -> str | None:
-    """Return the command in a string of statements that ends or begins a transaction, if any.
-
-    Args:
-        statement: The text that is sent to the server.
-    """
+    """Return the command that ends or begins a transaction in a text as it is sent, if any."""
     if not may_matter(statement):  # the usual case
         return None
     return _look_up(statement) if len(statement) <= _SHORT else _look(statement)
@@ -458,22 +451,38 @@ def _is_control(words: list[str]) -> bool:
 def _openings(text: str, count: int) -> list[list[str]]:
     """Return the leading words of each statement, up to the first other token."""
     found: list[list[str]] = [[]]
-    position, open_ = 0, True
-    while match := _TOKEN.match(text, position):
-        position = match.end()
-        kind = match.lastgroup
-        if kind == "comment":
-            position = _end_of_comment(text, position)
-        elif kind == "gap":
+    open_ = True
+    for kind, words, _start in tokens(text):
+        if kind == "gap":
             continue
-        elif match[0] == ";":
+        if words == ";":
             found.append([])
             open_ = True
         elif open_ and kind == "name" and len(found[-1]) < count:
-            found[-1].append(match[0].upper())
+            found[-1].append(words.upper())
         else:
             open_ = False
     return found
+
+
+def tokens(text: str, *, placeholders: bool = False) -> Iterator[tuple[str, str, int]]:
+    """Yield the kind, text, and start of each token in any number of statements.
+
+    The kinds are ``gap`` (also for comments), ``value``, ``name``, and ``sign``. Incomplete
+    statements, and those for later versions, are tokenized, too.
+
+    Args:
+        text: The statements.
+        placeholders: Whether they may contain placeholders of drivers, which count as values, as do
+            whole numbers such as ``1.5e3``. Not for text as it is sent to the server.
+    """
+    rules = _TOKEN_OR_PLACEHOLDER if placeholders else _TOKEN
+    position = 0
+    while match := rules.match(text, position):
+        start, position, kind = position, match.end(), str(match.lastgroup)
+        if kind == "comment":
+            position = _end_of_comment(text, position)
+        yield _KINDS.get(kind, kind), match[0], start
 
 
 def _end_of_comment(text: str, position: int) -> int:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Self
 
@@ -25,16 +25,16 @@ import psycopg2
 import sqlalchemy as sa
 from psycopg2 import _psycopg
 from psycopg2.extensions import POLL_OK, POLL_READ
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
+from aspen.database.cancel import make_interruptible
 from aspen.database.driver import DriverConnection, opener
-from aspen.database.errors import NotAllowedError
+from aspen.database.errors import NotAllowedError, StandbyError, sqlstate
 from aspen.database.settings import (
     DRIVER,
-    SCHEMA,
     Guard,
     InvalidDatabaseUrlError,
     Limits,
@@ -48,9 +48,17 @@ from aspen.database.settings import (
     split_hosts,
     wanted_server,
 )
-from aspen.database.transactions import make_interruptible, report_standby
 
 _BACKENDS = frozenset({"postgres", "postgresql"})
+
+CURRENT = "SELECT txid_current()"
+STATUS = "SELECT txid_status(:transaction)"
+_OID = "SELECT oid FROM pg_database WHERE datname = current_database()"
+_SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
+_NOT_ALLOWED, _IN_THE_FUTURE = "42501", "22023"
+# read_only_sql_transaction; feature_not_supported (SET TRANSACTION READ WRITE); and
+# object_not_in_prerequisite_state (LOCK TABLE). On a primary, each of them has other causes.
+_REFUSALS = frozenset({"25006", "0A000", "55000"})
 
 _SQLSTATE_ONLY = 3  # PQERRORS_SQLSTATE of libpq-fe.h
 _CODE = re.compile(r": +([0-9A-Z]{5})$", re.MULTILINE)
@@ -116,7 +124,6 @@ class Database:
         application_name: The name shown in the server's activity views (truncated to 63 bytes).
         writable: Whether ``make_session`` may write.
         limits: The time limits of each session.
-        schema: The schema that unqualified names are looked up in, before ``public``.
         policy: The complete policy of its sessions, instead of the individual values.
     """
 
@@ -127,14 +134,12 @@ class Database:
         application_name: str = "aspencli",
         writable: bool = False,
         limits: Limits | None = None,
-        schema: str = SCHEMA,
         policy: SessionPolicy | None = None,
     ):
         self._url = normalize_url(address)
         self._policy = policy or SessionPolicy(
             application_name=cut_name(application_name),
             limits=limits or Limits(),
-            schema=schema,
             writable=writable,
         )
         self._engines: dict[bool, Engine] = {}
@@ -164,24 +169,9 @@ class Database:
         return self._policy
 
     @property
-    def application_name(self) -> str:
-        """Return the name shown in the server's activity views."""
-        return self._policy.application_name
-
-    @property
     def writable(self) -> bool:
         """Return True if its sessions may write."""
         return self._policy.writable
-
-    @property
-    def limits(self) -> Limits:
-        """Return the time limits of each session."""
-        return self._policy.limits
-
-    @property
-    def schema(self) -> str:
-        """Return the schema that unqualified names are looked up in, before ``public``."""
-        return self._policy.schema
 
     @property
     def engine(self) -> Engine:
@@ -199,7 +189,7 @@ class Database:
 
     def with_limits(self, **changes: int) -> Self:
         """Return the same database with other time limits (see `Limits`)."""
-        return self.derived(limits=replace(self.limits, **changes))
+        return self.derived(limits=replace(self.policy.limits, **changes))
 
     def derived(self, **changes: Any) -> Self:
         """Return the same database with some attributes of the policy changed.
@@ -283,7 +273,7 @@ class Database:
         )
         make_interruptible(engine)
         report_standby(engine)
-        report_refusals(engine)
+        event.listen(engine, "do_connect", _connect)
         # SQLAlchemy's own ping switches to autocommit, which a guarded connection refuses.
         vars(engine.dialect)["do_ping"] = _ping
         event.listen(engine, "checkin", _give_back)
@@ -301,9 +291,81 @@ def _give_back(connection: DriverConnection | None, record: Any) -> None:
         record.invalidate()
 
 
-def report_refusals(engine: Engine) -> None:
-    """Add the SQLSTATE to an engine's connection errors; see `refusal_state`."""
-    event.listen(engine, "do_connect", _connect)
+# Databases, their transactions, and standbys
+
+
+@dataclass(frozen=True)
+class DatabaseIdentity:
+    """The identity of a database, to distinguish it from others with the same name and address.
+
+    Attributes:
+        oid: Its OID on the server; a database that is recreated gets a new one.
+        system: The system identifier of the server, which replicas and backups share; None if
+            this user may not read it.
+    """
+
+    oid: int
+    system: str | None
+
+
+def identify(connection: Connection) -> DatabaseIdentity:
+    """Return the identity of a connection's database; no transaction may be open on it."""
+    with connection.begin():
+        oid = int(connection.execute(sa.text(_OID)).scalar_one())
+    try:
+        with connection.begin():
+            system = str(connection.execute(sa.text(_SYSTEM)).scalar_one())
+    except DBAPIError as error:
+        if sqlstate(error) != _NOT_ALLOWED:
+            raise
+        return DatabaseIdentity(oid, None)
+    return DatabaseIdentity(oid, system)
+
+
+def transaction_status(connection: Connection, transaction: int) -> str | None:
+    """Return ``committed``, ``aborted`` or ``in progress``; None if the server does not know.
+
+    The server forgets old transactions, and knows only those that it began itself. No transaction
+    may be open on the connection.
+    """
+    try:
+        with connection.begin():
+            status = connection.execute(sa.text(STATUS), {"transaction": transaction}).scalar()
+    except DBAPIError as error:
+        if sqlstate(error) != _IN_THE_FUTURE:
+            raise
+        return None
+    return None if status is None else str(status)
+
+
+def report_standby(engine: Engine) -> None:
+    """Make an engine raise `StandbyError` for statements refused because of a standby."""
+    event.listen(engine, "handle_error", _examine)
+
+
+def _examine(failure: ExceptionContext) -> None:
+    error = failure.original_exception
+    if getattr(error, "pgcode", None) not in _REFUSALS or failure.connection is None:
+        return
+    driver: Any = failure.connection.connection.driver_connection
+    if _is_standby(driver, failure.engine):
+        info = driver.info
+        raise StandbyError(f"{info.host or 'local socket'}:{info.port}") from error
+
+
+def _is_standby(driver: Any, engine: Engine | None) -> bool:
+    reported = driver.get_parameter_status("in_hot_standby")
+    if reported is not None or engine is None:
+        return bool(reported == "on")
+    # Before PostgreSQL 14 only a query can tell, and this transaction has failed.
+    try:
+        with engine.connect() as connection:
+            return bool(connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar())
+    except DBAPIError:
+        return False  # the original error is the one to report
+
+
+# Refused connections
 
 
 def refusal_state(error: BaseException | None) -> str | None:
@@ -313,11 +375,12 @@ def refusal_state(error: BaseException | None) -> str | None:
 
 
 def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+    """Connect, and add the SQLSTATE to the error if that fails; see `refusal_state`."""
     try:
         return dialect.connect(*arguments, **parameters)
     except psycopg2.OperationalError as error:
         if error.pgcode is None and not arguments and not _NOT_REACHED.search(str(error)):
-            setattr(error, _ATTRIBUTE, _meant_state(find_state(parameters), str(error)))
+            setattr(error, _ATTRIBUTE, _meant_state(_find_state(parameters), str(error)))
         raise
 
 
@@ -328,12 +391,8 @@ def _meant_state(state: str | None, words: str) -> str | None:
     return next((meant for text, meant in _POOLER_STATES if text.search(words)), state)
 
 
-def find_state(parameters: Mapping[str, Any]) -> str | None:
-    """Connect again, only to get the SQLSTATE of the refusal.
-
-    Args:
-        parameters: The libpq connection parameters.
-    """
+def _find_state(parameters: Mapping[str, Any]) -> str | None:
+    """Connect again, only to get the SQLSTATE of the refusal."""
     set_verbosity = _set_verbosity()
     if set_verbosity is None:
         return None

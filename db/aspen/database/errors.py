@@ -15,18 +15,17 @@ def sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "pgcode", None)
 
 
-class NotAllowedError(Exception):
-    """A session or statement that the rules of this database do not allow; nothing was written.
-
-    Attributes:
-        message: What was not allowed, and why.
-        hint: What to do next.
-    """
+class ExplainedError(Exception):
+    """An error with a message (what happened, and why) and a hint (what to do next)."""
 
     def __init__(self, message: str, hint: str | None = None):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class NotAllowedError(ExplainedError):
+    """A session or statement that the rules of this database do not allow; nothing was written."""
 
 
 class ServerReadOnlyError(NotAllowedError):
@@ -62,11 +61,7 @@ class OutcomeUnknownError(Exception):
 
 
 class StandbyError(Exception):
-    """A write that reached a read-only standby; nothing was written.
-
-    Attributes:
-        place: The host and port of the standby.
-    """
+    """A write that reached a read-only standby (host and port); nothing was written."""
 
     def __init__(self, place: str):
         super().__init__(f"{place} is a read-only standby. Nothing was written.")
@@ -88,18 +83,8 @@ class TemporaryTablesDeniedError(Exception):
         self.grant = f"GRANT TEMPORARY ON DATABASE {database} TO {role}"
 
 
-class MigrationError(Exception):
-    """A migration that cannot run, or that was aborted.
-
-    Args:
-        message: What happened, and why.
-        hint: What to do next.
-    """
-
-    def __init__(self, message: str, *, hint: str | None = None):
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+class MigrationError(ExplainedError):
+    """A migration that cannot run, or that was aborted."""
 
 
 class UnknownRevisionError(MigrationError):

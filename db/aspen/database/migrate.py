@@ -37,6 +37,7 @@ from aspen.database.errors import (
     StandbyError,
     sqlstate,
 )
+from aspen.database.settings import shorter
 
 ADVISORY_LOCK = 0x617370656E  # the bytes of "aspen"; any number works that is not used otherwise
 
@@ -84,13 +85,7 @@ _DEFAULT_LIMITS = MigrationLimits()
 
 @dataclass(frozen=True)
 class UpgradeResult:
-    """The result of an upgrade.
-
-    Attributes:
-        before: The previous revision of the database; None if it was empty.
-        after: The revision that it is at now.
-        applied: The revisions that were applied, in that order; empty if none were missing.
-    """
+    """The revisions of a database before and after an upgrade, and those applied, in order."""
 
     before: str | None
     after: str | None
@@ -99,13 +94,7 @@ class UpgradeResult:
 
 @dataclass(frozen=True)
 class DowngradeResult:
-    """The result of a downgrade.
-
-    Attributes:
-        before: The previous revision of the database.
-        after: The revision that it is at now; None if nothing is left.
-        reverted: The revisions that were reverted, in that order.
-    """
+    """The revisions of a database before and after a downgrade, and those reverted, in order."""
 
     before: str | None
     after: str | None
@@ -114,13 +103,11 @@ class DowngradeResult:
 
 @dataclass(frozen=True)
 class Revision:
-    """One step in the schema's history.
+    """One step in the schema's history; the ID is the time it was created (UTC).
 
     Attributes:
-        revision: The ID, which is the time it was created.
         down_revision: The previous revision; None for the first.
-        message: A one-line description of the change.
-        created: The time it was written (UTC); None if the ID does not say.
+        created: The time in the ID; None if it contains none.
         is_current: True if the database is at this revision.
         is_head: True if it is the newest.
     """
@@ -162,16 +149,10 @@ class Journal:
         """Record statements that are committed on a connection before their revision is done."""
         sa.event.listen(connection, "after_cursor_execute", self._executed)
         sa.event.listen(connection, "commit", self._committed)
-        sa.event.listen(connection, "rollback", self._rolled_back)
+        sa.event.listen(connection, "rollback", lambda _connection: self._open.clear())
 
     def _executed(
-        self,
-        connection: Connection,
-        _cursor: object,
-        statement: str,
-        _parameters: object,
-        _context: object,
-        _many: bool,
+        self, connection: Connection, _cursor: object, statement: str, *_more: object
     ) -> None:
         words = statement.split(None, 1)
         verb = words[0].upper().rstrip(";") if words else ""
@@ -191,9 +172,6 @@ class Journal:
         if self._is_done:  # this was the commit of the whole revision
             self.kept.clear()
             self._is_done = False
-
-    def _rolled_back(self, _connection: Connection) -> None:
-        self._open.clear()
 
     @property
     def words(self) -> str:
@@ -223,8 +201,7 @@ def upgrade(
         MigrationPermissionError: The role lacks privileges, or the session is read-only.
         MigrationError: Anything else; revisions applied before the failing one stay.
     """
-    journal, after = _migrate(command.upgrade, engine, revision, directory, limits)
-    return UpgradeResult(journal.before, after, tuple(journal.applied))
+    return UpgradeResult(*_migrate(command.upgrade, engine, revision, directory, limits))
 
 
 def downgrade(
@@ -239,8 +216,7 @@ def downgrade(
     Raises:
         MigrationError: As in `upgrade`.
     """
-    journal, after = _migrate(command.downgrade, engine, revision, directory, limits)
-    return DowngradeResult(journal.before, after, tuple(journal.applied))
+    return DowngradeResult(*_migrate(command.downgrade, engine, revision, directory, limits))
 
 
 def current(engine: Engine) -> str | None:
@@ -320,7 +296,8 @@ def _migrate(
     target: str,
     directory: Path | None,
     limits: MigrationLimits,
-) -> tuple[Journal, str | None]:
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """Return the revision before and after, and the revisions between them in order."""
     existing = alembic.scripts(directory)
     alembic.require_revision(target, existing)
     config, journal = alembic.make_config(directory), Journal()
@@ -335,7 +312,7 @@ def _migrate(
         journal.watch(connection)
         config.attributes.update(connection=connection, limits=limits, journal=journal)
         step(config, target)
-        return journal, alembic.recorded_revision(connection)
+        return journal.before, alembic.recorded_revision(connection), tuple(journal.applied)
 
 
 def _listed(script: Script, at: str | None) -> Revision:
@@ -385,11 +362,9 @@ def _allowed(connection: Connection, values: Mapping[str, str]) -> dict[str, str
     defaults = getattr(driver, "defaults", None)
     if defaults is None or driver.policy.overrides.timeouts:
         return dict(values)
-    strict = {name: defaults.timeouts[name] for name in values.keys() & defaults.timeouts.keys()}
+    strict = defaults.timeouts
     return {
-        name: str(min(filter(None, (int(value), strict[name])), default=0))
-        if name in strict
-        else value
+        name: str(shorter(int(value), strict[name])) if name in strict else value
         for name, value in values.items()
     }
 
@@ -439,11 +414,7 @@ def _end(connection: Connection, statement: sa.Select[tuple[str, ...]]) -> None:
 
 @contextmanager
 def explained_failures(limits: MigrationLimits, journal: Journal | None = None) -> Iterator[None]:
-    """Turn the failures of a migration into a `MigrationError`.
-
-    Args:
-        limits: The time limits of the migration.
-        journal: The record of the run, if it changes something.
+    """Turn the failures of a migration into a `MigrationError`; one that changes has a journal.
 
     A failure to connect, or a lost connection, passes through unchanged.
     """

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
 
+from aspen.database.settings import SCHEMA
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -62,10 +64,9 @@ _TABLE = "SELECT has_table_privilege(:table, :right)"
 
 @dataclass(frozen=True)
 class Rights:
-    """The privileges of a session's role.
+    """The privileges of a session's role, which is the user.
 
     Attributes:
-        user: The role.
         can_write: Whether it, or a role that it can switch to, can write anything.
         reader: A role that it can switch to that reads every table and cannot write; None if
             there is none.
@@ -78,13 +79,7 @@ class Rights:
 
 @dataclass(frozen=True)
 class Right:
-    """A privilege that a write needs.
-
-    Attributes:
-        name: ``INSERT``, ``UPDATE`` or ``DELETE``.
-        table: The table, including its schema.
-        columns: The columns; empty for the whole table.
-    """
+    """A privilege that a write needs, on some columns of a table or on the whole table."""
 
     name: str
     table: str
@@ -95,15 +90,10 @@ class Right:
         return f"{self.name}{columns} ON {self.table}"
 
 
-def rights(connection: Any, schema: str) -> Rights:
-    """Look up the privileges of a connection's role, in one query.
-
-    Args:
-        connection: A driver connection.
-        schema: The schema to be read.
-    """
+def rights(connection: Any) -> Rights:
+    """Look up the privileges of a driver connection's role, in one query."""
     with PlainCursor(connection) as cursor:
-        cursor.execute(_FIND, {"schema": schema})
+        cursor.execute(_FIND, {"schema": SCHEMA})
         row: Any = cursor.fetchone()
     connection.rollback()
     return Rights(*row)
@@ -111,15 +101,13 @@ def rights(connection: Any, schema: str) -> Rights:
 
 def missing_rights(connection: Connection, wanted: Iterable[Right]) -> list[Right]:
     """Return the privileges that the user does not have."""
-    return [right for right in wanted if not _has(connection, right)]
-
-
-def _has(connection: Connection, right: Right) -> bool:
     import sqlalchemy as sa  # psql starts without it
 
-    facts = {"table": right.table, "right": right.name}
-    if not right.columns:
-        return bool(connection.scalar(sa.text(_TABLE), facts))
-    return all(
-        connection.scalar(sa.text(_COLUMN), {**facts, "column": column}) for column in right.columns
-    )
+    def has(right: Right, column: str | None) -> bool:
+        facts = {"table": right.table, "right": right.name}
+        facts |= {"column": column} if column else {}
+        return bool(connection.scalar(sa.text(_COLUMN if column else _TABLE), facts))
+
+    return [
+        right for right in wanted if not all(has(right, one) for one in right.columns or (None,))
+    ]

@@ -28,15 +28,15 @@ from aspen.database.errors import ServerReadOnlyError
 # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
 DRIVER = "postgresql+psycopg2"
 SCHEMA = "aspen"
+SEARCH_PATH = f"{SCHEMA},public"
 TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 READ_ONLY = "default_transaction_read_only"
 _NAME_LIMIT = 63  # bytes; PostgreSQL truncates application_name (NAMEDATALEN - 1)
 # Settings of this program in ``options``: "-c name=value" and "--name=value" mean the same.
 _OURS = re.compile(rf"(?:^|\s)(?:-c\s*|--)(?:{'|'.join((READ_ONLY, *TIMEOUTS))})=(?:\\.|\S)*", re.I)
 _READ_ONLY_OPTION = re.compile(rf"(?:^|\s)(?:-c\s*|--){READ_ONLY}=((?:\\.|\S)*)", re.I)
-_TRUE = frozenset(
-    {"on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"}
-)  # parse_bool of PostgreSQL
+# As in PostgreSQL's parse_bool.
+_TRUE = frozenset({"on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"})
 # Settings from ALTER DATABASE and ALTER ROLE, which a pooler's older server session may not have.
 _CONFIGURED = """
 SELECT DISTINCT ON (split_part(e, '=', 1)) split_part(e, '=', 1) AS name,
@@ -89,14 +89,11 @@ class Limits:
     Attributes:
         statement_ms: The longest a statement may run (``statement_timeout``).
         lock_ms: The longest a statement may wait for a lock (``lock_timeout``).
-        idle_ms: The longest a transaction may stay open without running a statement
-            (``idle_in_transaction_session_timeout``).
         connect_s: The longest a connection may take to open, in seconds.
     """
 
     statement_ms: int = 60_000
     lock_ms: int = 5_000
-    idle_ms: int = 0
     connect_s: int = 10
 
 
@@ -106,8 +103,7 @@ class Overrides:
 
     Attributes:
         read_only: Whether to ignore the database's or role's ``default_transaction_read_only``.
-        timeouts: Whether to ignore its ``statement_timeout``, ``lock_timeout`` and
-            ``idle_in_transaction_session_timeout``.
+        timeouts: Whether to ignore its `TIMEOUTS`.
     """
 
     read_only: bool = False
@@ -136,51 +132,34 @@ class SessionPolicy:
 
     Attributes:
         application_name: The name shown in the server's activity views.
-        limits: The time limits of the session.
-        schema: The schema that unqualified names are looked up in, before ``public``.
         writable: Whether transactions may write by default.
-        overrides: The stricter server settings to ignore.
-        guard: The restrictions on code other than our own.
     """
 
     application_name: str = "aspencli"
     limits: Limits = field(default_factory=Limits)
-    schema: str = SCHEMA
     writable: bool = False
     overrides: Overrides = field(default_factory=Overrides)
     guard: Guard = Guard.NONE
-
-    @property
-    def search_path(self) -> str:
-        """Return the value of ``search_path``."""
-        return f"{self.schema},public"
 
     def timeouts(self) -> dict[str, int]:
         """Return the time limits by the names of the server settings."""
         return {
             "statement_timeout": self.limits.statement_ms,
             "lock_timeout": self.limits.lock_ms,
-            "idle_in_transaction_session_timeout": self.limits.idle_ms,
+            "idle_in_transaction_session_timeout": 0,
         }
 
 
 def check_address(policy: SessionPolicy, options: str) -> None:
-    """Check that a session that may write is not one that its address makes read-only.
-
-    Args:
-        policy: The policy of the session.
-        options: The ``options`` of the address.
+    """Check that the options of its address do not make a session read-only that may write.
 
     Raises:
         ServerReadOnlyError: The last value of ``default_transaction_read_only`` in them is on.
     """
+    if not policy.writable or policy.overrides.read_only:
+        return
     values = _READ_ONLY_OPTION.findall(options)
-    if (
-        policy.writable
-        and values
-        and values[-1].strip("'\"").lower() in _TRUE
-        and not policy.overrides.read_only
-    ):
+    if values and values[-1].strip("'\"").lower() in _TRUE:
         raise ServerReadOnlyError(
             f"The address of this database sets {READ_ONLY}=on in its options. "
             "Nothing was written.",
@@ -191,10 +170,8 @@ def check_address(policy: SessionPolicy, options: str) -> None:
 def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, Any]:
     """Return the driver's arguments for each new connection, besides the address.
 
-    Args:
-        policy: The policy of the sessions.
-        options: The ``options`` of the address, which some database hosts use for routing. Limits
-            and modes among them are dropped, because the policy sets those.
+    Some database hosts use the ``options`` of the address for routing. Limits and modes among them
+    are dropped, because the policy sets those.
     """
     return {
         "application_name": policy.application_name,
@@ -228,7 +205,12 @@ class ServerDefaults:
         wanted = policy.timeouts()
         if policy.overrides.timeouts:
             return wanted
-        return {name: _shorter(self.timeouts[name], wanted[name]) for name in TIMEOUTS}
+        return {name: shorter(self.timeouts[name], wanted[name]) for name in TIMEOUTS}
+
+    def settings(self, policy: SessionPolicy) -> dict[str, str]:
+        """Return the settings of a session by name, except for its mode."""
+        limits = {name: str(value) for name, value in self.stricter(policy).items()}
+        return {"search_path": SEARCH_PATH, **limits}
 
 
 def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
@@ -243,7 +225,7 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
         backend_pid: The process ID that the server reported when the connection was opened.
     """
     wanted = policy.timeouts()
-    sets = {"search_path": sql_literal(policy.search_path), READ_ONLY: "'on'"}
+    sets = {"search_path": sql_literal(SEARCH_PATH), READ_ONLY: "'on'"}
     if policy.writable:
         sets[READ_ONLY] = "'off'" if policy.overrides.read_only else "d.read_only"
     for name in TIMEOUTS:
@@ -275,11 +257,8 @@ def transaction_settings(policy: SessionPolicy, defaults: ServerDefaults) -> str
 
     The last column of its row is the transaction's read-only setting.
     """
-    chosen = {
-        "search_path": policy.search_path,
-        **{name: str(value) for name, value in defaults.stricter(policy).items()},
-    }
-    sets = [f"set_config('{name}', {sql_literal(value)}, true)" for name, value in chosen.items()]
+    chosen = defaults.settings(policy).items()
+    sets = [f"set_config('{name}', {sql_literal(value)}, true)" for name, value in chosen]
     return f"SELECT {', '.join(sets)}, current_setting('transaction_read_only')"
 
 
@@ -294,7 +273,8 @@ def sql_literal(value: str) -> str:
     return f"E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{escaped}'"
 
 
-def _shorter(one: int, other: int) -> int:
+def shorter(one: int, other: int) -> int:
+    """Return the shorter of two time limits; 0 means no limit."""
     return min(one, other) if one and other else one or other
 
 

@@ -1,15 +1,13 @@
 """Alembic's environment: `aspen.database.migrate` passes in the connection; no config file.
 
-It reads from ``config.attributes``: ``connection`` (a `Connection` or an `Engine`), ``limits``
-(a `MigrationLimits`), and ``journal`` (a `Journal`); the last two are optional.
+It reads from ``config.attributes``: ``connection`` (a `Connection`), ``limits`` (a
+`MigrationLimits`), and ``journal`` (a `Journal`); the last two are optional.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from alembic import context
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from aspen.database import alembic
 from aspen.database.errors import MigrationError
@@ -18,22 +16,17 @@ from aspen.database.migrate import Journal, MigrationLimits, guarded
 
 def _run_online() -> None:
     attributes = context.config.attributes
-    journal = attributes.get("journal") or Journal()
-    with ExitStack() as stack:
-        connectable = attributes.get("connection")
-        if isinstance(connectable, Engine):
-            connectable = stack.enter_context(connectable.connect())
-        if not isinstance(connectable, Connection):
-            raise MigrationError(
-                "No connection was passed to the migrations.",
-                hint="Run them through aspen.database.migrate.",
-            )
-        stack.enter_context(guarded(connectable, attributes.get("limits") or MigrationLimits()))
-        context.configure(
-            connection=connectable, on_version_apply=journal.note, **alembic.options()
+    connection = attributes.get("connection")
+    if not isinstance(connection, Connection):
+        raise MigrationError(
+            "No connection was passed to the migrations.",
+            hint="Run them through aspen.database.migrate.",
         )
+    journal = attributes.get("journal") or Journal()
+    with guarded(connection, attributes.get("limits") or MigrationLimits()):
+        context.configure(connection=connection, on_version_apply=journal.note, **alembic.options())
         journal.before = context.get_context().get_current_revision()
-        connectable.rollback()  # reading began a transaction; each revision needs its own
+        connection.rollback()  # reading began a transaction; each revision needs its own
         with context.begin_transaction():
             context.run_migrations()
 

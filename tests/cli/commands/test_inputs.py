@@ -12,7 +12,7 @@ import openpyxl
 import pytest
 
 from aspencli.tabular import writers
-from aspencli.tabular.table import open_table
+from aspencli.tabular.reading import open_table
 from aspencli.text import guard
 from tests.cli.commands.mapping_cases import H
 from tests.cli.commands.mapping_lab import Lab

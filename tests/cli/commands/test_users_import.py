@@ -7,7 +7,7 @@ import re
 import openpyxl
 import pytest
 
-from aspen.database.bulk.accounts import GROUP_COLUMNS, USER_COLUMNS
+from aspen.database.bulk.columns import GROUP_COLUMNS, USER_COLUMNS
 from aspen.database.models import Base, Group, User
 from aspencli.cli.commands.users import LIST_COLUMNS
 from aspencli.users.bulk import USER_CHANGES

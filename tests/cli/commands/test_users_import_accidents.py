@@ -9,12 +9,12 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from aspen.database.bulk import sql_write
-from aspen.database.bulk.accounts import EMAIL, USERS
-from aspen.database.bulk.compare import compare
+from aspen.database.bulk import sql_apply
+from aspen.database.bulk.columns import EMAIL, USERS
 from aspen.database.bulk.spec import Spec
+from aspen.database.bulk.staging import compare
 from aspencli.changes.undo import read_origin, read_undo
-from aspencli.tabular.delimited import Fault
+from aspencli.tabular.table import Fault
 from tests.cli.commands.accounts_lab import MIXED, NEW_USER, Accounts
 
 _PATIENCE_S = 120
@@ -99,7 +99,7 @@ def test_concurrent_change_is_named_and_nothing_is_written(
     """The locked row makes the run wait after it has made its plan."""
     file = accounts.write(MIXED)
     with accounts.database.begin() as session:
-        session.execute(sa.text(sql_write.lock(Spec(USERS, EMAIL, (EMAIL,)))))
+        session.execute(sa.text(sql_apply.lock(Spec(USERS, EMAIL, (EMAIL,)))))
         with accounts.begin("users", "import", str(file), "--yes") as process:
             _wait_for_lock(accounts)
             accounts.execute(meanwhile)

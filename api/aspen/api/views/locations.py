@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from aspen.api.deps import Db
 from aspen.api.schemas.locations import LocationDepth, LocationListResponse, LocationSearchRequest
 from aspen.api.streaming import json_list
-from aspen.database.locations import LEVELS, listed_places, nearest_places
+from aspen.database.models.reference import LEVELS, listed_places, nearest_places
 
 router = APIRouter(tags=["locations"])
 

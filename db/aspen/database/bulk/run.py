@@ -5,25 +5,21 @@ If the connection breaks during the commit, the server is asked for the outcome.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 import sqlalchemy as sa
 from psycopg2.extensions import encodings
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from aspen.database.bulk import sql_create, sql_plan, sql_read, sql_write
-from aspen.database.bulk.plan import Made, Statements, links, make_plan, temporary_tables
+from aspen.database.bulk import sql_apply, sql_create, sql_plan
 from aspen.database.bulk.spec import (
-    KEEP,
     AssessedRow,
-    Cell,
     Change,
     MovedRow,
     Plan,
@@ -31,19 +27,19 @@ from aspen.database.bulk.spec import (
     Problem,
     Request,
     Spec,
+    Tally,
 )
+from aspen.database.bulk.sql_create import Link
+from aspen.database.bulk.staging import Statements, copy_in, copy_out, lines_of, temporary_tables
 from aspen.database.cancel import driver_of
-from aspen.database.engine import Database
+from aspen.database.engine import CURRENT, STATUS, Database, DatabaseIdentity, identify
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError, sqlstate
 from aspen.database.roles import Right, missing_rights
-from aspen.database.staging import NULL, copy_in, copy_line, copy_out
-from aspen.database.transactions import CURRENT, STATUS, DatabaseIdentity, identify
 
-_ODD = re.compile(r"[\\\t\n\r]").search
 _PAUSES = (0.1, 0.5, 1, 2, 5, 10)  # seconds before each attempt to ask
 _SINCE: dict[str, Callable[[Spec], str]] = {
-    "23503": sql_read.deleted_since,  # foreign_key_violation
-    "23505": sql_read.taken_since,  # unique_violation
+    "23503": sql_apply.deleted_since,  # foreign_key_violation
+    "23505": sql_apply.taken_since,  # unique_violation
 }
 _CREATE = "create"
 _NOTHING_BESIDE = (None, None, None, None)
@@ -51,6 +47,34 @@ _NOTHING_BESIDE = (None, None, None, None)
 
 class _MovedError(Exception):
     """A row that is not as planned; raised to leave the transaction."""
+
+
+class Aside(NamedTuple):
+    """The numbers of rows that change a column in another table; see `sql_plan.count`."""
+
+    aside: int
+    same: int
+    put: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A plan, and what is needed only to write it.
+
+    Attributes:
+        plan: The plan.
+        counts: Its totals; see `sql_plan.count`.
+        detours: The number of rows that give up their value first, for each column with any.
+    """
+
+    plan: Plan
+    counts: Any
+    detours: Mapping[int, int]
+
+    def aside(self, number: int) -> Aside:
+        """Return the totals for a column in another table."""
+        return Aside(*(getattr(self.counts, f"{what}{number}") for what in Aside._fields))
 
 
 class BulkRun:
@@ -69,8 +93,8 @@ class BulkRun:
         self._database = database
         self._spec = spec
         self._values = {"scope": scope, "token": secrets.token_hex(6)}
-        self._changes_of = changes_of(spec)
-        self._beside = 4 if spec.creates else 0  # cells before the columns; see `sql_read`
+        self._changes_of = _changes_of(spec)
+        self._beside = 4 if spec.creates else 0  # cells before the columns; see `sql_apply`
         self._skips_moved = False
         self._made: Made | None = None
 
@@ -82,12 +106,7 @@ class BulkRun:
                 self._statements.run(sql_plan.FLEETING)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._statements.close()
         # Ending the session drops its temporary tables, so it must not return to the pool.
         self._connection.invalidate()
@@ -141,31 +160,28 @@ class BulkRun:
         near = [found[1] for found in unknown.values()]
         with self._statements.staging():
             self._statements.run(
-                sql_read.explain(self._spec), lines=list(unknown), words=words, near=near
+                sql_apply.explain(self._spec), lines=list(unknown), words=words, near=near
             )
-
-    def problems(self) -> Generator[Problem, None, None]:
-        """Return a generator of all problems, by line."""
-        return self._problems(left_out=False)
 
     def left_out(self) -> Generator[Problem, None, None]:
         """Return a generator of the rows left out of the plan, and why, by line."""
-        return self._problems(left_out=True)
+        return self.problems(left_out=True)
 
-    def _problems(self, *, left_out: bool) -> Generator[Problem, None, None]:
-        for row in self._statements.stream(sql_read.PROBLEMS, left_out=left_out):
+    def problems(self, *, left_out: bool = False) -> Generator[Problem, None, None]:
+        """Yield all problems, or those of the rows left out of the plan, by line."""
+        for row in self._statements.stream(sql_apply.PROBLEMS, left_out=left_out):
             yield Problem(*row)
 
     def moved(self) -> Generator[MovedRow, None, None]:
         """Yield the unexpected values in rows of the plan, by line."""
-        for row in self._statements.stream(sql_read.moved_cells(self._spec)):
+        for row in self._statements.stream(sql_apply.moved_cells(self._spec)):
             yield MovedRow(*row)
 
     def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Yield every row of the file, by line, with the reason why it is not applied, if any."""
         skipped = 4 + self._beside
         label = self._spec.key.name
-        query = sql_read.outcomes(self._spec, with_left=self._skips_moved)
+        query = sql_apply.outcomes(self._spec, with_left=self._skips_moved)
         for row in self._statements.stream(query):
             line, key, reason, left_out = row[:4]
             becomes, within, leads, named = row[4:skipped] or _NOTHING_BESIDE
@@ -178,7 +194,7 @@ class BulkRun:
         self, *, limit: int | None = None, changed_only: bool = False
     ) -> Generator[PlannedRow, None, None]:
         """Yield the plan, by line of the file."""
-        query = sql_read.rows(self._spec, changed_only=changed_only)
+        query = sql_apply.rows(self._spec, changed_only=changed_only)
         skipped = 2 + self._beside
         for row in self._statements.stream(query, limit=limit):
             becomes, within, leads, _named = row[2:skipped] or _NOTHING_BESIDE
@@ -189,23 +205,22 @@ class BulkRun:
         """Return the privileges that `apply` would need and the user does not have."""
         made, spec = self._ready(), self._spec
         own = tuple(column.stored for _number, column in spec.own())
-        tally, wanted = made.plan.tally, []
-        if made.own:
-            wanted.append(Right("UPDATE", spec.table.name, own))
-        if tally and tally.created:
-            wanted.append(Right("INSERT", spec.table.name, own))
-        if tally and tally.deleted:
-            wanted.append(Right("DELETE", spec.table.name))
+        tally = made.plan.tally or Tally(0, 0, 0)
+        needed = [
+            (made.counts.own, Right("UPDATE", spec.table.name, own)),
+            (tally.created, Right("INSERT", spec.table.name, own)),
+            (tally.deleted, Right("DELETE", spec.table.name)),
+        ]
         for number, side, column in spec.aside():
-            count = made.aside[number]
-            if count.changed:
-                wanted.append(Right("UPDATE", side.table, (column.stored,)))
-            if count.put:
-                wanted.append(Right("INSERT", side.table, (column.stored, *(side.inserts or ()))))
-            if count.dropped:
-                wanted.append(Right("DELETE", side.table))
+            count, inserted = made.aside(number), (column.stored, *(side.inserts or ()))
+            needed += [
+                (count.aside, Right("UPDATE", side.table, (column.stored,))),
+                (count.put, Right("INSERT", side.table, inserted)),
+                (count.dropped, Right("DELETE", side.table)),
+            ]
         with self._connection.begin():
-            return missing_rights(self._connection, dict.fromkeys(wanted))
+            wanted = dict.fromkeys(right for rows, right in needed if rows)
+            return missing_rights(self._connection, wanted)
 
     def apply(
         self,
@@ -235,7 +250,7 @@ class BulkRun:
         try:
             return self._transact(self._ready(), write_undo, before_commit, begun)
         except _MovedError:
-            raise self._moved(sql_read.changed_since) from None
+            raise self._moved(sql_apply.changed_since) from None
         except IntegrityError as error:
             since = _SINCE.get(sqlstate(error) or "")
             moved = self._moved(since) if since else None
@@ -255,11 +270,11 @@ class BulkRun:
             with self._statements.staging(durable=True, keep=False):
                 transaction = int(self._statements.run(CURRENT).scalar_one())
                 begun(transaction)
-                self._statements.run(sql_write.lock(self._spec))
+                self._statements.run(sql_apply.lock(self._spec))
                 self._write(made)
                 undo = write_undo(self._write_undo)
                 before_commit()
-                commit_surely(self._connection, self._database, transaction)
+                _commit_surely(self._connection, self._database, transaction)
         except OutcomeUnknownError as error:
             error.undo_file = undo
             raise
@@ -277,20 +292,21 @@ class BulkRun:
         """
         spec = self._spec
         for number, side, column in spec.aside():
-            if made.aside[number].dropped:
-                self._do(sql_create.delete_aside(number, side, column), made.aside[number].dropped)
+            if dropped := made.aside(number).dropped:
+                self._do(sql_create.delete_aside(number, side, column), dropped)
         tally = made.plan.tally
         if tally and tally.deleted:
             self._do(sql_create.delete(spec), tally.deleted)
         for number, rows in made.detours.items():
-            self._do(sql_write.park(spec, number), rows)
+            self._do(sql_apply.park(spec, number), rows)
         run = self._statements.run
-        run(sql_write.IN_ORDER)
-        if made.kept and run(sql_write.lock_same(spec)).scalar_one() != made.kept:
+        run(sql_apply.IN_ORDER)
+        counts = made.counts
+        if counts.kept and run(sql_apply.lock_same(spec)).scalar_one() != counts.kept:
             raise _MovedError
-        if made.own:
-            self._do(sql_write.update(spec, made.detours), made.own)
-        run(sql_write.IN_ANY_ORDER)
+        if counts.own:
+            self._do(sql_apply.update(spec, made.detours), counts.own)
+        run(sql_apply.IN_ANY_ORDER)
         if tally and tally.created:
             run(sql_create.number_new(spec))
             run(sql_create.ANALYSE_NUMBERS)
@@ -301,12 +317,12 @@ class BulkRun:
         """Write the values in other tables, and lock those that do not change."""
         spec = self._spec
         for number, side, column in spec.aside():
-            count = made.aside[number]
-            lock = sql_write.lock_aside(spec, number, side, column)
+            count = made.aside(number)
+            lock = sql_apply.lock_aside(spec, number, side, column)
             if count.same and self._statements.run(lock).scalar_one() != count.same:
                 raise _MovedError
-            if count.changed:
-                self._do(sql_write.update_aside(spec, number, side, column), count.changed)
+            if count.aside:
+                self._do(sql_apply.update_aside(spec, number, side, column), count.aside)
             if count.put:
                 self._do(sql_create.insert_aside(spec, number, side, column), count.put)
 
@@ -316,20 +332,20 @@ class BulkRun:
 
     def _moved(self, since: Callable[[Spec], str]) -> RowsMovedError:
         found = self._moved_anyhow() if self._spec.creates else since(self._spec)
-        rows = list(self._statements.stream(sql_read.first(found)))
+        rows = list(self._statements.stream(sql_apply.first(found)))
         return RowsMovedError([row.text for row in rows], rows[0].total if rows else 0)
 
     def _moved_anyhow(self) -> str:
         """Return a query for every kind of conflict, because one kind can show up as another."""
         with self._connection.begin():
-            referring = links(self._statements, self._spec)
-        found = [sql_read.changed_since(self._spec), sql_create.created_since(self._spec)]
+            referring = _links(self._statements, self._spec)
+        found = [sql_apply.changed_since(self._spec), sql_create.created_since(self._spec)]
         found += [since(self._spec) for since in _SINCE.values()]
         found += [sql_create.used_since(self._spec, referring)] if referring else []
         return " UNION ".join(query for query in found if query)
 
     def _write_undo(self, file: IO[bytes]) -> None:
-        copy_out(self._connection, sql_write.undo(self._spec), file)
+        copy_out(self._connection, sql_apply.undo(self._spec), file)
 
     def _ready(self) -> Made:
         if self._made is None or self._made.plan.problems:
@@ -337,49 +353,8 @@ class BulkRun:
         return self._made
 
 
-def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
-    """Return the requests in COPY's text format, for the table of `sql_plan.create_rows`."""
-    if spec.is_plain and not spec.expects:
-        return _plain_lines(requests)
-    return _lines(spec, requests)
-
-
-def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
-    for line, key, (value,), _expected, _within, _label in requests:
-        # Control characters were rejected earlier, so only backslashes need escaping.
-        if value.__class__ is str and "\\" not in key and "\\" not in value:
-            yield f"{line}\t{key}\t{value}\n"
-        else:
-            yield copy_line(line, key, value)
-
-
-def _lines(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
-    partial, expects, labels = spec.partial, spec.expects, spec.tells_label
-    within = spec.within is not None
-    for line, key, values, expected, place, label in requests:
-        cells = [str(line), _cell(key)]
-        if labels:
-            cells.append(_cell(label))
-        if within:
-            cells.append(_cell(place))
-        for number, value in enumerate(values):
-            cells.append(_cell(value))
-            if partial:
-                cells.append("f" if value is KEEP else "t")
-            if expects:
-                cells.append(_cell(expected[number] if expected else None))
-        cells[-1] += "\n"
-        yield "\t".join(cells)
-
-
-def _cell(value: Cell) -> str:
-    if isinstance(value, str):
-        return copy_line(value)[:-1] if _ODD(value) else value
-    return NULL
-
-
-def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
-    """Return a function that converts the cells queried by `sql_read` to changes."""
+def _changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
+    """Return a function that converts the cells queried by `sql_apply` to changes."""
     if spec.is_plain:
         (column,) = spec.columns
         return lambda cells: (Change(column.name, *cells),)
@@ -404,13 +379,8 @@ def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
     return changes
 
 
-def commit_surely(connection: Connection, database: Database, transaction: int) -> None:
+def _commit_surely(connection: Connection, database: Database, transaction: int) -> None:
     """Commit; if the connection is lost meanwhile, ask the server for the outcome.
-
-    Args:
-        connection: The connection with the open transaction.
-        database: The database to ask.
-        transaction: The transaction ID.
 
     Raises:
         DBAPIError: It was not committed.
@@ -438,3 +408,174 @@ def _ask(database: Database, transaction: int) -> str:
         if status in {"committed", "aborted"}:
             return str(status)
     raise OutcomeUnknownError(transaction)
+
+
+# Plans
+
+
+def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> Made:
+    """Compare the rows of the file with the table, within the open transaction.
+
+    Args:
+        run: The statements of the run.
+        spec: The specification of what changes.
+        skip_moved: Leave out the rows that do not hold the expected values, or are gone.
+        force: Plan rows that do not hold the expected values anyway.
+    """
+    for number, reference, _column in spec.looked_up():
+        run.run(sql_plan.create_found(number, reference))
+    run.run(sql_create.create_plan(spec) if spec.creates else sql_plan.create_plan(spec))
+    run.run(sql_plan.analyse_plan(spec))
+    run.run(sql_plan.CREATE_PROBLEM)
+    if skip_moved:
+        run.run(sql_plan.CREATE_LEFT)
+    if spec.creates:
+        is_clean = _gather(run, spec)
+        counts = run.run(sql_plan.count(spec)).one()
+    else:
+        counts = run.run(sql_plan.count_all(spec)).one()
+        if counts.unknown and spec.key_number is not None:
+            run.run(sql_plan.find_renamed(spec, spec.key_number))
+            counts = run.run(sql_plan.count_all(spec)).one()
+        is_clean = _find_repeated_keys(run, spec, counts)
+    # Duplicate values are looked for among changing rows only, because an unchanged row is found as
+    # the holder of its own value. This works only if every row is found, and only once.
+    at_once = not is_clean or counts.unknown or spec.expects or spec.creates
+    if at_once:
+        is_clean &= _find_repeated_values(run, spec, None)
+    tell = sql_apply.leave if skip_moved else sql_apply.name
+    for found in _problems(run, spec, counts, skip_moved=skip_moved, force=force):
+        is_clean &= not run.run(tell(found)).rowcount
+    is_held = _find_holders(run, spec, skip_taken=skip_moved)
+    if spec.creates and skip_moved and not (is_clean and not is_held):
+        run.run(sql_apply.leave(sql_create.of_incomplete_rows(spec)))
+    if not at_once:
+        is_clean &= _find_repeated_values(run, spec, None if is_held else counts)
+    return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
+
+
+def _gather(run: Statements, spec: Spec) -> bool:
+    """Merge the lines that mean the same row of the table; return True if there are no problems."""
+    is_clean = True
+    if run.run(sql_create.DOUBLED).scalar():
+        run.run(sql_apply.name(sql_create.doubled(spec)))
+        run.run(sql_create.TAKE_DOUBLED)
+        is_clean = False
+    if run.run(sql_create.has_repeated(spec)).scalar():
+        run.run(sql_apply.name(sql_create.repeated(spec)))
+        is_clean = False
+    if spec.within and not spec.expects and run.run(sql_create.HAS_COMPANY).scalar():
+        found = run.run(sql_apply.name(sql_create.contradicting(spec)))
+        is_clean &= not found.rowcount
+        run.run(sql_create.gather(spec))
+    return is_clean
+
+
+def _problems(
+    run: Statements, spec: Spec, counts: Any, *, skip_moved: bool, force: bool
+) -> Iterator[str]:
+    """Yield queries for the rows that cannot be applied, whatever the other rows are."""
+    if counts.moved and not force:
+        yield sql_apply.moved_values(spec)
+    if counts.unknown:
+        yield sql_apply.unknown(spec, any_more=skip_moved)
+    for number, reference, column in spec.looked_up():
+        if run.run(sql_plan.has_unresolved(number)).scalar():
+            if run.run(sql_plan.HAS_DISTANCES).scalar():
+                run.run(sql_plan.find_near(number, reference))
+            yield sql_plan.unresolved(number, reference, column)
+    for number, side, column in spec.aside():
+        if getattr(counts, f"lacking{number}"):
+            yield sql_apply.without_target(spec, number, side, column)
+    if spec.creates:
+        yield from _existence_problems(run, spec, counts)
+        if skip_moved:
+            yield sql_create.of_incomplete_rows(spec)
+
+
+def _existence_problems(run: Statements, spec: Spec, counts: Any) -> Iterator[str]:
+    """Yield queries for rows that cannot be created or deleted; some may find none."""
+    if not spec.expects:
+        if counts.created:
+            yield sql_create.without_required(spec)
+        if not spec.keeps_key:
+            yield sql_create.of_missing_rows(spec)
+        if spec.within:
+            for number, _side, column in spec.aside():
+                yield sql_create.without_scope(spec, number, column)
+    if counts.deleted:
+        found = _links(run, spec)
+        if found:
+            yield sql_create.in_use(spec, found)
+
+
+def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
+    """Report rows of the file that name the same row of the table; return True if none do."""
+    is_repeated = counts.repeated_ids
+    if counts.unknown:
+        is_repeated = run.run(sql_apply.HAS_REPEATED_KEY).scalar()
+    if is_repeated:
+        run.run(sql_apply.repeated_key(spec))
+    return not is_repeated
+
+
+def _find_repeated_values(run: Statements, spec: Spec, counts: Any) -> bool:
+    """Report rows of the file that want the same unique value; return True if there are none.
+
+    Without the totals of the plan, rows that do not change are included.
+    """
+    is_clean = True
+    for number, column in spec.unique():
+        if counts is None:
+            is_repeated = run.run(sql_apply.has_repeated_value(spec, number)).scalar()
+        else:
+            is_repeated = getattr(counts, f"repeated_{number}")
+        if is_repeated:
+            run.run(sql_apply.repeated_value(spec, number, column))
+            is_clean = False
+    return is_clean
+
+
+def _find_holders(run: Statements, spec: Spec, *, skip_taken: bool) -> bool:
+    """Report wanted values that other rows keep; return True if other rows hold any."""
+    if not any(run.run(sql_apply.has_held(spec, *each)).scalar() for each in spec.unique()):
+        return False
+    run.run(sql_apply.create_held(spec))
+    run.run(sql_apply.ANALYSE_HELD)
+    if skip_taken:
+        run.run(sql_apply.PREPARE_LEAVE_TAKEN)
+        run.run(sql_apply.leave_taken(spec))
+    else:
+        run.run(sql_apply.name(sql_apply.taken(spec)))
+    return True
+
+
+def _summed(
+    run: Statements, spec: Spec, counts: Any, *, is_clean: bool, is_held: bool, force: bool
+) -> Made:
+    left_out = problems = 0
+    detours: dict[int, int] = {}
+    now = counts
+    if not is_clean or is_held:  # rows were left out, or have problems
+        now = run.run(sql_plan.count(spec)).one()
+        found = run.run(sql_plan.TOTAL_PROBLEMS).one()
+        left_out, problems = found.left_out, found.problems
+    if is_held:
+        detours = {row.number: row.rows for row in run.run(sql_plan.DETOURS)}
+    plan = Plan(
+        rows=counts.total,
+        to_change=now.to_change,
+        already=now.already,
+        left_out=left_out,
+        detours=sum(detours.values()),
+        problems=problems,
+        forced=now.moved if force else 0,
+        passed_on=0 if spec.key_number is None else detours.get(spec.key_number, 0),
+        tally=Tally(now.created, now.deleted, now.touched) if spec.creates else None,
+    )
+    return Made(plan, now, detours)
+
+
+def _links(run: Statements, spec: Spec) -> list[Link]:
+    """Return the columns that refer to rows of the table, within the open transaction."""
+    return [(row.table_name, row.column_name) for row in run.run(sql_create.links(spec))]

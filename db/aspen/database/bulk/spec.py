@@ -1,8 +1,8 @@
 """The specification of a bulk run, and its input and output rows.
 
 A specification names the table and its scope, how rows are found, and what changes. The statements
-of `sql_plan`, `sql_read`, `sql_create`, and `sql_write` are built from its names, which are this
-program's own constants; all values from a file are bound or copied.
+of `sql_plan`, `sql_create`, and `sql_apply` are built from its names, which are this program's own
+constants; all values from a file are bound or copied.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose rows are changed.
+    """A table whose rows are changed; its name includes the schema.
 
     Attributes:
-        name: The name, including the schema.
         noun: The word for a row in messages.
         lacks: The message that a row does not exist, to be followed by its key.
         scope: The column that limits a run to some rows, such as those of a group; None for none.
         label: The column by which messages name a row; a text that is unique within the scope.
-        id: The column that identifies a row permanently.
     """
+
+    id: ClassVar[str] = "id"
+    """The column that identifies a row permanently."""
 
     name: str
     noun: str
     lacks: str
     scope: str | None
     label: str
-    id: str = "id"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,10 @@ class Reference:
     """Another table that a column refers to; files give its rows by ID or by name.
 
     Attributes:
-        table: The name, including the schema.
         noun: The word for a row in messages.
         text: SQL for the name of a row ``r``.
         also: SQL for an alternative name.
         is_path: Whether the name is a path such as ``Europe / Greece``, with any spacing.
-        id: The column with the ID.
     """
 
     table: str
@@ -53,12 +51,6 @@ class Reference:
     text: str
     also: str | None = None
     is_path: bool = False
-    id: str = "id"
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Return SQL for each name that a row may have."""
-        return (self.text, self.also) if self.also else (self.text,)
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,6 @@ class Side:
     """Another table that stores a column of a row.
 
     Attributes:
-        table: The name, including the schema.
         id: The column that identifies its rows.
         joins: SQL that joins it as ``{t}`` to a row ``{s}``; other aliases must begin with ``{t}``.
             ``{within}`` is what the row of the file is within, if the specification has it.
@@ -90,7 +81,7 @@ class Column:
 
     Attributes:
         name: The name in files, reports and messages.
-        stored: The name in the table.
+        stored: The name in the table, if it is a different one.
         type: The SQL type.
         nullable: Whether it may be cleared.
         unique: Whether no two rows of the scope may have the same value; such a column is a text.
@@ -104,7 +95,7 @@ class Column:
     """
 
     name: str
-    stored: str
+    stored: str = ""
     type: str = "varchar"
     nullable: bool = False
     unique: bool = False
@@ -115,6 +106,9 @@ class Column:
     default: str | None = None
     needed: str | None = None
     hidden: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stored", self.stored or self.name)
 
     def compared(self, value: str) -> str:
         """Return SQL for a value as it is compared, in lowercase if letter case is ignored."""
@@ -186,19 +180,16 @@ class Spec:
     @property
     def key_number(self) -> int | None:
         """Return the number of the changing column by which rows are found, if there is one."""
-        found = (n for n, column in self.numbered() if column.stored == self.key.stored)
-        return next(found, None)
+        return next((n for n, c in self.numbered() if c.stored == self.key.stored), None)
 
     def restoring(self, *, by_key: bool = False) -> Spec:
         """Return the specification of a run that undoes this one.
 
-        Args:
-            by_key: Whether it finds rows by the same key instead of by their permanent ID; only a
-                simple rename can.
+        It finds rows by their permanent ID, or (only for simple renames) by the same key.
         """
         if by_key:
             return replace(self, expects=True)
-        key = Column(self.table.id, self.table.id, type="bigint")
+        key = Column(self.table.id, type="bigint")
         partial = not self.is_plain
         return replace(self, key=key, partial=partial, expects=True, keeps_key=True)
 
@@ -276,12 +267,9 @@ make_request: Callable[[_Fields], Request] = partial(tuple.__new__, Request)
 
 @dataclass(frozen=True)
 class Problem:
-    """A reason why a row cannot be applied.
+    """A reason why a row cannot be applied, as the end of a sentence.
 
-    Attributes:
-        line: The line in the file.
-        column: The column at fault; empty if it is the line as a whole.
-        reason: The reason, as the end of a sentence.
+    The column is empty if the line as a whole is at fault.
     """
 
     line: int
@@ -293,9 +281,7 @@ class Change(NamedTuple):
     """The old and new value of one column, which may be the same.
 
     Attributes:
-        column: The name of the column.
         before: The current value; None if it is NULL or unknown.
-        after: The new value.
         same: Whether they are the same, if their texts do not show it.
     """
 
@@ -311,11 +297,9 @@ class Change(NamedTuple):
 
 
 class PlannedRow(NamedTuple):
-    """The plan for one row.
+    """The plan for one row, with its line and key as in the file.
 
     Attributes:
-        line: The line in the file.
-        key: The key, as in the file.
         changes: The old and new value of each column that the row gives.
         becomes: ``create`` or ``delete``, if the row is created or deleted.
         within: Where values in other tables belong, if that is ambiguous.
@@ -335,16 +319,7 @@ class PlannedRow(NamedTuple):
 
 
 class MovedRow(NamedTuple):
-    """A column that does not hold the expected value.
-
-    Attributes:
-        line: The line in the file.
-        key: The key, as in the file.
-        label: The name of the row in messages.
-        column: The name of the column.
-        expected: The expected value.
-        found: The current value.
-    """
+    """A column that does not hold the expected value; messages name its row by the label."""
 
     line: int
     key: str
@@ -355,16 +330,11 @@ class MovedRow(NamedTuple):
 
 
 class AssessedRow(NamedTuple):
-    """One row of the file, whether or not it can be applied.
+    """One row of the file, whether or not it can be applied; see also `PlannedRow`.
 
     Attributes:
-        line: The line in the file.
-        key: The key, as in the file.
-        changes: The old and new value of each column that the row gives.
         reason: The reason why it is not applied; None if it is.
         left_out: Whether it was left out of the plan, instead of blocking it.
-        becomes: See `PlannedRow`.
-        within: See `PlannedRow`.
     """
 
     line: int

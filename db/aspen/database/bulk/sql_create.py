@@ -11,22 +11,23 @@ its new name in the file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from aspen.database.bulk.spec import Column, Side, Spec
 from aspen.database.bulk.sql_plan import (
+    KEPT,
     PLAN,
     ROWS,
     changes,
     current,
-    found,
     is_there,
     label,
+    lookups,
+    quoted,
+    quoted_cell,
     sides,
     stored_label,
+    wanted,
 )
-from aspen.database.bulk.sql_read import quoted, quoted_cell
-from aspen.database.staging import KEPT
 
 DOUBLED = f"SELECT EXISTS (SELECT FROM {PLAN} GROUP BY line HAVING count(*) > 1)"
 TAKE_DOUBLED = f"""
@@ -37,16 +38,8 @@ HAS_COMPANY = f"SELECT EXISTS (SELECT FROM {PLAN} WHERE company > 1)"
 ANALYSE_NUMBERS = f"ANALYZE {PLAN} (id)"
 
 
-class Link(NamedTuple):
-    """A column of any table that refers to rows of a run's table.
-
-    Attributes:
-        table: The table, including the schema, quoted if necessary.
-        name: The column, quoted if necessary.
-    """
-
-    table: str
-    name: str
+Link = tuple[str, str]
+"""A table and its column that refers to rows of a run's table, both quoted if necessary."""
 
 
 def create_plan(spec: Spec) -> str:
@@ -72,47 +65,34 @@ def _who(spec: Spec) -> str:
 
 
 def _planned(spec: Spec) -> str:
-    table = spec.table
-    columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.at AS place", "s.renamed"]
+    columns = ["m.line", "m.key", "s.id AS id", "s.at AS place", "s.renamed"]
     columns += [f"{stored_label(spec)} AS stored_label"]
     columns += ["fw.id AS within"] if spec.within else []
     for number, column in spec.numbered():
         columns += _cells(spec, number, column)
     return f"""
 SELECT {", ".join(columns)}
-  FROM {ROWS} m{_joins(spec)}
+  FROM {ROWS} m{lookups(spec)}
   LEFT JOIN ({_found(spec)}) s ON s.of_line = m.line{sides(spec, within="fw.id")}
 """
 
 
-def _joins(spec: Spec) -> str:
-    """Return the joins of what the rows of the file refer to."""
-    return "".join(
-        f"\n  LEFT JOIN {found(number)} f{number} ON f{number}.given = m.v{number}"
-        for number, _reference, _column in spec.looked_up()
-    )
-
-
 def _cells(spec: Spec, number: int, column: Column) -> list[str]:
     """Return SQL for what a line gives for a column, and for the current value."""
-    is_new, now = f"s.{spec.table.id} IS NULL", current(number, column)
-    is_given, wanted = f"m.g{number}", _wanted(number, column)
+    is_new, now = "s.id IS NULL", current(number, column)
+    is_given, new = f"m.g{number}", wanted(number, column)
     otherwise = now
     if number == spec.key_number:  # a new row gets its key, unless the line gives another value
-        wanted = f"CASE WHEN {is_given} THEN {wanted} ELSE m.key END"
+        new = f"CASE WHEN {is_given} THEN {new} ELSE m.key END"
         is_given = f"({is_given} OR {is_new})"
     elif column.default and not spec.expects:  # an undo file has every value of a restored row
         default = f"CAST({column.default} AS {column.type})"
         otherwise = f"CASE WHEN {is_new} THEN {default} ELSE {now} END"
     cells = [f"{is_given} AS g{number}", f"{now} AS o{number}"]
-    cells.append(f"CASE WHEN {is_given} THEN {wanted} ELSE {otherwise} END AS n{number}")
+    cells.append(f"CASE WHEN {is_given} THEN {new} ELSE {otherwise} END AS n{number}")
     cells += [f"m.e{number}"] if spec.expects else []
     cells += [f"t{number}.{column.side.id} AS x{number}"] if column.side else []
     return cells
-
-
-def _wanted(number: int, column: Column) -> str:
-    return f"f{number}.id" if column.reference else f"m.v{number}"
 
 
 def _found(spec: Spec) -> str:
@@ -129,15 +109,14 @@ SELECT m.line AS of_line, false AS renamed, s.ctid AS at, s.*
     if spec.keeps_key or spec.key_number is None:
         return rows
     same = " AND ".join(
-        f"(s.{column.stored} IS NOT DISTINCT FROM {_wanted(number, column)} OR NOT m.g{number})"
+        f"(s.{column.stored} IS NOT DISTINCT FROM {wanted(number, column)} OR NOT m.g{number})"
         for number, column in spec.own()
     )
     key = spec.key.compared
-    wanted = f"m.v{spec.key_number}"
     return f"""{rows} UNION ALL
 SELECT m.line, true, s.ctid, s.*
-  FROM {ROWS} m{_joins(spec)}
-  JOIN {name} s ON {is_named(spec, "s", wanted)}
+  FROM {ROWS} m{lookups(spec)}
+  JOIN {name} s ON {is_named(spec, "s", f"m.v{spec.key_number}")}
  WHERE m.g{spec.key_number} AND {same}
    AND NOT EXISTS (SELECT FROM {name} y WHERE {key(f"y.{spec.key.stored}")} = {key("m.key")})
 """
@@ -290,12 +269,12 @@ def in_use(spec: Spec, found: Sequence[Link]) -> str:
     """Return a query for the rows to delete that something refers to."""
     uses = " UNION ALL ".join(
         f"""
-SELECT d.id, '{link.table}' AS used_by
+SELECT d.id, '{table}' AS used_by
   FROM {PLAN} d
  WHERE d.deletes AND d.leads
-   AND EXISTS (SELECT FROM {link.table} r WHERE r.{link.name} = d.id{_stays_aside(spec, link)})
+   AND EXISTS (SELECT FROM {table} r WHERE r.{name} = d.id{_stays_aside(spec, table)})
 """
-        for link in found
+        for table, name in found
     )
     return f"""
 SELECT p.line, '{spec.columns[spec.labelled].name}',
@@ -306,13 +285,13 @@ SELECT p.line, '{spec.columns[spec.labelled].name}',
 """
 
 
-def _stays_aside(spec: Spec, link: Link) -> str:
+def _stays_aside(spec: Spec, table: str) -> str:
     """Return the condition that a row of another table is not deleted in the same run."""
     return "".join(
         f""" AND NOT EXISTS (SELECT FROM {PLAN} p WHERE {side.owner.format(t="r")}
                     AND p.x{number} = r.{side.id} AND p.n{number} IS NULL)"""
         for number, side, _column in spec.aside()
-        if side.table == link.table
+        if side.table == table
     )
 
 
@@ -337,14 +316,14 @@ def delete(spec: Spec) -> str:
     )
     return f"""
 DELETE FROM {table.name} s USING {PLAN} p
- WHERE s.{table.id} = p.id AND p.deletes AND p.leads AND {unmoved}
+ WHERE s.id = p.id AND p.deletes AND p.leads AND {unmoved}
 """
 
 
 def number_new(spec: Spec) -> str:
     """Return a statement that gives each new row its ID, and each restored row its old one."""
     table = spec.table
-    sequence = f"pg_get_serial_sequence('{table.name}', '{table.id}')"
+    sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
     number = "p.key" if spec.by_id else f"nextval({sequence})"
     return f"""
 UPDATE {PLAN} p SET id = a.id
@@ -359,7 +338,7 @@ def insert(spec: Spec) -> str:
     names = [column.stored for _number, column in spec.own()]
     values = [f"p.n{number}" for number, _column in spec.own()]
     return f"""
-INSERT INTO {table.name} ({table.id}, {", ".join(names)})
+INSERT INTO {table.name} (id, {", ".join(names)})
 SELECT p.id, {", ".join(values)} FROM {PLAN} p
  WHERE p.creates AND p.leads
    AND NOT EXISTS (SELECT FROM {table.name} s WHERE {_is_so_called(spec)})

@@ -2,7 +2,7 @@
 
 Each stage is one statement over all rows: the rows are copied in (`ROWS`), their references are
 looked up (`create_found`), they are joined to the table (`create_plan`), and counted (`count_all`).
-`sql_read` queries the details of a problem only if its count is not zero.
+`sql_apply` queries the details of a problem only if its count is not zero.
 
 Column number 0 of a specification is ``v0`` among the rows; in the plan it is ``n0`` (the new
 value) and ``o0`` (the old value). ``g0`` is whether a row gives the column at all, ``e0`` is its
@@ -21,7 +21,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aspen.database.bulk.spec import Column, Reference, Side, Spec
-from aspen.database.staging import KEPT
+
+KEPT = "ON COMMIT PRESERVE ROWS"
+"""The clause by which our statements keep a temporary table; behind a pooler, it is replaced."""
+DROPPED = "ON COMMIT DROP"
 
 ROWS = "pg_temp.aspencli_rows"
 PLAN = "pg_temp.aspencli_plan"
@@ -86,24 +89,17 @@ def create_rows(spec: Spec) -> str:
 
 
 def create_found(number: int | str, reference: Reference) -> str:
-    """Return a statement that finds what each text of a column means: an ID, or all candidates.
-
-    Args:
-        number: The number of the column.
-        reference: The table that it refers to.
-    """
-    table, key = reference.table, reference.id
-    known = _known(reference, f"r.{key} AS id, ")
+    """Return a statement that finds what each text of a column means: an ID, or all candidates."""
     return rf"""
 CREATE TEMPORARY TABLE aspencli_found{number} {KEPT} AS
 WITH wanted AS (
     SELECT DISTINCT v{number} AS given, {_plain(reference, f"v{number}")} AS text
       FROM {ROWS} WHERE v{number} IS NOT NULL
 ), known AS MATERIALIZED (
-    {known}
+    {_known(reference, "r.id AS id, ")}
 ), numbered AS (
-    SELECT w.given, array[r.{key}] AS ids FROM wanted w JOIN {table} r
-        ON r.{key} = CASE WHEN w.given ~ '{_IS_NUMBER}' THEN w.given::integer END
+    SELECT w.given, array[r.id] AS ids FROM wanted w JOIN {reference.table} r
+        ON r.id = CASE WHEN w.given ~ '{_IS_NUMBER}' THEN w.given::integer END
 ), exact AS (
     SELECT w.given, array_agg(DISTINCT k.id) AS ids FROM wanted w JOIN known k USING (text)
      GROUP BY w.given
@@ -125,27 +121,22 @@ SELECT w.given, w.text, m.ids, CASE WHEN cardinality(m.ids) = 1 THEN m.ids[1] EN
 def create_plan(spec: Spec) -> str:
     """Return a statement that creates the plan: the rows, each with its current values."""
     table = spec.table
-    columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.ctid AS place"]
+    columns = ["m.line", "m.key", "s.id AS id", "s.ctid AS place"]
     columns += [] if spec.key.stored == table.label else [f"{stored_label(spec)} AS label"]
     for number, column in spec.numbered():
-        now = current(number, column)
-        wanted = f"f{number}.id" if column.reference else f"m.v{number}"
+        now, new = current(number, column), wanted(number, column)
         if spec.partial:
             columns.append(f"m.g{number}")
-            wanted = f"CASE WHEN m.g{number} THEN {wanted} ELSE {now} END"
-        columns += [f"{wanted} AS n{number}", f"{now} AS o{number}"]
+            new = f"CASE WHEN m.g{number} THEN {new} ELSE {now} END"
+        columns += [f"{new} AS n{number}", f"{now} AS o{number}"]
         columns += [f"m.e{number}"] if spec.expects else []
         columns += [f"t{number}.{column.side.id} AS x{number}"] if column.side else []
-    joins = "".join(
-        f"\n  LEFT JOIN {found(number)} f{number} ON f{number}.given = m.v{number}"
-        for number, _reference, _column in spec.references()
-    )
     return f"""
 CREATE TEMPORARY TABLE aspencli_plan {KEPT} AS
 SELECT {", ".join(columns)}
   FROM {ROWS} m
   LEFT JOIN {table.name} s ON {in_scope(spec, "s")} AND s.{spec.key.stored} = m.key\
-{sides(spec)}{joins}
+{sides(spec)}{lookups(spec)}
 """
 
 
@@ -153,15 +144,11 @@ def find_renamed(spec: Spec, number: int) -> str:
     """Return a statement that finds rows that already are exactly as the file renames them.
 
     Their old key no longer exists, and no other row of the file means them. Rows found this way
-    are never written to.
-
-    Args:
-        spec: The specification.
-        number: The number of the column by which rows are found, which changes.
+    are never written to. The number is that of the changing column by which rows are found.
     """
     table = spec.table
     key = spec.columns[number].stored
-    sets, same = [f"id = s.{table.id}"], []
+    sets, same = ["id = s.id"], []
     for other, column in spec.numbered():
         now = current(other, column)
         sets += [f"o{other} = {now}", f"n{other} = {now}"]
@@ -186,9 +173,8 @@ def count(spec: Spec) -> str:
     """Return a query for the totals of the plan.
 
     ``own`` rows change in the table itself, and ``kept`` rows of it do not. For a column in another
-    table: ``aside0`` rows update it, ``same0`` already have the value, ``put0`` insert it,
-    ``dropped0`` delete it, and ``lacking0`` have no row there. If rows may be created or deleted:
-    ``created``, ``deleted`` and ``touched`` rows of the table, however many lines they have.
+    table, see `aside`. If rows may be created or deleted: ``created``, ``deleted`` and ``touched``
+    rows of the table, however many lines they have.
     """
     return f"SELECT {_counts(spec)} FROM {PLAN} p"
 
@@ -211,14 +197,10 @@ def count_all(spec: Spec) -> str:
 
 
 def _counts(spec: Spec) -> str:
-    aside = "".join(
-        f""",
-       count(*) FILTER (WHERE {changes_aside(spec, number, side, column)}) AS aside{number},
-       count(*) FILTER (WHERE {same_aside(spec, number, column)}) AS same{number},
-       count(*) FILTER (WHERE {puts_aside(spec, number, side)}) AS put{number},
-       count(*) FILTER (WHERE {drops_aside(number, side)}) AS dropped{number},
-       count(*) FILTER (WHERE {lacks_side(spec, number, side)}) AS lacking{number}"""
+    counts_aside = "".join(
+        f",\n       count(*) FILTER (WHERE {condition}) AS {what}{number}"
         for number, side, column in spec.aside()
+        for what, condition in aside(spec, number, side, column).items()
     )
     created = f""",
        count(*) FILTER (WHERE p.creates AND p.leads) AS created,
@@ -232,7 +214,7 @@ def _counts(spec: Spec) -> str:
        count(*) FILTER (WHERE NOT {is_unknown(spec)} AND NOT {changes(spec)}) AS already,
        count(*) FILTER (WHERE {changes_own(spec)}) AS own,
        count(*) FILTER (WHERE {stays(spec)} AND NOT {changes_own(spec)}) AS kept\
-{aside}{created if spec.creates else ""}
+{counts_aside}{created if spec.creates else ""}
 """
 
 
@@ -269,13 +251,7 @@ UPDATE {found(number)} f SET near = n.text FROM near n WHERE n.given = f.given
 
 
 def unresolved(number: int | str, reference: Reference, column: Column) -> str:
-    """Return a query for rows whose text means no row, or several rows: line, column, reason.
-
-    Args:
-        number: The number of the column.
-        reference: The table that it refers to.
-        column: The column itself, for its name.
-    """
+    """Return a query for rows whose text means no row, or several rows: line, column, reason."""
     return f"""
 SELECT p.line, '{column.name}', CASE
            WHEN f.ids IS NOT NULL
@@ -298,6 +274,19 @@ def found(number: int | str) -> str:
     return f"pg_temp.aspencli_found{number}"
 
 
+def lookups(spec: Spec) -> str:
+    """Return the joins of what the rows of the file refer to."""
+    return "".join(
+        f"\n  LEFT JOIN {found(number)} f{number} ON f{number}.given = m.v{number}"
+        for number, _reference, _column in spec.looked_up()
+    )
+
+
+def wanted(number: int, column: Column) -> str:
+    """Return SQL for the value that a row of the file gives for a column."""
+    return f"f{number}.id" if column.reference else f"m.v{number}"
+
+
 def _plain(reference: Reference, text: str) -> str:
     """Return SQL for a text as it is compared."""
     if not reference.is_path:
@@ -311,7 +300,8 @@ def _known(reference: Reference, cells: str) -> str:
     """Return a query for all names of the table's rows, as compared: other cells, then ``text``."""
     return " UNION ALL ".join(
         f"SELECT {cells}{_plain(reference, text)} AS text FROM {reference.table} r"
-        for text in reference.texts
+        for text in (reference.text, reference.also)
+        if text
     )
 
 
@@ -329,9 +319,7 @@ def stored_label(spec: Spec) -> str:
 def sides(spec: Spec, within: str = "p.within") -> str:
     """Return the joins of the other tables that store columns of a row ``s``.
 
-    Args:
-        spec: The specification.
-        within: SQL for the ID of what the row of the file is within, if the specification has it.
+    `within` is SQL for the ID of what the row of the file is within.
     """
     return "".join(
         f"\n  {side.joins.format(t=f't{number}', s='s', within=within)}"
@@ -344,8 +332,18 @@ def shown(column: Column, value: str) -> str:
     reference = column.reference
     if not reference:
         return f"{value}::text"
-    text = f"SELECT {reference.text} FROM {reference.table} r WHERE r.{reference.id} = {value}"
+    text = f"SELECT {reference.text} FROM {reference.table} r WHERE r.id = {value}"
     return f"coalesce(nullif(({text}), ''), {value}::text)"
+
+
+def quoted(value: str) -> str:
+    """Return SQL for a value as messages quote it: as JSON, so it cannot break out."""
+    return f"coalesce(to_json({value})::text, 'nothing')"
+
+
+def quoted_cell(column: Column, value: str) -> str:
+    """Return SQL for a value of a column as messages quote it."""
+    return quoted(shown(column, value) if column.reference else value)
 
 
 # Conditions on a row ``p`` of the plan
@@ -375,9 +373,7 @@ def given(spec: Spec, number: int, alias: str = "p") -> str:
 
 def label(spec: Spec) -> str:
     """Return SQL for the label of a row of the plan."""
-    if spec.key.stored == spec.table.label:
-        return "p.key"
-    return "p.label"
+    return "p.key" if spec.key.stored == spec.table.label else "p.label"
 
 
 def is_there(spec: Spec) -> str:
@@ -407,44 +403,27 @@ def stays(spec: Spec) -> str:
     return f"(p.id IS NOT NULL{going})"
 
 
-def changes_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
-    """Return the condition that it updates an existing row of another table."""
-    condition = _any_of(spec, [differs(number, column)])
+def aside(spec: Spec, number: int, side: Side, column: Column) -> dict[str, str]:
+    """Return the conditions on what happens to a column in another table.
+
+    ``aside`` rows update it, ``same`` rows give its current value, ``put`` rows insert a row there,
+    ``dropped`` rows delete one, and ``lacking`` rows have none there that could store the value.
+    """
+    new, is_stored = f"p.n{number}", f"p.x{number} IS NOT NULL"
+    changed = _any_of(spec, [differs(number, column)])
+    same = f"({given(spec, number)} AND {is_stored} AND {new} {column.equals} p.o{number})"
     if side.inserts is None:
-        return condition
-    return f"({condition} AND p.x{number} IS NOT NULL AND p.n{number} IS NOT NULL)"
-
-
-def puts_aside(spec: Spec, number: int, side: Side) -> str:
-    """Return the condition that it inserts a row into another table."""
-    if side.inserts is None:
-        return "false"
-    return f"({is_there(spec)} AND p.x{number} IS NULL AND p.n{number} IS NOT NULL)"
-
-
-def drops_aside(number: int, side: Side) -> str:
-    """Return the condition that it deletes a row of another table."""
-    if side.inserts is None:
-        return "false"
-    return f"(p.x{number} IS NOT NULL AND p.n{number} IS NULL)"
-
-
-def same_aside(spec: Spec, number: int, column: Column) -> str:
-    """Return the condition that it gives a column of another table its current value."""
-    return (
-        f"({given(spec, number)} AND p.x{number} IS NOT NULL "
-        f"AND p.n{number} {column.equals} p.o{number})"
-    )
-
-
-def lacks_side(spec: Spec, number: int, side: Side) -> str:
-    """Return the condition that a value has no row in the other table that should store it."""
-    if side.inserts is not None:
-        return "false"
-    return (
-        f"(p.id IS NOT NULL AND {given(spec, number)} AND p.n{number} IS NOT NULL "
-        f"AND p.x{number} IS NULL)"
-    )
+        needed = f"(p.id IS NOT NULL AND {given(spec, number)} AND {new} IS NOT NULL"
+        lacking = f"{needed} AND p.x{number} IS NULL)"
+        never = {"put": "false", "dropped": "false"}
+        return {"aside": changed, "same": same, **never, "lacking": lacking}
+    return {
+        "aside": f"({changed} AND {is_stored} AND {new} IS NOT NULL)",
+        "same": same,
+        "put": f"({is_there(spec)} AND p.x{number} IS NULL AND {new} IS NOT NULL)",
+        "dropped": f"({is_stored} AND {new} IS NULL)",
+        "lacking": "false",
+    }
 
 
 def moved(spec: Spec, number: int, column: Column) -> str:

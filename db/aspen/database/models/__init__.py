@@ -2,61 +2,11 @@
 
 from __future__ import annotations
 
-from aspen.database.models.accounts import Group, GroupRole, Role, User, UserRole, random_identifier
-from aspen.database.models.base import Base
-from aspen.database.models.phylo import PhyloRun, PhyloTree, PhyloTreeSample
-from aspen.database.models.reference import (
-    AccessionType,
-    AccessionTypeLookup,
-    EntityType,
-    EntityTypeLookup,
-    LineageType,
-    LineageTypeLookup,
-    Location,
-    LookupValue,
-    MutationsCaller,
-    MutationsCallerLookup,
-    PangoLineage,
-    Pathogen,
-    PathogenLineage,
-    PathogenRepoConfig,
-    PublicRepository,
-    QCMetricCaller,
-    QCMetricCallerLookup,
-    SampleLineage,
-    TreeType,
-    TreeTypeLookup,
-    UsherOption,
-    WorkflowStatus,
-    WorkflowStatusLookup,
-    WorkflowType,
-    WorkflowTypeLookup,
-)
-from aspen.database.models.repository_data import (
-    AlignedGisaidDump,
-    AlignedRepositoryData,
-    GisaidAlignmentWorkflow,
-    GisaidMetadata,
-    GisaidWorkflow,
-    ProcessedGisaidDump,
-    ProcessedRepositoryData,
-    PublicRepositoryMetadata,
-    RawGisaidDump,
-    RawRepositoryData,
-    RepositoryAlignmentWorkflow,
-    RepositoryDownloadWorkflow,
-)
-from aspen.database.models.samples import (
-    Accession,
-    AlignedPathogenGenome,
-    AlignedPeptides,
-    PathogenGenome,
-    Sample,
-    SampleMutation,
-    SampleQCMetric,
-    UploadedPathogenGenome,
-)
-from aspen.database.models.workflows import Entity, Workflow, WorkflowInput
+from aspen.database.models.accounts import *
+from aspen.database.models.base import *
+from aspen.database.models.reference import *
+from aspen.database.models.samples import *
+from aspen.database.models.workflows import *
 from aspen.database.settings import SCHEMA
 
 __all__ = [

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from aspen.database.models.base import Base
+from aspen.database.models.base import Base, dependents
 
 if TYPE_CHECKING:
-    from aspen.database.models.phylo import PhyloRun, PhyloTree
     from aspen.database.models.reference import Location
     from aspen.database.models.samples import Sample
-    from aspen.database.models.workflows import Entity, Workflow
+    from aspen.database.models.workflows import Entity, PhyloRun, PhyloTree, Workflow
 
 _ID_ALPHABET = string.ascii_lowercase + string.digits
 _ID_LENGTH = 20
@@ -33,7 +31,7 @@ class User(Base):
 
     __tablename__ = "users"
     __table_args__ = (sa.Index("uq_users_split_id", "split_id", unique=True),)
-    repr_fields: ClassVar[Mapping[str, str]] = {"name": "name", "email": "email"}
+    repr_fields = {"name": "name", "email": "email"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -49,22 +47,20 @@ class User(Base):
     gisaid_submitter_id: Mapped[str | None]
     created_at: Mapped[datetime | None] = mapped_column(server_default=sa.func.now())
 
-    roles: Mapped[list[UserRole]] = relationship(back_populates="user", passive_deletes="all")
+    roles: Mapped[list[UserRole]] = dependents("user")
     groups: Mapped[list[Group]] = relationship(
         secondary="aspen.user_roles", back_populates="members", viewonly=True
     )
     """The groups in which the user has a role; to change them, change `roles`."""
-    uploaded_samples: Mapped[list[Sample]] = relationship(
-        back_populates="uploaded_by", passive_deletes="all"
-    )
-    workflows: Mapped[list[Workflow]] = relationship(back_populates="user", passive_deletes="all")
+    uploaded_samples: Mapped[list[Sample]] = dependents("uploaded_by")
+    workflows: Mapped[list[Workflow]] = dependents("user")
 
 
 class Group(Base):
     """A public health laboratory or department (the API's ``org``), which owns its samples."""
 
     __tablename__ = "groups"
-    repr_fields: ClassVar[Mapping[str, str]] = {"name": "name", "prefix": "prefix"}
+    repr_fields = {"name": "name", "prefix": "prefix"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -82,28 +78,22 @@ class Group(Base):
     submitting_lab: Mapped[str | None]
 
     default_tree_location: Mapped[Location] = relationship(back_populates="default_for_groups")
-    user_roles: Mapped[list[UserRole]] = relationship(back_populates="group", passive_deletes="all")
+    user_roles: Mapped[list[UserRole]] = dependents("group")
     members: Mapped[list[User]] = relationship(
         secondary="aspen.user_roles", back_populates="groups", viewonly=True
     )
     """The users who have a role in the group; to change them, change `user_roles`."""
-    granted_roles: Mapped[list[GroupRole]] = relationship(
-        back_populates="grantor_group",
-        foreign_keys="GroupRole.grantor_group_id",
-        passive_deletes="all",
+    granted_roles: Mapped[list[GroupRole]] = dependents(
+        "grantor_group", foreign_keys="GroupRole.grantor_group_id"
     )
     """The roles that other groups have over this group's data."""
-    received_roles: Mapped[list[GroupRole]] = relationship(
-        back_populates="grantee_group",
-        foreign_keys="GroupRole.grantee_group_id",
-        passive_deletes="all",
+    received_roles: Mapped[list[GroupRole]] = dependents(
+        "grantee_group", foreign_keys="GroupRole.grantee_group_id"
     )
     """The roles that this group has over other groups' data."""
-    samples: Mapped[list[Sample]] = relationship(
-        back_populates="submitting_group", passive_deletes="all"
-    )
-    entities: Mapped[list[Entity]] = relationship(back_populates="group", passive_deletes="all")
-    phylo_runs: Mapped[list[PhyloRun]] = relationship(back_populates="group", passive_deletes="all")
+    samples: Mapped[list[Sample]] = dependents("submitting_group")
+    entities: Mapped[list[Entity]] = dependents("group")
+    phylo_runs: Mapped[list[PhyloRun]] = dependents("group")
     phylo_trees: Mapped[list[PhyloTree]] = relationship(viewonly=True)
     """The `entities` that are trees."""
 
@@ -113,15 +103,13 @@ class Role(Base):
 
     __tablename__ = "roles"
     __table_args__ = (sa.PrimaryKeyConstraint("id", name="roles_pkey"),)
-    repr_fields: ClassVar[Mapping[str, str]] = {"name": "name"}
+    repr_fields = {"name": "name"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
 
-    user_roles: Mapped[list[UserRole]] = relationship(back_populates="role", passive_deletes="all")
-    group_roles: Mapped[list[GroupRole]] = relationship(
-        back_populates="role", passive_deletes="all"
-    )
+    user_roles: Mapped[list[UserRole]] = dependents("role")
+    group_roles: Mapped[list[GroupRole]] = dependents("role")
 
 
 class UserRole(Base):
@@ -132,11 +120,7 @@ class UserRole(Base):
         sa.PrimaryKeyConstraint("role_id", "user_id", "group_id", name="user_roles_pkey"),
         sa.UniqueConstraint("user_id", "group_id", "role_id", name="uq_user_roles_user_group_role"),
     )
-    repr_fields: ClassVar[Mapping[str, str]] = {
-        "user": "user_id",
-        "group": "group_id",
-        "role": "role_id",
-    }
+    repr_fields = {"user": "user_id", "group": "group_id", "role": "role_id"}
 
     role_id: Mapped[int] = mapped_column(
         sa.ForeignKey("roles.id", name="user_roles_role_id_fkey"), primary_key=True, index=True
@@ -168,11 +152,7 @@ class GroupRole(Base):
             name="uq_group_roles_grantee_grantor_role",
         ),
     )
-    repr_fields: ClassVar[Mapping[str, str]] = {
-        "grantor": "grantor_group_id",
-        "grantee": "grantee_group_id",
-        "role": "role_id",
-    }
+    repr_fields = {"grantor": "grantor_group_id", "grantee": "grantee_group_id", "role": "role_id"}
 
     role_id: Mapped[int] = mapped_column(
         sa.ForeignKey("roles.id", name="group_roles_role_id_fkey"), primary_key=True, index=True

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from aspen.database.models.base import Base
-from aspen.database.models.reference import (
+from aspen.database.models.base import (
     AccessionType,
+    Base,
     EntityType,
-    LookupValue,
     MutationsCaller,
     QCMetricCaller,
+    dependents,
+    lookup_column,
 )
 from aspen.database.models.workflows import Entity
 
 if TYPE_CHECKING:
     from aspen.database.models.accounts import Group, User
-    from aspen.database.models.phylo import PhyloTree
     from aspen.database.models.reference import Location, Pathogen, SampleLineage
+    from aspen.database.models.workflows import PhyloTree
 
 
 class Sample(Base):
@@ -34,7 +34,7 @@ class Sample(Base):
         sa.UniqueConstraint("submitting_group_id", "private_identifier"),
         sa.UniqueConstraint("submitting_group_id", "public_identifier"),
     )
-    repr_fields: ClassVar[Mapping[str, str]] = {
+    repr_fields = {
         "private": "private_identifier",
         "public": "public_identifier",
         "group": "submitting_group_id",
@@ -71,27 +71,13 @@ class Sample(Base):
     uploaded_by: Mapped[User] = relationship(back_populates="uploaded_samples")
     collection_location: Mapped[Location | None] = relationship(back_populates="samples")
     pathogen: Mapped[Pathogen] = relationship(back_populates="samples")
-    accessions: Mapped[list[Accession]] = relationship(
-        back_populates="sample", passive_deletes="all"
-    )
-    lineages: Mapped[list[SampleLineage]] = relationship(
-        back_populates="sample", passive_deletes="all"
-    )
-    qc_metrics: Mapped[list[SampleQCMetric]] = relationship(
-        back_populates="sample", passive_deletes="all"
-    )
-    mutations: Mapped[list[SampleMutation]] = relationship(
-        back_populates="sample", passive_deletes="all"
-    )
-    uploaded_pathogen_genome: Mapped[UploadedPathogenGenome | None] = relationship(
-        back_populates="sample", passive_deletes="all"
-    )
-    aligned_pathogen_genome: Mapped[AlignedPathogenGenome | None] = relationship(
-        back_populates="sample", passive_deletes="all"
-    )
-    aligned_peptides: Mapped[list[AlignedPeptides]] = relationship(
-        back_populates="sample", passive_deletes="all"
-    )
+    accessions: Mapped[list[Accession]] = dependents("sample")
+    lineages: Mapped[list[SampleLineage]] = dependents("sample")
+    qc_metrics: Mapped[list[SampleQCMetric]] = dependents("sample")
+    mutations: Mapped[list[SampleMutation]] = dependents("sample")
+    uploaded_pathogen_genome: Mapped[UploadedPathogenGenome | None] = dependents("sample")
+    aligned_pathogen_genome: Mapped[AlignedPathogenGenome | None] = dependents("sample")
+    aligned_peptides: Mapped[list[AlignedPeptides]] = dependents("sample")
     phylo_trees: Mapped[list[PhyloTree]] = relationship(
         secondary="aspen.phylo_tree_samples", back_populates="samples"
     )
@@ -105,16 +91,10 @@ class Accession(Base):
 
     __tablename__ = "accessions"
     __table_args__ = (sa.UniqueConstraint("sample_id", "accession_type"),)
-    repr_fields: ClassVar[Mapping[str, str]] = {
-        "accession": "accession",
-        "type": "accession_type",
-        "sample": "sample_id",
-    }
+    repr_fields = {"accession": "accession", "type": "accession_type", "sample": "sample_id"}
 
     sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"))
-    accession_type: Mapped[AccessionType] = mapped_column(
-        LookupValue(AccessionType), sa.ForeignKey("accession_types.item_id")
-    )
+    accession_type: Mapped[AccessionType] = lookup_column(AccessionType)
     accession: Mapped[str]
 
     __mapper_args__ = {"primary_key": [sample_id, accession_type]}
@@ -144,7 +124,7 @@ class UploadedPathogenGenome(PathogenGenome):
 
     __tablename__ = "uploaded_pathogen_genomes"
     __mapper_args__ = {"polymorphic_identity": EntityType.UPLOADED_PATHOGEN_GENOME}
-    repr_fields: ClassVar[Mapping[str, str]] = {"sample": "sample_id", "uploaded": "upload_date"}
+    repr_fields = {"sample": "sample_id", "uploaded": "upload_date"}
 
     pathogen_genome_id: Mapped[int] = mapped_column(
         sa.ForeignKey("pathogen_genomes.entity_id"), primary_key=True
@@ -161,10 +141,7 @@ class AlignedPathogenGenome(PathogenGenome):
 
     __tablename__ = "aligned_pathogen_genome"
     __mapper_args__ = {"polymorphic_identity": EntityType.ALIGNED_PATHOGEN_GENOME}
-    repr_fields: ClassVar[Mapping[str, str]] = {
-        "sample": "sample_id",
-        "reference": "reference_name",
-    }
+    repr_fields = {"sample": "sample_id", "reference": "reference_name"}
 
     pathogen_genome_id: Mapped[int] = mapped_column(
         sa.ForeignKey("pathogen_genomes.entity_id"), primary_key=True
@@ -186,12 +163,7 @@ class AlignedPeptides(Base):
     __table_args__ = (
         sa.UniqueConstraint("s3_bucket", "s3_key", name="uq_aligned_peptides_s3_bucket_key"),
     )
-    repr_fields: ClassVar[Mapping[str, str]] = {
-        "id": "id",
-        "sample": "sample_id",
-        "s3_bucket": "s3_bucket",
-        "s3_key": "s3_key",
-    }
+    repr_fields = {"id": "id", "sample": "sample_id", "s3_bucket": "s3_bucket", "s3_key": "s3_key"}
 
     id: Mapped[int]
     sample_id: Mapped[int | None] = mapped_column(sa.ForeignKey("samples.id"))
@@ -208,11 +180,7 @@ class SampleQCMetric(Base):
 
     __tablename__ = "sample_qc_metrics"
     __table_args__ = (sa.UniqueConstraint("sample_id", "qc_caller"),)
-    repr_fields: ClassVar[Mapping[str, str]] = {
-        "status": "qc_status",
-        "score": "qc_score",
-        "sample": "sample_id",
-    }
+    repr_fields = {"status": "qc_status", "score": "qc_score", "sample": "sample_id"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
@@ -223,9 +191,7 @@ class SampleQCMetric(Base):
     reference_dataset_name: Mapped[str | None]
     reference_sequence_accession: Mapped[str | None]
     reference_dataset_tag: Mapped[str | None]
-    qc_caller: Mapped[QCMetricCaller] = mapped_column(
-        LookupValue(QCMetricCaller), sa.ForeignKey("qc_metric_callers.item_id")
-    )
+    qc_caller: Mapped[QCMetricCaller] = lookup_column(QCMetricCaller)
 
     sample: Mapped[Sample] = relationship(back_populates="qc_metrics")
 
@@ -235,10 +201,7 @@ class SampleMutation(Base):
 
     __tablename__ = "sample_mutations"
     __table_args__ = (sa.UniqueConstraint("sample_id", "mutations_caller"),)
-    repr_fields: ClassVar[Mapping[str, str]] = {
-        "caller": "mutations_caller",
-        "sample": "sample_id",
-    }
+    repr_fields = {"caller": "mutations_caller", "sample": "sample_id"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
@@ -249,8 +212,6 @@ class SampleMutation(Base):
     aa_insertions: Mapped[str | None]
     aa_deletions: Mapped[str | None]
     reference_sequence_accession: Mapped[str | None]
-    mutations_caller: Mapped[MutationsCaller] = mapped_column(
-        LookupValue(MutationsCaller), sa.ForeignKey("mutations_callers.item_id")
-    )
+    mutations_caller: Mapped[MutationsCaller] = lookup_column(MutationsCaller)
 
     sample: Mapped[Sample] = relationship(back_populates="mutations")

@@ -20,6 +20,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from aspen.database.bulk.staging import copy_in, copy_line
 from aspen.database.engine import Database
 from aspen.database.models import (
     AccessionType,
@@ -35,7 +36,6 @@ from aspen.database.models import (
     User,
     UserRole,
 )
-from aspen.database.staging import copy_in, copy_line
 from aspencli.errors import BadInputError, NotFoundError
 
 PATHOGEN_SLUG = "SC2"

@@ -1,18 +1,25 @@
-"""The statements that read a plan: its problems, its rows, and changes by others since it was made.
+"""The statements that use a plan: its problems, its rows, what writes it, and conflicts since.
 
-Messages quote values as JSON, so that no value can break out of its quotes or its line.
+Each row is locked and compared with the plan by the statement that writes it. Unique constraints
+are checked row by row and cannot be deferred, so rows whose value another row of the plan takes
+give it up first (`park`), at no cost to the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from aspen.database.bulk.spec import Column, Side, Spec
 from aspen.database.bulk.sql_plan import (
     HELD,
+    KEPT,
     LEFT,
     PLAN,
     PROBLEM,
     ROWS,
+    aside,
     changes,
+    changes_own,
     current,
     differs,
     given,
@@ -20,12 +27,14 @@ from aspen.database.bulk.sql_plan import (
     is_there,
     is_unknown,
     label,
-    lacks_side,
     moved,
+    quoted,
+    quoted_cell,
     shown,
     sides,
+    stays,
+    stays_in_scope,
 )
-from aspen.database.staging import KEPT
 
 _PROBLEM = f"INSERT INTO {PROBLEM} (line, column_name, reason)"
 _LEFT_OUT = f"INSERT INTO {PROBLEM} (line, column_name, reason, left_out)"
@@ -42,16 +51,14 @@ PROBLEMS = f"""
 SELECT line, column_name, reason FROM {PROBLEM}
  WHERE left_out = :left_out ORDER BY line, column_name
 """
-
-
-def quoted(value: str) -> str:
-    """Return SQL for a value as messages quote it."""
-    return f"coalesce(to_json({value})::text, 'nothing')"
-
-
-def quoted_cell(column: Column, value: str) -> str:
-    """Return SQL for a value of a column as messages quote it."""
-    return quoted(shown(column, value) if column.reference else value)
+_OURS = 1634955365  # the first key of this program's advisory locks: the bytes of "aspe"
+# A value that no file can contain, because control characters are rejected there.
+_PARKED = "chr(1) || 'aspencli ' || :token || ' ' || p.id"
+# Rows are written in the order in which the table stores them, each found by its ID: every page is
+# visited once, whatever the order of the file, and the server needs no memory for a hash table.
+# (The planner expects such lookups to be scattered across the disk.)
+IN_ORDER = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+IN_ANY_ORDER = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
 
 
 def name(found: str) -> str:
@@ -73,15 +80,8 @@ SELECT line, column_name, reason, true FROM found
 
 
 def unknown(spec: Spec, *, any_more: bool) -> str:
-    """Return a query for the rows of the file that the table does not have.
-
-    Args:
-        spec: The specification.
-        any_more: Whether the table used to have them.
-    """
-    reason = f"{spec.table.lacks} %s"
-    if any_more:
-        reason = f"{spec.table.noun} %s no longer exists"
+    """Return a query for the rows of the file that the table lacks, or has lost (`any_more`)."""
+    reason = f"{spec.table.noun} %s no longer exists" if any_more else f"{spec.table.lacks} %s"
     column, called = spec.key.name, "p.key"
     if spec.tells_label:
         column, called = spec.table.label, label(spec)
@@ -134,7 +134,7 @@ def without_target(spec: Spec, number: int, side: Side, column: Column) -> str:
     """Return a query for the values without a row in the other table that should store them."""
     return f"""
 SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quoted(label(spec))})
-  FROM {PLAN} p WHERE {lacks_side(spec, number, side)}
+  FROM {PLAN} p WHERE {aside(spec, number, side, column)["lacking"]}
 """
 
 
@@ -157,8 +157,7 @@ def repeated_key(spec: Spec) -> str:
 
 def repeated_value(spec: Spec, number: int, column: Column) -> str:
     """Return a statement that reports the rows that repeat a unique value."""
-    where = _wanted(spec, number)
-    return _repeated(f"p.n{number}", column, where)
+    return _repeated(f"p.n{number}", column, _wanted(spec, number))
 
 
 def _wanted(spec: Spec, number: int) -> str:
@@ -206,15 +205,15 @@ def _takes(spec: Spec, number: int) -> str:
 
 def create_held(spec: Spec) -> str:
     """Return a statement that lists the rows that hold a unique value wanted by the plan."""
-    goes = f"SELECT FROM {PLAN} q WHERE q.id = h.{spec.table.id} AND q.deletes"
+    goes = f"SELECT FROM {PLAN} q WHERE q.id = h.id AND q.deletes"
     going = f" AND NOT EXISTS ({goes})" if spec.creates else ""
     held = " UNION ALL ".join(
         f"""
-SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_id
+SELECT {number}::smallint AS number, p.line, p.id, h.id AS holder_id
   FROM {PLAN} p
   JOIN {spec.table.name} h ON {in_scope(spec, "h")}
        AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
- WHERE h.{spec.table.id} IS DISTINCT FROM p.id AND {_takes(spec, number)}{going}
+ WHERE h.id IS DISTINCT FROM p.id AND {_takes(spec, number)}{going}
 """
         for number, column in spec.unique()
     )
@@ -251,7 +250,7 @@ def taken(spec: Spec) -> str:
 SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(spec, "p.{n}"))}
   FROM {HELD} k
   JOIN {PLAN} p ON p.line = k.line
-  JOIN {spec.table.name} h ON h.{spec.table.id} = k.holder_id
+  JOIN {spec.table.name} h ON h.id = k.holder_id
  WHERE {_not_freed(spec)}
 """
 
@@ -277,7 +276,7 @@ SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(s
        true
   FROM blocked k
   JOIN gone p ON p.line = k.line
-  JOIN {spec.table.name} h ON h.{spec.table.id} = k.holder_id
+  JOIN {spec.table.name} h ON h.id = k.holder_id
 """
 
 
@@ -300,9 +299,7 @@ SELECT p.line, {_named(spec, "p.key", "p.label")}{_beside(spec)}, {", ".join(cel
 def outcomes(spec: Spec, *, with_left: bool = False) -> str:
     """Return a query for every row of the file, by line, with its problems.
 
-    Args:
-        spec: The specification.
-        with_left: Whether rows may have been left out of the plan; their values are included.
+    The values of rows left out of the plan are included with `with_left`.
     """
     planned = f"(SELECT * FROM {PLAN} UNION ALL SELECT * FROM {LEFT})" if with_left else PLAN
     cells = []
@@ -330,9 +327,7 @@ def _named(spec: Spec, key: str, label: str) -> str:
 def _beside(spec: Spec, given: str = "NULL") -> str:
     """Return SQL for a row's action, what it is within, whether it leads, and its key.
 
-    Args:
-        spec: The specification.
-        given: SQL for what the file says that it is within, used if nothing was found.
+    If what it is within was not found, that is what the file says (SQL `given`).
     """
     if not spec.creates:
         return ""
@@ -374,13 +369,172 @@ def _place(spec: Spec, column: Column) -> str:
     return f"{label(spec)}::text || {where}"
 
 
+# Writing
+
+
+def lock(spec: Spec) -> str:
+    """Return a statement that locks a group for one run; others wait up to ``lock_timeout``.
+
+    Without groups, it locks the table, with a negative key. Runs that waited see what changed.
+    """
+    table = f"(-abs(hashtext('{spec.table.name}')::bigint))::integer"
+    return f"SELECT pg_advisory_xact_lock({_OURS}, {':scope' if spec.table.scope else table})"
+
+
+def park(spec: Spec, number: int) -> str:
+    """Return a statement that gives up the values of a column that other rows of the plan take."""
+    column = spec.columns[number]
+    return f"""
+UPDATE {spec.table.name} s SET {column.stored} = {_PARKED}
+  FROM {PLAN} p
+ WHERE s.id = p.id AND {in_scope(spec, "s")} AND s.{column.stored} = p.o{number}
+   AND {differs(number, column)}
+   AND p.id IN (SELECT holder_id FROM {HELD} WHERE number = {number})
+"""
+
+
+def lock_same(spec: Spec) -> str:
+    """Return a statement that locks the rows that must not change in the table itself."""
+    return f"""
+SELECT count(*) FROM (
+    SELECT FROM (SELECT * FROM {PLAN} p
+                  WHERE {stays(spec)} AND NOT {changes_own(spec)} ORDER BY p.place) p
+      JOIN {spec.table.name} s ON s.id = p.id
+     WHERE {_is_unmoved(spec, ())}
+       FOR SHARE OF s
+) same
+"""
+
+
+def update(spec: Spec, parked: Collection[int]) -> str:
+    """Return a statement that writes the rows that change in the table itself.
+
+    In the `parked` columns, some rows have given up their value.
+    """
+    table = spec.table
+    sets = []
+    for number, column in spec.own():
+        value = f"p.n{number}"
+        if spec.partial:  # others may meanwhile change what a row does not give
+            value = f"CASE WHEN p.g{number} THEN {value} ELSE s.{column.stored} END"
+        sets.append(f"{column.stored} = {value}")
+    return f"""
+UPDATE {table.name} s SET {", ".join(sets)}
+  FROM (SELECT * FROM {PLAN} p WHERE {changes_own(spec)} ORDER BY p.place) p
+ WHERE s.id = p.id AND {_is_unmoved(spec, parked)}
+"""
+
+
+def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
+    """Return the condition that a row is still as planned."""
+    conditions = [stays_in_scope(spec, "s")]
+    if not (spec.by_id or spec.changes_key):
+        conditions.append(f"s.{spec.key.stored} = p.key")
+    for number, column in spec.own():
+        same = f"s.{column.stored} {column.equals} p.o{number}"
+        if number in parked:  # only this transaction can have written that
+            same = f"({same} OR s.{column.stored} = {_PARKED})"
+        finds = column.stored == spec.key.stored
+        if spec.partial and not finds:
+            same = f"({same} OR NOT {given(spec, number)})"
+        conditions.append(same)
+    return " AND ".join(conditions)
+
+
+# Columns in other tables
+
+
+def lock_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
+    """Return a statement that locks the rows of another table that already have the value."""
+    return f"""
+SELECT count(*) FROM (
+    SELECT FROM {side.table} t JOIN {PLAN} p ON {_is_aside(number, side, column)}
+     WHERE {aside(spec, number, side, column)["same"]}
+       FOR SHARE OF t
+) same
+"""
+
+
+def update_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
+    """Return a statement that writes the values in another table."""
+    return f"""
+UPDATE {side.table} t SET {column.stored} = p.n{number}
+  FROM {PLAN} p
+ WHERE {_is_aside(number, side, column)} AND {aside(spec, number, side, column)["aside"]}
+"""
+
+
+def _is_aside(number: int, side: Side, column: Column) -> str:
+    """Return the condition that a row of another table is still as planned."""
+    return (
+        f"t.{side.id} = p.x{number} AND {side.owner.format(t='t')} "
+        f"AND t.{column.stored} {column.equals} p.o{number}"
+    )
+
+
+# Undo
+
+
+def undo(spec: Spec) -> str:
+    """Return a query for the rows of the undo file, as CSV.
+
+    They contain the row's permanent ID, because any other key may change, and its label. A simple
+    rename has the new and the old value. In other files, columns that a row does not change are
+    blank. A row that is created or deleted changes every column.
+    """
+    number = "p.id AS id"
+    name = f"{_guarded(_label_then(spec))} AS {spec.table.label}"
+    if spec.is_plain:
+        (column,) = spec.columns
+        cells = [
+            name,
+            f"{_guarded('p.n0')} AS new_{column.name}",
+            f"{_guarded('p.o0')} AS old_{column.name}",
+            number,  # last, so that older versions can read it, too
+        ]
+    else:
+        cells = [number, name]
+        cells += [f"p.within AS {spec.within.name}"] if spec.within else []
+        whole = " OR (p.leads AND (p.creates OR p.deletes))" if spec.creates else ""
+        for place, column in spec.numbered():
+            has_changed = differs(place, column) + ("" if column.side else whole)
+            for what, side in (("n", "new"), ("o", "old")):
+                value = _guarded(_escaped(f"p.{what}{place}::text"))
+                cells.append(f"CASE WHEN {has_changed} THEN {value} END AS {side}_{column.name}")
+    return f"SELECT {', '.join(cells)} FROM {PLAN} p WHERE {changes(spec)} ORDER BY p.line"
+
+
+def _label_then(spec: Spec) -> str:
+    """Return SQL for the label of a row once it is written."""
+    for number, column in spec.numbered():
+        if column.stored == spec.table.label:
+            return f"coalesce(p.n{number}, {label(spec)})" if spec.creates else f"p.n{number}"
+    return label(spec)
+
+
+def _escaped(text: str) -> str:
+    # Blank means "not changed" and \N means NULL; a text that could be taken for either gets a
+    # leading backslash.
+    return (
+        f"CASE WHEN {text} IS NULL THEN '\\N' "
+        f"WHEN {text} = '' OR starts_with({text}, '\\') THEN '\\' || {text} ELSE {text} END"
+    )
+
+
+def _guarded(text: str) -> str:
+    # A spreadsheet would take a value that starts like this for a formula. A leading apostrophe is
+    # doubled, so that reading the file back can remove exactly one.
+    begins = f"left({text}, 1) IN ('=', '+', '-', '@', '''')"
+    return f"CASE WHEN {begins} THEN '''' || {text} ELSE {text} END"
+
+
 # Changes by others since the plan was made
 
 
 def changed_since(spec: Spec) -> str:
     """Return a query for rows changed by someone else since the plan was made; line and text."""
     table, key = spec.table, spec.key
-    cases = [(f"s.{table.id} IS NULL", "'was deleted'")]
+    cases = [("s.id IS NULL", "'was deleted'")]
     if table.scope:
         cases.append((f"s.{table.scope} <> :scope", "'was moved to another group'"))
     if not (spec.by_id or spec.changes_key):
@@ -405,7 +559,7 @@ SELECT p.line, format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec)
               CASE {" ".join(f"WHEN {condition} THEN {words}" for condition, words in cases)} END)
        AS text
   FROM {PLAN} p
-  LEFT JOIN {table.name} s ON s.{table.id} = p.id{sides(spec)}
+  LEFT JOIN {table.name} s ON s.id = p.id{sides(spec)}
  WHERE ({" OR ".join(condition for condition, _words in cases)}){known}
 """
 
@@ -417,7 +571,7 @@ def deleted_since(spec: Spec) -> str:
 SELECT p.line, format('line %s: {reference.noun} %s was deleted', p.line, p.n{number}) AS text
   FROM {PLAN} p
  WHERE {differs(number, column)} AND p.n{number} IS NOT NULL
-   AND NOT EXISTS (SELECT FROM {reference.table} r WHERE r.{reference.id} = p.n{number})
+   AND NOT EXISTS (SELECT FROM {reference.table} r WHERE r.id = p.n{number})
 """
         for number, reference, column in spec.references()
     )
@@ -433,8 +587,8 @@ SELECT p.line, format('line %s: %s is now used by {table.noun} %s', p.line,
   FROM {PLAN} p
   JOIN {table.name} h ON {in_scope(spec, "h")}
        AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
- WHERE h.{table.id} IS DISTINCT FROM p.id AND p.n{number} IS DISTINCT FROM p.o{number}
-   AND NOT EXISTS (SELECT FROM {PLAN} q WHERE q.id = h.{table.id}
+ WHERE h.id IS DISTINCT FROM p.id AND p.n{number} IS DISTINCT FROM p.o{number}
+   AND NOT EXISTS (SELECT FROM {PLAN} q WHERE q.id = h.id
                       AND {differs(number, column, "q")})
 """
         for number, column in spec.unique()
