@@ -62,11 +62,8 @@ class Reply:
 def login_redirect(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
     """Return the issuer and client that the service sends browsers to, or None if not known.
 
-    This needs no sign-in: the service's login page redirects to its provider.
-
-    Args:
-        caller: Sends requests to the service.
-        cookie: The Cookie header for a proxy in front of it.
+    This needs no sign-in: the service's login page redirects to its provider. The cookie is for a
+    proxy in front of it.
     """
     request = _LOGIN.having({"cookie": cookie}) if cookie else _LOGIN
 

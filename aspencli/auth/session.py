@@ -175,10 +175,11 @@ class _Renewer(Protocol):
     def refusal(self, error: str, description: str) -> CredentialsError: ...
 
 
+@dataclass
 class Session:
     """The sign-in used for the requests of one command.
 
-    Args:
+    Attributes:
         place: The target and its identity provider.
         store: The storage of the sign-in.
         provider: Opens the identity provider.
@@ -186,32 +187,19 @@ class Session:
         given: The sign-in from ``ASPEN_TOKEN``; None if unset.
         use_old: True if the old tool's sign-in may be used.
         command: The command to suggest for signing in.
-
-    Attributes:
         is_new: True if the user signed in during this command.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        store: Store,
-        provider: Callable[[], _Renewer],
-        *,
-        sign_in: Callable[[str], SignIn] | None = None,
-        given: SignIn | None = None,
-        use_old: bool = True,
-        command: str = "aspencli auth login",
-    ):
-        self.is_new = False
-        self._place = place
-        self._store = store
-        self._provider = provider
-        self._sign_in = sign_in
-        self._given = given
-        self._use_old = use_old
-        self._command = command
-        self._held: SignIn | None = None
-        self._revoked = False
+    place: Place
+    store: Store
+    provider: Callable[[], _Renewer]
+    sign_in: Callable[[str], SignIn] | None = None
+    given: SignIn | None = None
+    use_old: bool = True
+    command: str = "aspencli auth login"
+    is_new: bool = False
+    _held: SignIn | None = None
+    _revoked: bool = False
 
     def token(self) -> str:
         """Return the token to send.
@@ -238,17 +226,17 @@ class Session:
             CredentialsError: ``ASPEN_TOKEN`` has expired.
             UnreachableError: The token must be renewed, and the provider does not respond.
         """
-        if self._given is not None:
-            return self._still_given(self._given)
-        stored = self._store.load()
+        if self.given is not None:
+            return self._still_given(self.given)
+        stored = self.store.load()
         if stored is not None and stored.lasts():
             return stored
         if stored is not None and stored.refresh_token:
             renewed = self._renewed()
             if renewed is not None:
                 return renewed
-        may_be_old = old and self._use_old and stored is None
-        left = self._store.old_tools() if may_be_old else None
+        may_be_old = old and self.use_old and stored is None
+        left = self.store.old_tools() if may_be_old else None
         return left if left is not None and left.lasts() else None
 
     def renew(self, refused: str) -> str | None:
@@ -256,17 +244,17 @@ class Session:
 
         It is renewed with the refresh token, or else by signing in again if interactive.
         """
-        if self._given is not None:
+        if self.given is not None:
             return None
-        stored = self._store.load()
+        stored = self.store.load()
         current = stored or self._held  # The latter is the old tool's sign-in.
         young = current is not None and time.time() - current.issued_at < _FRESH_S
         if current is not None and young and current.id_token == refused:
             return None
         found = self._renewed(refused)
-        if found is None and self._sign_in is not None:
+        if found is None and self.sign_in is not None:
             self.is_new = True
-            found = self._sign_in(f"Your sign-in was rejected by the {self._place.target} API")
+            found = self.sign_in(f"Your sign-in was rejected by the {self.place.target} API")
         if found is not None:
             self._held = found
         return found.id_token if found else None
@@ -277,12 +265,12 @@ class Session:
 
     def advice(self) -> str:
         """Return what to do when the API rejects the token."""
-        if self._given is not None:
+        if self.given is not None:
             return f"The token is from {TOKEN_VARIABLE}. Set a new one, or unset it and sign in."
         who = f" as {self._held.who} ({self._held.subject})" if self._held else ""
         return (
             f"You are signed in{who}, but the API may have no user with this ID (see: aspencli "
-            f"users list). To sign in as a different user: {self._command} --force"
+            f"users list). To sign in as a different user: {self.command} --force"
         )
 
     def _renewed(self, refused: str | None = None) -> SignIn | None:
@@ -290,18 +278,18 @@ class Session:
 
         The first process to get the lock renews it for all: a refresh token works only once.
         """
-        with self._store.lock(), Shield() as shield:
-            stored = self._store.load()
+        with self.store.lock(), Shield() as shield:
+            stored = self.store.load()
             if stored is None or not stored.refresh_token:
                 return None
             if stored.id_token != refused and stored.lasts():
                 return stored
             shield.raise_shield()  # An interrupt before the save would lose the token.
-            found = self._provider().refresh(stored)
+            found = self.provider().refresh(stored)
             if isinstance(found, SignIn):
-                self._store.save(found)
+                self.store.save(found)
             elif found.error == _WORTHLESS:
-                self._store.save(replace(stored, refresh_token=None))
+                self.store.save(replace(stored, refresh_token=None))
             shield.check()
         if isinstance(found, SignIn):
             return found
@@ -317,12 +305,12 @@ class Session:
         """
         if found.passing:
             raise UnreachableError(
-                f"Could not renew the sign-in to {self._place.target}: the identity provider is "
+                f"Could not renew the sign-in to {self.place.target}: the identity provider is "
                 f"having problems ({found.error}).",
                 hint="Try again in a few minutes.",
             )
         if found.error != _WORTHLESS:
-            raise self._provider().refusal(found.error, found.description)
+            raise self.provider().refusal(found.error, found.description)
         self._revoked = True
 
     def _still_given(self, given: SignIn) -> SignIn:
@@ -330,22 +318,22 @@ class Session:
             return given
         raise CredentialsError(
             f"The token in {TOKEN_VARIABLE} expired {_moment(given.expires_at)}.",
-            hint=f"Set a new one, or unset {TOKEN_VARIABLE} and sign in: {self._command}",
+            hint=f"Set a new one, or unset {TOKEN_VARIABLE} and sign in: {self.command}",
         )
 
     def _new(self) -> SignIn:
-        stored, target = self._store.load(), self._place.target
+        stored, target = self.store.load(), self.place.target
         if stored is None:
             reason = f"You are not signed in to {target}"
         elif self._revoked:
             reason = f"Your sign-in to {target} has expired or was revoked"
         else:
             reason = f"Your sign-in to {target} expired {_moment(stored.expires_at)}"
-        if self._sign_in is None:
+        if self.sign_in is None:
             raise CredentialsError(
-                f"{reason}.", hint=f"Sign in: {self._command} (in scripts, set {TOKEN_VARIABLE})"
+                f"{reason}.", hint=f"Sign in: {self.command} (in scripts, set {TOKEN_VARIABLE})"
             )
-        return self._sign_in(reason)
+        return self.sign_in(reason)
 
 
 def _moment(seconds: float) -> str:

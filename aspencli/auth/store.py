@@ -57,13 +57,7 @@ class Noted:
 
 
 class Store:
-    """The store for the sign-in to one target.
-
-    Args:
-        folder: The directory of the ledger, files, and locks.
-        place: The target.
-        keyring: The keyring.
-    """
+    """The store for the sign-in to one target; ``folder`` has the ledger, files, and locks."""
 
     def __init__(self, folder: Path, place: Place, keyring: KeyringBox):
         self._folder = folder
@@ -323,37 +317,31 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
+@dataclass
 class Whereabouts:
     """The addresses of a target's API and identity provider, found on first use.
 
-    Args:
+    Attributes:
         target: The target, with all settings resolved.
         config: The configuration that the target comes from.
         folder: The directory where sign-ins are recorded.
         ask: Asks the API for its issuer and client; returns None if it does not say.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        config: Config,
-        folder: Path,
-        ask: Callable[[], tuple[str, str] | None],
-    ):
-        self._target = target
-        self._config = config
-        self._folder = folder
-        self._ask = ask
+    target: Target
+    config: Config
+    folder: Path
+    ask: Callable[[], tuple[str, str] | None]
 
     @property
     def api_name(self) -> str:
         """Return the display name of the API."""
-        return f"the {self._target.label} API"
+        return f"the {self.target.label} API"
 
     @property
     def is_usual(self) -> bool:
         """Return True if the API is the target's own, not one that was given for this run."""
-        return self._config.setting("api").value is None
+        return self.config.setting("api").value is None
 
     @cached_property
     def is_known(self) -> bool:
@@ -368,7 +356,7 @@ class Whereabouts:
         operator has signed in there before. Anywhere else, a token from that issuer must not be
         sent.
         """
-        issuer, target = self.place.issuer, self._target
+        issuer, target = self.place.issuer, self.target
         configured = (target.auth_url or "").rstrip("/")
         owners = [(target.name, configured)] if self.is_usual or self._is_own_machine else []
         owners += [(one.target.name, self._issuer_of(one)) for one in self._owners]
@@ -386,11 +374,11 @@ class Whereabouts:
     def _owners(self) -> list[Known]:
         """Return all targets that have exactly this address."""
         api = origin_of(self.api_url, self.api_name)
-        return [one for one in self._config.known if any(_is_at(a, api) for a in one.apis)]
+        return [one for one in self.config.known if any(_is_at(a, api) for a in one.apis)]
 
     @property
     def _is_own_machine(self) -> bool:
-        local = self._target.safety is Safety.LOCAL
+        local = self.target.safety is Safety.LOCAL
         return local and origin_of(self.api_url, self.api_name).is_loopback
 
     def _issuer_of(self, owner: Known) -> str:
@@ -400,11 +388,11 @@ class Whereabouts:
     @property
     def login_command(self) -> str:
         """Return the command to sign in."""
-        words = ["aspencli", "--env", self._target.name]
-        if self._target.stack:
-            words += ["--stack", self._target.stack]
-        if not self.is_usual and self._target.api_url:
-            words += ["--api", self._target.api_url]
+        words = ["aspencli", "--env", self.target.name]
+        if self.target.stack:
+            words += ["--stack", self.target.stack]
+        if not self.is_usual and self.target.api_url:
+            words += ["--api", self.target.api_url]
         return shlex.join([*words, "auth", "login"])
 
     @cached_property
@@ -415,13 +403,13 @@ class Whereabouts:
             UnreachableError: No address is configured.
             BadInputError: Tokens would be sent there without encryption.
         """
-        target = self._target
+        target = self.target
         if not target.api_url:
             start = "Start it: aspencli local up. Or pass" if target.name == "local" else "Pass"
             raise UnreachableError(
                 f"No URL is configured for {self.api_name}.",
                 hint=f"{start} --api URL (or set ASPEN_API), or set api_url under "
-                f"[targets.{target.name}] in {self._config.path}.",
+                f"[targets.{target.name}] in {self.config.path}.",
             )
         self._check(target.api_url, self.api_name)
         return target.api_url
@@ -437,7 +425,7 @@ class Whereabouts:
             UnreachableError: The API has to be asked for them, and does not respond.
             BadInputError: Tokens would be sent there without encryption.
         """
-        target = self._target
+        target = self.target
         api = str(origin_of(self.api_url, self.api_name))
         if target.auth_url and target.auth_client_id:
             issuer, client = target.auth_url, target.auth_client_id
@@ -447,28 +435,28 @@ class Whereabouts:
         return Place(target.label, api, issuer.rstrip("/"), client, target.auth_audience)
 
     def _noted(self, api: str) -> tuple[str, str] | None:
-        for noted in Ledger(self._folder).all().values():
+        for noted in Ledger(self.folder).all().values():
             place = noted.place
-            if noted.store and (place.target, place.api) == (self._target.label, api):
+            if noted.store and (place.target, place.api) == (self.target.label, api):
                 return place.issuer, place.client_id
         return None
 
     def _told(self) -> tuple[str, str]:
-        found = self._ask()
+        found = self.ask()
         if found is not None:
             return found
-        name = self._target.name
+        name = self.target.name
         variables = [Config.variable(key, name) for key in ("auth_url", "auth_client_id")]
         raise CredentialsError(
-            f"No identity provider is configured for {self._target.label}, and its API does not "
+            f"No identity provider is configured for {self.target.label}, and its API does not "
             "name one.",
-            hint=f"Set auth_url and auth_client_id under [targets.{name}] in {self._config.path}, "
+            hint=f"Set auth_url and auth_client_id under [targets.{name}] in {self.config.path}, "
             f"or {' and '.join(variables)}.",
         )
 
     def _check(self, address: str, what: str) -> None:
         origin = origin_of(address, what)
-        if not origin.is_private and self._target.safety is not Safety.LOCAL:
+        if not origin.is_private and self.target.safety is not Safety.LOCAL:
             raise BadInputError(
                 f"Refused to send tokens unencrypted to {what}: {origin}",
                 hint="Use an https:// URL.",

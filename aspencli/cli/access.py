@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli import files
@@ -35,10 +37,11 @@ PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
 _COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
 
 
+@dataclass
 class Access:
     """Access to the API of one target.
 
-    Args:
+    Attributes:
         target: The target, with all settings resolved.
         config: The configuration that the target comes from.
         out: Receives messages and prompts.
@@ -47,41 +50,35 @@ class Access:
         broken: Finds the samples that make the live service fail.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        config: Config,
-        out: Output,
-        *,
-        debug: bool,
-        exits: ExitStack,
-        broken: BrokenSamples,
-    ):
-        self._broken = broken
-        self._target = target
-        self._config = config
-        self._out = out
-        self._debug = debug
-        self._exits = exits
-        self.folder = files.state_dir() / "sign-ins"
+    target: Target
+    config: Config
+    out: Output
+    debug: bool
+    exits: ExitStack
+    broken: BrokenSamples
+
+    @cached_property
+    def folder(self) -> Path:
+        """Return the directory where sign-ins are recorded."""
+        return files.state_dir() / "sign-ins"
 
     @cached_property
     def at(self) -> Whereabouts:
         """Return the addresses of the API and of its identity provider."""
-        return Whereabouts(self._target, self._config, self.folder, self._ask_where)
+        return Whereabouts(self.target, self.config, self.folder, self._ask_where)
 
     def _ask_where(self) -> tuple[str, str] | None:
         from aspencli.auth.provider import login_redirect
 
         found = login_redirect(self._caller, self._cookie)
         if found is not None:
-            self._out.info(f"Sign-in page of {self.at.api_name}: {found[0]}")
+            self.out.info(f"Sign-in page of {self.at.api_name}: {found[0]}")
         return found
 
     @cached_property
     def keyring(self) -> KeyringBox:
         """Return the system keyring."""
-        return KeyringBox(self._out.info)
+        return KeyringBox(self.out.info)
 
     @cached_property
     def store(self) -> Store:
@@ -93,7 +90,7 @@ class Access:
         """Return the identity provider of the target."""
         from aspencli.auth.provider import Provider
 
-        return self._exits.enter_context(Provider(self.at.place, self._log, self._out.info))
+        return self.exits.enter_context(Provider(self.at.place, self._log, self.out.info))
 
     @cached_property
     def given(self) -> SignIn | None:
@@ -122,12 +119,12 @@ class Access:
                 f"{place.client_id}.",
             )
         if not self.at.has_own_issuer:
-            name = self._target.name
+            name = self.target.name
             raise CredentialsError(
                 f"{TOKEN_VARIABLE} was not sent to {place.api}: no target is configured with that "
                 f"address and the issuer {place.issuer}.",
                 hint=f"If this is the right API, set api_url, auth_url, and auth_client_id under "
-                f"[targets.{name}] in {self._config.path}; or unset {TOKEN_VARIABLE} and sign in.",
+                f"[targets.{name}] in {self.config.path}; or unset {TOKEN_VARIABLE} and sign in.",
             )
         return found
 
@@ -138,7 +135,7 @@ class Access:
             self.at.place,
             self.store,
             lambda: self.provider,
-            sign_in=self._sign_in_now if self._out.interactive else None,
+            sign_in=self._sign_in_now if self.out.interactive else None,
             given=self.given,
             use_old=self.at.is_usual and self.at.has_own_issuer,
             command=self.at.login_command,
@@ -150,13 +147,13 @@ class Access:
         from aspencli.remote.api import Api
         from aspencli.remote.transport import ApiCalls
 
-        return Api(ApiCalls(self._caller, self.session, self._cookie, self._broken))
+        return Api(ApiCalls(self._caller, self.session, self._cookie, self.broken))
 
     @cached_property
     def _log(self) -> WireLog:
         from aspencli.remote.http import WireLog
 
-        return WireLog(self._out.info if self._debug else None)
+        return WireLog(self.out.info if self.debug else None)
 
     @cached_property
     def _caller(self) -> Caller:
@@ -165,17 +162,17 @@ class Access:
 
         name = self.at.api_name
         http = Http(self.at.api_url, f"the address of {name}", log=self._log)
-        self._exits.callback(http.close)
+        self.exits.callback(http.close)
         hint = "Check your network or VPN, and the configured address: aspencli config show"
-        if self._target.name == "local":
+        if self.target.name == "local":
             hint = "Start it: aspencli local up"
-        return Caller(http, name, hint=hint, tell=self._out.info)
+        return Caller(http, name, hint=hint, tell=self.out.info)
 
     @cached_property
     def _cookie(self) -> str | None:
         cookie = _proxy_cookie()
         if cookie and not self.at.is_known:
-            self._out.warn(
+            self.out.warn(
                 f"{PROXY_COOKIE} was not sent: no target is configured with the address "
                 f"{self.at.api_url}."
             )
@@ -204,7 +201,7 @@ class Access:
             try:
                 self.keyring.probe()
             except KeyringError as error:
-                if asked or not self._out.interactive or not self._accepts_file(error):
+                if asked or not self.out.interactive or not self._accepts_file(error):
                     raise
                 kind = "file"
         if kind != ledger.choice:
@@ -212,9 +209,9 @@ class Access:
         return kind
 
     def _accepts_file(self, error: KeyringError) -> bool:
-        self._out.warn(error.message)
+        self.out.warn(error.message)
         question = f"Store sign-ins in {self.folder} instead, in files that only you can read?"
-        return self._out.confirm(question)
+        return self.out.confirm(question)
 
     def sign_in(self, kind: str, *, browser: bool = True) -> SignIn:
         """Sign in with a device code, and save the sign-in in the given kind of backend.
@@ -226,27 +223,27 @@ class Access:
         code = self.provider.begin()
         self._announce(code, browser=browser)
         label = f"Waiting for approval (up to {code.seconds / 60:.0f} minutes)"
-        with self._out.progress(label, int(code.seconds)) as passed:
+        with self.out.progress(label, int(code.seconds)) as passed:
             found = wait_for_approval(self.provider, code, passed)
         with self.store.lock():
             self.store.save(found, kind)
         if self.provider.skew:
             skew = self.provider.skew.removesuffix(".")
-            self._out.warn(f"{skew}. Correct it, or tokens will appear to be expired.")
+            self.out.warn(f"{skew}. Correct it, or tokens will appear to be expired.")
         return found
 
     def _sign_in_now(self, reason: str) -> SignIn:
-        self._out.info(f"{reason.removesuffix('.')}. Signing in...")
+        self.out.info(f"{reason.removesuffix('.')}. Signing in...")
         return self.sign_in(self.choose_store())
 
     def _announce(self, code: DeviceCode, *, browser: bool) -> None:
-        self._out.info(f"To sign in to {self._target.label}, open this page on any device:")
-        self._out.info(f"  {code.link}")
+        self.out.info(f"To sign in to {self.target.label}, open this page on any device:")
+        self.out.info(f"  {code.link}")
         if not self.at.is_usual:
-            self._out.warn(f"Your token will be sent to {self.at.place.api}.")
-        self._out.info(f"Check that the page shows the code {code.user_code}")
+            self.out.warn(f"Your token will be sent to {self.at.place.api}.")
+        self.out.info(f"Check that the page shows the code {code.user_code}")
         if browser and has_browser() and open_browser(code.link):
-            self._out.info("The page should open in your browser automatically.")
+            self.out.info("The page should open in your browser automatically.")
 
 
 def _proxy_cookie() -> str | None:

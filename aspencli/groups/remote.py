@@ -104,20 +104,6 @@ class InvitePlan:
     before: frozenset[str] | None
 
 
-@dataclass(frozen=True)
-class InviteResult:
-    """The result for one address.
-
-    Attributes:
-        status: ``invited``, ``failed``, or the reason nothing was sent: ``member`` or ``pending``.
-        error: Why it failed, if the service gives a reason.
-    """
-
-    email: str
-    status: str
-    error: str | None = None
-
-
 def list_invitations(groups: Groups, org: Org) -> list[dict[str, Any]]:
     """Return the invitations to a group, oldest first; this machine's clock tells which expired."""
     now = dt.datetime.now(dt.UTC)
@@ -178,19 +164,21 @@ def check_invite(api: Api, org: Org) -> None:
         ) from error
 
 
-def send_invites(groups: Groups, plan: InvitePlan) -> Iterator[InviteResult]:
+def send_invites(groups: Groups, plan: InvitePlan) -> Iterator[dict[str, Any]]:
     """Yield the result for each address, sending one request each to isolate failures.
+
+    The status is ``invited``, ``failed``, or the reason nothing was sent.
 
     Raises:
         UncertainError: A response was lost, so it is unknown whether the invitation was sent.
     """
     for email, status in plan.spared.items():
-        yield InviteResult(email, status)
+        yield {"email": email, "status": status, "error": None}
     for email in plan.emails:
         settle = None if plan.before is None else partial(_seen, groups, plan, email)
         (answer,) = groups.invite(plan.org.id, plan.role, [email], settle)
         status = "invited" if answer["success"] else "failed"
-        yield InviteResult(answer["email"], status, answer.get("error"))
+        yield {"email": answer["email"], "status": status, "error": answer.get("error")}
 
 
 def _seen(groups: Groups, plan: InvitePlan, email: str) -> list[Invited] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from aspencli.errors import (
@@ -54,10 +55,11 @@ class TokenSource(Protocol):
         """Return a hint on what to do when the API refuses the token."""
 
 
+@dataclass
 class ApiCalls:
     """A sender of requests to the API of one target.
 
-    Args:
+    Attributes:
         caller: Sends requests to its server.
         tokens: The source of tokens. They go to that server and nowhere else, because the caller
             connects to no other.
@@ -65,18 +67,10 @@ class ApiCalls:
         broken: Finds the samples that make the live service fail.
     """
 
-    def __init__(
-        self,
-        caller: Caller,
-        tokens: TokenSource,
-        cookie: str | None = None,
-        broken: BrokenSamples = lambda _ids: [],
-    ):
-        self._broken = broken
-        self._name = caller.name
-        self._caller = caller
-        self._tokens = tokens
-        self._cookie = cookie
+    caller: Caller
+    tokens: TokenSource
+    cookie: str | None = None
+    broken: BrokenSamples = lambda _ids: []
 
     def ask(
         self,
@@ -111,7 +105,7 @@ class ApiCalls:
             try:
                 return pick(json.loads(answer.read()))
             except (ValueError, LookupError, TypeError) as error:
-                raise no_api(answer, self._name) from error
+                raise no_api(answer, self.caller.name) from error
 
         request = _request(method, path, body)
         return self._do(lambda: request, read, patience, safe=safe, settle=settle)
@@ -127,7 +121,7 @@ class ApiCalls:
 
         def read(answer: Answer) -> list[T]:
             if answer.kind != "application/json":
-                raise no_api(answer, self._name)
+                raise no_api(answer, self.caller.name)
             try:
                 return [keep(item) for item in items(answer.chunks(), key)]
             except ValueError as error:
@@ -179,11 +173,11 @@ class ApiCalls:
 
         def checked(answer: Answer) -> T:
             if answer.status >= _UNWANTED and answer.status != takes:
-                raise error_of(answer, self._name, asking(), self._broken)
+                raise error_of(answer, self.caller.name, asking(), self.broken)
             return read(answer)
 
         def once(token: str) -> T:
-            return self._caller.call(
+            return self.caller.call(
                 lambda: self._with_credentials(asking(), token),
                 checked,
                 patience,
@@ -191,12 +185,12 @@ class ApiCalls:
                 settle=settle,
             )
 
-        token = self._tokens.token()
+        token = self.tokens.token()
         try:
             try:
                 return once(token)
             except CredentialsError as error:
-                renewed = self._tokens.renew(token) if _status(error) == _UNAUTHORIZED else None
+                renewed = self.tokens.renew(token) if _status(error) == _UNAUTHORIZED else None
                 if renewed is None:
                     raise
             return once(renewed)
@@ -207,7 +201,7 @@ class ApiCalls:
     def _explain(self, error: CredentialsError, request: Request) -> None:
         """Add to the error who is signed in, and what to do about the refusal."""
         if _status(error) == _UNAUTHORIZED:
-            error.hint = self._tokens.advice()
+            error.hint = self.tokens.advice()
         elif _status(error) == _FORBIDDEN:
             try:
                 me = None if request.path == ME else self.ask("GET", ME, whole(Me))
@@ -217,7 +211,7 @@ class ApiCalls:
 
     def _with_credentials(self, request: Request, token: str) -> Request:
         request = request.having({"authorization": f"Bearer {token}"})
-        return request.having({"cookie": self._cookie}) if self._cookie else request
+        return request.having({"cookie": self.cookie}) if self.cookie else request
 
 
 def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None = None) -> Request:

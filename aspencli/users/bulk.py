@@ -18,22 +18,22 @@ def _text(
 ) -> Callable[[str], Understood]:
     """Return a parser for one line of text, with the limits of the API (POST /v2/groups/)."""
 
-    def understand(cell: str) -> Understood:
+    def flaw_of(cell: str) -> str | None:
         if len(cell) < shortest:
-            return None, f"is too short: {len(cell)} characters (minimum {shortest})"
-        reason = flaw(cell, longest)
-        return (None, reason) if reason else (cell, None)
+            return f"is too short: {len(cell)} characters (minimum {shortest})"
+        return flaw(cell, longest)
 
-    return understand
+    return accepted(flaw_of)
 
 
-def _account(cell: str) -> Understood:
-    """Parse an ID assigned by the identity provider."""
+def _account_flaw(cell: str) -> str | None:
+    """Return what is wrong with an ID assigned by the identity provider, or None."""
     if any(map(str.isspace, cell)):
-        return None, "contains white space"
-    return accepted(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
+        return "contains white space"
+    return identifier_flaw(cell, LONGEST_TEXT)
 
 
+_account = accepted(_account_flaw)
 _email = Field(columns.EMAIL, accepted(email_flaw), uncleared=_USER_NEEDS, names=True)
 _auth0_user = Field(columns.AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
 

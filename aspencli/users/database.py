@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
 """The rights that `create_user` needs."""
 
 _BATCH = 500
+_DETAILS = ("agreed_to_tos", "acknowledged_policy_version", "gisaid_submitter_id", "created_at")
 _ROLES = (
     selectinload(User.roles).joinedload(UserRole.group),
     selectinload(User.roles).joinedload(UserRole.role),
@@ -64,23 +64,6 @@ class UserRow:
     groups: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class UserDetails(UserRow):
-    """A user with all details.
-
-    IDs that link the user to other services are left out on purpose.
-
-    Attributes:
-        samples: The number of samples that the user uploaded.
-    """
-
-    agreed_to_tos: bool
-    acknowledged_policy_version: dt.date | None
-    gisaid_submitter_id: str | None
-    created_at: dt.datetime | None
-    samples: int
-
-
 class UserList:
     """The users that match a query, ordered by ID.
 
@@ -111,7 +94,7 @@ class UserList:
         return self._session.scalar(statement) or 0
 
 
-def show_user(session: ReadSession, key: str) -> UserDetails:
+def show_user(session: ReadSession, key: str) -> dict[str, Any]:
     """Return the user with this ID, e-mail address (ignoring case), or Auth0 ID.
 
     Raises:
@@ -135,17 +118,14 @@ def show_user(session: ReadSession, key: str) -> UserDetails:
     )
 
 
-def details_of(session: ReadSession, user: User) -> UserDetails:
-    """Return the details of a loaded user."""
+def details_of(session: ReadSession, user: User) -> dict[str, Any]:
+    """Return a loaded user with all details, and the number of samples that the user uploaded.
+
+    IDs that link the user to other services are left out on purpose.
+    """
     uploaded = sa.select(sa.func.count()).where(Sample.uploaded_by_id == user.id)
-    return UserDetails(
-        **vars(_row(user)),
-        agreed_to_tos=user.agreed_to_tos,
-        acknowledged_policy_version=user.acknowledged_policy_version,
-        gisaid_submitter_id=user.gisaid_submitter_id,
-        created_at=user.created_at,
-        samples=session.scalar(uploaded) or 0,
-    )
+    details = {key: getattr(user, key) for key in _DETAILS}
+    return {**vars(_row(user)), **details, "samples": session.scalar(uploaded) or 0}
 
 
 def describe_user(user: User) -> str:
@@ -205,14 +185,14 @@ class UserPlan:
 
     wanted: NewUser
     group_id: int
-    existing: UserDetails | None
+    existing: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Onboarded:
     """The user as now stored in the database, and whether this run created it."""
 
-    user: UserDetails
+    user: dict[str, Any]
     created: bool
 
 

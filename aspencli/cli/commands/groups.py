@@ -307,8 +307,8 @@ def invite(
             "You do not have permission to see members and invitations, so everyone is invited."
         )
     people = plan.emails[0] if len(plan.emails) == 1 else f"{len(plan.emails):,} people"
-    planned = [(each, "create", "create") for each in plan.emails]
-    planned += [(*each, "skip") for each in plan.spared.items()]
+    planned = [(*each, "skip") for each in plan.spared.items()]
+    planned += [(each, "create", "create") for each in plan.emails]
     change = ItemChange(
         context,
         f"invite {people} to {plan.org} as {plan.role}",
@@ -340,8 +340,8 @@ def _send(groups: Groups, plan: InvitePlan) -> Iterator[Sequence[Row]]:
     from aspencli.groups.remote import send_invites
 
     for result in send_invites(groups, plan):
-        outcome = {"invited": "created", "failed": "failed"}.get(result.status, "skipped")
-        yield [{**vars(result), "outcome": outcome}]
+        outcome = {"invited": "created", "failed": "failed"}.get(result["status"], "skipped")
+        yield [{**result, "outcome": outcome}]
 
 
 def _refuse_failed(rows: Sequence[Row]) -> None:

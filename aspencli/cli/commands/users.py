@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -137,7 +137,7 @@ def show(
     context = current(ctx)
     with context.database().reading() as session:
         found = show_user(session, key)
-    context.out.records(SHOW_COLUMNS, [asdict(found)])
+    context.out.records(SHOW_COLUMNS, [found])
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
@@ -222,11 +222,11 @@ def _plan_in_database(context: AppContext, wanted: NewUser) -> ItemChange:
 
     def create() -> Iterator[Sequence[Row]]:
         done = create_user(context.database(writable=True), wanted)
-        yield [_created_row("created" if done.created else "unchanged", vars(done.user))]
+        yield [_created_row("created" if done.created else "unchanged", done.user)]
 
     planned = _planned(plan.wanted, plan.group_id, plan.wanted.group)
     if plan.existing is not None:
-        planned = _created_row("unchanged", vars(plan.existing))
+        planned = _created_row("unchanged", plan.existing)
     return _creation(context, planned, create, permitted)
 
 
