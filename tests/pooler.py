@@ -15,7 +15,7 @@ from typing import Self
 import psycopg2
 from sqlalchemy.engine import URL
 
-from aspen.local.postgres.paths import server_account
+from aspen.local.processes import server_account
 
 SWITCH = "ASPEN_TEST_POOLER"
 """Routes all databases of a run through a pooler: ``session``, ``transaction,ignore``, ..."""

@@ -23,8 +23,6 @@ WRITERS = frozenset(
 ALLOWED = {
     # This is the one module that writes files.
     "aspencli/files.py",
-    # These are PostgreSQL's programs, copied to where its account can run them; none is secret.
-    "local/aspen/local/postgres/paths.py",
     # A revision is source code that Alembic writes to a checkout.
     "db/aspen/database/alembic.py",
 }

@@ -48,7 +48,7 @@ import pexpect
 import ptyprocess  # type: ignore[import-untyped] # no type stubs
 
 if TYPE_CHECKING:
-    from aspen.local.postgres.paths import Account
+    from aspen.local.processes import Account
 
 PROGRAM = "aspencli"
 WARNINGS = "error:the service redirected"
@@ -607,12 +607,12 @@ def _load_aws() -> None:
 
 def _load_supervisor() -> None:
     _load_aws()
-    _load_server("aspen.local.supervisor.daemon", "aspen.local.launch", "aspen.api.main", *_UVICORN)
+    _load_server("aspen.local.logs", "aspen.local.launch", "aspen.api.main", *_UVICORN)
     _load_server("aspen.local.auth0.app", "aspen.local.aws.server", "aspen.local.auth0.app")
     _load_server(
         "aspen.api.__main__",
         "aspen.local.auth0.store",
-        "aspen.local.seed.accounts",
+        "aspen.local.seed.base",
         "aspen.local.postgres.server",
     )
 
@@ -650,7 +650,7 @@ _ALSO = (
     # Libraries that load half of their modules on first use, and the local deployment.
     *("httpcore", "keyring.core", "keyring.backends.fail", "filelock", "typer._click.decorators"),
     *("encodings.ascii", "encodings.cp1252", "_strptime"),
-    *("aspen.local.client", "aspen.local.deployment", "aspen.local.state"),
+    *("aspen.local.deployment", "aspen.local.seed"),
 )
 _UVICORN = (
     *("uvicorn", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),

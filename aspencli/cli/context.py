@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aspen.database.engine import Database
     from aspen.database.settings import Guard, Limits, SessionPolicy
-    from aspen.local.client import Laptop
+    from aspen.local.deployment import Laptop
     from aspencli.cli.access import Access
     from aspencli.cli.output.console import Output
     from aspencli.remote.api import Api
@@ -232,7 +232,7 @@ class AppContext:
     @cached_property
     def laptop(self) -> Laptop:
         """Return the deployment on this machine, to change it or to explain why it does not run."""
-        from aspen.local.client import Laptop
+        from aspen.local.deployment import Laptop
 
         return Laptop()
 

@@ -14,7 +14,7 @@ from random import Random
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from aspen.local.postgres import process as postmaster
+from aspen.local.postgres import server as postmaster
 from benchmarks.accidents.site import Site, Trial, wait_until
 from benchmarks.accidents.wire import AtCommit, Wire
 

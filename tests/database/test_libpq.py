@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from aspen.database import settings
 from aspen.database.engine import Database, normalize_url
 from aspen.database.settings import InvalidDatabaseUrlError
-from aspen.local.client import Laptop
+from aspen.local.deployment import Laptop
 from aspencli.admin.psql import read_address
 from aspencli.cli.failures import explain
 from aspencli.cli.main import run

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aspen.local.postgres.binaries import _package_folder, find_binaries
-from aspen.local.postgres.paths import reachable_binaries, server_account
+from aspen.local.postgres.binaries import _package_folder, find_binaries, reachable_binaries
 from aspen.local.postgres.server import SUPERUSER, Cluster
+from aspen.local.processes import server_account
 from tests.local.conftest import FAST, Script, query, root_only
 
 _WORK = """

@@ -23,15 +23,14 @@ import psutil
 import pytest
 
 from aspen.local import processes
+from aspen.local import supervision as client
 from aspen.local.aws.content import REGION, made_values, read_credentials
 from aspen.local.deployment import Deployment, service_status, with_restarts
 from aspen.local.processes import HOST, file_lock, is_free
 from aspen.local.services import PARTS, POSTGRES, PartStatus
-from aspen.local.services import State as Doing
-from aspen.local.state import State
-from aspen.local.supervisor import client
-from aspen.local.supervisor.client import PortTakenError, Supervision
-from aspen.local.supervisor.state import Timing
+from aspen.local.services import Phase as Doing
+from aspen.local.state import State, Timing
+from aspen.local.supervision import PortTakenError, Supervision
 from aspencli.errors import AspenError
 from tests import zygote
 from tests.local import stranger
@@ -546,7 +545,7 @@ def test_up_with_two_attempts_reports_results_of_both(
 
 _UP = """
 from aspen.local.deployment import Deployment, service_status, with_restarts
-from aspen.local.supervisor.state import Timing
+from aspen.local.state import Timing
 deployment = Deployment(Path(sys.argv[1]), settings={FAST!r})
 """
 

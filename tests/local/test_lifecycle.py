@@ -14,11 +14,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from aspen.local.postgres import process
-from aspen.local.postgres.paths import server_account
+from aspen.local import logs
+from aspen.local.postgres import server as process
 from aspen.local.postgres.server import SUPERUSER, Cluster
-from aspen.local.processes import HOST
-from aspen.local.services import State
+from aspen.local.processes import HOST, server_account
+from aspen.local.services import Phase as State
 from aspencli import machine
 from aspencli.errors import ConflictError, NotFoundError
 from tests.local.conftest import FAST, Script, query
@@ -225,7 +225,12 @@ def test_server_log_can_be_read_and_followed(cluster: Cluster) -> None:
     cluster.up()
     address = cluster.url("postgres", SUPERUSER)
     assert any("ready to accept connections" in line for line in cluster.logs(50))
-    messages = cluster.follow(50)  # more than there are; PostgreSQL may have added some
+    found = logs.follow_all(
+        {"postgres": lambda: logs.current_log(cluster.data)},
+        50,  # more than there are; PostgreSQL may have added some
+        until=lambda: machine.read_postmaster(cluster.data) is None,
+    )
+    messages = (line for _, line in found)
     query(address, "DO $$ BEGIN RAISE LOG 'first'; END $$")
     followed = []
     for line in messages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aspen.local import logs
@@ -11,7 +12,7 @@ def test_log_follow_continues_in_next_log_file(tmp_path: Path) -> None:
     _current(tmp_path, "monday")
     (tmp_path / "monday").write_text("old\nlast\n")
     ended = False
-    messages = logs.follow(tmp_path, 1, until=lambda: ended, pause=0)
+    messages = follow(tmp_path, 1, until=lambda: ended)
     assert next(messages) == "last"
     _append(tmp_path / "monday", "before midnight\nhalf a li")
     assert next(messages) == "before midnight"
@@ -27,7 +28,7 @@ def test_log_follow_continues_in_next_log_file(tmp_path: Path) -> None:
 def test_log_follow_reads_truncated_file_from_start(tmp_path: Path) -> None:
     _current(tmp_path, "monday")
     (tmp_path / "monday").write_text("of last week, and long\n")
-    messages = logs.follow(tmp_path, 0, until=lambda: False, pause=0)
+    messages = follow(tmp_path, 0, until=lambda: False)
     (tmp_path / "monday").write_text("new\n")
     assert next(messages) == "new"
 
@@ -36,6 +37,12 @@ def test_log_tail_uses_startup_log_until_current_log_exists(tmp_path: Path) -> N
     assert logs.tail(logs.current_log(tmp_path), 10) == []
     (tmp_path / logs.STARTUP_LOG).write_text("one\ntwo\n")
     assert logs.tail(logs.current_log(tmp_path), 1) == ["two"]
+
+
+def follow(data: Path, lines: int, *, until: Callable[[], bool]) -> Iterator[str]:
+    """Return the last messages of one server, then new ones."""
+    found = logs.follow_all({"": lambda: logs.current_log(data)}, lines, until=until, pause=0)
+    return (line for _, line in found)
 
 
 def _current(folder: Path, name: str) -> None:

@@ -14,9 +14,9 @@ import pytest
 from aspen.local import logs, processes
 from aspen.local.logs import RotatingLog
 from aspen.local.processes import HOST, SERVICES_FIRST, is_own_connection, may_own
-from aspen.local.services import PARTS, SERVICES, Service, service, with_needed
-from aspen.local.state import PartRecord, Phase, Process, State, read_record, write_record
-from aspen.local.supervisor.state import Timing, is_check
+from aspen.local.services import PARTS, SERVICES, Phase, Service, service, with_needed
+from aspen.local.state import PartRecord, Process, State, Timing, read_record, write_record
+from aspen.local.supervisor import is_check
 from aspencli import machine
 from aspencli.errors import AspenError, RefusedError
 from tests.local.conftest import root_only

@@ -359,7 +359,7 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     def set_up() -> Iterator[Sequence[Row]]:
         result = schema.setup(database, plan)
         if context.is_on_laptop:
-            context.laptop.prepare()
+            context.laptop.deployment.prepare()
         outcome = "updated" if result.migrated.applied else "unchanged"
         row = {
             "database": plan.database,

@@ -25,10 +25,11 @@ from aspencli.cli.output.profile import (
     read_file,
     tell,
 )
-from aspencli.errors import INTERRUPTED, BadInputError, RefusedError
+from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
 from aspencli.targets import Safety
 
 if TYPE_CHECKING:
+    from aspen.api.in_process import Answer
     from aspen.database.engine import Database
     from aspen.database.profiling.recorder import Recorder
 
@@ -321,21 +322,42 @@ def _check_statement(line: int, statement: str) -> None:
 
 
 def _ask(context: AppContext, work: Work, bench: Bench) -> int:
-    from aspen.local.in_process import ask_here
-
     method, path = _split_request(work.request or "", write=work.write)
     _require_direct(context)
     bench.rehearse = not work.commit  # the service can write during a GET as well
     body = read_file(work.body).encode() if work.body else None
-    answered = ask_here(
-        context.database_url(), method, path, user=work.user, body=body, around=bench.around
-    )
+    answered = _answer(context.database_url(), bench, method, path, work.user, body)
     said = f"{method} {path}: {answered.status}, {len(answered.body):,} bytes"
     if answered.status < 400:  # noqa: PLR2004 - HTTP status codes
         context.out.info(said)
         return 0
     context.out.error(said, hint=None if work.user else "Choose the user to run it as: --as EMAIL")
     return 1
+
+
+def _answer(
+    dsn: str, bench: Bench, method: str, path: str, user: str | None, body: bytes | None
+) -> Answer:
+    """Answer a request with the service's own code in this process, without a port.
+
+    Raises:
+        AspenError: The service is not installed.
+        BadInputError: Its settings in the environment cannot be used.
+    """
+    try:
+        from aspen.api.in_process import Asked, answer, settings_for
+        from aspen.api.settings import SettingsError
+    except ImportError as error:
+        raise AspenError(
+            f"The service is not installed: {error}", hint="Install aspencli[local]."
+        ) from error
+    try:
+        settings = settings_for(dsn)
+    except SettingsError as error:
+        raise BadInputError(
+            f"The service cannot start: {error}", hint="Fix or unset it in the environment."
+        ) from error
+    return answer(settings, Asked(method, path, user, body), bench.around)
 
 
 def _split_request(text: str, *, write: bool) -> tuple[str, str]:

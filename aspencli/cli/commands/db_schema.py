@@ -95,7 +95,8 @@ def upgrade(
     def apply() -> Iterator[Sequence[Row]]:
         result = schema.upgrade(database, steps, directory=directory)
         if context.is_on_laptop and result.applied and steps[-1].is_head:
-            context.laptop.prepare()  # gives its roles ownership of, or access to, the new objects
+            # This gives its roles ownership of, or access to, the new objects.
+            context.laptop.deployment.prepare()
         yield [{**vars(result), "outcome": "updated" if result.applied else "unchanged"}]
 
     change = migration(

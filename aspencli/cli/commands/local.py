@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,8 @@ from aspencli.text import counted, size_text, visible
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database
-    from aspen.local.client import SeedRequest
     from aspen.local.deployment import Up
+    from aspen.local.seed import MetadataResult, Seeded
     from aspen.local.services import PartStatus
     from aspencli.cli.output.console import Output
 
@@ -74,6 +75,19 @@ SEED_COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class SeedRequest:
+    """The test data to add; see the options of ``aspencli local seed``."""
+
+    group: int = 1
+    samples: int = 0
+    roles: bool = False
+    seed: int = 0
+    metadata: Path | None = None
+    sequences: Path | None = None
+    lat_longs: Path | None = None
+
+
 @app.command(epilog=examples("aspencli local up", "aspencli local up --only postgres"))
 def up(
     ctx: typer.Context,
@@ -101,8 +115,6 @@ def up(
 @app.command(epilog=examples("aspencli local init"))
 def init(ctx: typer.Context) -> None:
     """Start the deployment (as 'up' does), and add the test groups, users, and locations."""
-    from aspen.local.client import SeedRequest
-
     context = on_laptop(ctx)
     bring_up(context, (), hint=False)
     add_data(context, SeedRequest())
@@ -113,7 +125,7 @@ def down(ctx: typer.Context) -> None:
     """Stop the deployment. Data is kept; open transactions are rolled back."""
     context = on_laptop(ctx)
     context.out.finish_anyway()
-    stopped = context.laptop.down()
+    stopped = context.laptop.deployment.down()
     rows = [
         {"part": name, **vars(what), "seconds": round(what.seconds, 2)}
         for name, what in stopped.items()
@@ -132,7 +144,7 @@ def status(
 ) -> None:
     """Show the state and address of each part; the exit code is 0 either way (see --check)."""
     context = on_laptop(ctx)
-    out, found = context.out, context.laptop.status()
+    out, found = context.out, context.laptop.deployment.status()
     people = out.chosen_form == "table"
     columns = (*_HEALTH, _SIZE) if people else STATUS_COLUMNS
     out.rows(columns, [_status_row(part, people=people) for part in found])
@@ -172,7 +184,7 @@ def logs(
     width = 0 if len(whose) == 1 else max(len(name) for name in whose or _VOICES)
     # Ctrl-C is the normal way to stop following the logs.
     with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
-        for name, line in context.laptop.logs(whose, lines, follow=follow):
+        for name, line in context.laptop.deployment.logs(whose, lines, follow=follow):
             lead = f"{name:{width}} | " if width else ""
             context.out.text(lead + visible(line.expandtabs()))
 
@@ -186,13 +198,13 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     from aspencli.cli.changes.execute import ItemChange, execute
 
     context = on_laptop(ctx)
-    laptop = context.laptop
-    found = [part for part in laptop.status() if part.data.exists()]
+    deployment = context.laptop.deployment
+    found = [part for part in deployment.status() if part.data.exists()]
     for part in found:
         context.out.info(f"{part.name}: {size_text(part.size)} in {part.data}")
 
     def remove() -> Iterator[Sequence[Row]]:
-        for name, done in laptop.reset().items():
+        for name, done in deployment.reset().items():
             yield [{"part": name, "deleted": done, "outcome": "deleted" if done else "unchanged"}]
 
     change = ItemChange(
@@ -261,8 +273,6 @@ def seed(
         raise BadInputError(
             "--sequences and --lat-longs require --metadata", hint="Give the metadata file, too."
         )
-    from aspen.local.client import SeedRequest
-
     add_data(context, SeedRequest(group, samples, roles, number, metadata, sequences, lat_longs))
 
 
@@ -285,15 +295,15 @@ def on_laptop(ctx: typer.Context) -> AppContext:
 
 def bring_up(context: AppContext, only: Sequence[str], *, hint: bool = True) -> None:
     """Start the given parts, or all if none is given, and show their addresses."""
-    out, laptop = context.out, context.laptop
+    out, deployment = context.out, context.laptop.deployment
     out.finish_anyway()
-    did = laptop.up(only, lambda part, step: out.info(f"{part}: {step} ..."))
+    did = deployment.up(only or PARTS, lambda part, step: out.info(f"{part}: {step} ..."))
     for started in did.started.values():
         if started.repaired:
             out.warn("The deployment was not shut down cleanly; PostgreSQL recovered its data.")
         for note in started.notes:
             out.warn(note)
-    running = {part.name: part for part in laptop.status()}
+    running = {part.name: part for part in deployment.status()}
     out.rows(UP_COLUMNS, [_up_row(running[name]) for name in did.started])
     if did.filled and did.filled.samples:
         out.info(f"Added the test groups and users, and {did.filled.samples:,} generated samples.")
@@ -379,33 +389,56 @@ def add_data(context: AppContext, request: SeedRequest) -> None:
 
 
 def _seed(context: AppContext, request: SeedRequest, database: Database) -> Iterator[Sequence[Row]]:
-    from aspen.local import client
+    from aspen.local.seed import Seeded, has_groups, seed_base, seed_roles, seed_runs
 
-    done, objects = client.Seeded(), context.laptop.objects
+    done, objects = Seeded(), context.laptop.deployment.objects
     alone = not (request.samples or request.metadata or request.roles)
-    base = alone or client.holds_no_group(database)
+    base = alone or not has_groups(database)
     if request.roles:
         with _counting(context, "Generating samples", None) as tell:
-            client.add_roles(database, objects, done, tell)
+            done += seed_roles(database, objects, progress=tell)
     elif base:
-        client.add_groups(database, done)
-    if request.metadata:
-        with _counting(context, "Loading the file", None) as tell:
-            client.add_file(database, request, done, tell)
-    if request.samples:
-        with _counting(context, "Generating samples", request.samples) as tell:
-            client.add_samples(database, request, done, tell)
+        done += seed_base(database)
+    loaded = _load_file(context, request, database)
+    done += loaded.counts
+    done += _generate(context, request, database)
     if base:
-        client.add_runs(database, objects, done)
+        done += seed_runs(database, objects)
     if context.is_on_laptop and (base or request.roles):
-        context.laptop.publish()
-    for row in done.rejected:
+        context.laptop.deployment.publish()
+    for row in loaded.rejected:
         column = f", column {row.column}" if row.column else ""
         context.out.warn(f"Line {row.line}{column}: {row.reason}; skipped")
-    counts = {**vars(done), "rejected": len(done.rejected), "seconds": round(done.seconds, 1)}
+    counts = {**vars(done), "rejected": len(loaded.rejected), "seconds": round(done.seconds, 1)}
     added = (done.groups, done.users, done.locations, done.samples, done.runs, done.genomes)
-    outcome = "created" if any(added) else "skipped" if done.rejected else "unchanged"
+    outcome = "created" if any(added) else "skipped" if loaded.rejected else "unchanged"
     yield [{**counts, "outcome": outcome}]
+
+
+def _load_file(context: AppContext, request: SeedRequest, database: Database) -> MetadataResult:
+    from aspen.local.seed import MetadataResult, seed_metadata
+
+    if not request.metadata:
+        return MetadataResult()
+    with _counting(context, "Loading the file", None) as tell:
+        return seed_metadata(
+            database,
+            request.metadata,
+            sequences=request.sequences,
+            lat_longs=request.lat_longs,
+            group=request.group,
+            progress=tell,
+        )
+
+
+def _generate(context: AppContext, request: SeedRequest, database: Database) -> Seeded:
+    from aspen.local.seed import Seeded, seed_samples
+
+    if not (count := request.samples):
+        return Seeded()
+    with _counting(context, "Generating samples", count) as tell:
+        made = seed_samples(database, count, group=request.group, seed=request.seed, progress=tell)
+    return Seeded(samples=made.samples_added, seconds=made.seconds)
 
 
 def _explain_rejected(out: Output, request: SeedRequest, rows: Sequence[Row]) -> None:

@@ -7,64 +7,59 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from aspen.database import settings
+from aspen.local import logs
 from aspen.local.aws.content import OBJECTS, ObjectFolder, publish, read_credentials
-from aspen.local.postgres import process
-from aspen.local.postgres.paths import SUPERUSER, WRITER, Places, size_of
+from aspen.local.postgres import server
+from aspen.local.postgres.binaries import find_binaries
+from aspen.local.postgres.paths import Places, size_of
+from aspen.local.postgres.prepare import Prepared, prepare
+from aspen.local.postgres.server import SUPERUSER, WRITER, Cluster
 from aspen.local.processes import HOST
 from aspen.local.services import (
     CLIENT_ID,
     PARTS,
     POSTGRES,
+    SUPERVISOR,
     PartStatus,
     PartSteps,
+    Phase,
     Started,
     Stopped,
     with_needed,
 )
-from aspen.local.services import State as Doing
-from aspen.local.state import PartRecord, Phase, State
-from aspen.local.supervisor.client import LostError, PortTakenError, Supervision
-from aspen.local.supervisor.state import Timing
+from aspen.local.state import PartRecord, State, Timing
+from aspen.local.supervision import LostError, PortTakenError, Supervision
 from aspencli import __version__
-from aspencli.files import open_own
-from aspencli.machine import Endpoints, read_postmaster, write_endpoints
+from aspencli.errors import NotFoundError, UnreachableError
+from aspencli.files import data_dir, open_own
+from aspencli.machine import Endpoints, read_endpoints, read_postmaster, write_endpoints
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
+    from aspen.local.seed import Seeded
 
-    from aspen.local.postgres.prepare import Prepared
-    from aspen.local.postgres.server import Cluster
-    from aspen.local.seed import Objects, RolesResult
-
-_API = "api"
+_API, _IDENTITY = "api", "identity"
 _PATIENCE_S = 5.0  # for PostgreSQL to shut down cleanly
 _TRIES = 4  # another program may take a port, or end the supervisor, at the last moment
-
-_DOING = {
-    Phase.STARTING: Doing.STARTING,
-    Phase.RUNNING: Doing.RUNNING,
-    Phase.UNRESPONSIVE: Doing.UNRESPONSIVE,
-    Phase.RESTARTING: Doing.RESTARTING,
-    Phase.STOPPED: Doing.STOPPED,
-}
+_IDLE = Stopped(was_running=False, how="", seconds=0.0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Up:
-    """The result of bringing the deployment up.
+    """The result of bringing the deployment up, over all of its attempts.
 
     Attributes:
         started: The result of starting each part, by name.
@@ -75,24 +70,16 @@ class Up:
     """
 
     started: dict[str, Started]
-    prepared: Prepared | None
-    filled: RolesResult | None
-    empty: bool
-    seconds: float
+    prepared: Prepared | None = None
+    filled: Seeded | None = None
+    empty: bool = False
+    seconds: float = 0.0
 
     @property
     def changed(self) -> bool:
         """Return True if anything was started, created, migrated, or filled."""
         idle = all(one.already_running for one in self.started.values())
         return bool(self.prepared or self.filled) or not idle
-
-
-@dataclass
-class _Made:
-    """The changes that a start has made to the database, over all of its attempts."""
-
-    prepared: Prepared | None = None
-    filled: RolesResult | None = None
 
 
 class Deployment:
@@ -111,16 +98,10 @@ class Deployment:
         settings: Mapping[str, str] | None = None,
         timing: Timing | None = None,
     ):
-        self.state, self._settings = State(home), settings
+        self.state = State(home)
+        self.cluster = Cluster(self.state.home, settings=settings)
         self.supervision = Supervision(self.state, timing)
         self.objects = ObjectFolder(self.state.part("aws") / OBJECTS)
-
-    @cached_property
-    def cluster(self) -> Cluster:
-        """Return the PostgreSQL server."""
-        from aspen.local.postgres.server import Cluster
-
-        return Cluster(self.state.home, settings=self._settings)
 
     def up(self, names: Iterable[str] = PARTS, progress: PartSteps | None = None) -> Up:
         """Start parts and their dependencies, and wait until they are ready.
@@ -133,36 +114,36 @@ class Deployment:
         Raises:
             AspenError: A part cannot be started; the message says why, the details show its log.
         """
-        wanted, notes, began = with_needed(names), list[str](), time.monotonic()
-        made = _Made()
+        wanted, notes, began, up = with_needed(names), list[str](), time.monotonic(), Up({})
         with self.state.lock():
-            for attempt in range(1, _TRIES + 1):
+            for left in reversed(range(_TRIES)):
                 try:
-                    up = self._up(wanted, progress or (lambda _part, _step: None), notes, made)
-                    return replace(up, seconds=time.monotonic() - began)
+                    self._up(wanted, progress or (lambda _part, _step: None), notes, up)
+                    break
                 except (PortTakenError, LostError):
                     self.supervision.stop()  # the next attempt starts a new one
-                    if attempt == _TRIES:
+                    if not left:
                         raise
-        raise AssertionError  # unreachable: the loop returns or raises
+        up.seconds = time.monotonic() - began
+        return up
 
     def down(self) -> dict[str, Stopped]:
         """Stop every part, PostgreSQL last; return the results by part name."""
         if not self.state.home.exists():
-            return {name: Stopped(was_running=False, how="", seconds=0.0) for name in PARTS[::-1]}
+            return dict.fromkeys(PARTS[::-1], _IDLE)
         with self.state.lock():
             stopped = self._stop_services()
             return {**stopped, POSTGRES: self.cluster.down()}
 
     def status(self) -> list[PartStatus]:
         """Return the status of each part."""
-        database = self.cluster.status()
-        if database.pid:
-            database = replace(database, url=self.database_url())
-        services = [
-            service_status(self.state, self.supervision, name) for name in PARTS if name != POSTGRES
+        found = [
+            self.cluster.status()
+            if name == POSTGRES
+            else service_status(self.state, self.supervision, name)
+            for name in PARTS
         ]
-        return [with_restarts(one, self.supervision) for one in (database, *services)]
+        return [with_restarts(one, self.supervision) for one in found]
 
     def reset(self) -> dict[str, bool]:
         """Stop every part and delete its data; return, by part name, whether there was any."""
@@ -178,23 +159,31 @@ class Deployment:
             self.state.clear()
         return had
 
-    def running_ports(self) -> dict[str, int]:
-        """Return the port on 127.0.0.1 of each running service."""
-        record, ports = self.supervision.record(), self.state.ports()
-        return {name: ports[name] for name, kept in record.items() if name in ports and kept.lives}
+    def logs(
+        self, names: Sequence[str], lines: int, *, follow: bool = False
+    ) -> Iterator[tuple[str, str]]:
+        """Return the last messages of some or all sources in time order, with the source's name.
 
-    def database_url(self) -> str:
-        """Return the URL of the database, without its password."""
-        url = make_url(self.cluster.url())
-        plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
-        return plain.render_as_string()
+        If ``follow`` is True, new messages follow until nothing is running.
+
+        Raises:
+            NotFoundError: There are no messages.
+        """
+        finders = {name: self._log_finder(name) for name in names or (*PARTS, SUPERVISOR)}
+        if not any(find().exists() for find in finders.values()):
+            whose = ", ".join(names) or "the local deployment"
+            raise NotFoundError(
+                f"No log messages yet; never started: {whose}", hint="Start it: aspencli local up"
+            )
+        if follow:
+            return logs.follow_all(finders, lines, until=self._is_down)
+        tails = {name: logs.tail(find(), lines) for name, find in finders.items()}
+        return iter(logs.merged(tails)[-lines:] if lines else [])
 
     def prepare(self, progress: PartSteps | None = None) -> Prepared:
         """Create the database if needed, migrate it, and grant the roles their privileges."""
-        from aspen.local.postgres.prepare import prepare
-
-        tell = progress or (lambda _part, _step: None)
-        return prepare(self.cluster, progress=lambda step: tell(POSTGRES, step))
+        tell = partial(progress, POSTGRES) if progress else None
+        return prepare(self.cluster, progress=tell)
 
     def publish(self) -> None:
         """Upload stored files that the running S3 lacks, such as those added since it started."""
@@ -217,25 +206,25 @@ class Deployment:
         )
         write_endpoints(self.state.home, found)
 
-    def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str], made: _Made) -> Up:
+    def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str], up: Up) -> None:
         since, before = time.time(), self.supervision.record()
         alone = names == (POSTGRES,)
         with self._undone(alone=alone):
             # The services load while PostgreSQL starts.
             services = [] if alone else self.supervision.start(names, notes)
 
-            server = self.cluster.up(progress=lambda step: progress(POSTGRES, step))
+            database = self.cluster.up(progress=partial(progress, POSTGRES))
             self.publish_endpoints()
             if not is_at_head(self.cluster):
-                made.prepared = self.prepare(progress)
-            made.filled = (self._fill(progress) if _API in names else None) or made.filled
+                up.prepared = self.prepare(progress)
+            up.filled = (self._fill(progress) if _API in names else None) or up.filled
             if services:
                 self.supervision.wait(services, since, progress)
-            if made.filled:
+            if up.filled:
                 self.publish()
-        started = {POSTGRES: replace(server, notes=(*notes, *server.notes))}
-        started |= {name: self._started(name, before.get(name), since) for name in services}
-        return Up(started, made.prepared, made.filled, is_empty(self.cluster), 0.0)
+        up.started = {POSTGRES: replace(database, notes=(*notes, *database.notes))}
+        up.started |= {name: self._started(name, before.get(name), since) for name in services}
+        up.empty = is_empty(self.cluster)
 
     def _started(self, name: str, before: PartRecord | None, since: float) -> Started:
         """Return the result of starting a service, which is running by now."""
@@ -251,7 +240,7 @@ class Deployment:
     def _undone(self, *, alone: bool) -> Iterator[None]:
         """Stop what was started if the block fails."""
         supervised = self.supervision.process
-        served = read_postmaster(Places(self.state.home).data)
+        served = read_postmaster(self.cluster.data)
         try:
             yield
         except BaseException as error:
@@ -260,20 +249,106 @@ class Deployment:
             if not isinstance(error, Exception) and not served:
                 # Do not import anything here: a module whose import was interrupted stays
                 # half-loaded.
-                process.stop(Places(self.state.home).data, patience=_PATIENCE_S)
+                server.stop(self.cluster.data, patience=_PATIENCE_S)
             raise
 
     def _stop_services(self) -> dict[str, Stopped]:
         stopped = self.supervision.stop()
-        idle = Stopped(was_running=False, how="", seconds=0.0)
-        return {name: stopped.get(name, idle) for name in reversed(PARTS) if name != POSTGRES}
+        return {name: stopped.get(name, _IDLE) for name in reversed(PARTS) if name != POSTGRES}
 
-    def _fill(self, progress: PartSteps) -> RolesResult | None:
+    def _fill(self, progress: PartSteps) -> Seeded | None:
         """Add the test data to an empty database, or the rest of it after an interruption."""
-        if not (self.state.filling.exists() or is_empty(self.cluster)):
+        unfinished = self.state.filling  # it exists until all of the data is added
+        if not (unfinished.exists() or is_empty(self.cluster)):
             return None
         progress(POSTGRES, "adding the test data")
-        return fill(self.cluster, self.objects, self.state.filling)
+        from aspen.database.engine import Database
+        from aspen.local.seed import seed_roles
+
+        os.close(open_own(unfinished))
+        database = Database(self.cluster.url(), application_name="aspencli local", writable=True)
+        try:
+            filled = seed_roles(database, self.objects)
+        finally:
+            database.dispose()
+        unfinished.unlink()
+        return filled
+
+    def _log_finder(self, name: str) -> Callable[[], Path]:
+        if name == POSTGRES:
+            return lambda: logs.current_log(self.cluster.data)
+        return lambda: self.state.log(name)
+
+    def _is_down(self) -> bool:
+        return read_postmaster(self.cluster.data) is None and self.supervision.process is None
+
+
+class Laptop:
+    """The deployment in this user's data directory, as the command line reaches it."""
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """Return the deployment as a whole."""
+        # Settings meant for other servers would break connections to the deployment's own.
+        settings.forget(settings.MISLEADING | settings.CONNECTION)
+        return Deployment(data_dir())
+
+    def endpoints(self) -> Endpoints | None:
+        """Return the addresses of a deployment that an earlier version started, else None.
+
+        That version wrote no file of them.
+        """
+        if not {_API, _IDENTITY} <= State(data_dir()).ports().keys():
+            return None
+        self.deployment.publish_endpoints()
+        return read_endpoints(data_dir())
+
+    def check_api(self) -> None:
+        """Check that its API and its identity provider are running.
+
+        Raises:
+            UnreachableError: One of them is not.
+        """
+        record = self.deployment.supervision.record()
+        running = {name for name, kept in record.items() if kept.lives}
+        if missing := [name for name in (_API, _IDENTITY) if name not in running]:
+            raise UnreachableError(
+                f"Not running in the local deployment: {', '.join(missing)}",
+                hint="Start it: aspencli local up",
+            )
+
+    def database_url(self, *, admin: bool = False) -> str:
+        """Return the address of its database, for the server's superuser if ``admin``.
+
+        Raises:
+            UnreachableError: The database is not running.
+        """
+        cluster = self.deployment.cluster
+        if read_postmaster(cluster.data) is None:  # a full status check takes longer
+            raise UnreachableError(
+                f"The local database is {cluster.status().state.value}.",
+                hint="Start it: aspencli local up",
+            )
+        return cluster.url(user=SUPERUSER if admin else WRITER)
+
+    def owns(self, system: str | None) -> bool:
+        """Return True if a system identifier is that of the deployment's own data directory."""
+        control = Places(data_dir()).data / "global" / "pg_control"
+        try:
+            with control.open("rb") as file:
+                # The first field of the control file since PostgreSQL 8.1 (catalog/pg_control.h).
+                (own,) = struct.unpack("=Q", file.read(8))
+        except (OSError, struct.error):  # there is no deployment that could own it
+            return False
+        return system == str(own)
+
+    def psql(self) -> Path | None:
+        """Return the psql that came with the server's programs, or None if there is none."""
+        try:
+            program = find_binaries().bindir / "psql"
+        except UnreachableError:
+            return None
+        return program if os.access(program, os.X_OK) else None
 
 
 def with_restarts(status: PartStatus, supervision: Supervision) -> PartStatus:
@@ -295,29 +370,29 @@ def service_status(state: State, supervision: Supervision, name: str) -> PartSta
     kept = record.get(name, PartRecord())
     process = kept.process if kept.lives else None
     if name not in record:
-        doing = Doing.ABSENT
+        phase = Phase.ABSENT
     elif supervision.process or kept.phase is Phase.STOPPED:
-        doing = _DOING[kept.phase]
-        if doing is Doing.RUNNING and not process:  # the supervisor has not noticed yet
-            doing = Doing.RESTARTING
+        phase = kept.phase
+        if phase is Phase.RUNNING and not process:  # the supervisor has not noticed yet
+            phase = Phase.RESTARTING
     else:
-        doing = Doing.CRASHED  # together with its supervisor
+        phase = Phase.CRASHED  # together with its supervisor
     return PartStatus(
         name=name,
-        state=doing,
+        state=phase,
         pid=process.pid if process else None,
         port=port,
-        version=_version() if name == "aws" else __version__,
+        version=_moto_version() if name == "aws" else __version__,
         data=folder,
         size=size_of(folder),
-        uptime=time.time() - kept.since if process and doing is Doing.RUNNING else None,
+        uptime=time.time() - kept.since if process and phase is Phase.RUNNING else None,
         program=None,
         url=f"http://{HOST}:{port}" if process else None,
-        reason="supervisor exited" if doing is Doing.CRASHED else "",
+        reason="supervisor exited" if phase is Phase.CRASHED else "",
     )
 
 
-def _version() -> str | None:
+def _moto_version() -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -333,45 +408,18 @@ def is_at_head(cluster: Cluster) -> bool:
     """
     from aspen.database import migrate
 
-    with _engine(cluster) as engine:
-        try:
-            at = migrate.current(engine)
-        except OperationalError:  # no such role or database: never prepared
-            return False
+    try:
+        at = migrate.current(_engine(cluster))
+    except OperationalError:  # no such role or database: never prepared
+        return False
     return at == migrate.head() or (at is not None and not migrate.has(at))
 
 
 def is_empty(cluster: Cluster) -> bool:
     """Return True if the database has no groups, and therefore no users or samples."""
-    with _engine(cluster) as engine, engine.connect() as connection:
+    with _engine(cluster).connect() as connection:
         return not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM aspen.groups)"))
 
 
-def fill(cluster: Cluster, objects: Objects, unfinished: Path) -> RolesResult:
-    """Add the test data.
-
-    Args:
-        cluster: The server with the database.
-        objects: Where to store the files that the rows refer to.
-        unfinished: A marker file that exists until all of the data is added.
-    """
-    from aspen.database.engine import Database
-    from aspen.local.seed import seed_roles
-
-    os.close(open_own(unfinished))
-    database = Database(cluster.url(), application_name="aspencli local", writable=True)
-    try:
-        filled = seed_roles(database, objects)
-    finally:
-        database.dispose()
-    unfinished.unlink()
-    return filled
-
-
-@contextmanager
-def _engine(cluster: Cluster) -> Iterator[Engine]:
-    engine = sa.create_engine(cluster.url(), poolclass=NullPool)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
+def _engine(cluster: Cluster) -> sa.Engine:
+    return sa.create_engine(cluster.url(), poolclass=NullPool)  # it keeps no connections

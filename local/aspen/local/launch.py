@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aspen.local.aws.content import (
     REGION,
@@ -24,10 +25,13 @@ from aspen.local.aws.content import (
     standard_content,
 )
 from aspen.local.postgres.paths import WRITER, Places
-from aspen.local.processes import HOST
-from aspen.local.services import POSTGRES, SERVICES, service
+from aspen.local.processes import HOST, wait_until
+from aspen.local.services import CLIENT_ID, MANAGEMENT_CLIENT_ID, POSTGRES, SERVICES, service
 from aspen.local.state import State, read_record
 from aspencli.machine import read_postmaster
+
+if TYPE_CHECKING:
+    from aspen.local.auth0.store import Client, Seed
 
 _GRACE_S = 2.0
 _PATIENCE_S = 140.0  # PostgreSQL may take long to repair its data after a crash
@@ -59,7 +63,14 @@ def _aws(state: State) -> int:
     server.load()
     _wait(state, "aws")
     folder = state.part("aws")
-    standard_content(folder, _surroundings(state)).write(folder)
+    places = Places(state.home)
+    around = Surroundings(
+        database=f"{HOST}:{places.remembered().port}",
+        username=WRITER,
+        password=places.passwords()[WRITER],
+        issuer=f"http://{HOST}:{state.ports()['identity']}",
+    )
+    standard_content(folder, around).write(folder)
     return serve(state.ports()["aws"], folder)
 
 
@@ -99,11 +110,60 @@ _PARTS: dict[str, Callable[[State], int]] = {"aws": _aws, "identity": _identity,
 def _introduce(state: State) -> None:
     """Register the users and the client programs with the identity provider."""
     from aspen.local.auth0.store import seed
-    from aspen.local.seed.accounts import principals
+
+    seed(state.part("identity"), _principals(state))
+
+
+def _principals(state: State) -> Seed:
+    """Return the users, groups, and roles of the test data, and the clients that request tokens."""
+    from aspen.local.auth0.store import Member, Organization, Role, Seed, User
+    from aspen.local.seed.base import auth0_user_id, base_document, email
+
+    document = base_document()
+    users, groups = document["users"], document["groups"]
+    organizations = {row["id"]: row["auth0_org_id"] for row in groups}
+    return Seed(
+        clients=_clients(state),
+        users=[
+            User(auth0_user_id(row["login"]), email(row["login"]), row["name"]) for row in users
+        ],
+        organizations=[
+            # The service's own format for the names of new groups.
+            Organization(row["auth0_org_id"], f"group-{row['prefix'].lower()}", row["name"])
+            for row in groups
+        ],
+        roles=[Role(name) for name in ("admin", "member", "viewer")],
+        members=[
+            Member(organizations[held["group"]], auth0_user_id(row["login"]), [held["role"]])
+            for row in users
+            for held in row.get("roles", [])
+        ],
+    )
+
+
+def _clients(state: State) -> list[Client]:
+    from aspen.local.auth0.store import ALL_MANAGEMENT_SCOPES, Client, Grant
 
     made = made_values(state.part("aws"))
-    secrets = made["AUTH0_CLIENT_SECRET"], made["AUTH0_MANAGEMENT_CLIENT_SECRET"]
-    seed(state.part("identity"), principals(*secrets, _api_address(state)))
+    return [
+        Client(
+            CLIENT_ID,
+            "aspencli",
+            (Grant.DEVICE_CODE, Grant.AUTHORIZATION_CODE, Grant.REFRESH_TOKEN),
+            public=True,
+            secret=made["AUTH0_CLIENT_SECRET"],
+            callbacks=(f"http://{HOST}/v2/auth/callback",),  # no port, so any port is allowed
+            logout_urls=(f"http://{HOST}/",),
+            login_uri=f"{_api_address(state)}/v2/auth/login",  # invitation links lead there
+        ),
+        Client(
+            MANAGEMENT_CLIENT_ID,
+            "The service",
+            (Grant.CLIENT_CREDENTIALS,),
+            secret=made["AUTH0_MANAGEMENT_CLIENT_SECRET"],
+            management_scopes=ALL_MANAGEMENT_SCOPES,
+        ),
+    ]
 
 
 def _api_address(state: State) -> str:
@@ -113,12 +173,12 @@ def _api_address(state: State) -> str:
 
 def _wait(state: State, name: str) -> None:
     """Wait until the parts that a service needs are running."""
-    needed = service(name).needs
-    deadline = time.monotonic() + _PATIENCE_S
-    while missing := [one for one in needed if not _runs(state, one)]:
-        if time.monotonic() > deadline:
-            sys.exit(f"Timed out after {_PATIENCE_S:.0f} s waiting for {' and '.join(missing)}")
-        time.sleep(0.02)
+
+    def missing() -> list[str]:
+        return [one for one in service(name).needs if not _runs(state, one)]
+
+    if not wait_until(lambda: not missing(), _PATIENCE_S):
+        sys.exit(f"Timed out after {_PATIENCE_S:.0f} s waiting for {' and '.join(missing())}")
 
 
 def _runs(state: State, name: str) -> bool:
@@ -126,17 +186,6 @@ def _runs(state: State, name: str) -> bool:
         return read_postmaster(Places(state.home).data) is not None
     kept = read_record(state.record).get(name)
     return kept is not None and kept.runs
-
-
-def _surroundings(state: State) -> Surroundings:
-    """Return the addresses and credentials of the other parts."""
-    places = Places(state.home)
-    return Surroundings(
-        database=f"{HOST}:{places.remembered().port}",
-        username=WRITER,
-        password=places.passwords()[WRITER],
-        issuer=f"http://{HOST}:{state.ports()['identity']}",
-    )
 
 
 if __name__ == "__main__":

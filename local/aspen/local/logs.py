@@ -49,12 +49,7 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 class Follower:
-    """The last lines of a log, then new ones, even after its file is replaced.
-
-    Args:
-        find: Returns the file that is currently written to.
-        lines: The number of last lines.
-    """
+    """The last lines of a log, then new ones, even after its file is replaced."""
 
     def __init__(self, find: Callable[[], Path], lines: int):
         self._find, self._path = find, find()
@@ -77,19 +72,18 @@ class Follower:
         return found + self._read(path)
 
     def _read(self, path: Path) -> list[str]:
-        lines, self._position = _read_from(path, self._position)
-        return lines
-
-
-def follow(
-    data: Path, lines: int, *, until: Callable[[], bool], pause: float = 0.2
-) -> Iterator[str]:
-    """Return an iterator over PostgreSQL's last messages, then new ones until ``until`` is True.
-
-    The last messages are read by this call, not by the first iteration; log rotation is followed.
-    """
-    follower = Follower(lambda: current_log(data), lines)
-    return (line for _, line in _follow({"": follower}, until, pause))
+        """Return the complete lines after the current position, and move it past them."""
+        try:
+            with path.open("rb") as file:
+                if file.seek(0, 2) < self._position:  # the file was truncated
+                    self._position = 0
+                file.seek(self._position)
+                whole, newline, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            self._position = 0
+            return []
+        self._position += len(whole) + len(newline)
+        return whole.decode(errors="replace").split("\n") if newline else []
 
 
 def follow_all(
@@ -101,15 +95,16 @@ def follow_all(
 ) -> Iterator[tuple[str, str]]:
     """Return an iterator over the last lines of several logs in time order, then new ones.
 
+    The last lines are read by this call, not by the first iteration; log rotation is followed.
+
     Args:
         logs: A function for each log, by name, that returns its current file.
         lines: The number of last lines, over all logs.
         until: Returns True when no more lines will come.
         pause: The seconds between two checks.
     """
-    return _follow(
-        {name: Follower(find, lines) for name, find in logs.items()}, until, pause, lines
-    )
+    followers = {name: Follower(find, lines) for name, find in logs.items()}
+    return _follow(followers, lines, until, pause)
 
 
 def merged(lines: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
@@ -130,28 +125,11 @@ def _number(path: Path) -> int:
     return 0
 
 
-def _read_from(path: Path, position: int) -> tuple[list[str], int]:
-    """Return the complete lines after a position, and the position after them."""
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, 2) < position:  # the file was truncated
-                position = 0
-            file.seek(position)
-            whole, newline, _ = file.read().rpartition(b"\n")
-    except FileNotFoundError:
-        return [], 0
-    text = whole.decode(errors="replace")
-    return (text.split("\n") if newline else []), position + len(whole) + len(newline)
-
-
 def _follow(
-    followers: Mapping[str, Follower],
-    until: Callable[[], bool],
-    pause: float,
-    lines: int | None = None,
+    followers: Mapping[str, Follower], lines: int, until: Callable[[], bool], pause: float
 ) -> Iterator[tuple[str, str]]:
     last = merged({name: one.last for name, one in followers.items()})
-    yield from last[-lines:] if lines else last
+    yield from last[-lines:] if lines else []
     while True:
         ended = until()
         fresh = merged({name: one.fresh() for name, one in followers.items()})
@@ -165,9 +143,7 @@ def _follow(
 class RotatingLog:
     """A log file with timestamped lines, in UTC and in PostgreSQL's format.
 
-    Args:
-        path: The file; older ones are ``path.1`` and so on.
-        longest: The size, in bytes, at which a new file is started.
+    At ``longest`` bytes, a new file is started; older ones are ``path.1`` and so on.
     """
 
     def __init__(self, path: Path, *, longest: int = _LONGEST):

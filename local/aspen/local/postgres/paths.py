@@ -1,7 +1,6 @@
-"""The files of the local PostgreSQL, and the operating system account that its server runs as.
+"""The files of the local PostgreSQL: its port, passwords, data folder, and settings.
 
-PostgreSQL refuses to run as root. The files are in the home folder, or where that account can reach
-them.
+The data is in the home folder, or where the account of the server can reach it.
 """
 
 from __future__ import annotations
@@ -10,129 +9,55 @@ import contextlib
 import hashlib
 import json
 import os
-import pwd
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from aspen.local.postgres.binaries import Binaries
-from aspencli.errors import AspenError, BadInputError, ConflictError, RefusedError
+from aspen.local import processes
+from aspen.local.postgres.binaries import SYSTEM_FOLDER, Binaries, make_passage
+from aspen.local.processes import Account, check_owner, making, passage_mode
+from aspencli.errors import AspenError, ConflictError
 from aspencli.files import make_folder, write_whole
+from aspencli.machine import running
 
-SYSTEM_FOLDER = Path("/var/lib/aspencli")
-"""The folder for the data of root's servers, if their account cannot enter the home folder."""
 ROLES = ("postgres", "user_rw", "user_ro")
 """The database roles, named as in the service's own local deployment."""
 SUPERUSER, WRITER, READER = ROLES
 
-_PREFERRED = ("postgres", "nobody")
-_SHELL = "/bin/sh"
+_SETTINGS_FILE = "aspencli.conf"
+_UNFINISHED = "data.new-"
+_BUILTIN_LOCALES = 17  # the first version with its own C.UTF-8
+_HAS_NO_INSTRUCTIONS = 14
 
-
-@dataclass(frozen=True)
-class Account:
-    """An operating system account to run a server as.
-
-    Attributes:
-        uid: The user ID.
-        gid: The group ID.
-        name: The account name, for messages.
-        switched: True if this is not the account of this process.
-    """
-
-    uid: int
-    gid: int
-    name: str
-    switched: bool
-
-    def run_as(self) -> dict[str, Any]:
-        """Return the keyword arguments that make ``subprocess`` run a program as this account."""
-        if not self.switched:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
-
-    def give(self, path: Path) -> None:
-        """Give this account ownership of a file or folder."""
-        if self.switched:
-            os.chown(path, self.uid, self.gid, follow_symlinks=False)
-
-    def can_enter(self, folder: Path) -> bool:
-        """Return True if this account can enter a folder and every folder above it."""
-        if not self.switched:
-            return os.access(folder, os.X_OK)
-        return self._passes('test -x "$1"', str(folder))
-
-    def can_run(self, program: Path) -> bool:
-        """Return True if this account can run a program file."""
-        if not self.switched:
-            return os.access(program, os.X_OK)
-        return self._passes('test -r "$1" && test -x "$1"', str(program))
-
-    def works(self) -> bool:
-        """Return True if this process can become this account (a container may not map its ID)."""
-        try:
-            return self._passes("exit 0")
-        except (OSError, subprocess.SubprocessError):
-            return False
-
-    def _passes(self, script: str, *arguments: str) -> bool:
-        command = [_SHELL, "-c", script, "sh", *arguments]
-        done = subprocess.run(command, cwd="/", check=False, **self.run_as())  # noqa: S603 - our own script
-        return done.returncode == 0
-
-
-def passage_mode() -> int:
-    """Return the mode for a folder that holds a server's data.
-
-    A server started by root runs as another account, which needs to traverse but not list it.
-    """
-    return 0o711 if os.geteuid() == 0 else 0o700
-
-
-def own_account() -> Account:
-    """Return the account of this process."""
-    return Account(os.geteuid(), os.getegid(), _name(os.geteuid()), switched=False)
-
-
-def server_account(data: Path) -> Account:
-    """Return this process's account or, for root, the owner of the data or an unprivileged account.
-
-    Args:
-        data: The data folder, which need not exist yet.
-
-    Raises:
-        RefusedError: This process is root, and no other account is usable.
-    """
-    if os.geteuid() != 0:
-        return own_account()
-    if data.exists() and data.stat().st_uid != 0:
-        owner = data.stat()
-        return Account(owner.st_uid, owner.st_gid, _name(owner.st_uid), switched=True)
-    for account in _unprivileged():
-        if account.works():
-            return account
-    raise RefusedError(
-        "PostgreSQL cannot run as root, and there is no other account to run it as.",
-        hint="Run this as a regular user, or add an account named postgres.",
-    )
-
-
-def _unprivileged() -> Iterator[Account]:
-    entries = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
-    first = [entries[name] for name in _PREFERRED if name in entries]
-    for entry in first + [e for name, e in entries.items() if name not in _PREFERRED]:
-        yield Account(entry.pw_uid, entry.pw_gid, entry.pw_name, switched=True)
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:  # a container may run under a user ID that has no name
-        return str(uid)
+LAPTOP: Mapping[str, str] = {
+    "listen_addresses": "127.0.0.1",
+    # Socket paths are limited to about 107 bytes, and the home folder's may be longer.
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    # Nothing replicates from a laptop, so write less WAL.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+    # One file per weekday, overwritten each week, so that only a week of messages is kept.
+    "logging_collector": "on",
+    "log_filename": "postgresql-%a.log",
+    "log_truncate_on_rotation": "on",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+    "log_line_prefix": "%m [%p] %q%u@%d %a: ",
+}
+_ACCESS = f"""\
+# Written by aspencli: local connections only, with a password.
+host all {",".join(ROLES)} 127.0.0.1/32 scram-sha-256
+"""
 
 
 @dataclass
@@ -150,24 +75,13 @@ class Remembered:
 
 
 class Places:
-    """The files of one local PostgreSQL.
-
-    Args:
-        home: The folder of the whole local deployment.
-    """
+    """The files of one local PostgreSQL, in the folder of a deployment."""
 
     def __init__(self, home: Path):
         self.folder = home.expanduser().absolute() / "postgres"
-
-    @property
-    def lock(self) -> Path:
-        """Return the lock file, held while the server is started, stopped, or changed."""
-        return self.folder / "lock"
-
-    @property
-    def passwords_file(self) -> Path:
-        """Return the file with the roles' passwords."""
-        return self.folder / "passwords.json"
+        self.lock = self.folder / "lock"
+        """The lock file, held while the server is started, stopped, or changed."""
+        self.passwords_file = self.folder / "passwords.json"
 
     @property
     def data(self) -> Path:
@@ -181,16 +95,10 @@ class Places:
             BadInputError: The folder cannot be created.
             RefusedError: The folder belongs to another user.
         """
-        self._check_owner()
-        try:
+        with making(self.folder, self.folder):
             make_folder(self.folder, passage_mode())
             if self.folder.stat().st_uid == os.geteuid():
                 self.folder.chmod(passage_mode())  # folders made by earlier versions, too
-        except OSError as error:
-            raise BadInputError(
-                f"Cannot create the folder {self.folder}: {error.strerror}",
-                hint="Set ASPEN_HOME to another folder, or fix the permissions.",
-            ) from error
 
     def remembered(self) -> Remembered:
         """Return the values kept since the last start.
@@ -198,7 +106,7 @@ class Places:
         Raises:
             RefusedError: The folder belongs to another user.
         """
-        self._check_owner()
+        check_owner(self.folder, self.folder)
         try:
             return Remembered(**json.loads((self.folder / "state.json").read_text()))
         except FileNotFoundError:
@@ -215,23 +123,15 @@ class Places:
 
     def settle(self, account: Account) -> None:
         """Choose the place for new data: this folder, or one that the account can reach."""
-        place = None if account.can_enter(self.folder) else str(self._reachable_place(account))
+        place = None if account.can_use(self.folder) else str(self._reachable_place(account))
         self.remember(replace(self.remembered(), place=place))
-
-    def _check_owner(self) -> None:
-        if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
-            raise RefusedError(
-                f"The local deployment in {self.folder} belongs to another user.",
-                hint="Run the command as that user, or set ASPEN_HOME to a folder of your own.",
-            )
 
     def _reachable_place(self, account: Account) -> Path:
         name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]
         place = SYSTEM_FOLDER / name
-        place.mkdir(parents=True, exist_ok=True)
-        for folder in (SYSTEM_FOLDER, place):
-            folder.chmod(0o711)
-        if not account.can_enter(place):
+        make_passage(SYSTEM_FOLDER)
+        make_passage(place)
+        if not account.can_use(place):
             raise AspenError(
                 f"The account {account.name} cannot access {self.folder} or {place}.",
                 hint="Set ASPEN_HOME to a folder that it can access.",
@@ -274,34 +174,6 @@ class Places:
         return existed
 
 
-def reachable_binaries(
-    binaries: Binaries, account: Account, *, root: Path = SYSTEM_FOLDER
-) -> Binaries:
-    """Return program files that the account can run: the original ones, or a copy made once.
-
-    Raises:
-        ConflictError: The account cannot run them, and they are not those of the package, so their
-            layout is unknown.
-    """
-    if account.can_run(binaries.bindir / "postgres"):
-        return binaries
-    package = binaries.bindir.parent.parent
-    if binaries.bindir.parent.name != "pginstall":
-        raise ConflictError(
-            f"The account {account.name} is not allowed to run {binaries.bindir / 'postgres'}.",
-            hint="Install PostgreSQL where every account can run it, such as under /usr.",
-        )
-    copy = root / f"{package.name}-{binaries.version}"
-    if not copy.exists():
-        _copy_package(package, copy)
-    return Binaries(
-        copy / package.name / "pginstall" / "bin",
-        binaries.version,
-        f"{binaries.source} (copied)",
-        binaries.extensions,
-    )
-
-
 def size_of(folder: Path) -> int:
     """Return the total size of all files in a folder, in bytes."""
     total = 0
@@ -311,20 +183,110 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _copy_package(package: Path, copy: Path) -> None:
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.parent.chmod(0o711)
-    unfinished = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
-    ignored = shutil.ignore_patterns("include", "__pycache__", "*.a", "*.py")
-    # The programs find their libraries by a relative path, in the folder next to the package.
-    for folder in (package, package.with_name(f"{package.name}.libs")):
-        if folder.exists():
-            shutil.copytree(folder, unfinished / folder.name, ignore=ignored, symlinks=True)
-    for folder in [unfinished, *(path for path in unfinished.rglob("*") if path.is_dir())]:
-        folder.chmod(0o755)
+def server_environment() -> dict[str, str]:
+    """Return the environment for the server and initdb, without PG* variables or secrets."""
+    return {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "LANG": "C"}
+
+
+def initialize(
+    binaries: Binaries, data: Path, account: Account, password: str, *, durable: bool = True
+) -> None:
+    """Create a data folder; it appears complete or not at all, and on disk if ``durable``."""
+    sweep(data)
+    unfinished = data.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}")
+    make_folder(unfinished)
+    account.give(unfinished)
+    secret = unfinished.with_name(f"{unfinished.name}.pw")
     try:
-        unfinished.rename(copy)
-    except OSError:
-        if not copy.exists():  # otherwise another process was faster, and its copy is as good
-            raise
-        shutil.rmtree(unfinished)
+        write_for(account, secret, password)
+        _run_initdb(binaries, unfinished, secret, account, durable=durable)
+    finally:
+        secret.unlink(missing_ok=True)
+    settings = unfinished / "postgresql.conf"
+    line = f"\ninclude_if_exists = '{_SETTINGS_FILE}'  # rewritten at each start\n"
+    write_for(account, settings, settings.read_text() + line)
+    write_for(account, unfinished / "pg_hba.conf", _ACCESS)
+    unfinished.rename(data)
+
+
+def sweep(data: Path) -> None:
+    """Remove what an interrupted start left behind, including its processes."""
+    for left in data.parent.glob(f"{_UNFINISHED}*"):
+        processes.end(lambda name=str(left): _mentioning(name), patience=0)  # type: ignore[misc]
+        if left.is_dir():
+            _remove_tree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def write_settings(data: Path, account: Account, settings: Mapping[str, str]) -> None:
+    """Write the settings for the next start of the server."""
+    lines = [f"{name} = {_quoted(value)}\n" for name, value in settings.items()]
+    text = "# Written by aspencli at each start.\n" + "".join(lines)
+    write_for(account, data / _SETTINGS_FILE, text)
+
+
+def write_for(account: Account, path: Path, text: str) -> None:
+    """Write a file that belongs to the server's account."""
+    write_whole(path, text)
+    account.give(path)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, to which a child of a killed initdb may still be writing for a moment."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    if not processes.wait_until(is_gone, 10):
+        raise AspenError(
+            f"Cannot remove {folder}, left behind by an interrupted start.",
+            hint="Remove it manually, then try again.",
+        )
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _mentioning(name: str) -> list[int]:
+    return [pid for pid, command in running() if name in command and pid != os.getpid()]
+
+
+def _run_initdb(
+    binaries: Binaries, data: Path, secret: Path, account: Account, *, durable: bool
+) -> None:
+    command = [
+        binaries.program("initdb"),
+        f"--pgdata={data}",
+        f"--username={ROLES[0]}",
+        f"--pwfile={secret}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        *(["--no-instructions"] if binaries.major >= _HAS_NO_INSTRUCTIONS else []),
+        *_locale(binaries),
+        *([] if durable else ["--no-sync"]),
+    ]
+    done = subprocess.run(  # noqa: S603 - a list, no shell
+        command,
+        cwd="/",
+        env=server_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        **account.run_as(),
+    )
+    if done.returncode:
+        shutil.rmtree(data, ignore_errors=True)
+        raise AspenError(
+            "Cannot create PostgreSQL's data folder.",
+            hint=f"Check the free space and the permissions of {data.parent}.",
+            details=done.stderr.strip().splitlines()[-5:],
+        )
+
+
+def _locale(binaries: Binaries) -> list[str]:
+    if binaries.major >= _BUILTIN_LOCALES:
+        return ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    return ["--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"]

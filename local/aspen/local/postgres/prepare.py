@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psycopg2
 import sqlalchemy as sa
 from psycopg2 import sql
-from psycopg2.extensions import connection as DriverConnection  # noqa: N812 - a class
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class
 from psycopg2.extensions import encrypt_password
-from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from aspen.local.postgres.server import DATABASE, READER, SUPERUSER, WRITER, Cluster
@@ -57,13 +54,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE postgres, user_rw IN SCHEMA aspen
 
 @dataclass(frozen=True)
 class Prepared:
-    """The result of preparing the database.
-
-    Attributes:
-        created: True if the database was newly created.
-        revision: The current revision of the schema.
-        seconds: The time it took.
-    """
+    """The result of preparing the database: if it is new, and its schema's revision."""
 
     created: bool
     revision: str
@@ -80,18 +71,18 @@ def prepare(
     began = time.monotonic()
     tell = progress or (lambda _step: None)
     with cluster.lock():
-        passwords = cluster.passwords()
-        created = _make_database(cluster.url("postgres", SUPERUSER), database, passwords)
+        created = _make_database(cluster, database)
         tell("migrating")
         revision = _migrate(cluster.url(database, SUPERUSER))
-        _give_rights(cluster.url(database, SUPERUSER), database)
+        _give_rights(cluster, database)
     return Prepared(created, revision, time.monotonic() - began)
 
 
-def _make_database(address: str, database: str, passwords: dict[str, str]) -> bool:
-    with _superuser(address) as driver, driver.cursor() as cursor:
+def _make_database(cluster: Cluster, database: str) -> bool:
+    passwords = cluster.passwords()
+    with _superuser(cluster, "postgres") as cursor:
         for role in (WRITER, READER):
-            _make_role(driver, cursor, role, passwords[role])
+            _make_role(cursor, role, passwords[role])
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
         if cursor.fetchone():
             return False
@@ -99,11 +90,11 @@ def _make_database(address: str, database: str, passwords: dict[str, str]) -> bo
         return True
 
 
-def _make_role(driver: DriverConnection, cursor: Cursor, role: str, password: str) -> None:
+def _make_role(cursor: Cursor, role: str, password: str) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     verb = "ALTER" if cursor.fetchone() else "CREATE"
     # Send only the verifier to the server, as statements end up in logs and pg_stat_statements.
-    verifier = encrypt_password(password, role, scope=driver, algorithm="scram-sha-256")
+    verifier = encrypt_password(password, role, scope=cursor.connection, algorithm="scram-sha-256")
     statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
     cursor.execute(statement.format(sql.Identifier(role), sql.Literal(verifier)))
 
@@ -125,8 +116,8 @@ def _migrate(address: str) -> str:
     return str(revision)
 
 
-def _give_rights(address: str, database: str) -> None:
-    with _superuser(address) as driver, driver.cursor() as cursor:
+def _give_rights(cluster: Cluster, database: str) -> None:
+    with _superuser(cluster, database) as cursor:
         cursor.execute(sql.SQL(_RIGHTS).format(database=sql.Identifier(database)))
         cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_stat_statements'")
         if cursor.fetchone():
@@ -135,19 +126,9 @@ def _give_rights(address: str, database: str) -> None:
 
 
 @contextmanager
-def _superuser(address: str) -> Iterator[DriverConnection]:
-    """Open a connection in autocommit mode, which CREATE DATABASE requires."""
-    url = make_url(address)
-    driver = psycopg2.connect(
-        host=url.host,
-        port=url.port,
-        user=url.username,
-        password=url.password,
-        dbname=url.database,
-        application_name="aspencli local",
-    )
-    try:
-        driver.autocommit = True
-        yield driver
-    finally:
-        driver.close()
+def _superuser(cluster: Cluster, database: str) -> Iterator[Cursor]:
+    driver = cluster.connect(database, application_name="aspencli local")
+    with contextlib.closing(driver):
+        driver.autocommit = True  # CREATE DATABASE requires it
+        with driver.cursor() as cursor:
+            yield cursor

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from aspen.local.seed.base import BaseResult, RolesResult, seed_base, seed_roles
-from aspen.local.seed.nextstrain import MetadataResult, seed_metadata
-from aspen.local.seed.phylo import RunsResult, seed_runs
-from aspen.local.seed.samples import Objects, RejectedRow, SeedResult, seed_samples
+from aspen.local.seed.base import has_groups, seed_base, seed_roles
+from aspen.local.seed.nextstrain import MetadataResult, RejectedRow, seed_metadata
+from aspen.local.seed.phylo import seed_runs
+from aspen.local.seed.samples import Seeded, SeedResult, seed_samples
 
 __all__ = [
-    "BaseResult",
     "MetadataResult",
-    "Objects",
     "RejectedRow",
-    "RolesResult",
-    "RunsResult",
     "SeedResult",
+    "Seeded",
+    "has_groups",
     "seed_base",
     "seed_metadata",
     "seed_roles",

@@ -9,8 +9,7 @@ import hashlib
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,13 +29,15 @@ from aspen.database.models import (
     UserRole,
     UsherOption,
 )
+from aspen.local.aws.content import ObjectFolder
 from aspen.local.seed.phylo import seed_runs
 from aspen.local.seed.samples import (
-    PATHOGEN_SLUG,
-    Objects,
     Place,
+    Seeded,
     add_places,
     known_places,
+    pathogen_id,
+    resource,
     seed_samples,
     seeded_lineages,
     seeded_places,
@@ -49,83 +50,47 @@ SAMPLES = {1: 1000, 2: 20, 3: 5}
 _Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class BaseResult:
-    """The number of objects added; all zero if everything existed.
-
-    Attributes:
-        groups: The number of groups.
-        users: The number of users.
-        locations: The number of locations.
-        seconds: The time it took.
-    """
-
-    groups: int
-    users: int
-    locations: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class RolesResult:
-    """The number of objects added; all zero if everything existed.
-
-    Attributes:
-        groups: The number of groups.
-        users: The number of users.
-        locations: The number of locations.
-        samples: The number of samples.
-        runs: The number of phylogenetic runs.
-        trees: The number of runs with a tree.
-        seconds: The time it took.
-    """
-
-    groups: int
-    users: int
-    locations: int
-    samples: int
-    runs: int
-    trees: int
-    seconds: float
-
-
 def seed_roles(
     database: Database,
-    objects: Objects,
+    objects: ObjectFolder,
     *,
     progress: Callable[[int], None] | None = None,
-) -> RolesResult:
+) -> Seeded:
     """Add the test groups and users, their samples up to `SAMPLES`, their runs, and trees.
 
     A new database gets 1,000 samples in group 1 (200 private), 20 in group 2 (4), and 5 in group 3
-    (1). Running it again adds what is missing.
-
-    Args:
-        database: The database to write to.
-        objects: Where to store the tree files.
-        progress: Called with the number of samples written since the last call.
+    (1). Running it again adds what is missing. ``objects`` gets the tree files, and ``progress`` is
+    called with the number of samples written since the last call.
 
     Raises:
         ConflictError: The database has different groups with the test groups' IDs.
     """
     began = time.monotonic()
-    base = seed_base(database)
-    added = 0
+    added = seed_base(database)
     for group, wanted in SAMPLES.items():
         missing = wanted - _count(database, group)
         if missing > 0:
-            added += seed_samples(database, missing, group=group, progress=progress).samples_added
-    runs = seed_runs(database, objects)
-    seconds = time.monotonic() - began
-    return RolesResult(
-        base.groups, base.users, base.locations, added, runs.runs, runs.trees, seconds
-    )
+            made = seed_samples(database, missing, group=group, progress=progress)
+            added += Seeded(samples=made.samples_added)
+    added += seed_runs(database, objects)
+    return replace(added, seconds=time.monotonic() - began)
 
 
 def _count(database: Database, group: int) -> int:
     statement = sa.select(sa.func.count()).where(Sample.submitting_group_id == group)
     with database.reading() as session:
         return session.scalar(statement) or 0
+
+
+def has_groups(database: Database) -> bool:
+    """Return True if there is a group that could own samples."""
+    with database.reading() as session:
+        return bool(session.scalar(sa.select(sa.exists(sa.select(Group.id)))))
+
+
+def base_document() -> dict[str, Any]:
+    """Return the groups, the users with their roles, and what else every deployment has."""
+    return tomllib.loads(resource("base.toml"))
 
 
 def auth0_user_id(login: str) -> str:
@@ -138,12 +103,7 @@ def email(login: str) -> str:
     return f"{login}@example.org"
 
 
-def organization_name(prefix: str) -> str:
-    """Return the name of a group's organization, in the service's format for new groups."""
-    return f"group-{prefix.lower()}"
-
-
-def seed_base(database: Database) -> BaseResult:
+def seed_base(database: Database) -> Seeded:
     """Add the test groups 1 to 3, their users and roles, locations, and lineages.
 
     Running it again adds what is missing and changes nothing else.
@@ -151,9 +111,7 @@ def seed_base(database: Database) -> BaseResult:
     Raises:
         ConflictError: The database has a different group with one of these IDs or prefixes.
     """
-    began = time.monotonic()
-    text = (files("aspen.local.seed") / "base.toml").read_text(encoding="utf-8")
-    document = tomllib.loads(text)
+    began, document = time.monotonic(), base_document()
     with database.begin() as session:
         locations = add_places(session, seeded_places().items())
         groups = _add_groups(session, document["groups"])
@@ -161,7 +119,8 @@ def seed_base(database: Database) -> BaseResult:
         _add_roles(session, document["users"], document["grants"])
         _add_lineages(session)
         _add_usher_options(session, document["usher_options"])
-    return BaseResult(groups, users, locations, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Seeded(groups=groups, users=users, locations=locations, seconds=seconds)
 
 
 def _add_groups(session: Session, rows: Sequence[_Row]) -> int:
@@ -188,6 +147,10 @@ def _add_groups(session: Session, rows: Sequence[_Row]) -> int:
             )
         )
     return len(added)
+
+
+def _add_missing(session: Session, model: type[Any], rows: Sequence[_Row]) -> None:
+    session.execute(insert(model).values(rows).on_conflict_do_nothing())
 
 
 def _add_users(session: Session, rows: Sequence[_Row]) -> int:
@@ -219,7 +182,7 @@ def _add_roles(session: Session, users: Sequence[_Row], grants: Sequence[_Row]) 
         for user in users
         for held in user.get("roles", [])
     ]
-    session.execute(insert(UserRole).values(memberships).on_conflict_do_nothing())
+    _add_missing(session, UserRole, memberships)
     granted = [
         {
             "role_id": roles[grant["role"]],
@@ -228,16 +191,14 @@ def _add_roles(session: Session, users: Sequence[_Row], grants: Sequence[_Row]) 
         }
         for grant in grants
     ]
-    session.execute(insert(GroupRole).values(granted).on_conflict_do_nothing())
+    _add_missing(session, GroupRole, granted)
 
 
 def _add_lineages(session: Session) -> None:
-    names = sorted({lineage.name for lineage in seeded_lineages()})
-    rows = [{"lineage": name} for name in names]
-    session.execute(insert(PangoLineage).values(rows).on_conflict_do_nothing())
-    pathogen = session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
+    names, pathogen = sorted(seeded_lineages()), pathogen_id(session)
+    _add_missing(session, PangoLineage, [{"lineage": name} for name in names])
     pairs = [{"pathogen_id": pathogen, "lineage": name} for name in names]
-    session.execute(insert(PathogenLineage).values(pairs).on_conflict_do_nothing())
+    _add_missing(session, PathogenLineage, pairs)
 
 
 def _add_usher_options(session: Session, rows: Sequence[_Row]) -> None:
@@ -245,13 +206,11 @@ def _add_usher_options(session: Session, rows: Sequence[_Row]) -> None:
     options = [
         {
             "pathogen_id": pathogens[row["pathogen"]],
-            "description": row["description"],
-            "value": row["value"],
-            "priority": row["priority"],
+            **{name: row[name] for name in ("description", "value", "priority")},
         }
         for row in rows
     ]
-    session.execute(insert(UsherOption).values(options).on_conflict_do_nothing())
+    _add_missing(session, UsherOption, options)
 
 
 def _identifier(purpose: str, user: _Row) -> str:

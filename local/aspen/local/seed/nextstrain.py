@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -19,83 +19,50 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from aspen.database.engine import Database
-from aspen.database.models import AccessionType, EntityType, Sample
+from aspen.database.models import AccessionType, Sample
 from aspen.local.seed.samples import (
-    ORGANISM,
     PUBLIC_PREFIX,
     Coordinates,
     Owner,
     Place,
-    RejectedRow,
+    Row,
+    Seeded,
     add_places,
     analyse,
     copy_rows,
     known_places,
-    next_ids,
+    number_rows,
     owner_of,
 )
 from aspencli.errors import BadInputError
 from aspencli.tabular.fasta import Genome, genome, open_text, read_fasta
 
-REQUIRED = ("strain", "genbank_accession", "date", "region", "country")
+_REQUIRED = ("strain", "genbank_accession", "date", "region", "country")
 _MISSING = frozenset({"", "?"})
 _LONGEST = 128  # the longest identifier that the service accepts, in characters
 _LONGEST_STRAIN = _LONGEST - len(f"{PUBLIC_PREFIX}/")
 _WHOLE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _PART_OF_A_DATE = re.compile(r"\d{4}(-(\d{2}|XX))?(-XX)?")
-_COORDINATE_COLUMNS = 4
 
-BATCH = 5_000
-"""The number of lines of a file to process at a time."""
+_BATCH = 5_000  # lines of a file
 _GENOMES = 100  # a batch of about 3 MB
 _TEXTS = sa.ARRAY(sa.String)
-_SAMPLE_COLUMNS = (
-    "id",
-    "submitting_group_id",
-    "private_identifier",
-    "public_identifier",
-    "original_submission",
-    "sample_collected_by",
-    "authors",
-    "collection_date",
-    "organism",
-    "host",
-    "private",
-    "uploaded_by_id",
-    "location_id",
-    "pathogen_id",
-)
+# The values of a sample that is waiting for its genome.
+_KEPT = ("sample_id", "entity_id", "entity_type", "group_id", "upload_date")
 
 
 @dataclass(frozen=True)
-class Record:
-    """A genome in a metadata file.
+class RejectedRow:
+    """A line of a file that was rejected.
 
     Attributes:
-        line: The line number in the file.
-        private_identifier: The GenBank accession.
-        public_identifier: The strain, with the repository's prefix.
-        strain: The name of the sequence in a FASTA file.
-        day: The collection date.
-        place: The place of collection.
-        host: The host; None if unknown.
-        authors: The authors; empty if unknown.
-        laboratory: The laboratory; None if unknown.
-        gisaid: The GISAID accession; None if there is none.
-        submitted: The submission date; None if the exact day is unknown.
+        line: The line number; the header is line 1.
+        column: The invalid column; empty if the line as a whole is invalid.
     """
 
     line: int
-    private_identifier: str
-    public_identifier: str
-    strain: str
-    day: date
-    place: Place
-    host: str | None
-    authors: tuple[str, ...]
-    laboratory: str | None
-    gisaid: str | None
-    submitted: date | None
+    column: str
+    reason: str
 
 
 class _RejectedError(Exception):
@@ -104,15 +71,23 @@ class _RejectedError(Exception):
         self.column, self.reason = column, reason
 
 
-def read_metadata(path: Path) -> Iterator[Record | RejectedRow]:
-    """Yield each line of a metadata file as a record, or with the reason why it is rejected.
+def _read_metadata(path: Path) -> Iterator[Row | RejectedRow]:
+    """Yield each line of a metadata file as a sample, or with the reason why it is rejected.
+
+    A sample also has its ``line``, the ``place`` of collection, its ``strain`` (its name in a FASTA
+    file), and its accession of GISAID, ``gisaid``.
 
     Raises:
         BadInputError: The file cannot be read, or lacks a required column.
     """
     with open_text(path) as file:
         table = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        header = _header(path, next(table, []))
+        header = next(table, [])
+        if missing := [name for name in _REQUIRED if name not in header]:
+            raise BadInputError(
+                f"Missing columns in {path}: {', '.join(missing)}",
+                hint="A Nextstrain metadata file is a tab-separated table with a header row.",
+            )
         try:
             for cells in table:
                 if cells:
@@ -123,7 +98,7 @@ def read_metadata(path: Path) -> Iterator[Record | RejectedRow]:
             ) from error
 
 
-def read_coordinates(
+def _read_coordinates(
     path: Path, wanted: set[tuple[str, str]]
 ) -> dict[tuple[str, str], Coordinates]:
     """Return the coordinates of the wanted (level, place) pairs; the first line for a name counts.
@@ -151,17 +126,7 @@ def read_coordinates(
     return found
 
 
-def _header(path: Path, header: list[str]) -> list[str]:
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        raise BadInputError(
-            f"Missing columns in {path}: {', '.join(missing)}",
-            hint="A Nextstrain metadata file is a tab-separated table with a header row.",
-        )
-    return header
-
-
-def _read_row(line: int, header: list[str], cells: list[str]) -> Record | RejectedRow:
+def _read_row(line: int, header: list[str], cells: list[str]) -> Row | RejectedRow:
     if len(cells) != len(header):
         return RejectedRow(line, "", f"{len(cells)} columns instead of {len(header)}")
     row = {
@@ -169,30 +134,32 @@ def _read_row(line: int, header: list[str], cells: list[str]) -> Record | Reject
         for name, cell in zip(header, cells, strict=True)
     }
     try:
-        return _record(line, row)
+        return {"line": line, **_sample(row)}
     except _RejectedError as error:
         return RejectedRow(line, error.column, error.reason)
 
 
-def _record(line: int, row: Mapping[str, str | None]) -> Record:
+def _sample(row: Mapping[str, str | None]) -> Row:
     for column, value in row.items():
         if value and "\0" in value:
             raise _RejectedError(column, "contains a NUL character")
     strain = _identifier(row, "strain", _LONGEST_STRAIN).removeprefix(f"{PUBLIC_PREFIX}/")
-    authors = row.get("authors")
-    return Record(
-        line=line,
-        private_identifier=_identifier(row, "genbank_accession", _LONGEST),
-        public_identifier=f"{PUBLIC_PREFIX}/{strain}",
-        strain=strain,
-        day=_day(row["date"]),
-        place=_place(row),
-        host=row.get("host"),
-        authors=(authors,) if authors else (),
-        laboratory=row.get("originating_lab") or row.get("submitting_lab"),
-        gisaid=row.get("gisaid_epi_isl"),
-        submitted=_day_or_none(row.get("date_submitted")),
-    )
+    accession = _identifier(row, "genbank_accession", _LONGEST)
+    laboratory = row.get("originating_lab") or row.get("submitting_lab")
+    authors, day = row.get("authors"), _day(row["date"])
+    return {
+        "strain": strain,
+        "private_identifier": accession,
+        "public_identifier": f"{PUBLIC_PREFIX}/{strain}",
+        "collection_date": day,
+        "place": _place(row),
+        "host": row.get("host"),
+        "authors": json.dumps([authors] if authors else []),
+        **({"sample_collected_by": laboratory} if laboratory else {}),
+        "private": False,
+        "gisaid": row.get("gisaid_epi_isl"),
+        "upload_date": _day_or_none(row.get("date_submitted")) or day,
+    }
 
 
 def _identifier(row: Mapping[str, str | None], column: str, longest: int) -> str:
@@ -234,24 +201,37 @@ def _place(row: Mapping[str, str | None]) -> Place:
     return Place(row["region"], country, division, row.get("location"))
 
 
-@dataclass(frozen=True)
-class _Keys:
-    """A new sample that is waiting for its genome."""
+@dataclass
+class MetadataResult:
+    """The result of importing a metadata file.
 
-    sample: int
-    entity: int
-    uploaded: date
-
-
-class Import:
-    """One import of a file.
-
-    Args:
-        session: The session to write with.
-        owner: The group that receives the samples.
-        lat_longs: The file with the coordinates of new locations.
-        progress: Called with the number of lines finished.
+    Attributes:
+        already: The number of samples that already existed.
+        rejected: The rejected lines, in file order.
+        genomes_added: The number of new samples with a sequence; the others have an empty one.
     """
+
+    added: int = 0
+    already: int = 0
+    rejected: tuple[RejectedRow, ...] = ()
+    locations_added: int = 0
+    genomes_added: int = 0
+    seconds: float = 0.0
+
+    @property
+    def counts(self) -> Seeded:
+        """Return the counts in the form that every kind of test data shares."""
+        return Seeded(
+            samples=self.added,
+            already=self.already,
+            locations=self.locations_added,
+            genomes=self.genomes_added,
+            seconds=self.seconds,
+        )
+
+
+class _Import:
+    """One import of a file."""
 
     def __init__(
         self,
@@ -263,20 +243,19 @@ class Import:
         self._session, self._owner, self._lat_longs = session, owner, lat_longs
         self._progress = progress
         self._lines: dict[str, int] = {}  # the line of each private identifier's first use
-        self._waiting: dict[str, _Keys] = {}  # by strain
-        self.added = self.already = self.locations = self.genomes = 0
+        self._waiting: dict[str, Row] = {}  # by strain
         self.rejected: list[RejectedRow] = []
+        self.result = MetadataResult()
 
-    def add(self, batch: Sequence[Record | RejectedRow]) -> None:
+    def add(self, batch: Sequence[Row | RejectedRow]) -> None:
         """Add the new records of a batch, without their genomes yet."""
-        records = [line for line in batch if isinstance(line, Record)]
-        private, public = self._known(records)
-        new: list[Record] = []
+        private, public = self._known([line for line in batch if not isinstance(line, RejectedRow)])
+        new: list[Row] = []
         for line in batch:
             if isinstance(line, RejectedRow):
                 self.rejected.append(line)
             elif self._is_new(line, private, public):
-                public.add(line.public_identifier)
+                public.add(line["public_identifier"])
                 new.append(line)
         self._write(new)
         self._progress(len(batch) - len(new))
@@ -288,164 +267,96 @@ class Import:
             # If a name occurs more than once in a batch, use its first sequence.
             first = {self._strain(one): one for one in reversed(batch)}
             self._write_genomes(first)
-            self.genomes += len(first)
+            self.result.genomes_added += len(first)
         while self._waiting:
-            self._write_genomes({name: genome(name, "") for name in islice(self._waiting, BATCH)})
+            self._write_genomes({name: genome(name, "") for name in islice(self._waiting, _BATCH)})
 
-    def _known(self, records: list[Record]) -> tuple[set[str], set[str]]:
+    def _known(self, records: list[Row]) -> tuple[set[str], set[str]]:
         """Return the private and the public identifiers of records that the group already has."""
-        private = [record.private_identifier for record in records]
-        public = [record.public_identifier for record in records]
+        columns = Sample.private_identifier, Sample.public_identifier
+        wanted = [
+            column == sa.any_(sa.literal([record[column.key] for record in records], _TEXTS))
+            for column in columns
+        ]
         rows = self._session.execute(
-            sa.select(Sample.private_identifier, Sample.public_identifier).where(
-                Sample.submitting_group_id == self._owner.group,
-                sa.or_(
-                    Sample.private_identifier == sa.any_(sa.literal(private, _TEXTS)),
-                    Sample.public_identifier == sa.any_(sa.literal(public, _TEXTS)),
-                ),
+            sa.select(*columns).where(
+                Sample.submitting_group_id == self._owner.group, sa.or_(*wanted)
             )
         ).all()
         return {row[0] for row in rows}, {row[1] for row in rows}
 
-    def _is_new(self, record: Record, private: set[str], public: set[str]) -> bool:
-        first = self._lines.setdefault(record.private_identifier, record.line)
-        if first != record.line:
+    def _is_new(self, record: Row, private: set[str], public: set[str]) -> bool:
+        own, name = record["private_identifier"], record["public_identifier"]
+        first = self._lines.setdefault(own, record["line"])
+        if first != record["line"]:
             self._reject(record, "genbank_accession", f"duplicate of line {first}")
-        elif record.private_identifier in private:
-            self.already += 1
-        elif record.public_identifier in public:
-            reason = (
-                f"{record.public_identifier} is already the public identifier of another sample"
-            )
+        elif own in private:
+            self.result.already += 1
+        elif name in public:
+            reason = f"{name} is already the public identifier of another sample"
             self._reject(record, "strain", reason)
         else:
             return True
         return False
 
-    def _reject(self, record: Record, column: str, reason: str) -> None:
-        self.rejected.append(RejectedRow(record.line, column, reason))
+    def _reject(self, record: Row, column: str, reason: str) -> None:
+        self.rejected.append(RejectedRow(record["line"], column, reason))
 
-    def _write(self, records: list[Record]) -> None:
-        self._add_locations(records)
-        samples = next_ids(self._session, "samples_id_seq", len(records))
-        entities = next_ids(self._session, "entities_id_seq", len(records))
-        for record, sample, entity in zip(records, samples, entities, strict=True):
-            uploaded = record.submitted or record.day
-            self._waiting[record.strain] = _Keys(sample, entity, uploaded)
-        numbered = list(zip(samples, records, strict=True))
-        self._write_samples(numbered)
-        copy_rows(
-            self._session,
-            "aspen.accessions",
-            ("sample_id", "accession_type", "accession"),
-            (
-                (sample, kind.value, accession)
-                for sample, record in numbered
-                for kind, accession in _accessions(record)
-            ),
-        )
-        self.added += len(records)
+    def _write(self, records: list[Row]) -> None:
+        self._add_locations([record["place"] for record in records])
+        places = known_places(self._session)
+        rows = [
+            {**self._owner.row, **record, "location_id": places[record["place"]]}
+            for record in records
+        ]
+        number_rows(self._session, rows)
+        for row in rows:
+            self._waiting[row["strain"]] = {key: row[key] for key in _KEPT}
+        copy_rows(self._session, "samples", rows)
+        copy_rows(self._session, "accessions", _accessions(rows))
+        self.result.added += len(rows)
 
-    def _write_samples(self, numbered: list[tuple[int, Record]]) -> None:
-        places, owner = known_places(self._session), self._owner
-        copy_rows(
-            self._session,
-            "aspen.samples",
-            _SAMPLE_COLUMNS,
-            (
-                (
-                    sample,
-                    owner.group,
-                    record.private_identifier,
-                    record.public_identifier,
-                    "{}",
-                    record.laboratory or owner.laboratory,
-                    json.dumps(record.authors),
-                    record.day,
-                    ORGANISM,
-                    record.host,
-                    False,
-                    owner.uploader,
-                    places[record.place],
-                    owner.pathogen,
-                )
-                for sample, record in numbered
-            ),
-        )
-
-    def _add_locations(self, records: list[Record]) -> None:
+    def _add_locations(self, places: Sequence[Place]) -> None:
         there = known_places(self._session)
-        wanted = {part: None for r in records for part in (*r.place.summary, r.place)}
+        wanted = {part: None for place in places for part in (*place.summary, place)}
         missing = [place for place in wanted if place not in there]
         if not missing:
             return
         levels = {place.deepest for place in missing}
-        found = read_coordinates(self._lat_longs, levels) if self._lat_longs else {}
+        found = _read_coordinates(self._lat_longs, levels) if self._lat_longs else {}
         located = [(place, found.get(place.deepest)) for place in missing]
-        self.locations += add_places(self._session, located)
+        self.result.locations_added += add_places(self._session, located)
 
     def _write_genomes(self, genomes: Mapping[str, Genome]) -> None:
-        keyed = [(self._waiting.pop(strain), one) for strain, one in genomes.items()]
-        kind, group = EntityType.UPLOADED_PATHOGEN_GENOME.value, self._owner.group
-        for table, columns, rows in (
-            (
-                "entities",
-                ("id", "entity_type", "group_id"),
-                [(keys.entity, kind, group) for keys, _ in keyed],
-            ),
-            (
-                "pathogen_genomes",
-                (
-                    "entity_id",
-                    "sequence",
-                    "num_unambiguous_sites",
-                    "num_missing_alleles",
-                    "num_mixed",
-                ),
-                [
-                    (keys.entity, one.sequence, one.unambiguous, one.missing, one.mixed)
-                    for keys, one in keyed
-                ],
-            ),
-            (
-                "uploaded_pathogen_genomes",
-                ("pathogen_genome_id", "sample_id", "upload_date"),
-                [(keys.entity, keys.sample, keys.uploaded) for keys, _ in keyed],
-            ),
-        ):
-            copy_rows(self._session, f"aspen.{table}", columns, rows)
-        self._progress(len(keyed))
+        rows = [
+            {
+                **self._waiting.pop(strain),
+                "sequence": one.sequence,
+                "num_unambiguous_sites": one.unambiguous,
+                "num_missing_alleles": one.missing,
+                "num_mixed": one.mixed,
+            }
+            for strain, one in genomes.items()
+        ]
+        for table in ("entities", "pathogen_genomes", "uploaded_pathogen_genomes"):
+            copy_rows(self._session, table, rows)
+        self._progress(len(rows))
 
     @staticmethod
     def _strain(one: Genome) -> str:
         return one.name.removeprefix(f"{PUBLIC_PREFIX}/")
 
 
-def _accessions(record: Record) -> Iterator[tuple[AccessionType, str]]:
-    yield AccessionType.GENBANK, record.private_identifier
-    if record.gisaid:
-        yield AccessionType.GISAID_ISL, record.gisaid
-
-
-@dataclass(frozen=True)
-class MetadataResult:
-    """The result of importing a metadata file.
-
-    Attributes:
-        added: The number of samples added.
-        already: The number of samples that already existed.
-        rejected: The rejected lines, in file order.
-        locations_added: The number of locations added.
-        genomes_added: The number of new samples with a sequence; the others have an empty one.
-        seconds: The time it took.
-    """
-
-    added: int
-    already: int
-    rejected: tuple[RejectedRow, ...]
-    locations_added: int
-    genomes_added: int
-    seconds: float
+def _accessions(rows: Iterable[Row]) -> Iterator[Row]:
+    kinds = {"private_identifier": AccessionType.GENBANK, "gisaid": AccessionType.GISAID_ISL}
+    for row in rows:
+        for key, kind in kinds.items():
+            if row[key]:
+                yield {
+                    "sample_id": row["sample_id"],
+                    "accession_type": kind.value,
+                    "accession": row[key],
+                }
 
 
 def seed_metadata(
@@ -464,13 +375,12 @@ def seed_metadata(
 
     Args:
         database: The database to write to.
-        metadata: A tab-separated file with the columns `nextstrain.REQUIRED` and optional others.
+        metadata: A tab-separated file with the columns `_REQUIRED` and optional others. This and
+            the other files may be compressed with gzip.
         sequences: A FASTA file whose headers are strains.
         lat_longs: A table of level, place, latitude, and longitude for new locations.
         group: The group's ID.
         progress: Called with the number of lines finished since the last call.
-
-    Each file may be compressed with gzip.
 
     Raises:
         BadInputError: A file cannot be read or is malformed; nothing is changed.
@@ -478,21 +388,13 @@ def seed_metadata(
     """
     began = time.monotonic()
     with database.begin() as session:
-        run = Import(session, owner_of(session, group), lat_longs, progress or _silent)
-        lines = read_metadata(metadata)
-        while batch := list(islice(lines, BATCH)):
+        run = _Import(
+            session, owner_of(session, group), lat_longs, progress or (lambda _count: None)
+        )
+        lines = _read_metadata(metadata)
+        while batch := list(islice(lines, _BATCH)):
             run.add(batch)
         run.add_genomes(read_fasta(sequences) if sequences else ())
         analyse(session)
-    return MetadataResult(
-        added=run.added,
-        already=run.already,
-        rejected=tuple(run.rejected),
-        locations_added=run.locations,
-        genomes_added=run.genomes,
-        seconds=time.monotonic() - began,
-    )
-
-
-def _silent(count: int) -> None:
-    del count
+    seconds = time.monotonic() - began
+    return replace(run.result, rejected=tuple(run.rejected), seconds=seconds)

@@ -7,7 +7,6 @@ Auspice's dataset format: https://docs.nextstrain.org/projects/auspice/en/stable
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 import tomllib
@@ -15,9 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from importlib.resources import files
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -39,16 +37,18 @@ from aspen.database.models import (
     User,
     WorkflowStatus,
 )
+from aspen.local.aws.content import DB_BUCKET, ObjectFolder
 from aspen.local.seed.samples import (
-    DB_BUCKET,
     PATHOGEN_SLUG,
     PUBLIC_PREFIX,
     REFERENCE,
-    Objects,
+    Seeded,
     ancestor,
+    resource,
+    resource_rows,
 )
 
-SOURCES = (("SC2", "GISAID"), ("SC2", "GenBank"), ("MPX", "GenBank"))
+_SOURCES = (("SC2", "GISAID"), ("SC2", "GenBank"), ("MPX", "GenBank"))
 """The pathogen and repository of each dump."""
 _ALIGNED = datetime(2023, 1, 8, 4, 0), datetime(2023, 1, 8, 6, 30)  # noqa: DTZ001 - columns are naive UTC
 
@@ -65,32 +65,22 @@ _COLOURINGS = (
 _Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Strain:
+class Strain(NamedTuple):
     """A generated sample of a public repository."""
 
     strain: str
     isl: str
-    date: datetime
+    date: str
     region: str
     country: str
-    division: str | None
-    location: str | None
+    division: str
+    location: str
     lineage: str
 
 
 @dataclass(frozen=True)
-class Leaf:
-    """A sample at the tip of a branch.
-
-    Attributes:
-        name: The public identifier.
-        day: The collection date.
-        lineage: The lineage; None if unknown.
-        country: The country of collection.
-        division: The state or province there; None if unknown.
-        differences: The number of sites that differ from the root.
-    """
+class _Leaf:
+    """A sample at the tip of a branch, with the number of sites that differ from the root."""
 
     name: str
     day: date
@@ -100,35 +90,20 @@ class Leaf:
     differences: int
 
 
-@dataclass(frozen=True)
-class RunsResult:
-    """The objects added.
-
-    Attributes:
-        runs: The number of runs.
-        trees: The number of runs with a tree.
-        seconds: The time it took.
-    """
-
-    runs: int
-    trees: int
-    seconds: float
-
-
-def seed_runs(database: Database, objects: Objects) -> RunsResult:
+def seed_runs(database: Database, objects: ObjectFolder) -> Seeded:
     """Add the test groups' runs and trees, and the repository dumps that runs start from.
 
     A tree contains the first samples of its group, up to the wanted number. If there are none, its
     run is left for the next time. Running it again adds what is missing, including files.
     """
     began = time.monotonic()
-    text = (files("aspen.local.seed") / "runs.toml").read_text(encoding="utf-8")
     with database.begin() as session:
-        add_upstream(session, objects)
-        made = [run for row in tomllib.loads(text)["runs"] if (run := _add(session, row))]
+        _add_dumps(session, objects)
+        rows = tomllib.loads(resource("runs.toml"))["runs"]
+        made = [run for row in rows if (run := _add(session, row))]
         trees = sum(bool(run.outputs) for run in made)
         _write_files(session, objects)
-    return RunsResult(len(made), trees, time.monotonic() - began)
+    return Seeded(runs=len(made), trees=trees, seconds=time.monotonic() - began)
 
 
 def _add(session: Session, row: _Row) -> PhyloRun | None:
@@ -169,11 +144,14 @@ def _samples(session: Session, group: int, count: int) -> list[Sample]:
 
 
 def _run(session: Session, row: _Row) -> PhyloRun:
-    pathogen = session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
-    repository = session.scalars(
-        sa.select(PublicRepository.id).where(PublicRepository.name == _REPOSITORY)
-    ).one()
-    dump = newest_dump(session, pathogen, repository)
+    source = _source(session, PATHOGEN_SLUG, _REPOSITORY)
+    dump = session.scalar(
+        sa.select(AlignedRepositoryData)
+        .filter_by(**source)
+        .join(AlignedRepositoryData.producing_workflow)
+        .order_by(RepositoryAlignmentWorkflow.end_datetime.desc())
+        .limit(1)
+    )
     return PhyloRun(
         user_id=session.scalar(
             sa.select(User.id).where(User.auth0_user_id == f"auth0|{row['login']}")
@@ -185,10 +163,20 @@ def _run(session: Session, row: _Row) -> PhyloRun:
         start_datetime=row["started"],
         end_datetime=row.get("ended"),
         template_args=row.get("arguments", {}),
-        pathogen_id=pathogen,
-        contextual_repository_id=repository,
+        pathogen_id=source["pathogen_id"],
+        contextual_repository_id=source["public_repository_id"],
         inputs=[dump] if dump else [],
     )
+
+
+def _source(session: Session, slug: str, repository: str) -> dict[str, int]:
+    """Return the IDs of a pathogen and a repository, by column."""
+    pathogens = sa.select(Pathogen.id).where(Pathogen.slug == slug)
+    repositories = sa.select(PublicRepository.id).where(PublicRepository.name == repository)
+    return {
+        "pathogen_id": session.scalars(pathogens).one(),
+        "public_repository_id": session.scalars(repositories).one(),
+    }
 
 
 def _aligned(genome: UploadedPathogenGenome) -> AlignedPathogenGenome:
@@ -218,7 +206,7 @@ def _tree(run: PhyloRun, samples: list[Sample]) -> PhyloTree:
     )
 
 
-def _write_files(session: Session, objects: Objects) -> None:
+def _write_files(session: Session, objects: ObjectFolder) -> None:
     """Write the files of trees that have none yet."""
     trees = session.scalars(
         sa.select(PhyloTree)
@@ -247,13 +235,13 @@ def _document(tree: PhyloTree) -> bytes:
     leaves = [_leaf(sample) for sample in tree.samples]
     if tree.tree_type is not TreeType.NON_CONTEXTUALIZED:
         leaves += _context()
-    return tree_document(tree.name or "", run.end_datetime.date(), leaves)
+    return _tree_document(tree.name or "", run.end_datetime.date(), leaves)
 
 
-def _leaf(sample: Sample) -> Leaf:
+def _leaf(sample: Sample) -> _Leaf:
     place = sample.collection_location
     differing = sample.mutations[0].substitutions if sample.mutations else ""
-    return Leaf(
+    return _Leaf(
         name=sample.public_identifier,
         day=sample.collection_date,
         lineage=sample.lineages[0].lineage if sample.lineages else None,
@@ -263,85 +251,47 @@ def _leaf(sample: Sample) -> Leaf:
     )
 
 
-def _context() -> list[Leaf]:
+def _context() -> list[_Leaf]:
     return [
-        Leaf(
-            f"{PUBLIC_PREFIX}/{strain.strain}",
-            strain.date.date(),
-            strain.lineage,
-            strain.country,
-            strain.division,
+        _Leaf(
+            f"{PUBLIC_PREFIX}/{one.strain}",
+            date.fromisoformat(one.date),
+            one.lineage,
+            one.country,
+            one.division,
             _CONTEXT_DIFFERENCES,
         )
-        for strain in strains()
+        for one in strains()
     ]
 
 
 @cache
 def strains() -> tuple[Strain, ...]:
     """Return the seeded strains."""
-    text = (files("aspen.local.seed") / "context.csv").read_text(encoding="utf-8")
-    return tuple(
-        Strain(
-            row["strain"],
-            row["isl"],
-            datetime.fromisoformat(row["date"]),
-            row["region"],
-            row["country"],
-            row["division"] or None,
-            row["location"] or None,
-            row["lineage"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
+    return tuple(Strain(**row) for row in resource_rows("context.csv"))
 
 
-def add_upstream(session: Session, objects: Objects) -> int:
-    """Add the missing dumps, their files, and their metadata; return the number of dumps added."""
-    pathogens = dict(session.execute(sa.select(Pathogen.slug, Pathogen.id)).all())
-    names = sa.select(PublicRepository.name, PublicRepository.id)
-    repositories = dict(session.execute(names).all())
-    _add_metadata(session, pathogens["SC2"], repositories["GISAID"])
-    added = 0
-    for slug, repository in SOURCES:
-        keys = _keys(slug, repository)
+def _add_dumps(session: Session, objects: ObjectFolder) -> None:
+    """Add the missing dumps, their files, and their metadata."""
+    _add_metadata(session)
+    for slug, repository in _SOURCES:
+        folder = f"aligned_repository_data/{slug}/{repository.lower()}"
+        sequences, metadata = f"{folder}/sequences.fasta", f"{folder}/metadata.tsv"
         there = session.scalar(
             sa.select(AlignedRepositoryData).where(
                 AlignedRepositoryData.s3_bucket == DB_BUCKET,
-                AlignedRepositoryData.sequences_s3_key == keys[0],
+                AlignedRepositoryData.sequences_s3_key == sequences,
             )
         )
         if there is None:
-            session.add(_dump(pathogens[slug], repositories[repository], keys))
-            added += 1
-        for key, body in zip(keys, (_sequences(), _metadata()), strict=True):
+            session.add(_dump(_source(session, slug, repository), sequences, metadata))
+        for key, body in ((sequences, _sequences()), (metadata, _metadata())):
             if not objects.has(DB_BUCKET, key):
                 objects.put(DB_BUCKET, key, body)
     session.flush()
-    return added
 
 
-def newest_dump(session: Session, pathogen: int, repository: int) -> AlignedRepositoryData | None:
-    """Return the latest dump, which a run of a pathogen starts from."""
-    return session.scalar(
-        sa.select(AlignedRepositoryData)
-        .join(AlignedRepositoryData.producing_workflow)
-        .where(
-            AlignedRepositoryData.pathogen_id == pathogen,
-            AlignedRepositoryData.public_repository_id == repository,
-        )
-        .order_by(RepositoryAlignmentWorkflow.end_datetime.desc())
-        .limit(1)
-    )
-
-
-def _keys(slug: str, repository: str) -> tuple[str, str]:
-    folder = f"aligned_repository_data/{slug}/{repository.lower()}"
-    return f"{folder}/sequences.fasta", f"{folder}/metadata.tsv"
-
-
-def _dump(pathogen: int, repository: int, keys: tuple[str, str]) -> AlignedRepositoryData:
-    source = {"pathogen_id": pathogen, "public_repository_id": repository}
+def _dump(source: dict[str, int], sequences: str, metadata: str) -> AlignedRepositoryData:
     workflow = RepositoryAlignmentWorkflow(
         start_datetime=_ALIGNED[0],
         end_datetime=_ALIGNED[1],
@@ -351,15 +301,20 @@ def _dump(pathogen: int, repository: int, keys: tuple[str, str]) -> AlignedRepos
     return AlignedRepositoryData(
         producing_workflow=workflow,
         s3_bucket=DB_BUCKET,
-        sequences_s3_key=keys[0],
-        metadata_s3_key=keys[1],
+        sequences_s3_key=sequences,
+        metadata_s3_key=metadata,
         **source,
     )
 
 
-def _add_metadata(session: Session, pathogen: int, repository: int) -> None:
+def _add_metadata(session: Session) -> None:
+    source = _source(session, PATHOGEN_SLUG, _REPOSITORY)
     rows = [
-        {**vars(strain), "pathogen_id": pathogen, "public_repository_id": repository}
+        {
+            **{column: text or None for column, text in strain._asdict().items()},
+            "date": datetime.fromisoformat(strain.date),
+            **source,
+        }
         for strain in strains()
     ]
     session.execute(insert(PublicRepositoryMetadata).values(rows).on_conflict_do_nothing())
@@ -376,15 +331,10 @@ def _sequences() -> bytes:
 
 
 def _metadata() -> bytes:
-    columns = tuple(Strain.__dataclass_fields__)
-    lines = ["\t".join(columns)]
-    for strain in strains():
-        cells = {**vars(strain), "date": f"{strain.date:%Y-%m-%d}"}
-        lines.append("\t".join(cells[column] or "" for column in columns))
-    return ("\n".join(lines) + "\n").encode()
+    return "".join("\t".join(cells) + "\n" for cells in (Strain._fields, *strains())).encode()
 
 
-def tree_document(title: str, updated: date, leaves: Iterable[Leaf]) -> bytes:
+def _tree_document(title: str, updated: date, leaves: Iterable[_Leaf]) -> bytes:
     """Return the tree as JSON; samples of the same lineage share a branch."""
     ordered = sorted(leaves, key=lambda leaf: (leaf.lineage or "", leaf.day, leaf.name))
     clades = [
@@ -410,7 +360,7 @@ def tree_document(title: str, updated: date, leaves: Iterable[Leaf]) -> bytes:
     return json.dumps(document, indent=1).encode()
 
 
-def _clade(number: int, members: list[Leaf]) -> dict[str, Any]:
+def _clade(number: int, members: list[_Leaf]) -> dict[str, Any]:
     differences = min(leaf.differences for leaf in members)
     first = min(leaf.day for leaf in members)
     return {

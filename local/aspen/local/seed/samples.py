@@ -10,12 +10,12 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
 from itertools import islice
-from typing import Protocol
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -41,41 +41,46 @@ from aspencli.errors import BadInputError, NotFoundError
 PATHOGEN_SLUG = "SC2"
 PUBLIC_PREFIX = "hCoV-19"
 """The prefix of GISAID's names for SARS-CoV-2 genomes."""
-ORGANISM = "Severe acute respiratory syndrome coronavirus 2"
 REFERENCE = "MN908947"
 """The accession of the reference genome for SARS-CoV-2."""
+_ORGANISM = "Severe acute respiratory syndrome coronavirus 2"
 
-DB_BUCKET = "genepi-db-data"
-"""The bucket for trees and for dumps of repositories."""
-TOUCHED = (
-    "samples",
-    "entities",
-    "pathogen_genomes",
-    "uploaded_pathogen_genomes",
-    "sample_lineages",
-    "sample_qc_metrics",
-    "sample_mutations",
-    "accessions",
-    "locations",
-)
-
+_TABLES = {
+    "samples": (
+        "id:sample_id submitting_group_id:group_id private_identifier public_identifier"
+        " original_submission sample_collected_by authors collection_date organism host"
+        " purpose_of_sampling private uploaded_by_id location_id pathogen_id"
+    ),
+    "entities": "id:entity_id entity_type group_id",
+    "pathogen_genomes": (
+        "entity_id sequence num_unambiguous_sites num_missing_alleles num_mixed sequencing_date"
+    ),
+    "uploaded_pathogen_genomes": (
+        "pathogen_genome_id:entity_id sample_id sequencing_depth upload_date"
+    ),
+    "sample_lineages": (
+        "sample_id lineage_type lineage lineage_software_version lineage_probability"
+        " last_updated:upload_date raw_lineage_output"
+    ),
+    "sample_qc_metrics": "sample_id qc_caller qc_score qc_software_version qc_status raw_qc_output",
+    "sample_mutations": (
+        "sample_id mutations_caller substitutions insertions deletions aa_substitutions"
+        " aa_insertions aa_deletions reference_sequence_accession"
+    ),
+    "accessions": "sample_id accession_type accession",
+}
+"""The columns of each table, referenced tables first; a row's key follows if it is another."""
+_NEEDS = {
+    "sample_lineages": "lineage",
+    "sample_qc_metrics": "lineage",
+    "sample_mutations": "lineage",
+    "accessions": "accession",
+}
+"""The value without which a sample has no row in a table."""
 _LEVELS = ("region", "country", "division", "location")
 
 _PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
 _GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds for its overall score
-_SAMPLE_COLUMNS = (
-    "id submitting_group_id private_identifier public_identifier original_submission"
-    " sample_collected_by authors collection_date organism host purpose_of_sampling"
-    " private uploaded_by_id location_id pathogen_id"
-)
-_LINEAGE_COLUMNS = (
-    "sample_id lineage_type lineage lineage_software_version lineage_probability last_updated"
-    " raw_lineage_output"
-)
-_MUTATION_COLUMNS = (
-    "sample_id mutations_caller substitutions insertions deletions"
-    " aa_substitutions aa_insertions aa_deletions reference_sequence_accession"
-)
 
 _BATCH = 10_000
 _FIRST_DAY, _DAYS = date(2020, 3, 1), 1_035  # until the end of 2022
@@ -89,72 +94,64 @@ _HOSTS, _HOST_WEIGHTS = ("Human", "Neovison vison", "Odocoileus virginianus"), (
 _PURPOSES = ("Baseline surveillance", "Cluster investigation", "Travel screening", None)
 _SURNAMES = ("Abe", "Birch", "Cruz", "Diaz", "Eze", "Fox", "Gupta", "Hahn", "Ito", "Jansen")
 
+Row = dict[str, Any]
+"""The values of a sample by column, for all of its tables; see `_TABLES`."""
+
 
 @dataclass(frozen=True)
-class Lineage:
-    """A Pango lineage, and the period in which it was common.
+class Seeded:
+    """The number of objects added, and the seconds it took.
 
     Attributes:
-        name: The name, such as ``BA.2.12.1``.
-        first: The first day.
-        last: The last day.
-        weight: How common it was relative to others of its time.
-        clade: The Nextclade clade.
-        scorpio_call: The variant that Scorpio reports; empty for none.
+        runs: The number of phylogenetic runs.
+        trees: The number of runs with a tree.
+        genomes: The number of samples in a file that got their sequence.
+        already: The number of lines in a file whose sample already existed.
     """
 
-    name: str
-    first: date
-    last: date
-    weight: int
-    clade: str
-    scorpio_call: str
+    groups: int = 0
+    users: int = 0
+    locations: int = 0
+    samples: int = 0
+    runs: int = 0
+    trees: int = 0
+    genomes: int = 0
+    already: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, more: Seeded) -> Seeded:
+        return Seeded(*map(sum, zip(astuple(self), astuple(more), strict=True)))
+
+
+def resource(name: str) -> str:
+    """Return the text of one of this package's data files."""
+    return (files("aspen.local.seed") / name).read_text(encoding="utf-8")
+
+
+def resource_rows(name: str) -> Iterator[dict[str, str]]:
+    """Return the rows of one of this package's CSV files."""
+    return csv.DictReader(resource(name).splitlines())
 
 
 @cache
-def seeded_lineages() -> tuple[Lineage, ...]:
-    """Return lineages that were common in California, roughly in order of appearance."""
-    text = (files("aspen.local.seed") / "lineages.csv").read_text(encoding="utf-8")
-    return tuple(
-        Lineage(
-            row["lineage"],
-            date.fromisoformat(row["first"]),
-            date.fromisoformat(row["last"]),
-            int(row["weight"]),
-            row["clade"],
-            row["scorpio_call"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
+def seeded_lineages() -> dict[str, dict[str, str]]:
+    """Return lineages that were common in California, by name, roughly in order of appearance.
+
+    Each has the first and last day of the period in which it was common, and its weight relative to
+    others of its time.
+    """
+    return {row["lineage"]: row for row in resource_rows("lineages.csv")}
 
 
 @cache
-def lineage_named(name: str) -> Lineage:
-    """Return the lineage with a name."""
-    return next(lineage for lineage in seeded_lineages() if lineage.name == name)
-
-
-@cache
-def about(day: date) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _common_lineages(day: date) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the lineages that were common on a day, and their weights."""
-    found = [lineage for lineage in seeded_lineages() if lineage.first <= day <= lineage.last]
-    return tuple(lineage.name for lineage in found), tuple(lineage.weight for lineage in found)
+    every = seeded_lineages().values()
+    found = [row for row in every if row["first"] <= day.isoformat() <= row["last"]]
+    return tuple(row["lineage"] for row in found), tuple(int(row["weight"]) for row in found)
 
 
-class Objects(Protocol):
-    """Files by bucket and key."""
-
-    def has(self, bucket: str, key: str) -> bool:
-        """Return True if the file exists."""
-        ...
-
-    def put(self, bucket: str, key: str, body: bytes) -> None:
-        """Write a file, replacing any existing one."""
-        ...
-
-
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A location by its names, from the largest level down; None where it is less specific."""
 
     region: str | None
@@ -163,14 +160,9 @@ class Place:
     location: str | None = None
 
     @property
-    def names(self) -> tuple[str | None, str | None, str | None, str | None]:
-        """Return the four names, from the largest level down."""
-        return (self.region, self.country, self.division, self.location)
-
-    @property
     def deepest(self) -> tuple[str, str]:
         """Return its most specific level and the name there; both empty if it has none."""
-        for level, name in zip(reversed(_LEVELS), reversed(self.names), strict=True):
+        for level, name in zip(reversed(_LEVELS), reversed(self), strict=True):
             if name:
                 return level, name
         return "", ""
@@ -178,8 +170,7 @@ class Place:
     @property
     def summary(self) -> tuple[Place, ...]:
         """Return every larger place that contains it; location search starts from those rows."""
-        names = self.names
-        return tuple(Place(*names[:depth]) for depth in (1, 2, 3) if any(names[depth:]))
+        return tuple(Place(*self[:depth]) for depth in (1, 2, 3) if any(self[depth:]))
 
 
 Coordinates = tuple[float, float]
@@ -188,13 +179,12 @@ Coordinates = tuple[float, float]
 
 def seeded_places() -> dict[Place, Coordinates]:
     """Return the places of the generated samples: North America, down to counties of California."""
-    text = (files("aspen.local.seed") / "locations.csv").read_text(encoding="utf-8")
     return {
         Place(*(row[level] or None for level in _LEVELS)): (
             float(row["latitude"]),
             float(row["longitude"]),
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in resource_rows("locations.csv")
     }
 
 
@@ -211,50 +201,26 @@ def add_places(session: Session, places: Iterable[tuple[Place, Coordinates | Non
     The unique constraint does not prevent duplicates, as it treats NULLs as distinct.
     """
     known = known_places(session)
-    missing = {place: at for place, at in places if place not in known}
+    missing = {place: at or (None, None) for place, at in places if place not in known}
     if missing:
-        session.execute(sa.insert(Location), [_row(place, at) for place, at in missing.items()])
+        names = (*_LEVELS, "latitude", "longitude")
+        rows = [dict(zip(names, (*place, *at), strict=True)) for place, at in missing.items()]
+        session.execute(sa.insert(Location), rows)
     return len(missing)
-
-
-def _row(place: Place, at: Coordinates | None) -> dict[str, object]:
-    names = dict(zip(_LEVELS, place.names, strict=True))
-    latitude, longitude = at or (None, None)
-    return {**names, "latitude": latitude, "longitude": longitude}
-
-
-@dataclass(frozen=True)
-class RejectedRow:
-    """A line of a file that was rejected.
-
-    Attributes:
-        line: The line number; the header is line 1.
-        column: The invalid column; empty if the line as a whole is invalid.
-        reason: The reason, in words.
-    """
-
-    line: int
-    column: str
-    reason: str
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The group that samples are seeded into, with the values that their rows need.
+    """The group that samples are seeded into.
 
     Attributes:
-        group: The group's ID.
-        prefix: The group's prefix.
-        laboratory: The laboratory recorded as the collector of the samples.
-        uploader: The ID of the user recorded as the uploader.
-        pathogen: The ID of SARS-CoV-2.
+        row: The values that all of its samples have in common, with the laboratory and the user
+            recorded as the collector and the uploader.
     """
 
     group: int
     prefix: str
-    laboratory: str
-    uploader: int
-    pathogen: int
+    row: Row
 
 
 def owner_of(session: Session, group: int) -> Owner:
@@ -283,213 +249,52 @@ def owner_of(session: Session, group: int) -> Owner:
             f"Group {group} has no admin or member to upload samples as.",
             hint="Add a user to it first.",
         )
-    pathogen = session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
-    return Owner(group, found[0], found[1], uploader, pathogen)
+    row = {
+        "group_id": group,
+        "original_submission": "{}",
+        "sample_collected_by": found[1],
+        "organism": _ORGANISM,
+        "uploaded_by_id": uploader,
+        "pathogen_id": pathogen_id(session),
+        "entity_type": EntityType.UPLOADED_PATHOGEN_GENOME.value,
+    }
+    return Owner(group, found[0], row)
 
 
-def copy_rows(
-    session: Session, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> None:
-    """Append rows to a table with COPY, in the session's transaction."""
+def pathogen_id(session: Session) -> int:
+    """Return the ID of SARS-CoV-2."""
+    return session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
+
+
+def number_rows(session: Session, rows: Sequence[Row]) -> None:
+    """Give new samples their IDs and those of their genomes, in ascending order."""
+    statement = sa.text("SELECT nextval(CAST(:name AS regclass)) FROM generate_series(1, :count)")
+    for key, sequence in (("sample_id", "samples_id_seq"), ("entity_id", "entities_id_seq")):
+        wanted = {"name": f"aspen.{sequence}", "count": len(rows)}
+        for row, number in zip(rows, session.scalars(statement, wanted), strict=True):
+            row[key] = number
+
+
+def copy_rows(session: Session, table: str, rows: Iterable[Row]) -> None:
+    """Append rows to a table with COPY, in the session's transaction; missing values are NULL."""
+    named = [word.partition(":") for word in _TABLES[table].split()]
+    keys = [key or column for column, _, key in named]
     # Build the lines first: the driver turns any exception raised while it reads, even Ctrl-C,
     # into one of its own errors.
-    lines = [copy_line(*row) for row in rows]
-    copy_in(session.connection(), f"{table} ({', '.join(columns)})", lines)
-
-
-def next_ids(session: Session, sequence: str, count: int) -> list[int]:
-    """Return new values of a sequence in the schema ``aspen``, in ascending order."""
-    statement = sa.text("SELECT nextval(CAST(:name AS regclass)) FROM generate_series(1, :count)")
-    return list(session.scalars(statement, {"name": f"aspen.{sequence}", "count": count}))
+    lines = [copy_line(*map(row.get, keys)) for row in rows]
+    columns = ", ".join(column for column, _, _ in named)
+    copy_in(session.connection(), f"aspen.{table} ({columns})", lines)
 
 
 def analyse(session: Session) -> None:
     """Update the planner's statistics for the new rows at once."""
-    session.execute(sa.text("ANALYZE " + ", ".join(f"aspen.{table}" for table in TOUCHED)))
-
-
-@dataclass(frozen=True)
-class Made:
-    """A generated sample, before it has an ID."""
-
-    private_identifier: str
-    public_identifier: str
-    day: date
-    place: int
-    private: bool
-    host: str
-    purpose: str | None
-    author: str
-    sequence: str
-    missing: int
-    substitutions: str
-    sequenced: date
-    uploaded: date
-    depth: float
-    lineage: str | None
-    accession: str | None
-    score: float
-
-    @property
-    def quality(self) -> str:
-        """Return Nextclade's word for the score."""
-        if self.score < _GOOD_QC:
-            return "good"
-        return "mediocre" if self.score < _MEDIOCRE_QC else "bad"
-
-    def pangolin_output(self, entity: int) -> dict[str, str]:
-        """Return the columns of Pangolin's report that are not empty."""
-        report = {
-            "taxon": str(entity),
-            "lineage": self.lineage or "",
-            "conflict": "0.0",
-            "ambiguity_score": "1.0",
-            "scorpio_call": lineage_named(self.lineage).scorpio_call if self.lineage else "",
-            "version": f"PUSHER-v{_PANGOLIN}",
-            "pangolin_version": _PANGOLIN,
-            "is_designated": "False",
-            "qc_status": "pass",
-            "qc_notes": f"Ambiguous_content:{self.missing / len(self.sequence):.2f}",
-        }
-        if report["scorpio_call"]:
-            report |= {"scorpio_support": "0.92", "scorpio_conflict": "0.0"}
-        return {column: value for column, value in report.items() if value}
-
-    def nextclade_output(self, sample: int) -> dict[str, str]:
-        """Return some of the columns of Nextclade's output."""
-        count = len(self.substitutions.split(",")) if self.substitutions else 0
-        return {
-            "seqName": str(sample),
-            "clade": lineage_named(self.lineage).clade if self.lineage else "",
-            "Nextclade_pango": self.lineage or "",
-            "qc.overallScore": str(self.score),
-            "qc.overallStatus": self.quality,
-            "totalSubstitutions": str(count),
-            "totalMissing": str(self.missing),
-            "substitutions": self.substitutions,
-            "deletions": "",
-            "insertions": "",
-        }
-
-
-def write(session: Session, owner: Owner, batch: list[Made]) -> None:
-    """Write samples with all of their related rows."""
-    samples = next_ids(session, "samples_id_seq", len(batch))
-    entities = next_ids(session, "entities_id_seq", len(batch))
-    keyed = list(zip(samples, entities, batch, strict=True))
-    for table, columns, rows in _tables(owner, keyed):
-        copy_rows(session, f"aspen.{table}", columns.split(), rows)
-
-
-def _tables(
-    owner: Owner, keyed: list[tuple[int, int, Made]]
-) -> Iterator[tuple[str, str, Iterator[Sequence[object]]]]:
-    """Yield each table with its columns and rows, referenced tables first."""
-    yield (
-        "samples",
-        _SAMPLE_COLUMNS,
-        (
-            (
-                key,
-                owner.group,
-                made.private_identifier,
-                made.public_identifier,
-                "{}",
-                owner.laboratory,
-                json.dumps([made.author]),
-                made.day,
-                ORGANISM,
-                made.host,
-                made.purpose,
-                made.private,
-                owner.uploader,
-                made.place,
-                owner.pathogen,
-            )
-            for key, _, made in keyed
-        ),
-    )
-    yield (
-        "entities",
-        "id entity_type group_id",
-        ((key, EntityType.UPLOADED_PATHOGEN_GENOME.value, owner.group) for _, key, _ in keyed),
-    )
-    yield (
-        "pathogen_genomes",
-        "entity_id sequence num_unambiguous_sites num_missing_alleles num_mixed sequencing_date",
-        (
-            (key, made.sequence, len(made.sequence) - made.missing, made.missing, 0, made.sequenced)
-            for _, key, made in keyed
-        ),
-    )
-    yield (
-        "uploaded_pathogen_genomes",
-        "pathogen_genome_id sample_id sequencing_depth upload_date",
-        ((entity, key, made.depth, made.uploaded) for key, entity, made in keyed),
-    )
-    yield (
-        "sample_lineages",
-        _LINEAGE_COLUMNS,
-        (
-            (
-                key,
-                LineageType.PANGOLIN.value,
-                made.lineage,
-                _PANGOLIN,
-                1.0,
-                made.uploaded,
-                json.dumps(made.pangolin_output(entity)),
-            )
-            for key, entity, made in keyed
-            if made.lineage
-        ),
-    )
-    yield (
-        "sample_qc_metrics",
-        "sample_id qc_caller qc_score qc_software_version qc_status raw_qc_output",
-        (
-            (
-                key,
-                QCMetricCaller.NEXTCLADE.value,
-                made.score,
-                _NEXTCLADE,
-                made.quality,
-                json.dumps(made.nextclade_output(key)),
-            )
-            for key, _, made in keyed
-            if made.lineage
-        ),
-    )
-    yield (
-        "sample_mutations",
-        _MUTATION_COLUMNS,
-        (
-            (key, MutationsCaller.NEXTCLADE.value, made.substitutions, *[""] * 5, REFERENCE)
-            for key, _, made in keyed
-            if made.lineage
-        ),
-    )
-    yield (
-        "accessions",
-        "sample_id accession_type accession",
-        (
-            (key, AccessionType.GISAID_ISL.value, made.accession)
-            for key, _, made in keyed
-            if made.accession
-        ),
-    )
+    touched = ", ".join(f"aspen.{table}" for table in (*_TABLES, "locations"))
+    session.execute(sa.text(f"ANALYZE {touched}"))
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """The samples added.
-
-    Attributes:
-        samples_added: The number of samples.
-        first: The private identifier of the first sample; None if none was added.
-        last: The private identifier of the last sample; None if none was added.
-        seconds: The time it took.
-    """
+    """The number of samples added, and the private identifiers of the first and the last one."""
 
     samples_added: int
     first: str | None
@@ -510,12 +315,7 @@ def seed_samples(
     The n-th sample of a group depends only on ``seed`` and n. A further call continues after the
     last one, so two calls of 50 give the same samples as one of 100.
 
-    Args:
-        database: The database to write to.
-        count: The number of samples to add.
-        group: The group's ID.
-        seed: Selects one of the possible sets of samples.
-        progress: Called with the number of samples written since the last call.
+    ``progress`` is called with the number of samples written since the last call.
 
     Raises:
         BadInputError: ``count`` is negative.
@@ -530,22 +330,18 @@ def seed_samples(
     with database.begin() as session:
         owner = owner_of(session, group)
         add_places(session, seeded_places().items())
-        places = _counties(session)
+        known = known_places(session)
+        places = [known[place] for place in seeded_places() if place.location]
         start = _next_number(session, owner)
         samples = (_make(n, seed, owner, places) for n in range(start, start + count))
         while batch := list(islice(samples, _BATCH)):
-            write(session, owner, batch)
-            first, last = first or batch[0].private_identifier, batch[-1].private_identifier
+            _write(session, batch)
+            first, last = first or batch[0]["private_identifier"], batch[-1]["private_identifier"]
             if progress:
                 progress(len(batch))
         if count:
             analyse(session)
     return SeedResult(count, first, last, time.monotonic() - began)
-
-
-def _counties(session: Session) -> list[int]:
-    known = known_places(session)
-    return [known[place] for place in seeded_places() if place.location]
 
 
 def _next_number(session: Session, owner: Owner) -> int:
@@ -559,35 +355,99 @@ def _next_number(session: Session, owner: Owner) -> int:
     return (highest or 0) + 1
 
 
-def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Made:
+def _write(session: Session, batch: list[Row]) -> None:
+    """Write samples with all of their related rows."""
+    number_rows(session, batch)
+    for row in batch:
+        if row["lineage"]:
+            row.update(_analysis(row))
+    for table in _TABLES:
+        needed = _NEEDS.get(table, "sample_id")
+        copy_rows(session, table, (row for row in batch if row[needed]))
+
+
+def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Row:
+    """Return a sample before it has an ID; the order of its random values must never change."""
     chance = random.Random(f"{seed}:{owner.prefix}:{number}")  # noqa: S311 - must be repeatable
     day = _FIRST_DAY + timedelta(days=chance.randrange(_DAYS))
-    lineages, weights = about(day)
+    lineages, weights = _common_lineages(day)
     sequence, missing, substitutions = _sequence(chance, seed)
-    name = f"{owner.prefix}-{number:07d}"
     place = places[chance.randrange(len(places))]
     chance.random()  # once chose who is private; still drawn so that the n-th sample stays the same
-    return Made(
-        private_identifier=name,
-        public_identifier=f"{PUBLIC_PREFIX}/USA/CA-{owner.prefix}-{number}/{day.year}",
-        day=day,
-        place=place,
-        private=number % _PRIVATE_EACH == 0,
-        host=chance.choices(_HOSTS, _HOST_WEIGHTS)[0],
-        purpose=_PURPOSES[chance.randrange(len(_PURPOSES))],
-        author=f"{_SURNAMES[chance.randrange(len(_SURNAMES))]} et al",
-        sequence=sequence,
-        missing=missing,
-        substitutions=substitutions,
-        sequenced=day + timedelta(days=chance.randrange(2, 15)),
-        uploaded=day + timedelta(days=chance.randrange(15, 45)),
-        depth=round(chance.uniform(40, 1200), 1),
-        lineage=chance.choices(lineages, weights)[0] if chance.random() < _LINEAGE else None,
-        accession=f"EPI_ISL_{900_000_000 + chance.randrange(99_999_999)}"
+    return {
+        **owner.row,
+        "private_identifier": f"{owner.prefix}-{number:07d}",
+        "public_identifier": f"{PUBLIC_PREFIX}/USA/CA-{owner.prefix}-{number}/{day.year}",
+        "collection_date": day,
+        "location_id": place,
+        "private": number % _PRIVATE_EACH == 0,
+        "host": chance.choices(_HOSTS, _HOST_WEIGHTS)[0],
+        "purpose_of_sampling": _PURPOSES[chance.randrange(len(_PURPOSES))],
+        "authors": json.dumps([f"{_SURNAMES[chance.randrange(len(_SURNAMES))]} et al"]),
+        "sequence": sequence,
+        "num_unambiguous_sites": len(sequence) - missing,
+        "num_missing_alleles": missing,
+        "num_mixed": 0,
+        "substitutions": substitutions,
+        "sequencing_date": day + timedelta(days=chance.randrange(2, 15)),
+        "upload_date": day + timedelta(days=chance.randrange(15, 45)),
+        "sequencing_depth": round(chance.uniform(40, 1200), 1),
+        "lineage": chance.choices(lineages, weights)[0] if chance.random() < _LINEAGE else None,
+        "accession_type": AccessionType.GISAID_ISL.value,
+        "accession": f"EPI_ISL_{900_000_000 + chance.randrange(99_999_999)}"
         if chance.random() < _ACCESSION
         else None,
-        score=round(chance.expovariate(1 / 12), 1),
-    )
+        "qc_score": round(chance.expovariate(1 / 12), 1),
+    }
+
+
+def _analysis(row: Row) -> Row:
+    """Return the results of Pangolin and Nextclade for a sample with a lineage."""
+    score, found = row["qc_score"], row["substitutions"]
+    mediocre = "mediocre" if score < _MEDIOCRE_QC else "bad"
+    quality = "good" if score < _GOOD_QC else mediocre
+    lineage = seeded_lineages()[row["lineage"]]
+    scorpio = {"scorpio_support": "0.92", "scorpio_conflict": "0.0"}
+    pangolin = {
+        "taxon": str(row["entity_id"]),
+        "lineage": lineage["lineage"],
+        "conflict": "0.0",
+        "ambiguity_score": "1.0",
+        "scorpio_call": lineage["scorpio_call"],
+        "version": f"PUSHER-v{_PANGOLIN}",
+        "pangolin_version": _PANGOLIN,
+        "is_designated": "False",
+        "qc_status": "pass",
+        "qc_notes": f"Ambiguous_content:{row['num_missing_alleles'] / len(row['sequence']):.2f}",
+        **(scorpio if lineage["scorpio_call"] else {}),
+    }
+    nextclade = {
+        "seqName": str(row["sample_id"]),
+        "clade": lineage["clade"],
+        "Nextclade_pango": lineage["lineage"],
+        "qc.overallScore": str(score),
+        "qc.overallStatus": quality,
+        "totalSubstitutions": str(len(found.split(",")) if found else 0),
+        "totalMissing": str(row["num_missing_alleles"]),
+        "substitutions": found,
+        "deletions": "",
+        "insertions": "",
+    }
+    return {
+        "lineage_type": LineageType.PANGOLIN.value,
+        "lineage_software_version": _PANGOLIN,
+        "lineage_probability": 1.0,
+        # Pangolin's report omits empty columns.
+        "raw_lineage_output": json.dumps({name: text for name, text in pangolin.items() if text}),
+        "qc_caller": QCMetricCaller.NEXTCLADE.value,
+        "qc_software_version": _NEXTCLADE,
+        "qc_status": quality,
+        "raw_qc_output": json.dumps(nextclade),
+        "mutations_caller": MutationsCaller.NEXTCLADE.value,
+        **dict.fromkeys(("insertions", "deletions"), ""),
+        **dict.fromkeys(("aa_substitutions", "aa_insertions", "aa_deletions"), ""),
+        "reference_sequence_accession": REFERENCE,
+    }
 
 
 def _sequence(chance: random.Random, seed: int) -> tuple[str, int, str]:

@@ -8,22 +8,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 
 from aspen.local import logs, processes
-from aspen.local.postgres.paths import own_account
+from aspen.local.processes import own_account, wait_for_lock
 from aspen.local.services import (
     POSTGRES,
     SUPERVISOR,
     PartSteps,
+    Phase,
     Stopped,
     check_installed,
     service,
     with_needed,
 )
-from aspen.local.state import Phase, Process, Record, State, read_record, write_record
-from aspen.local.supervisor.state import Timing
+from aspen.local.state import Process, Record, State, Timing, read_record, write_record
 from aspencli.errors import AspenError, ConflictError, UnreachableError
 
 _BEGIN_S = 15.0  # for Python to start, and to read the port of each part
@@ -32,18 +32,7 @@ _STOP_S = 3.5  # longer than it gives the parts
 _CLEAR_S = 1.0
 _TAIL = 15  # lines of a log in a message
 _PASSED_ON = ("COVERAGE_", "LC_", "PYTHON")
-_NAMED = frozenset(
-    {
-        "ASPEN_PG_BINDIR",
-        "HOME",
-        "LANG",
-        "LOGNAME",
-        "PATH",
-        "TMPDIR",
-        "TZ",
-        "USER",
-    }
-)
+_NAMED = {"ASPEN_PG_BINDIR", "HOME", "LANG", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
 
 
 class PortTakenError(ConflictError):
@@ -58,10 +47,6 @@ class Supervision:
     """The supervisor of a deployment.
 
     Commands that start or stop it must hold the deployment's lock.
-
-    Args:
-        state: The deployment's files.
-        timing: The timeouts and intervals of a new supervisor.
     """
 
     def __init__(self, state: State, timing: Timing | None = None):
@@ -80,9 +65,7 @@ class Supervision:
     def start(self, names: tuple[str, ...], notes: list[str]) -> list[str]:
         """Have the supervisor keep parts running; return the services to wait for.
 
-        Args:
-            names: The parts.
-            notes: A list to which messages for the operator are added.
+        Messages for the operator are added to ``notes``.
         """
         if self._is_alive():
             kept = tuple(self.record())
@@ -99,12 +82,7 @@ class Supervision:
         return [one.name for one in services]
 
     def wait(self, names: Iterable[str], since: float, progress: PartSteps) -> None:
-        """Wait until services are running.
-
-        Args:
-            names: The services.
-            since: Only failures after this time count, in seconds since 1970.
-            progress: Called with what they are doing.
+        """Wait until services are running; only failures after ``since`` count.
 
         Raises:
             PortTakenError: Another program has the port of a service.
@@ -136,10 +114,7 @@ class Supervision:
         began, before = time.monotonic(), self.record()
         was = {name: one.lives for name, one in before.items()}
         if process := self.process:
-            processes.send(process.pid, signal.SIGTERM)
-            if not processes.wait_until(lambda: not process.lives, _STOP_S):
-                processes.send(process.pid, signal.SIGKILL)
-                processes.wait_until(lambda: not process.lives, _STOP_S)
+            _end([process], _STOP_S)
         killed, after = self.clear(), self.record()
         seconds = time.monotonic() - began
         return {
@@ -160,12 +135,7 @@ class Supervision:
             for name, one in record.items()
             if name != POSTGRES and one.process and one.process.lives
         }
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in left.values():
-                if process.lives:
-                    processes.send(process.pid, number)
-            if processes.wait_until(lambda: not any(p.lives for p in left.values()), _CLEAR_S):
-                break
+        _end(left.values(), _CLEAR_S)
         ended = {n: replace(one, process=None, phase=Phase.STOPPED) for n, one in record.items()}
         if ended != record:
             write_record(self._state.record, ended)
@@ -178,13 +148,11 @@ class Supervision:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return processes.wait_until(lambda: self.process is not None, _BEGIN_S)
-        else:
-            return False
+            if wait_for_lock(descriptor, 0, fcntl.LOCK_SH):
+                return False
         finally:
             os.close(descriptor)
+        return processes.wait_until(lambda: self.process is not None, _BEGIN_S)
 
     def _nudge(self) -> None:
         """Have the supervisor retry waiting parts at once."""
@@ -231,6 +199,16 @@ class Supervision:
                 "The database does not need it: aspencli local up --only postgres",
                 details=logs.tail(self._state.log(name), _TAIL),
             )
+
+
+def _end(ending: Collection[Process], patience: float) -> None:
+    """End processes: gracefully, and after some seconds by force."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in ending:
+            if process.lives:
+                processes.send(process.pid, number)
+        if processes.wait_until(lambda: not any(one.lives for one in ending), patience):
+            return
 
 
 def _environment() -> dict[str, str]:

@@ -1,1 +1,0 @@
-"""The background process that keeps the parts of a deployment running."""
