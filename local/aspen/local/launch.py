@@ -33,7 +33,7 @@ from aspencli.machine import read_postmaster
 if TYPE_CHECKING:
     from aspen.local.auth0.store import Client, Seed
 
-_GRACE_S = 2.0
+_GRACE_S = 6.0
 _PATIENCE_S = 140.0  # PostgreSQL may take long to repair its data after a crash
 _FAILED = 1
 

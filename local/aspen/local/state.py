@@ -138,7 +138,7 @@ class Timing:
     check: float = 5.0
     answer: float = 5.0
     hung: float = 60.0
-    stop: float = 2.0
+    stop: float = 6.0
     watch: float = 0.5
 
     def after(self, pause: float | None, lived: float) -> float:

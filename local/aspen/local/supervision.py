@@ -28,8 +28,8 @@ from aspencli.errors import AspenError, ConflictError, UnreachableError
 
 _BEGIN_S = 15.0  # for Python to start, and to read the port of each part
 _READY_S = 180.0
-_STOP_S = 3.5  # longer than it gives the parts
-_CLEAR_S = 1.0
+_STOP_S = 8.0  # longer than it gives the parts
+_CLEAR_S = 6.0
 _TAIL = 15  # lines of a log in a message
 _PASSED_ON = ("COVERAGE_", "LC_", "PYTHON")
 _NAMED = {"ASPEN_PG_BINDIR", "HOME", "LANG", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
