@@ -60,17 +60,11 @@ class Aside(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """A plan, and what is needed only to write it.
-
-    Attributes:
-        plan: The plan.
-        counts: Its totals; see `sql_plan.count`.
-        detours: The number of rows that give up their value first, for each column with any.
-    """
+    """A plan, and what is needed only to write it."""
 
     plan: Plan
-    counts: Any
-    detours: Mapping[int, int]
+    counts: Any  # its totals; see `sql_plan.count`
+    detours: Mapping[int, int]  # rows that give up their value first, for each column with any
 
     def aside(self, number: int) -> Aside:
         """Return the totals for a column in another table."""
