@@ -23,7 +23,6 @@ from aspen.database.bulk.spec import (
     Change,
     MovedRow,
     Plan,
-    PlannedRow,
     Problem,
     Request,
     Spec,
@@ -186,14 +185,15 @@ class BulkRun:
 
     def rows(
         self, *, limit: int | None = None, changed_only: bool = False
-    ) -> Generator[PlannedRow, None, None]:
+    ) -> Generator[AssessedRow, None, None]:
         """Yield the plan, by line of the file."""
         query = sql_apply.rows(self._spec, changed_only=changed_only)
         skipped = 2 + self._beside
         for row in self._statements.stream(query, limit=limit):
             becomes, within, leads, _named = row[2:skipped] or _NOTHING_BESIDE
             changes = self._changes_of(row[skipped:])
-            yield PlannedRow(row[0], row[1], changes, becomes if leads else None, within)
+            becomes = becomes if leads else None
+            yield AssessedRow(row[0], row[1], changes, becomes=becomes, within=within)
 
     def lacking_rights(self) -> list[Right]:
         """Return the privileges that `apply` would need and the user does not have."""

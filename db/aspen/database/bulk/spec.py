@@ -236,12 +236,14 @@ class Change(NamedTuple):
         return self.before == self.after if self.same is None else self.same
 
 
-class PlannedRow(NamedTuple):
-    """The plan for one row, with its line and key as in the file."""
+class AssessedRow(NamedTuple):
+    """One row of the file with its line and key there, whether or not it can be applied."""
 
     line: int
     key: str
     changes: tuple[Change, ...]  # of each column that the row gives
+    reason: str | None = None  # why it is not applied; None if it is
+    left_out: bool = False  # of the plan, instead of blocking it
     becomes: str | None = None  # ``create`` or ``delete``, if the row is created or deleted
     within: Value = None  # where values in other tables belong, if that is ambiguous
 
@@ -261,18 +263,6 @@ class MovedRow(NamedTuple):
     column: str
     expected: Value
     found: Value
-
-
-class AssessedRow(NamedTuple):
-    """One row of the file, whether or not it can be applied; see also `PlannedRow`."""
-
-    line: int
-    key: str
-    changes: tuple[Change, ...]
-    reason: str | None = None  # why it is not applied; None if it is
-    left_out: bool = False  # of the plan, instead of blocking it
-    becomes: str | None = None
-    within: Value = None
 
 
 @dataclass(frozen=True)
