@@ -20,8 +20,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 THIS_MACHINE = "this machine"
-_WEB = {"http": 443, "https": 443}  # servers redirect http to https, so both count as one
-_WEB_PORTS = {80: 443}
+_HTTP, _HTTPS = 80, 443
 _POSTGRES_PORT = 5432
 _STACK = "{stack}"
 _LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are ignored
@@ -174,32 +173,25 @@ def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -
     """Return the target with the strictest safety level of all targets at its addresses."""
     stricter = [one for one in known if _rank(one.target) > _rank(target)]
     stricter.sort(key=lambda one: _rank(one.target), reverse=True)
-    if not (stricter and (target.api_url or target.database_url)):
+    apis, databases = filter(None, [target.api_url]), filter(None, [target.database_url])
+    mine = _Addresses(apis, databases, environ)
+    if not (stricter and (mine.apis or mine.databases)):
         return target
-    mine = _Addresses(
-        [target.api_url] if target.api_url else [],
-        [target.database_url] if target.database_url else [],
-        environ,
-    )
     theirs = [(one.target, _Addresses(one.apis, one.databases, environ)) for one in stricter]
-    for other, addresses in theirs:  # first without DNS lookups
-        if mine.meets(addresses, {}):
-            return raised(target, other)
-    hosts = mine.hosts.union(*(addresses.hosts for _, addresses in theirs))
-    found = _look_up(hosts)
-    for other, addresses in theirs:
-        if mine.meets(addresses, found, local=target.safety is Safety.LOCAL):
-            return raised(target, other)
-    return target
+
+    def owner(found: Mapping[str, frozenset[str]], *, local: bool) -> Target | None:
+        met = (other for other, each in theirs if mine.meets(each, found, local=local))
+        return next(met, None)
+
+    other = owner({}, local=True)  # without DNS lookups
+    if other is None:
+        found = _look_up(mine.hosts.union(*(addresses.hosts for _, addresses in theirs)))
+        other = owner(found, local=target.safety is Safety.LOCAL)
+    return replace(target, safety=other.safety, belongs_to=other.label) if other else target
 
 
 def _rank(target: Target) -> int:
     return STRICTNESS.index(target.safety)
-
-
-def raised(target: Target, other: Target) -> Target:
-    """Return the target with the safety level of another target at the same address."""
-    return replace(target, safety=other.safety, belongs_to=other.label)
 
 
 def same_api(one: str, other: str) -> bool:
@@ -258,13 +250,13 @@ def api_server(address: str) -> Server | None:
     try:
         # Clients may accept backslashes and stray spaces, as browsers do.
         parts = urlsplit(address.strip().replace("\\", "/"))
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port or _HTTPS
     except ValueError:
         return None
     if not host:
         return None
-    port = port or _WEB.get(parts.scheme, 443)
-    return Server(canonical_host(host), _WEB_PORTS.get(port, port))
+    # Servers redirect http to https, so both count as one.
+    return Server(canonical_host(host), _HTTPS if port == _HTTP else port)
 
 
 def database_address(address: str, environ: Mapping[str, str] = os.environ) -> DatabaseAddress:

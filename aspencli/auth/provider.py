@@ -119,7 +119,7 @@ class Provider:
             CredentialsError: The provider refuses this client.
             UnreachableError: The provider does not respond.
         """
-        form = {"client_id": self._place.client_id, "scope": _SCOPE}
+        form = {"scope": _SCOPE}
         if self._place.audience:
             form["audience"] = self._place.audience
         reply = self._post("device_authorization_endpoint", form)
@@ -135,11 +135,7 @@ class Provider:
         Raises:
             CredentialsError: It was approved, but the token is invalid.
         """
-        form = {
-            "grant_type": _DEVICE_GRANT,
-            "device_code": code.device_code,
-            "client_id": self._place.client_id,
-        }
+        form = {"grant_type": _DEVICE_GRANT, "device_code": code.device_code}
         caller, request = self._form("token_endpoint", form)
         try:
             with caller.http.open(request, Deadline(_PATIENCE.total), _PATIENCE) as answer:
@@ -155,11 +151,7 @@ class Provider:
             CredentialsError: The new token is invalid.
             UnreachableError: The provider does not respond.
         """
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": before.refresh_token or "",
-            "client_id": self._place.client_id,
-        }
+        form = {"grant_type": "refresh_token", "refresh_token": before.refresh_token or ""}
         found = self._result(self._post("token_endpoint", form), before.refresh_token)
         if isinstance(found, SignIn) and found.subject != before.subject:
             raise CredentialsError(
@@ -178,7 +170,6 @@ class Provider:
         if "revocation_endpoint" not in self._document:
             return False
         form = {"token": refresh_token, "token_type_hint": "refresh_token"}
-        form["client_id"] = self._place.client_id
         reply = self._post("revocation_endpoint", form)
         if reply.error:
             raise self.refusal(reply.error, reply.description)
@@ -289,7 +280,8 @@ class Provider:
     def _form(self, endpoint: str, form: Mapping[str, str]) -> tuple[Caller, Request]:
         caller, path = self._caller(self._endpoint(endpoint))
         kind = {"content-type": "application/x-www-form-urlencoded"}
-        return caller, Request("POST", path, headers=kind, body=urlencode(form).encode())
+        body = urlencode({"client_id": self._place.client_id, **form}).encode()
+        return caller, Request("POST", path, headers=kind, body=body)
 
     def _caller(self, address: str) -> tuple[Caller, str]:
         """Return the caller for the server of an address, and the path on it."""

@@ -361,11 +361,7 @@ def wait_for_approval(
 ) -> SignIn:
     """Poll until the operator has approved the sign-in, and return it.
 
-    Args:
-        provider: The identity provider.
-        code: The device code to poll for.
-        passed: Called about once a second with the number of seconds waited so far.
-        clock: The clock to use.
+    ``passed`` is called about once a second with the number of seconds waited so far.
 
     Raises:
         CredentialsError: The sign-in was denied, timed out, or was refused by the provider.

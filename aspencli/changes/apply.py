@@ -13,7 +13,7 @@ from heapq import merge
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
+from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, Problem, Request
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
 from aspencli.changes.journal import Subject
 from aspencli.changes.runs import Outcome, Run
@@ -67,7 +67,9 @@ class PlanStore(Protocol):
     def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Yield every row of the file, with the reason it cannot be applied, if any."""
 
-    def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
+    def rows(
+        self, *, limit: int | None = None, changed_only: bool = False
+    ) -> Iterator[AssessedRow]:
         """Return the planned rows."""
 
 

@@ -466,9 +466,9 @@ def _option(old: Old, typed: str, queue: list[str], known: Mapping[str, bool]) -
         is_joined = "=" if value else ""
     if name not in known:
         hyphened = name.replace("_", "-")
-        name, space, with_value = old.options.get(hyphened, hyphened).partition(" ")
-        if space:
-            return [name, with_value]
+        name, *with_value = old.options.get(hyphened, "").split() or [hyphened]
+        if with_value:
+            return [name, *with_value]
     if name in old.booleans:
         word = value if is_joined else queue[0] if queue else ""
         meant = word.strip().lower()

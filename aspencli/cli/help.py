@@ -22,14 +22,11 @@ _OPTIONS, _ARGUMENTS, _COMMANDS = "Options", "Arguments", "Commands"
 _EXAMPLE = re.compile(r"^(Examples?):$")
 _OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 _LIST_ITEM = re.compile(r"^(?:[-*•]|\d+[.)])\s|^\s")
-_NUMBERS = {
-    "integer": "N",
-    "int": "N",
-    "float": "NUMBER",
-    "int range": "N",
-    "float range": "NUMBER",
+_VALUES = {
+    **dict.fromkeys(("integer", "int", "int range"), "N"),
+    **dict.fromkeys(("float", "float range"), "NUMBER"),
+    "str": "TEXT",
 }
-_NAMES = {"text": "TEXT", "str": "TEXT", "path": "PATH", "file": "FILE", "uuid": "UUID"}
 
 
 # Texts, for the help and for the command reference
@@ -93,7 +90,7 @@ def value_name(param: Any) -> str:
     if choices(param):
         return "CHOICE"
     name = str(param.type.name).strip("<>").lower()
-    return _NUMBERS.get(name) or _NAMES.get(name) or name.upper().replace(" ", "_")
+    return _VALUES.get(name) or name.upper().replace(" ", "_")
 
 
 def choices(param: Any) -> list[str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict, TypeVa
 from urllib.parse import quote
 
 from aspencli.errors import BadInputError
-from aspencli.remote.retry import Patience
 
 if TYPE_CHECKING:
     from aspencli.remote.downloads import Downloaded, Landing, Progress
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Settle: TypeAlias = Callable[[], T | None] | None
 """Checks whether a change was made if its response was lost: see `ApiCalls.ask`."""
-QUICK = Patience(read=40, total=120)
-"""For requests that take about a second."""
-HEAVY = Patience(read=150, total=900)
-"""For requests that may take two minutes: long lists, bulk changes."""
 ME = "/v2/users/me"
 _NOT_VALID = 422
 
@@ -348,7 +343,7 @@ class Samples(_Resource):
         """Return those of the identifiers, of any kind, that match no visible sample."""
         path, pick = scoped(org, slug, "samples/validate_ids/"), under("missing_sample_ids", list)
         body = {"sample_ids": list(ids)}
-        return self._calls.ask("POST", path, pick, body=body, safe=True, patience=HEAVY)
+        return self._calls.ask("POST", path, pick, body=body, safe=True, heavy=True)
 
     def sequences(
         self,
@@ -390,13 +385,13 @@ class Samples(_Resource):
         path, body = scoped(org, slug, "sequences/getfastaurl"), {"samples": list(ids)}
         more = {} if consumer is None else {"downstream_consumer": consumer}
         pick = under("url", str)
-        return self._calls.ask("POST", path, pick, body={**body, **more}, safe=True, patience=HEAVY)
+        return self._calls.ask("POST", path, pick, body={**body, **more}, safe=True, heavy=True)
 
     def _change(
         self, method: str, org: int, slug: str, key: str, body: Any, settle: Settle[list[T]]
     ) -> list[T]:
         path, pick = scoped(org, slug, "samples/"), under(key, list)
-        return self._calls.ask(method, path, pick, body=body, settle=settle, patience=HEAVY)
+        return self._calls.ask(method, path, pick, body=body, settle=settle, heavy=True)
 
     def _fetch(
         self,
@@ -497,7 +492,7 @@ class PhyloRuns(_Resource):
     ) -> PhyloRun:
         """Start a run."""
         path, pick = scoped(org, slug, "phylo_runs/"), whole(PhyloRun)
-        return self._calls.ask("POST", path, pick, body=run, settle=settle, patience=HEAVY)
+        return self._calls.ask("POST", path, pick, body=run, settle=settle, heavy=True)
 
     def rename(self, org: int, slug: str, run: int, name: str) -> PhyloRun:
         """Rename a run and its tree; this is idempotent."""

@@ -92,33 +92,30 @@ class FileLanding:
             if isinstance(error, OSError) and error.filename is None:
                 error.filename = str(self._part)
             if self._etag() is None:
-                self.discard()
+                self._discard()
             raise
         self._part.replace(self._path)
         self._mark.unlink(missing_ok=True)
         return Downloaded(self._path, size)
 
-    def discard(self) -> None:
-        """Delete the partial file."""
+    def _discard(self) -> None:
         self._mark.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
     def _start(self, answer: Answer) -> int:
         """Return the offset in the partial file at which the response continues."""
         if answer.status == BEYOND_END:
-            self.discard()
-            raise SetbackError(
-                "the partial file does not match the server's file", perhaps_done=False
-            )
+            raise self._mismatch("the partial file does not match the server's file")
         if answer.status != _PARTIAL:
             return 0
         size = self._size()
         if not answer.headers.get("content-range", "").startswith(f"bytes {size}-"):
-            self.discard()
-            raise SetbackError(
-                "the server sent a different range than requested", perhaps_done=False
-            )
+            raise self._mismatch("the server sent a different range than requested")
         return size
+
+    def _mismatch(self, reason: str) -> SetbackError:
+        self._discard()
+        return SetbackError(reason, perhaps_done=False)
 
     def _remember(self, answer: Answer) -> None:
         etag = answer.headers.get("etag", "")

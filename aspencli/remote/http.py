@@ -223,6 +223,9 @@ class Http:
         what: A description of the address, for messages.
         log: The log of requests.
 
+    Attributes:
+        proxy: The proxy from the environment, without its password, or None.
+
     Raises:
         BadInputError: The address is invalid, or a proxy or certificate setting cannot be used.
     """
@@ -232,15 +235,11 @@ class Http:
         self._base = f"{self.origin}{urlsplit(base).path.rstrip('/')}"
         self._log = log or WireLog()
         self._watchdog = _Watchdog()
-        self._proxy = proxy_for(self.origin)
-        self._client = self._connect()
+        proxy = proxy_for(self.origin)
+        self.proxy = without_password(proxy) if proxy else None
+        self._client = self._connect(proxy)
 
-    @property
-    def proxy(self) -> str | None:
-        """Return the proxy from the environment, without its password, or None."""
-        return without_password(self._proxy) if self._proxy else None
-
-    def _connect(self) -> httpx.Client:
+    def _connect(self, proxy: str | None) -> httpx.Client:
         try:
             # Loading certificates takes 20 ms, and plain HTTP does not need them.
             trusted = httpx.create_ssl_context() if self.origin.scheme == "https" else False
@@ -255,7 +254,7 @@ class Http:
                 follow_redirects=False,
                 limits=httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_S),
                 verify=trusted,
-                proxy=self._proxy,
+                proxy=proxy,
                 trust_env=False,  # httpx would read the proxies again, by narrower rules
             )
         except (ValueError, httpx.InvalidURL) as error:

@@ -17,7 +17,7 @@ from aspencli.errors import (
     ServiceAnswer,
     UnreachableError,
 )
-from aspencli.remote.api import HEAVY, ME, QUICK, Me, Settle, whole
+from aspencli.remote.api import ME, Me, Settle, whole
 from aspencli.remote.downloads import BEYOND_END, Downloaded, Landing, Progress
 from aspencli.remote.http import Answer, Request, items
 from aspencli.remote.retry import Caller, Patience, SetbackError
@@ -26,6 +26,8 @@ T = TypeVar("T")
 BrokenSamples = Callable[[Sequence[int] | None], list[str]]
 """Describes the samples with these IDs, or of the whole list, that make the live service fail, as
 far as they can be determined."""
+_QUICK = Patience(read=40, total=120)  # for requests that take about a second
+_HEAVY = Patience(read=150, total=900)  # for those that may take two minutes
 _DOWNLOAD = Patience(read=150, total=3_600)
 _UNWANTED = 300  # the lowest status that is not a success, since redirects are not wanted
 _NAMED = 20  # samples listed in an error
@@ -81,20 +83,14 @@ class ApiCalls:
         body: Any = None,
         safe: bool | None = None,
         settle: Settle[T] = None,
-        patience: Patience = QUICK,
+        heavy: bool = False,
     ) -> T:
         """Send a request, and return what ``pick`` takes from its JSON response.
 
-        Args:
-            method: The HTTP method.
-            path: The path, starting with ``/v2``.
-            pick: Takes the result from the response.
-            body: The body, to be sent as JSON.
-            safe: True if the request may be sent twice. Default: only if it just reads.
-            settle: Called if the response to a change was lost: checks whether the change was
-                made, and returns its result, or None if it was not made and has to be sent again.
-                The server may still be working on it at that time.
-            patience: The timeouts.
+        A ``heavy`` request may take two minutes, such as a bulk change. With ``safe``, it may be
+        sent twice; by default, only if it just reads. ``settle`` is called if the response to a
+        change was lost: it checks whether the change was made, and returns its result, or None if
+        it was not made and has to be sent again. The server may still be working on it then.
 
         Raises:
             AspenError: The request was refused or failed; its ``answer`` has the details.
@@ -108,6 +104,7 @@ class ApiCalls:
                 raise no_api(answer, self.caller.name) from error
 
         request = _request(method, path, body)
+        patience = _HEAVY if heavy else _QUICK
         return self._do(lambda: request, read, patience, safe=safe, settle=settle)
 
     def list(
@@ -130,7 +127,7 @@ class ApiCalls:
                 ) from error
 
         request = _request("GET", path, None, query)
-        return self._do(lambda: request, read, HEAVY)
+        return self._do(lambda: request, read, _HEAVY)
 
     def fetch(
         self,

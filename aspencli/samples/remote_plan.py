@@ -22,7 +22,6 @@ from aspen.database.bulk.spec import (
     Column,
     MovedRow,
     Plan,
-    PlannedRow,
     Problem,
     Request,
     Spec,
@@ -191,10 +190,12 @@ class ListPlan:
             reason = "; ".join(reasons.get(request.line, ())) or None
             yield AssessedRow(request.line, entry.label, self._changes(entry), reason, left_out)
 
-    def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
+    def rows(
+        self, *, limit: int | None = None, changed_only: bool = False
+    ) -> Iterator[AssessedRow]:
         """Return the planned rows, ordered by line."""
         found = (
-            PlannedRow(entry.line, entry.label, self._changes(entry))
+            AssessedRow(entry.line, entry.label, self._changes(entry))
             for entry in self._entries.values()
             if entry.sample is not None and (entry.changes or not changed_only)
         )

@@ -42,7 +42,7 @@ from aspencli.signals import Shield
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspen.database.bulk.spec import Plan, PlannedRow, Request, Spec
+    from aspen.database.bulk.spec import AssessedRow, Plan, Request, Spec
     from aspencli.tabular.table import Table
 
 
@@ -342,16 +342,10 @@ class BulkChange(Change, Generic[StoreT, JobT]):
         same = replace(plan, to_change=0, already=plan.rows, tally=tally)
         return self._show_result(same, None, recording)
 
-    def _skipped(self) -> list[PlannedRow]:
+    def _skipped(self) -> list[AssessedRow]:
         """Return the rows that the plan leaves out, in the form of planned rows."""
-        from aspen.database.bulk.spec import PlannedRow
-
         with closing(self._store.outcomes()) as rows:
-            return [
-                PlannedRow(row.line, row.key, row.changes, "skip", row.within)
-                for row in rows
-                if row.left_out
-            ]
+            return [row._replace(becomes="skip") for row in rows if row.left_out]
 
     def _written_before(self) -> Run | None:
         """Return the run that already wrote this file, if a repeat would not be a no-op."""

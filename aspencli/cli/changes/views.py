@@ -30,7 +30,7 @@ from aspencli.cli.output.formats import OUTCOME, Column, Row, write_rows
 from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
-    from aspen.database.bulk.spec import MovedRow, Plan, PlannedRow, Problem, Tally
+    from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, Problem, Tally
     from aspencli.remote.api import Sample
 
 
@@ -86,14 +86,14 @@ class View:
     noun: str
     file: str
     plan_columns: tuple[Column, ...]
-    plan_rows: Callable[[PlannedRow], Iterable[Row]]
+    plan_rows: Callable[[AssessedRow], Iterable[Row]]
     moved_columns: tuple[Column, ...]
     moved_row: Callable[[MovedRow], Row]
     report: ReportForm
     undo: tuple[str, ...]
     look: str
 
-    def shown(self, rows: Iterable[PlannedRow]) -> Iterator[Row]:
+    def shown(self, rows: Iterable[AssessedRow]) -> Iterator[Row]:
         """Return the output rows for the rows of a plan."""
         return chain.from_iterable(map(self.plan_rows, rows))
 
@@ -150,7 +150,7 @@ def cleared(row: Row) -> str:
     return "(removed)" if row.get("column") == "role" else "(cleared)"
 
 
-def _renaming(row: PlannedRow) -> Iterable[Row]:
+def _renaming(row: AssessedRow) -> Iterable[Row]:
     (change,) = row.changes
     return (
         {
@@ -196,7 +196,7 @@ RENAMING = View(
 )
 
 
-def _changing(row: PlannedRow) -> Iterable[Row]:
+def _changing(row: AssessedRow) -> Iterable[Row]:
     found = []
     for change in row.changes:
         outcome = row.becomes or ("unchanged" if change.is_same else "update")

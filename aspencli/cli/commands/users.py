@@ -21,11 +21,11 @@ from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
-from aspencli.remote.api import MeChange
 from aspencli.stored_text import clean_name
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
+    from aspencli.remote.api import MeChange
     from aspencli.users.remote import NewUser
 
 
@@ -312,7 +312,7 @@ def update_me(
 
     A new name is also sent to the identity provider. If nothing changes, no request is sent.
     """
-    wanted = MeChange()
+    wanted: MeChange = {}
     if name is not None:
         wanted["name"] = clean_name(name, "the name")
     if gisaid_submitter_id is not None:

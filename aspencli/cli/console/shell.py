@@ -83,7 +83,7 @@ def interact(request: ConsoleRequest) -> int:
     loading = Loading(lambda: _load(request))
     app = ConsoleApp.instance(request=request, loading=loading, config=_config(request))
     app.initialize([])
-    loading.future.add_done_callback(lambda future: _leave_on_failure(app, future))
+    loading.add_done_callback(lambda future: _leave_on_failure(app, future))
     try:
         app.start()
     finally:
@@ -287,14 +287,15 @@ class ConsoleShell(TerminalInteractiveShell):
         Raises:
             Exception: If loading failed; it ends the console.
         """
-        workspace = self._loading.result()
+        self._loading.start()
+        workspace = self._loading.result()  # Ctrl-C ends the wait
         self._give_names(workspace)
         return workspace
 
     def _settle(self) -> None:
         """Wait as `_ready` does, but leave a failure to callers that can end the console."""
         self._loading.start()
-        wait([self._loading.future])
+        wait([self._loading])
         workspace = self._loading.loaded()
         if workspace is not None:
             self._give_names(workspace)
@@ -442,13 +443,13 @@ class ConsoleHistory(HistoryManager):
         super().store_inputs(line_num, source, source_raw)
 
 
-class Loading:
+class Loading(Future["Workspace"]):
     """A task in a separate thread, started on request and awaited when its result is needed."""
 
     def __init__(self, work: Callable[[], Workspace]):
+        super().__init__()
         self._work = work
         self._thread: threading.Thread | None = None
-        self.future: Future[Workspace] = Future()
 
     def start(self) -> None:
         """Start the task unless it has been started."""
@@ -457,16 +458,9 @@ class Loading:
             self._thread = threading.Thread(target=self._load, name="loading", daemon=True)
             self._thread.start()
 
-    def result(self) -> Workspace:
-        """Wait for the result, and return it or raise the task's error. Ctrl-C ends the wait."""
-        self.start()
-        return self.future.result()
-
     def loaded(self) -> Workspace | None:
         """Return the result if it is available already, else None."""
-        if not self.future.done() or self.future.exception() is not None:
-            return None
-        return self.future.result()
+        return self.result() if self.done() and self.exception() is None else None
 
     def finish(self, timeout: float) -> Workspace | None:
         """Return the result if the task was started and ends within the timeout, in seconds."""
@@ -478,6 +472,6 @@ class Loading:
         try:
             result = self._work()
         except BaseException as error:  # noqa: BLE001 - raised again where the result is needed
-            self.future.set_exception(error)
+            self.set_exception(error)
         else:
-            self.future.set_result(result)
+            self.set_result(result)

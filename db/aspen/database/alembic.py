@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from graphlib import CycleError, TopologicalSorter
@@ -380,7 +380,9 @@ def differences(connection: Connection) -> list[str]:
     with warnings.catch_warnings():
         # Alembic warns that it cannot migrate generated columns; they are compared below.
         warnings.filterwarnings("ignore", message="Computed default on", category=UserWarning)
-        diffs = list(_flat(compare_metadata(context, Base.metadata)))
+        found = compare_metadata(context, Base.metadata)
+    # Alembic nests the differences of one column in a list.
+    diffs = [diff for one in found for diff in (one if isinstance(one, list) else [one])]
     missing = {diff[1].fullname for diff in diffs if diff[0] == "add_table"}
     lines = [
         _described(diff)
@@ -390,15 +392,6 @@ def differences(connection: Connection) -> list[str]:
     ]
     more = (*_key_differences(connection), *_object_differences(connection))
     return sorted({*lines, *more})
-
-
-def _flat(diffs: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """Flatten the differences; Alembic nests those of one column in a list."""
-    for diff in diffs:
-        if isinstance(diff, list):
-            yield from diff
-        else:
-            yield diff
 
 
 def _described(diff: tuple[Any, ...]) -> str:

@@ -296,15 +296,11 @@ def _give_back(connection: DriverConnection | None, record: Any) -> None:
 
 @dataclass(frozen=True)
 class DatabaseIdentity:
-    """The identity of a database, to distinguish it from others with the same name and address.
+    """The identity of a database, to distinguish it from others with the same name and address."""
 
-    Attributes:
-        oid: Its OID on the server; a database that is recreated gets a new one.
-        system: The system identifier of the server, which replicas and backups share; None if
-            this user may not read it.
-    """
-
-    oid: int
+    oid: int  # on the server; a database that is recreated gets a new one
+    # The system identifier of the server, which replicas and backups share; None if this user may
+    # not read it.
     system: str | None
 
 

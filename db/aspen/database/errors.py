@@ -33,31 +33,21 @@ class ServerReadOnlyError(NotAllowedError):
 
 
 class RowsMovedError(Exception):
-    """A conflict: rows were changed between the plan and the write; nothing was written.
-
-    Attributes:
-        rows: One line of text per changed row; only the first ones if there are many.
-        total: The number of changed rows.
-    """
+    """A conflict: rows were changed between the plan and the write; nothing was written."""
 
     def __init__(self, rows: Sequence[str], total: int):
         super().__init__(f"{total} rows changed since they were planned.")
-        self.rows = tuple(rows)
+        self.rows = tuple(rows)  # one line of text each; only the first ones if there are many
         self.total = total
 
 
 class OutcomeUnknownError(Exception):
-    """A commit with an unknown outcome: the connection was lost and could not be restored.
-
-    Attributes:
-        transaction: The transaction ID, for checking later with ``txid_status``.
-        undo_file: The undo file, in case the change was written; None if there is no such file.
-    """
+    """A commit with an unknown outcome: the connection was lost and could not be restored."""
 
     def __init__(self, transaction: int):
         super().__init__(f"The outcome of transaction {transaction} is unknown.")
-        self.transaction = transaction
-        self.undo_file: Path | None = None
+        self.transaction = transaction  # for checking later with ``txid_status``
+        self.undo_file: Path | None = None  # in case the change was written
 
 
 class StandbyError(Exception):
@@ -69,17 +59,14 @@ class StandbyError(Exception):
 
 
 class TemporaryTablesDeniedError(Exception):
-    """A role without permission to create temporary tables in the database; nothing was written.
-
-    Attributes:
-        grant: The statement to ask an administrator to run.
-    """
+    """A role without permission to create temporary tables in the database; nothing was written."""
 
     def __init__(self, database: str, role: str):
         super().__init__(
             f"Role {role} may not create temporary tables in database {database}. "
             "Nothing was written."
         )
+        # What to ask an administrator to run.
         self.grant = f"GRANT TEMPORARY ON DATABASE {database} TO {role}"
 
 

@@ -103,36 +103,24 @@ class DowngradeResult:
 
 @dataclass(frozen=True)
 class Revision:
-    """One step in the schema's history; the ID is the time it was created (UTC).
-
-    Attributes:
-        down_revision: The previous revision; None for the first.
-        created: The time in the ID; None if it contains none.
-        is_current: True if the database is at this revision.
-        is_head: True if it is the newest.
-    """
+    """One step in the schema's history; the ID is the time it was created (UTC)."""
 
     revision: str
-    down_revision: str | None
+    down_revision: str | None  # None for the first
     message: str
-    created: datetime | None
-    is_current: bool
-    is_head: bool
+    created: datetime | None  # None if the ID contains no time
+    is_current: bool  # the database is at this revision
+    is_head: bool  # it is the newest
 
 
 @dataclass
 class Journal:
-    """A record that is filled while migrations run.
+    """A record that is filled while migrations run."""
 
-    Attributes:
-        before: The revision that the database was at when this run got the migration lock.
-        applied: The revisions applied (or, in a downgrade, reverted), in that order.
-        kept: The statements of the current revision that are already committed, although it is not
-            done; this happens with ``autocommit_block()`` or with a COMMIT in the revision.
-    """
-
-    before: str | None = None
-    applied: list[str] = field(default_factory=list)
+    before: str | None = None  # the revision when this run got the migration lock
+    applied: list[str] = field(default_factory=list)  # or reverted, in that order
+    # The statements of the current revision that are already committed, although it is not done;
+    # this happens with ``autocommit_block()`` or with a COMMIT in the revision.
     kept: list[str] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
     _is_done: bool = False

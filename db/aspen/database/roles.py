@@ -64,17 +64,11 @@ _TABLE = "SELECT has_table_privilege(:table, :right)"
 
 @dataclass(frozen=True)
 class Rights:
-    """The privileges of a session's role, which is the user.
+    """The privileges of a session's role."""
 
-    Attributes:
-        can_write: Whether it, or a role that it can switch to, can write anything.
-        reader: A role that it can switch to that reads every table and cannot write; None if
-            there is none.
-    """
-
-    user: str
-    can_write: bool
-    reader: str | None
+    user: str  # the role
+    can_write: bool  # it, or a role that it can switch to, can write anything
+    reader: str | None  # a role that it can switch to that reads every table and cannot write
 
 
 @dataclass(frozen=True)

@@ -84,30 +84,19 @@ class InvalidDatabaseUrlError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """The time limits of a session, in milliseconds unless noted; 0 means no limit.
+    """The time limits of a session; 0 means no limit."""
 
-    Attributes:
-        statement_ms: The longest a statement may run (``statement_timeout``).
-        lock_ms: The longest a statement may wait for a lock (``lock_timeout``).
-        connect_s: The longest a connection may take to open, in seconds.
-    """
-
-    statement_ms: int = 60_000
-    lock_ms: int = 5_000
-    connect_s: int = 10
+    statement_ms: int = 60_000  # the longest a statement may run (``statement_timeout``)
+    lock_ms: int = 5_000  # the longest a statement may wait for a lock (``lock_timeout``)
+    connect_s: int = 10  # the longest a connection may take to open
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """The stricter server settings to ignore, for one run and only on request.
+    """The stricter settings of a database or role to ignore, for one run and only on request."""
 
-    Attributes:
-        read_only: Whether to ignore the database's or role's ``default_transaction_read_only``.
-        timeouts: Whether to ignore its `TIMEOUTS`.
-    """
-
-    read_only: bool = False
-    timeouts: bool = False
+    read_only: bool = False  # ``default_transaction_read_only``
+    timeouts: bool = False  # `TIMEOUTS`
 
 
 class Guard(Enum):
@@ -128,16 +117,11 @@ class Guard(Enum):
 
 @dataclass(frozen=True)
 class SessionPolicy:
-    """The policy for the sessions of a database.
+    """The policy for the sessions of a database."""
 
-    Attributes:
-        application_name: The name shown in the server's activity views.
-        writable: Whether transactions may write by default.
-    """
-
-    application_name: str = "aspencli"
+    application_name: str = "aspencli"  # shown in the server's activity views
     limits: Limits = field(default_factory=Limits)
-    writable: bool = False
+    writable: bool = False  # transactions may write by default
     overrides: Overrides = field(default_factory=Overrides)
     guard: Guard = Guard.NONE
 
@@ -190,15 +174,10 @@ def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, 
 
 @dataclass(frozen=True)
 class ServerDefaults:
-    """The session defaults set by the server's configuration, the database, and the role.
+    """The session defaults set by the server's configuration, the database, and the role."""
 
-    Attributes:
-        read_only: The value of ``default_transaction_read_only``.
-        timeouts: The time limits in milliseconds, by the names of the settings; 0 for none.
-    """
-
-    read_only: bool
-    timeouts: Mapping[str, int]
+    read_only: bool  # ``default_transaction_read_only``
+    timeouts: Mapping[str, int]  # in milliseconds, by the names of the settings; 0 for none
 
     def stricter(self, policy: SessionPolicy) -> dict[str, int]:
         """Return the effective time limits: the shorter of the two, unless overridden."""

@@ -23,7 +23,6 @@ from aspen.database.bulk.spec import (
     Change,
     MovedRow,
     Plan,
-    PlannedRow,
     Problem,
     Request,
     Spec,
@@ -60,17 +59,11 @@ class Aside(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """A plan, and what is needed only to write it.
-
-    Attributes:
-        plan: The plan.
-        counts: Its totals; see `sql_plan.count`.
-        detours: The number of rows that give up their value first, for each column with any.
-    """
+    """A plan, and what is needed only to write it."""
 
     plan: Plan
-    counts: Any
-    detours: Mapping[int, int]
+    counts: Any  # its totals; see `sql_plan.count`
+    detours: Mapping[int, int]  # rows that give up their value first, for each column with any
 
     def aside(self, number: int) -> Aside:
         """Return the totals for a column in another table."""
@@ -192,14 +185,15 @@ class BulkRun:
 
     def rows(
         self, *, limit: int | None = None, changed_only: bool = False
-    ) -> Generator[PlannedRow, None, None]:
+    ) -> Generator[AssessedRow, None, None]:
         """Yield the plan, by line of the file."""
         query = sql_apply.rows(self._spec, changed_only=changed_only)
         skipped = 2 + self._beside
         for row in self._statements.stream(query, limit=limit):
             becomes, within, leads, _named = row[2:skipped] or _NOTHING_BESIDE
             changes = self._changes_of(row[skipped:])
-            yield PlannedRow(row[0], row[1], changes, becomes if leads else None, within)
+            becomes = becomes if leads else None
+            yield AssessedRow(row[0], row[1], changes, becomes=becomes, within=within)
 
     def lacking_rights(self) -> list[Right]:
         """Return the privileges that `apply` would need and the user does not have."""

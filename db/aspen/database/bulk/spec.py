@@ -16,96 +16,59 @@ from typing import ClassVar, Final, NamedTuple
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose rows are changed; its name includes the schema.
-
-    Attributes:
-        noun: The word for a row in messages.
-        lacks: The message that a row does not exist, to be followed by its key.
-        scope: The column that limits a run to some rows, such as those of a group; None for none.
-        label: The column by which messages name a row; a text that is unique within the scope.
-    """
+    """A table whose rows are changed; its name includes the schema, and ``id`` identifies rows."""
 
     id: ClassVar[str] = "id"
-    """The column that identifies a row permanently."""
-
     name: str
-    noun: str
-    lacks: str
-    scope: str | None
-    label: str
+    noun: str  # for a row in messages
+    lacks: str  # the message that a row does not exist, to be followed by its key
+    scope: str | None  # the column that limits a run to some rows, such as those of a group
+    label: str  # the column by which messages name a row; a text that is unique within the scope
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Another table that a column refers to; files give its rows by ID or by name.
-
-    Attributes:
-        noun: The word for a row in messages.
-        text: SQL for the name of a row ``r``.
-        also: SQL for an alternative name.
-        is_path: Whether the name is a path such as ``Europe / Greece``, with any spacing.
-    """
+    """Another table that a column refers to; files give its rows by ID or by name."""
 
     table: str
-    noun: str
-    text: str
-    also: str | None = None
-    is_path: bool = False
+    noun: str  # for a row in messages
+    text: str  # SQL for the name of a row ``r``
+    also: str | None = None  # SQL for an alternative name
+    is_path: bool = False  # the name is a path such as ``Europe / Greece``, with any spacing
 
 
 @dataclass(frozen=True)
 class Side:
-    """Another table that stores a column of a row.
-
-    Attributes:
-        id: The column that identifies its rows.
-        joins: SQL that joins it as ``{t}`` to a row ``{s}``; other aliases must begin with ``{t}``.
-            ``{within}`` is what the row of the file is within, if the specification has it.
-        owner: The SQL condition that a row ``{t}`` still belongs to the row ``p`` of a plan.
-        lacks: The message that a row has none there, or has several.
-        inserts: If rows are inserted and deleted along with their value: the other columns of a
-            new one, as SQL over the row ``p`` of a plan. None if they never are.
-    """
+    """Another table that stores a column of a row."""
 
     table: str
-    id: str
+    id: str  # the column that identifies its rows
+    # SQL that joins it as ``{t}`` to a row ``{s}``; other aliases must begin with ``{t}``.
+    # ``{within}`` is what the row of the file is within, if the specification has it.
     joins: str
-    owner: str
-    lacks: str
+    owner: str  # the SQL condition that a row ``{t}`` still belongs to the row ``p`` of a plan
+    lacks: str  # the message that a row has none there, or has several
+    # If rows are inserted and deleted along with their value: the other columns of a new one, as
+    # SQL over the row ``p`` of a plan.
     inserts: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column by which rows are found, or that changes.
+    """A column by which rows are found, or that changes."""
 
-    Attributes:
-        name: The name in files, reports and messages.
-        stored: The name in the table, if it is a different one.
-        type: The SQL type.
-        nullable: Whether it may be cleared.
-        unique: Whether no two rows of the scope may have the same value; such a column is a text.
-        verb: The words that introduce its value in messages, such as ``is now named``.
-        reference: The table that it refers to; files then give the ID or the name of a row.
-        side: The other table that stores it.
-        fold: Whether letter case is ignored in lookups and for uniqueness.
-        default: SQL for the value in a new row that does not give one.
-        needed: The reason why a new row must give a value; None if it need not.
-        hidden: Whether it is never in files and never shown; new rows get the default.
-    """
-
-    name: str
-    stored: str = ""
-    type: str = "varchar"
+    name: str  # in files, reports and messages
+    stored: str = ""  # the name in the table, if it is a different one
+    type: str = "varchar"  # in SQL
     nullable: bool = False
-    unique: bool = False
-    verb: str | None = None
-    reference: Reference | None = None
+    unique: bool = False  # within the scope; such a column is a text
+    verb: str | None = None  # introduces its value in messages, such as ``is now named``
+    reference: Reference | None = None  # files then give the ID or the name of a row there
     side: Side | None = None
-    fold: bool = False
-    default: str | None = None
-    needed: str | None = None
-    hidden: bool = False
+    fold: bool = False  # letter case is ignored in lookups and for uniqueness
+    default: str | None = None  # SQL for the value in a new row that does not give one
+    needed: str | None = None  # the reason why a new row must give a value
+    hidden: bool = False  # never in files and never shown; new rows get the default
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stored", self.stored or self.name)
@@ -132,29 +95,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Spec:
-    """One kind of bulk run.
-
-    Attributes:
-        table: The table that it writes to.
-        key: The column by which rows are found; unique within the scope.
-        columns: The columns that change, in the order of a request's values.
-        partial: Whether a row may leave columns unchanged (`KEEP`).
-        expects: Whether rows give the values that they must hold now, as in an undo file.
-        creates: Whether missing rows are created. The columns are then all columns of the table,
-            each of them nullable, because a missing row has no values.
-        within: The column that says where values in other tables belong, such as a group; a row
-            of the table may then have several lines.
-        keeps_key: Whether no row changes the column by which rows are found, though it could.
-    """
+    """One kind of bulk run."""
 
     table: Table
-    key: Column
-    columns: tuple[Column, ...]
-    partial: bool = False
-    expects: bool = False
+    key: Column  # by which rows are found; unique within the scope
+    columns: tuple[Column, ...]  # that change, in the order of a request's values
+    partial: bool = False  # a row may leave columns unchanged (`KEEP`)
+    expects: bool = False  # rows give the values that they must hold now, as in an undo file
+    # Missing rows are created. The columns are then all columns of the table, each of them
+    # nullable, because a missing row has no values.
     creates: bool = False
+    # The column that says where values in other tables belong, such as a group; a row of the table
+    # may then have several lines.
     within: Column | None = None
-    keeps_key: bool = False
+    keeps_key: bool = False  # no row changes the column by which rows are found, though it could
 
     @property
     def is_plain(self) -> bool:
@@ -241,23 +195,14 @@ Cell = str | Keep | None
 
 
 class Request(NamedTuple):  # created a million times: three times faster than a frozen dataclass
-    """One row of a file.
+    """One row of a file."""
 
-    Attributes:
-        line: The line in the file; no two rows have the same.
-        key: The key by which the row of the table is found.
-        values: The new value of each column of the specification.
-        expected: The value that each changing column must hold now; None if any will do.
-        within: Where values in other tables belong, if the specification requires it.
-        label: The label of the row in case it is gone, if the specification requires it.
-    """
-
-    line: int
-    key: str
-    values: tuple[Cell, ...]
-    expected: tuple[Cell, ...] | None = None
-    within: Value = None
-    label: Value = None
+    line: int  # no two rows have the same
+    key: str  # by which the row of the table is found
+    values: tuple[Cell, ...]  # the new value of each column of the specification
+    expected: tuple[Cell, ...] | None = None  # in each changing column now; None if any will do
+    within: Value = None  # where values in other tables belong, if the specification requires it
+    label: Value = None  # of the row in case it is gone, if the specification requires it
 
 
 _Fields = tuple[int, str, tuple[Cell, ...], tuple[Cell, ...] | None, Value, Value]
@@ -278,17 +223,12 @@ class Problem:
 
 
 class Change(NamedTuple):
-    """The old and new value of one column, which may be the same.
-
-    Attributes:
-        before: The current value; None if it is NULL or unknown.
-        same: Whether they are the same, if their texts do not show it.
-    """
+    """The old and new value of one column, which may be the same."""
 
     column: str
-    before: Value
+    before: Value  # None if it is NULL or unknown
     after: Value
-    same: bool | None = None
+    same: bool | None = None  # whether they are the same, if their texts do not show it
 
     @property
     def is_same(self) -> bool:
@@ -296,20 +236,16 @@ class Change(NamedTuple):
         return self.before == self.after if self.same is None else self.same
 
 
-class PlannedRow(NamedTuple):
-    """The plan for one row, with its line and key as in the file.
-
-    Attributes:
-        changes: The old and new value of each column that the row gives.
-        becomes: ``create`` or ``delete``, if the row is created or deleted.
-        within: Where values in other tables belong, if that is ambiguous.
-    """
+class AssessedRow(NamedTuple):
+    """One row of the file with its line and key there, whether or not it can be applied."""
 
     line: int
     key: str
-    changes: tuple[Change, ...]
-    becomes: str | None = None
-    within: Value = None
+    changes: tuple[Change, ...]  # of each column that the row gives
+    reason: str | None = None  # why it is not applied; None if it is
+    left_out: bool = False  # of the plan, instead of blocking it
+    becomes: str | None = None  # ``create`` or ``delete``, if the row is created or deleted
+    within: Value = None  # where values in other tables belong, if that is ambiguous
 
     @property
     def action(self) -> str:
@@ -329,49 +265,21 @@ class MovedRow(NamedTuple):
     found: Value
 
 
-class AssessedRow(NamedTuple):
-    """One row of the file, whether or not it can be applied; see also `PlannedRow`.
-
-    Attributes:
-        reason: The reason why it is not applied; None if it is.
-        left_out: Whether it was left out of the plan, instead of blocking it.
-    """
-
-    line: int
-    key: str
-    changes: tuple[Change, ...]
-    reason: str | None = None
-    left_out: bool = False
-    becomes: str | None = None
-    within: Value = None
-
-
 @dataclass(frozen=True)
 class Plan:
-    """The effect of a file on the database as it is now.
+    """The effect of a file on the database as it is now, in numbers of rows."""
 
-    Attributes:
-        rows: The number of rows in the file.
-        to_change: The number of rows that will be written.
-        already: The number of unchanged rows.
-        left_out: The number of skipped rows; only if skipping was requested.
-        detours: The number of values that must be given up first, because another row takes them.
-        problems: The number of problems; with any, nothing can be applied.
-        forced: The number of rows planned although they do not hold the expected values.
-        passed_on: The number of rows that pass their key on to another row. The same file would
-            then find other rows the next time.
-        tally: The same in rows of the table, if these may be created and deleted.
-    """
-
-    rows: int
+    rows: int  # in the file
     to_change: int
-    already: int
-    left_out: int
-    detours: int
-    problems: int
-    forced: int = 0
+    already: int  # unchanged
+    left_out: int  # skipped; only if skipping was requested
+    detours: int  # values that must be given up first, because another row takes them
+    problems: int  # with any, nothing can be applied
+    forced: int = 0  # planned although they do not hold the expected values
+    # Rows that pass their key on to another row. The same file would then find other rows the next
+    # time.
     passed_on: int = 0
-    tally: Tally | None = None
+    tally: Tally | None = None  # in rows of the table, if these may be created and deleted
 
 
 @dataclass(frozen=True)

@@ -278,18 +278,11 @@ def _saved_rows(cursor: Any, table: str) -> IO[bytes]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The number of an undo file's rows in each state.
+    """The number of an undo file's rows in each state."""
 
-    Attributes:
-        written: Rows that hold what the run wrote.
-        before: Rows that hold what was there before it.
-        otherwise: Rows that hold something else.
-        gone: Rows that no longer exist.
-    """
-
-    written: int
-    before: int
-    otherwise: int
+    written: int  # they hold what the run wrote
+    before: int  # they hold what was there before it
+    otherwise: int  # they hold something else
     gone: int
 
 

@@ -36,10 +36,7 @@ class Entity(Base):
     producing_workflow_id: Mapped[int | None] = mapped_column(sa.ForeignKey("workflows.id"))
     group_id: Mapped[int | None] = mapped_column(sa.ForeignKey("groups.id"))
 
-    __mapper_args__ = {
-        "polymorphic_on": entity_type,
-        "polymorphic_abstract": True,
-    }
+    __mapper_args__ = {"polymorphic_on": entity_type, "polymorphic_abstract": True}
 
     producing_workflow: Mapped[Workflow | None] = relationship(back_populates="outputs")
     consuming_workflows: Mapped[list[Workflow]] = relationship(
@@ -74,10 +71,7 @@ class Workflow(Base):
         sa.ForeignKey("users.id", name="fk_workflows_user_id")
     )
 
-    __mapper_args__ = {
-        "polymorphic_on": workflow_type,
-        "polymorphic_abstract": True,
-    }
+    __mapper_args__ = {"polymorphic_on": workflow_type, "polymorphic_abstract": True}
 
     user: Mapped[User | None] = relationship(back_populates="workflows")
     inputs: Mapped[list[Entity]] = relationship(
