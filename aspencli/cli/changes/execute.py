@@ -67,7 +67,7 @@ class Change(ABC):
         """Return the facts to record in the history."""
 
     @abstractmethod
-    def explain(self, *, dry_run: bool) -> None:
+    def explain(self) -> None:
         """Print what to know about the plan, or refuse it.
 
         Raises:
@@ -110,7 +110,7 @@ def execute(change: Change, *, dry_run: bool) -> None:
     """
     context = change.context
     if dry_run:
-        change.explain(dry_run=True)
+        change.explain()
         change.show()
         if change.is_empty:
             context.out.nothing(change.reason)
@@ -118,7 +118,7 @@ def execute(change: Change, *, dry_run: bool) -> None:
             change.check()
         return context.out.dry_run("" if change.is_empty else change.what)
     with _recording(change) as recording:
-        change.explain(dry_run=False)
+        change.explain()
         if change.is_empty:
             return change.leave(recording)
         change.preview()
@@ -175,6 +175,7 @@ class ItemChange(Change):
         single: True to show the result with one line per field; the question says it all.
         plan_columns: The columns of the plan, if it has rows where the result is one record.
         shown: The columns and rows to show before the question instead of the plan.
+        details: Columns and rows that say more than the plan, shown before it and the question.
         shows: The maximum number of rows to show before the question.
         permitted: Checks that the user may make the change, for a dry run; see `Change.check`.
         ended: Called with the result once it is shown; may raise an error about it.
@@ -197,6 +198,7 @@ class ItemChange(Change):
     single: bool = False
     plan_columns: tuple[Column, ...] | None = None
     shown: tuple[tuple[Column, ...], Iterable[Row]] | None = None
+    details: tuple[tuple[Column, ...], Iterable[Row]] | None = None
     shows: int = 10
     permitted: Callable[[], None] | None = None
     ended: Callable[[Sequence[Row]], None] | None = None
@@ -241,8 +243,10 @@ class ItemChange(Change):
             single=True,
         )
 
-    def explain(self, *, dry_run: bool) -> None:
-        """Do nothing: the command has printed what there is to know."""
+    def explain(self) -> None:
+        """Show the details of the plan."""
+        if self.details:
+            self.context.out.preview(*self.details, limit=self.shows)
 
     def show(self) -> None:
         """Print the whole plan as a result."""
@@ -257,7 +261,7 @@ class ItemChange(Change):
 
     def preview(self) -> None:
         """Show the beginning of the plan, before the question."""
-        if self.single and not (self.shown or self.plan_columns):
+        if self.details or (self.single and not (self.shown or self.plan_columns)):
             return
         columns = tuple(c for c in self.plan_columns or self.columns if c is not OUTCOME)
         self.context.out.preview(*(self.shown or (columns, self._work)), limit=self.shows)

@@ -289,9 +289,9 @@ class BulkChange(Change, Generic[StoreT, JobT]):
             api=self.context.given_api if job.ground.via == "api" else None,
         )
 
-    def explain(self, *, dry_run: bool) -> None:
+    def explain(self) -> None:
         """Print the totals of the plan, or the reasons why the file is rejected."""
-        if self.before and not dry_run:
+        if self.before and not self._job.purpose.dry_run:
             return
         if self.before:
             self.context.out.warn(

@@ -19,6 +19,7 @@ from aspencli.errors import AspenError
 from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
+    from aspen.database.engine import Database
     from aspencli.diagnostics.activity import Outcome, Signal, VisibleSession
 
 SESSION_COLUMNS = (
@@ -77,19 +78,28 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
     with looking(database) as session:
         found = find_sessions(session, pids)
     plan, done = ("update", "updated") if signal is Signal.CANCEL else ("delete", "deleted")
+    idle = [seen for seen in found if signal is Signal.CANCEL and not seen.may_run]
+    for seen in idle:
+        context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
+        context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
 
     def send() -> Iterator[Sequence[Row]]:
         for seen in found:
-            word = _send_one(context, seen, signal)
+            word = "idle" if seen in idle else _send_one(context, database, seen, signal)
             yield [{**vars(seen), "outcome": _OUTCOMES.get(word, done), "status": word}]
 
     change = ItemChange(
         context,
         _words(signal, found),
         RESULT_COLUMNS,
-        [_planned(seen, signal, plan) for seen in found],
+        [
+            {**vars(seen), "outcome": "skip", "status": "idle"}
+            if seen in idle
+            else {**vars(seen), "outcome": plan, "status": None}
+            for seen in found
+        ],
         send,
-        shown=(SESSION_COLUMNS, [_row(context, seen) for seen in found]),
+        details=(SESSION_COLUMNS, [_row(context, seen) for seen in found]),
         shows=50,
         ended=_refuse_pending,
     )
@@ -105,25 +115,10 @@ def _refuse_pending(rows: Sequence[Row]) -> None:
         )
 
 
-def _planned(seen: VisibleSession, signal: Signal, plan: str) -> dict[str, object]:
-    from aspencli.diagnostics.activity import Signal
+def _send_one(context: AppContext, database: Database, seen: VisibleSession, signal: Signal) -> str:
+    from aspencli.diagnostics.activity import send
 
-    skips = signal is Signal.CANCEL and not seen.may_run
-    return {
-        **vars(seen),
-        "outcome": "skip" if skips else plan,
-        "status": "idle" if skips else None,
-    }
-
-
-def _send_one(context: AppContext, seen: VisibleSession, signal: Signal) -> str:
-    from aspencli.diagnostics.activity import Signal, send
-
-    if signal is Signal.CANCEL and not seen.may_run:
-        context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
-        context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
-        return "idle"
-    outcome = send(context.database(), seen, signal)
+    outcome = send(database, seen, signal)
     _tell(context, seen, signal, outcome)
     return outcome.value
 

@@ -357,7 +357,7 @@ def _write(
         [*(outcome_row(edit.before.sample, "update") for edit in changed), *same],
         update,
         done=f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.",
-        shown=(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)]),
+        details=(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)]),
         label="Updating samples",
         partial="samples were updated",
         save=save,
