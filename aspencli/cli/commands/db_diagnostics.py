@@ -197,6 +197,8 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
     database = context.database()
     with looking(database) as session:
         found = find_sessions(session, pids)
+    # Dry runs show the statements as well.
+    context.out.preview(SESSION_COLUMNS, [_row(context, seen) for seen in found], limit=50)
     plan, done = ("update", "updated") if signal is Signal.CANCEL else ("delete", "deleted")
 
     def send() -> Iterator[Sequence[Row]]:
@@ -210,9 +212,9 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
         RESULT_COLUMNS,
         [_planned(seen, signal, plan) for seen in found],
         send,
-        shown=(SESSION_COLUMNS, [_row(context, seen) for seen in found]),
-        shows=50,
+        shown=(SESSION_COLUMNS, ()),
         ended=_refuse_pending,
+        is_idempotent=True,  # says how to end a session that has no statement to cancel
     )
     execute(change, dry_run=dry_run)
 
