@@ -74,15 +74,9 @@ _LEAVING = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """The connection parameters and the session policy of a database.
+    """The connection parameters of a database, by libpq keyword, and its session policy."""
 
-    Attributes:
-        parameters: The parameters by libpq keyword. They may include the password, so they are
-            left out of ``repr``.
-        policy: The policy for its sessions.
-    """
-
-    parameters: Mapping[str, str] = field(repr=False)
+    parameters: Mapping[str, str] = field(repr=False)  # they may include the password
     policy: SessionPolicy
 
     @property
@@ -129,9 +123,7 @@ class SessionFacts:
 def gather_facts(address: Address, *, as_reader: bool) -> SessionFacts:
     """Connect as psql will, and determine the settings for its session.
 
-    Args:
-        address: The database.
-        as_reader: True to look for a role that cannot write.
+    With `as_reader`, look for a role that cannot write.
 
     Raises:
         psycopg2.Error: The connection failed.
@@ -260,16 +252,13 @@ class PsqlCall:
     """A psql command to run.
 
     Attributes:
-        program: The executable.
         arguments: Its argv, including the program's name; never a password.
-        environment: Its environment. It may include the password, so it is left out of
-            ``repr``.
         startup: The script to run instead of the user's startup file, or None to use that file.
     """
 
     program: Path
     arguments: tuple[str, ...]
-    environment: Mapping[str, str] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)  # it may include the password
     startup: str | None = None
 
 
@@ -277,10 +266,6 @@ def find_psql(target: Target, bundled: Callable[[], Path | None]) -> Path:
     """Return the system's psql, falling back to the bundled one for the local target.
 
     The bundled psql is built without TLS, so it must not connect to a server over a network.
-
-    Args:
-        target: The target whose database it connects to.
-        bundled: Returns the psql of the local PostgreSQL, or None if that is not installed.
 
     Raises:
         UnreachableError: There is no usable psql.

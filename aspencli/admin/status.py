@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from aspen.database.engine import Database, ReadSession
 from aspen.database.errors import sqlstate
 from aspen.database.settings import SCHEMA
-from aspencli.admin.schema import SchemaState, visible_schema_state
+from aspencli.admin.databases import SchemaState, visible_schema_state
 from aspencli.text import counted, sql_name
 
 TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
@@ -65,25 +65,17 @@ class Status:
     """The state of a database.
 
     Attributes:
-        server_version: The server's version, such as ``15.4``.
         host: The server's host, or its socket folder if it is on this machine.
         port: Its port; None for the default.
-        database: The database's name.
-        user: The role we are connected as.
         size: Bytes on the server's disk.
-        state: The schema's current revision and the newest one.
         counts: The row counts of the main tables, by name. Omits tables that are missing, and
             tables never analyzed that are locked or not readable by this user.
         connections: The number of other sessions in this database.
         max_connections: The connection limit of the whole server.
-        longest_transaction_s: The age of the oldest open transaction of another session, if any.
-        longest_transaction: A description of that session; other users' details may be hidden.
-        waiting: The number of sessions waiting for a lock.
-        blockers: The PIDs of the server processes that block them.
-        replication: The server's role in replication.
-        standby: True if the server replays another one and rejects every write.
+        longest_transaction: The session with the oldest open transaction; other users' details
+            may be hidden.
+        blockers: The PIDs of the server processes that block the waiting sessions.
         read_only: True if the server rejects writes, as a standby or because of its settings.
-        pooler: True if there is a connection pooler in between.
         limits: The time limits of a session in milliseconds, 0 for none, by setting name: the
             server's, the one that this program requests, and the one in use.
     """

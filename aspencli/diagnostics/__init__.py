@@ -39,21 +39,13 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Examined:
-    """The verdict of a check, and the next step.
-
-    Attributes:
-        verdict: The severity.
-        message: A summary of what was found.
-        step: What to do next; None if nothing is needed.
-        details: The supporting details, worst first.
-        check: The name of the check, which the doctor fills in.
-    """
+    """The verdict of a check, what was found, and the next step."""
 
     verdict: Verdict
     message: str
     step: str | None = None
-    details: tuple[str, ...] = ()
-    check: str = ""
+    details: tuple[str, ...] = ()  # worst first
+    check: str = ""  # the doctor fills it in
 
 
 class Option(NamedTuple):

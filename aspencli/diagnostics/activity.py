@@ -23,10 +23,14 @@ SELECT a.pid, a.datname AS database, a.usename AS "user",
     nullif(a.application_name, '') AS application,
     host(a.client_addr) AS client, a.backend_type AS kind, a.state,
     a.wait_event_type || ': ' || a.wait_event AS wait,
-    greatest(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float8 AS state_s,
-    greatest(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8 AS transaction_s,
+    round(greatest(extract(epoch FROM clock_timestamp() - a.state_change), 0)::numeric, 1)::float8
+        AS state_s,
+    round(greatest(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::numeric, 1)::float8
+        AS transaction_s,
+    -- A blocker is listed twice if it blocks a statement and that statement's parallel workers.
     CASE WHEN a.pid IN (SELECT l.pid FROM pg_locks l WHERE NOT l.granted)
-        THEN pg_blocking_pids(a.pid) ELSE '{}' END AS blocked_by,
+        THEN ARRAY(SELECT DISTINCT unnest(pg_blocking_pids(a.pid)) ORDER BY 1)
+        ELSE '{}' END AS blocked_by,
     a.query, a.backend_start AS started, a.query_start AS statement_started
 FROM pg_stat_activity a
 WHERE a.pid <> pg_backend_pid()
@@ -48,7 +52,7 @@ _COLUMNS = (
     ("query", "Statement", "sql"),
 )
 _LONG_TRANSACTION_S, _FORGOTTEN_S = 300.0, 3_600.0
-_STEP_S = 0.05
+_STEP_S, _PATIENCE_S = 0.05, 5.0
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,12 @@ class VisibleSession:
     """A session as the server shows it; None stands for a value that is hidden or missing.
 
     Attributes:
-        pid: The PID of its server process.
-        database: The database it is connected to.
-        user: The database user.
-        application: The application name.
         client: The client's address; also None for a socket.
         kind: ``client backend``, ``autovacuum worker`` or ``walsender``.
         state: ``active``, ``idle``, ``idle in transaction`` and so on.
         wait: The type and name of the event it waits for.
-        state_s: The seconds it has been in this state.
-        transaction_s: The age of its open transaction, in seconds.
         blocked_by: The PIDs of the processes that block it; 0 is a prepared transaction.
         query: The current statement, or the last one if the session is idle.
-        started: When the session started.
-        statement_started: When the statement started.
     """
 
     pid: int
@@ -82,7 +78,7 @@ class VisibleSession:
     wait: str | None
     state_s: float | None
     transaction_s: float | None
-    blocked_by: tuple[int, ...]
+    blocked_by: list[int]
     query: str | None
     started: Any
     statement_started: Any
@@ -169,19 +165,8 @@ def hidden_activity(
 
 def visible_sessions(session: ReadSession, pids: Iterable[int] = ()) -> tuple[VisibleSession, ...]:
     """Return the other sessions of the database, and those with these PIDs in any database."""
-    return tuple(map(_visible, query(session, _QUERY, kinds=list(_KINDS), pids=list(pids))))
-
-
-def _visible(row: dict[str, Any]) -> VisibleSession:
-    # A blocker is listed twice if it blocks a statement and that statement's parallel workers.
-    blockers = tuple(sorted(set(row["blocked_by"])))
-    ages = {key: _rounded(row[key]) for key in ("state_s", "transaction_s")}
-    statement = masked(row["query"] or None)
-    return VisibleSession(**{**row, **ages, "query": statement, "blocked_by": blockers})
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)
+    rows = query(session, _QUERY, kinds=list(_KINDS), pids=list(pids))
+    return tuple(VisibleSession(**{**row, "query": masked(row["query"] or None)}) for row in rows)
 
 
 class Signal(enum.Enum):
@@ -192,17 +177,11 @@ class Signal(enum.Enum):
 
 
 class Outcome(enum.Enum):
-    """The outcome of a signal.
-
-    Attributes:
-        DONE: The statement or session has ended.
-        GONE: It had already ended; nothing was sent.
-        PENDING: The signal was sent, but it has not ended yet.
-    """
+    """The outcome of a signal."""
 
     DONE = "done"
-    GONE = "gone"
-    PENDING = "pending"
+    GONE = "gone"  # it had already ended; nothing was sent
+    PENDING = "pending"  # sent, but it has not ended yet
 
 
 def find_sessions(session: ReadSession, pids: list[int]) -> list[VisibleSession]:
@@ -222,19 +201,11 @@ def find_sessions(session: ReadSession, pids: list[int]) -> list[VisibleSession]
     return [known[pid] for pid in dict.fromkeys(pids)]
 
 
-def send(
-    database: Database, target: VisibleSession, signal: Signal, *, patience: float = 5.0
-) -> Outcome:
+def send(database: Database, target: VisibleSession, signal: Signal) -> Outcome:
     """Send the signal to exactly this session, and wait for the outcome.
 
     A later server process with the same PID is not affected, and neither is a later statement of
     the session if the signal cancels a statement.
-
-    Args:
-        database: The database of the session.
-        target: The session, as it was when the operator decided.
-        signal: The signal to send.
-        patience: The number of seconds to wait.
     """
     with looking(database) as session:
         # The function name is one of two constants.
@@ -242,7 +213,7 @@ def send(
         sent = scalar(session, sending + _same(signal), **_identity(target))
         if not sent:  # None: it is gone; False: it ended at this very moment
             return Outcome.GONE
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + _PATIENCE_S
         while _is_there(session, target, signal):
             if time.monotonic() > deadline:
                 return Outcome.PENDING

@@ -86,7 +86,7 @@ def _several(count: int, noun: str, one: str, many: str) -> str:
 
 def _check_schema(database: Database) -> Examined:
     """Check that the schema matches this version of the program."""
-    from aspencli.admin.schema import schema_state
+    from aspencli.admin.databases import schema_state
 
     state = schema_state(database)
     if state.revision is None:

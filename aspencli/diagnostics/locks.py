@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aspencli.diagnostics import Diagnostic, Examined, Report, Shown, Verdict
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # in the queue for a row holds a lock on the tuple.
 _WAITS = """
 WITH held AS MATERIALIZED (SELECT * FROM pg_locks)
-SELECT w.pid, w.mode, w.locktype AS kind, {waited} AS waited_s,
-    pg_blocking_pids(w.pid) AS blocked_by,
+SELECT w.pid, w.mode || ' on ' || w.locktype AS lock, {waited} AS waited_s,
+    ARRAY(SELECT DISTINCT unnest(pg_blocking_pids(w.pid)) ORDER BY 1) AS blocked_by,
     (SELECT format('%I.%I', n.nspname, c.relname)
         FROM held t JOIN pg_class c ON c.oid = t.relation
             JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -27,7 +27,7 @@ SELECT w.pid, w.mode, w.locktype AS kind, {waited} AS waited_s,
         LIMIT 1) AS relation
 FROM held w WHERE NOT w.granted
 """
-_WAITED = "extract(epoch FROM clock_timestamp() - w.waitstart)::float8"  # PostgreSQL 14
+_WAITED = "round(greatest(extract(epoch FROM clock_timestamp() - w.waitstart), 0)::numeric, 1)"
 
 
 _COLUMNS = (
@@ -46,25 +46,7 @@ _COLUMNS = (
 )
 _NONE = "No sessions are waiting for locks."
 _LONG_WAIT_S = 30.0
-
-
-class Wait(NamedTuple):
-    """A session's wait for a lock.
-
-    Attributes:
-        blocked_by: The PIDs of processes that hold the lock or are ahead in the queue for it; 0
-            is a prepared transaction.
-        mode: The lock mode, such as ``ShareLock``.
-        kind: The lock type, such as ``relation``, or ``transactionid`` for a changed row.
-        relation: The table, if it is known.
-        waited_s: The seconds waited so far; None before PostgreSQL 14.
-    """
-
-    blocked_by: tuple[int, ...]
-    mode: str
-    kind: str
-    relation: str | None
-    waited_s: float | None
+_Wait = dict[str, Any]
 
 
 class Node(NamedTuple):
@@ -75,14 +57,16 @@ class Node(NamedTuple):
         depth: The depth in the tree; 0 at a root.
         blocks: The number of sessions that wait for it, directly or indirectly.
         session: The session; None if it is gone or has no process.
-        wait: The lock it waits for; None at a root.
+        wait: The ``lock`` it waits for, such as ``ShareLock on relation``, or ``on transactionid``
+            for a changed row; its ``relation``, if known; the seconds ``waited_s`` so far; and the
+            PIDs it is ``blocked_by``, which hold it or are ahead in the queue; None at a root.
     """
 
     pid: int
     depth: int
     blocks: int
     session: VisibleSession | None
-    wait: Wait | None
+    wait: _Wait | None
 
     @property
     def name(self) -> str:
@@ -96,7 +80,8 @@ class Node(NamedTuple):
         """Return the seconds it has waited, as far as they are known."""
         if self.wait is None:
             return 0.0
-        return self.wait.waited_s or (self.session.state_s if self.session else None) or 0.0
+        state_s = self.session.state_s if self.session else None
+        return self.wait["waited_s"] or state_s or 0.0
 
 
 def locks(session: ReadSession) -> Report:
@@ -148,15 +133,13 @@ def _row(node: Node) -> dict[str, Any]:
     return {
         "pid": Shown(node.pid, tree),
         "depth": node.depth,
-        "blocked_by": wait.blocked_by if wait else (),
+        "blocked_by": wait["blocked_by"] if wait else [],
         "blocks": node.blocks,
         "user": seen and seen.user,
         "application": seen and seen.application,
         "state": seen.shown_state if seen else prepared,
         "transaction_s": seen and seen.transaction_s,
-        "waited_s": wait and wait.waited_s,
-        "lock": f"{wait.mode} on {wait.kind}" if wait else None,
-        "relation": wait and wait.relation,
+        **{key: wait and wait[key] for key in ("waited_s", "lock", "relation")},
         "query": seen and seen.query,
     }
 
@@ -184,46 +167,30 @@ def _way_out(root: Node) -> str:
 def lock_waits(session: ReadSession) -> list[Node]:
     """Return the lock waits in the session's database, with blockers from any database."""
     waits = _waits(session)
-    involved = {*waits, *(pid for wait in waits.values() for pid in wait.blocked_by)}
+    involved = {*waits, *(pid for wait in waits.values() for pid in wait["blocked_by"])}
     seen = {found.pid: found for found in visible_sessions(session, involved)}
     here = scalar(session, "SELECT current_database()")
     ours = [pid for pid in waits if pid in seen and seen[pid].database == here]
-    return list(_forest(_reach(ours, waits), seen))
+    blockers = {pid: wait["blocked_by"] for pid, wait in waits.items()}
+    reached = {*ours, *_reach(ours, blockers)}
+    return list(_forest({pid: waits[pid] for pid in reached if pid in waits}, seen))
 
 
-def _waits(session: ReadSession) -> dict[int, Wait]:
-    waited = _WAITED if "waitstart" in columns_of(session, "pg_locks") else "NULL::float8"
-    return {
-        row["pid"]: Wait(
-            tuple(sorted(set(row["blocked_by"]))),
-            row["mode"],
-            row["kind"],
-            row["relation"],
-            None if row["waited_s"] is None else round(max(row["waited_s"], 0.0), 1),
-        )
-        for row in query(session, _WAITS.format(waited=waited))
-        if row["blocked_by"]  # otherwise it was granted in the meantime
-    }
+def _waits(session: ReadSession) -> dict[int, _Wait]:
+    # PostgreSQL 14 introduced the column.
+    waited = _WAITED if "waitstart" in columns_of(session, "pg_locks") else "NULL"
+    rows = query(session, _WAITS.format(waited=f"{waited}::float8"))
+    # Others were granted in the meantime.
+    return {row["pid"]: row for row in rows if row["blocked_by"]}
 
 
-def _reach(pids: list[int], waits: Mapping[int, Wait]) -> dict[int, Wait]:
-    """Return the waits of these processes and of all that block them."""
-    reached: dict[int, Wait] = {}
-    todo = list(pids)
-    while todo:
-        pid = todo.pop()
-        if pid in waits and pid not in reached:
-            reached[pid] = waits[pid]
-            todo.extend(waits[pid].blocked_by)
-    return reached
-
-
-def _forest(waits: Mapping[int, Wait], seen: Mapping[int, VisibleSession]) -> Iterator[Node]:
+def _forest(waits: Mapping[int, _Wait], seen: Mapping[int, VisibleSession]) -> Iterator[Node]:
     below: dict[int, list[int]] = {}
     for pid in sorted(waits):
-        for blocker in waits[pid].blocked_by:
+        for blocker in waits[pid]["blocked_by"]:
             below.setdefault(blocker, []).append(pid)
-    roots = sorted((pid for pid in below if pid not in waits), key=lambda pid: -_all(pid, below))
+    blocks = {pid: len(_reach([pid], below) - {pid}) for pid in (*below, *waits)}
+    roots = sorted((pid for pid in below if pid not in waits), key=lambda pid: -blocks[pid])
     shown: set[int] = set()
     # In a deadlock, which the server will soon break, all wait for each other; any can be the root.
     for root in (*roots, *sorted(waits)):
@@ -233,20 +200,19 @@ def _forest(waits: Mapping[int, Wait], seen: Mapping[int, VisibleSession]) -> It
             if pid in shown:  # already shown, with all its blockers
                 continue
             shown.add(pid)
-            yield Node(pid, depth, _all(pid, below), seen.get(pid), waits.get(pid))
+            yield Node(pid, depth, blocks[pid], seen.get(pid), waits.get(pid))
             todo.extend((child, depth + 1) for child in reversed(below.get(pid, [])))
 
 
-def _all(pid: int, below: Mapping[int, list[int]]) -> int:
-    """Return the number of sessions that wait for a process, directly or indirectly."""
+def _reach(pids: Sequence[int], edges: Mapping[int, Sequence[int]]) -> set[int]:
+    """Return the processes that can be reached from these."""
     found: set[int] = set()
-    todo = list(below.get(pid, []))
+    todo = list(pids)
     while todo:
-        child = todo.pop()
-        if child not in found and child != pid:
-            found.add(child)
-            todo.extend(below.get(child, []))
-    return len(found)
+        new = set(edges.get(todo.pop(), ())) - found
+        found |= new
+        todo += new
+    return found
 
 
 DIAGNOSTIC = Diagnostic(

@@ -31,7 +31,7 @@ _PASSWORD = re.compile(
     r"(\bpassword\s*(?:=|:=)?\s*)(?:[eu]&?)?(?:''[^']*(?:''|$)|'(?:[^']|'')*(?:'|$))", re.IGNORECASE
 )
 _RIGHTS = """
-SELECT current_user::text AS user, pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS stats,
+SELECT current_user::text AS user,
     pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') AS settings
 """
 # Reading the size of a relation takes a lock on it, which would wait for any session that holds an
@@ -51,17 +51,10 @@ WHERE c.relkind IN ('r', 'm', 'p') AND (c.oid IN (SELECT relation FROM held)
 
 
 class Rights(NamedTuple):
-    """The visibility rights of a session's user on the server.
-
-    Attributes:
-        user: The current database user.
-        stats: True if the sessions and statements of other users are visible.
-        settings: True if all settings are visible.
-    """
+    """A session's user, and what it may see."""
 
     user: str
-    stats: bool
-    settings: bool
+    settings: bool  # all of them
 
     @property
     def cure(self) -> str:
@@ -106,12 +99,7 @@ def rights(session: ReadSession) -> Rights:
 
 
 def columns_of(session: ReadSession, view: str) -> frozenset[str]:
-    """Return the columns of a view in this server version; none if there is no such view.
-
-    Args:
-        session: The session to query.
-        view: The name of the view, with its schema unless that is ``pg_catalog``.
-    """
+    """Return the columns of a view in this server version; none if there is no such view."""
     found = query(
         session,
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:view)"

@@ -154,69 +154,50 @@ def _bytes(row: dict[str, Any]) -> int:
     return int(row["value"]) * _SIZES[row["unit"]]
 
 
-_Check = tuple[Callable[[dict[str, Any]], bool], str, bool]
-_CHECKS: dict[str, _Check] = {
-    "fsync": (lambda r: r["value"] == "off", "A crash can corrupt the database", True),
-    "full_page_writes": (
-        lambda r: r["value"] == "off",
-        "A crash can corrupt data pages",
-        True,
-    ),
+# Each with the unusual value or a test for it, a remark, and whether it endangers data.
+_CHECKS: dict[str, tuple[str | Callable[[dict[str, Any]], bool], str, bool]] = {
+    "fsync": ("off", "A crash can corrupt the database", True),
+    "full_page_writes": ("off", "A crash can corrupt data pages", True),
     "autovacuum": (
-        lambda r: r["value"] == "off",
+        "off",
         "Dead rows are never removed: tables grow, and eventually the server rejects writes",
         True,
     ),
-    "track_counts": (
-        lambda r: r["value"] == "off",
-        "Autovacuum does not work without these statistics",
-        True,
-    ),
-    "zero_damaged_pages": (
-        lambda r: r["value"] == "on",
-        "Damaged data is silently discarded",
-        True,
-    ),
-    "synchronous_commit": (
-        lambda r: r["value"] == "off",
-        "A crash can lose the most recent commits",
-        False,
-    ),
+    "track_counts": ("off", "Autovacuum does not work without these statistics", True),
+    "zero_damaged_pages": ("on", "Damaged data is silently discarded", True),
+    "synchronous_commit": ("off", "A crash can lose the most recent commits", False),
     "shared_buffers": (
-        lambda r: _bytes(r) < _LITTLE_MEMORY,
+        lambda row: _bytes(row) < _LITTLE_MEMORY,
         "Low; 25% of the machine's memory is typical",
         False,
     ),
     "work_mem": (
-        lambda r: _bytes(r) > _MUCH_WORK_MEM,
+        lambda row: _bytes(row) > _MUCH_WORK_MEM,
         "High: it applies to each sort of each session, so the machine can run out of memory",
         False,
     ),
     "idle_in_transaction_session_timeout": (
-        lambda r: r["value"] == "0",
+        "0",
         "Sessions left idle in a transaction keep their locks; no timeout is set.",
         False,
     ),
     "password_encryption": (
-        lambda r: r["value"] not in {"scram-sha-256"},
+        lambda row: row["value"] != "scram-sha-256",
         "New passwords are stored as MD5 hashes, which are insecure",
         False,
     ),
-    "default_transaction_read_only": (
-        lambda r: r["value"] == "on",
-        "New sessions are read-only by default",
-        False,
-    ),
+    "default_transaction_read_only": ("on", "New sessions are read-only by default", False),
 }
 
 
 def _judged(row: dict[str, Any]) -> tuple[str | None, bool]:
     if row["pending_restart"]:
         return "A new value is configured, and takes effect after a restart", False
-    check = _CHECKS.get(row["name"])
-    if check is not None and row["value"] is not None and check[0](row):
-        return check[1], check[2]
-    return None, False
+    if row["name"] not in _CHECKS or row["value"] is None:
+        return None, False
+    unusual, remark, severe = _CHECKS[row["name"]]
+    found = unusual(row) if callable(unusual) else row["value"] == unusual
+    return (remark, severe) if found else (None, False)
 
 
 DIAGNOSTIC = Diagnostic(

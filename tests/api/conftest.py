@@ -26,9 +26,9 @@ from joserfc.jwk import KeySet, RSAKey
 from starlette.routing import BaseRoute
 
 from aspen.api.aws import AccessKey, make_client
-from aspen.api.limits import ConnectionLimits, Limits
+from aspen.api.limits import Limits
 from aspen.api.main import create_app
-from aspen.api.protocol import LimitedProtocol
+from aspen.api.protocol import ConnectionLimits, LimitedProtocol
 from aspen.api.settings import Settings
 from aspen.database.engine import Database
 from aspen.database.models import Group

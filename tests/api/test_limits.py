@@ -24,8 +24,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from aspen.api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
-from aspen.api.protocol import LimitedProtocol
+from aspen.api.limits import MAX_NAMES, MAX_SAMPLES, Limits
+from aspen.api.protocol import ConnectionLimits, LimitedProtocol
 from aspen.api.runtime import Turns
 from aspen.database.engine import Database
 from tests.api.conftest import Api, ApiFactory, Provider, starting

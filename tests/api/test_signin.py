@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from itsdangerous import URLSafeTimedSerializer
 
-from aspen.api.cookies import COOKIE
+from aspen.api.signin import COOKIE
 from aspen.database.engine import Database
 from aspen.database.models import Role, User, UserRole
 from tests.api.conftest import Api, ApiFactory, told_of, use_organizations

@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from aspen.api.loops import SharingEventLoop
+from aspen.api.protocol import SharingEventLoop
 from aspen.database.engine import Database
 from tests.api.conftest import Provider, settings_of_tests
 from tests.conftest import Server

@@ -63,7 +63,7 @@ def main() -> int:
         host=arguments.host,
         port=arguments.port,
         http=LimitedProtocol,
-        loop=f"{__package__}.loops:SharingEventLoop" if several else "auto",
+        loop=f"{__package__}.protocol:SharingEventLoop" if several else "auto",
         ws="none",
         log_config=None,
         timeout_graceful_shutdown=_GRACE_OF_WORKERS_S if several else _GRACE_S,
@@ -124,18 +124,16 @@ def set_up() -> None:
     )
     # httpx logs a line for each outgoing request of the service.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.access").addFilter(_WithoutSecrets())
+    logging.getLogger("uvicorn.access").addFilter(_mask_secrets)
 
 
-class _WithoutSecrets(logging.Filter):
-    """A filter that masks secrets in the path of an access log line (uvicorn's third argument)."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                masked(value) if isinstance(value, str) else value for value in record.args
-            )
-        return True
+def _mask_secrets(record: logging.LogRecord) -> bool:
+    """Mask secrets in the path of an access log line (uvicorn's third argument)."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            masked(value) if isinstance(value, str) else value for value in record.args
+        )
+    return True
 
 
 def masked(path: str) -> str:

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
@@ -17,24 +16,23 @@ import sqlalchemy as sa
 from fastapi.exceptions import RequestValidationError
 from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aspen.api.authz import Access, load_access
-from aspen.api.cookies import account_of, read_session
-from aspen.api.database import connect
+from aspen.api.database import RequestSession
 from aspen.api.errors import ApiError, login_failure, not_authorized, unavailable
-from aspen.api.keys import InvalidTokenError, ProviderUnavailableError
 from aspen.api.limits import MAX_FINDINGS, Limits, max_body_bytes
 from aspen.api.runtime import Runtime
 from aspen.api.schemas.base import RowId
-from aspen.api.spool import PIECE, Spool
+from aspen.api.signin import InvalidTokenError, ProviderUnavailableError, account_of, read_session
+from aspen.api.streaming import PIECE, Spool
 from aspen.database.models import Pathogen, User
 
 DEFAULT_PATHOGEN = "SC2"
 ASKER = "aspen.asker"
-"""The ASGI scope key under which an in-process caller names the requesting user (`Asker`)."""
+"""The ASGI scope key under which an in-process caller names the requesting user, who need not sign
+in: by e-mail address, ID, or account ID at the provider; None for no user."""
 _ADMISSION = "aspen.admission"
 _BEFORE_VALUES = (b",", b"{", b"[")
 _READING = frozenset({"GET", "HEAD"})
@@ -44,31 +42,16 @@ _CONTAINERS = (dict, list)  # isinstance() takes four times as long with a union
 _ESCAPED = rb"\u0000"
 
 
-@dataclass(frozen=True)
-class Asker:
-    """A requesting user who is identified without signing in.
-
-    Attributes:
-        name: The name by which the caller refers to the user.
-        condition: The SQL condition that selects the user.
-    """
-
-    name: str
-    condition: sa.ColumnElement[bool]
-
-
 class Admission:
     """The user, permissions, and database session of one request, each looked up once.
 
-    Args:
-        scope: The ASGI scope of the request.
+    The dependencies in `aspen.api.auth` and `aspen.api.deps` document the errors.
     """
 
     def __init__(self, scope: Scope):
         self._request = Request(scope)
-        self._session: AsyncSession | None = None
-        self._turn, self._large = AsyncExitStack(), AsyncExitStack()
-        self._is_kept = False
+        self._session: RequestSession | None = None
+        self._large = AsyncExitStack()
         self._name = ""  # the user's account ID, known before the database is queried
         self._user: User | None = None
         self._accesses: dict[int, Access] = {}
@@ -83,34 +66,24 @@ class Admission:
     def _runtime(self) -> Runtime:
         return cast("Runtime", self._request.app.state.runtime)
 
-    async def session(self) -> AsyncSession:
-        """Return the request's session in a transaction, which is read-only for GET and HEAD.
-
-        Raises:
-            ApiError: 503 if no database connection is available.
-        """
-        if self._session is None:
-            self._session = self._runtime.sessions(info={_ADMISSION: self})
-        if not self._session.in_transaction():
+    async def session(self) -> RequestSession:
+        """Return the request's session in a transaction, which is read-only for GET and HEAD."""
+        session = self._session = self._session or self._runtime.sessions()
+        if not session.in_transaction():
             if self._name:
-                await self._turn.aclose()
-                await self._turn.enter_async_context(self._runtime.turns.database(self._name))
-            await connect(self._session, readonly=self._request.method in _READING)
-        return self._session
+                await session.turn.aclose()
+                await session.turn.enter_async_context(self._runtime.turns.database(self._name))
+            await session.start(readonly=self._request.method in _READING)
+        return session
 
     async def pause(self) -> None:
         """Return the connection to the pool; loaded objects stay usable."""
-        if self._session is not None:
-            await self._session.commit()
-            await self._turn.aclose()
+        if self._session:
+            await self._session.give_back()
 
     async def begin_large(self) -> None:
         """Wait for the turn to process a large body; it ends when the response starts."""
         await self._large.enter_async_context(self._runtime.turns.large(self._name))
-
-    def keep(self) -> None:
-        """Keep the session open after the response starts; whoever reads from it closes it."""
-        self._is_kept = True
 
     async def begin_answer(self) -> None:
         """Close the session before the response is sent, unless the response is read from it.
@@ -118,37 +91,28 @@ class Admission:
         This way, a slow client holds no database connection.
         """
         await self._large.aclose()
-        if not self._is_kept:
+        if not (self._session and self._session.is_kept):
             await self.close()
 
     async def close(self) -> None:
         """Close the session and roll back uncommitted changes."""
-        if self._session is not None:
-            await asyncio.shield(self._session.close())
-        await self._turn.aclose()
+        if self._session:
+            await self._session.close()
         await self._large.aclose()
 
     async def user(self) -> User:
-        """Return the current user.
-
-        Raises:
-            ApiError: 401, identical for every reason so as not to reveal who has an account.
-        """
+        """Return the current user."""
         if self._user is None:
-            asker: Asker | None = self._request.scope.get(ASKER)
-            condition = asker.condition if asker else await self._signed_in()
+            name: str | None = self._request.scope.get(ASKER)
+            condition = await self._signed_in() if name is None else _known_as(name)
             query = sa.select(User).where(condition).limit(1)
             self._user = await (await self.session()).scalar(query)
             if self._user is None:
-                raise ApiError(401, f"user {asker.name} not found") if asker else login_failure()
+                raise login_failure() if name is None else ApiError(401, f"user {name} not found")
         return self._user
 
     async def access(self, group_id: int) -> Access:
-        """Return the user's permissions in a group.
-
-        Raises:
-            ApiError: 401, or 403 if the group does not exist or the user has no role in it.
-        """
+        """Return the user's permissions in a group."""
         if group_id not in self._accesses:
             user = await self.user()
             access = await load_access(await self.session(), user, group_id)
@@ -158,11 +122,7 @@ class Admission:
         return self._accesses[group_id]
 
     async def pathogen(self, slug: str) -> Pathogen:
-        """Return the pathogen with that slug.
-
-        Raises:
-            ApiError: 400 if there is none.
-        """
+        """Return the pathogen with that slug."""
         if slug not in self._pathogens:
             query = sa.select(Pathogen).where(Pathogen.slug == slug)
             found = None if "\0" in slug else await (await self.session()).scalar(query)
@@ -208,19 +168,9 @@ class Admission:
             raise unavailable("the identity provider") from error
 
 
-async def give_back(session: AsyncSession) -> None:
-    """Return the connection to the pool during a long wait; loaded objects stay usable."""
-    await cast("Admission", session.info[_ADMISSION]).pause()
-
-
-def keep_session(session: AsyncSession) -> None:
-    """Keep a request's session open while its response is sent; the response closes it."""
-    cast("Admission", session.info[_ADMISSION]).keep()
-
-
-async def end_session(session: AsyncSession) -> None:
-    """Close a session that was kept open, and end the user's turn at the database."""
-    await cast("Admission", session.info[_ADMISSION]).close()
+def _known_as(name: str) -> sa.ColumnElement[bool]:
+    by_id = User.id == int(name) if name.isdecimal() else sa.false()
+    return sa.or_(by_id, User.email == name, User.auth0_user_id == name)
 
 
 class AdmissionMiddleware:
@@ -228,10 +178,6 @@ class AdmissionMiddleware:
 
     FastAPI reads and parses a body before it resolves dependencies, so a dependency that
     authenticates the user runs too late. Here, the first read of a body runs the checks.
-
-    Args:
-        app: The application.
-        limits: The limits on bodies.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits):
@@ -275,17 +221,10 @@ def has_body(scope: Scope) -> bool:
 
 
 class _Body:
-    """The body of a request, read in full when it is first requested.
-
-    Args:
-        admission: The request's admission.
-        scope: The ASGI scope, in which the router stores the route.
-        receive: The ASGI callable that the body comes from.
-        limits: The limits on bodies.
-    """
+    """The body of a request, read in full when it is first requested."""
 
     def __init__(self, admission: Admission, scope: Scope, receive: Receive, limits: Limits):
-        self._admission, self._scope = admission, scope
+        self._admission, self._scope = admission, scope  # the router stores the route in the scope
         self._receive, self._limits = receive, limits
         self._is_read = False
         self._size = self._values = 0

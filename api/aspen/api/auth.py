@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import sqlalchemy as sa
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from aspen.api.admission import Admission
-from aspen.api.cookies import COOKIE
 from aspen.api.errors import not_authorized
+from aspen.api.signin import COOKIE
 from aspen.database.models import User
 
 # For the documentation only; `Admission` reads both before FastAPI resolves dependencies.
@@ -42,13 +40,6 @@ async def get_admin_user(user: CurrentUser) -> User:
     if not user.system_admin:
         raise not_authorized()
     return user
-
-
-async def find_user(db: AsyncSession, account: str) -> User | None:
-    """Return the user with that account ID at the identity provider, if any."""
-    if "\0" in account:
-        return None
-    return await db.scalar(sa.select(User).where(User.auth0_user_id == account))
 
 
 CurrentUser = Annotated[User, Depends(get_auth_user)]

@@ -28,7 +28,7 @@ from aspen.database.models import (
 
 
 class RoleName(StrEnum):
-    """The names of roles, as in `aspen.database.models.Role`."""
+    """The names of roles, as in `aspen.database.models.Role`, the strongest first."""
 
     ADMIN = "admin"
     MEMBER = "member"
@@ -74,31 +74,22 @@ _GROUP: Mapping[Action, tuple[bool, bool, bool]] = {
     Action.INVITE_MEMBERS:   (True, False, False),
 }
 # fmt: on
-_COLUMNS = (RoleName.ADMIN, RoleName.MEMBER, RoleName.VIEWER)
+ROLES = tuple(RoleName)
 
 
 @dataclass(frozen=True)
 class Access:
-    """The permissions of a user in the context of a group.
-
-    Attributes:
-        user: The user.
-        group: The group in the path.
-        own: The user's roles in that group; empty if the user is not a member.
-        over: The roles over each owning group by its ID, including the group in the path.
-    """
+    """The permissions of a user in the context of a group."""
 
     user: User
-    group: Group
-    own: frozenset[RoleName]
-    over: Mapping[int, frozenset[RoleName]]
+    group: Group  # that in the path
+    own: frozenset[RoleName]  # the user's roles in that group; empty if the user is not a member
+    over: Mapping[int, frozenset[RoleName]]  # by the ID of the owning group, the path's included
 
     def may(self, action: Action) -> bool:
         """Return True if the user may perform the action on the group itself."""
         return any(
-            allowed
-            for role, allowed in zip(_COLUMNS, _GROUP[action], strict=True)
-            if role in self.own
+            allowed for role, allowed in zip(ROLES, _GROUP[action], strict=True) if role in self.own
         )
 
     def samples(self, action: Action) -> Condition:
@@ -116,7 +107,7 @@ class Access:
     def _filter(self, owner: Any, row: tuple[Condition, Condition, Condition]) -> Condition:
         granted = [
             sa.and_(owner.in_(owners), condition)
-            for role, condition in zip(_COLUMNS, row, strict=True)
+            for role, condition in zip(ROLES, row, strict=True)
             if condition is not NO and (owners := self._owners(role))
         ]
         return sa.or_(NO, *granted)
@@ -140,7 +131,7 @@ async def load_access(db: AsyncSession, user: User, group_id: int) -> Access | N
     rows = [
         (owner, RoleName(name), own)
         for owner, name, own in await db.execute(query)
-        if name in _COLUMNS
+        if name in ROLES
     ]
     over: dict[int, frozenset[RoleName]] = {}
     for owner, name, _ in rows:

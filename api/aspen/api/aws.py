@@ -14,17 +14,11 @@ _CONNECT_S, _READ_S = 5, 60
 
 @dataclass(frozen=True)
 class AccessKey:
-    """Explicit credentials, used instead of the default AWS credential chain.
-
-    Attributes:
-        key: The access key ID.
-        secret: The secret access key.
-        token: The session token of temporary credentials.
-    """
+    """Explicit credentials, used instead of the default AWS credential chain."""
 
     key: str
     secret: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)  # that of temporary credentials
 
 
 def make_client(
@@ -32,11 +26,7 @@ def make_client(
 ) -> Any:
     """Return a boto3 client with timeouts; this blocks, so call it in a thread.
 
-    Args:
-        service: The AWS name of the service, such as ``s3``.
-        region: The region that it runs in.
-        endpoint_url: The URL to use instead of Amazon's.
-        access_key: The credentials; None to use the default credential chain.
+    Without an access key, the credentials come from the default AWS credential chain.
 
     Raises:
         NoCredentialsError: No credentials are available right now.
@@ -104,17 +94,10 @@ def _isolated_session() -> Any:
 
 
 class Aws:
-    """The AWS clients of one process, each created on first use.
-
-    Args:
-        region: The region that the deployment runs in.
-        endpoint_url: The URL to use instead of Amazon's.
-        access_key: The credentials; None to use the default credential chain.
-    """
+    """The AWS clients of one process, each created on first use by `make_client`."""
 
     def __init__(self, region: str, endpoint_url: str | None, access_key: AccessKey | None = None):
-        self._region, self._endpoint_url = region, endpoint_url
-        self._access_key = access_key
+        self._options = (region, endpoint_url, access_key)
         self._clients: dict[str, Any] = {}
         self._lock = Lock()
 
@@ -126,7 +109,5 @@ class Aws:
         """
         with self._lock:  # creating a client reads files and is not thread-safe
             if service not in self._clients:
-                self._clients[service] = make_client(
-                    service, self._region, self._endpoint_url, self._access_key
-                )
+                self._clients[service] = make_client(service, *self._options)
             return self._clients[service]

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from aspen.api.admission import DEFAULT_PATHOGEN, Admission
 from aspen.api.auth import CurrentUser
 from aspen.api.authz import Access
 from aspen.api.aws import Aws
-from aspen.api.database import connect
+from aspen.api.database import RequestSession
 from aspen.api.management import Management
 from aspen.api.runtime import Runtime
 from aspen.api.schemas.base import RowId
@@ -40,7 +39,7 @@ def get_identity(request: Request) -> Management:
     return get_runtime(request).identity
 
 
-async def get_db(request: Request) -> AsyncSession:
+async def get_db(request: Request) -> RequestSession:
     """Return the request's session in a single transaction, which is read-only for GET and HEAD.
 
     Anything that a view does not commit is rolled back: a view that writes calls
@@ -49,10 +48,10 @@ async def get_db(request: Request) -> AsyncSession:
     return await Admission.of(request).session()
 
 
-async def get_writing_db(request: Request) -> AsyncIterator[AsyncSession]:
+async def get_writing_db(request: Request) -> AsyncIterator[RequestSession]:
     """Yield a writable session for the only GET requests that write: sign-ins and invitations."""
     async with get_runtime(request).sessions() as session:
-        await connect(session, readonly=False)
+        await session.start(readonly=False)
         yield session
 
 
@@ -80,8 +79,8 @@ AppRuntime = Annotated[Runtime, Depends(get_runtime)]
 AppSettings = Annotated[Settings, Depends(get_settings)]
 Identity = Annotated[Management, Depends(get_identity)]
 AwsClients = Annotated[Aws, Depends(get_aws)]
-Db = Annotated[AsyncSession, Depends(get_db)]
-WritingDb = Annotated[AsyncSession, Depends(get_writing_db)]
+Db = Annotated[RequestSession, Depends(get_db)]
+WritingDb = Annotated[RequestSession, Depends(get_writing_db)]
 
 OrgAccess = Annotated[Access, Depends(get_access)]
 CurrentPathogen = Annotated[Pathogen, Depends(get_pathogen)]

@@ -45,12 +45,8 @@ class ApiError(HTTPException):
     """An application error, as in ``raise ApiError(404, "sample not found", ids=[7])``.
 
     It extends the framework's exception so that it passes unchanged through the reading of bodies.
-
-    Args:
-        status: The HTTP status.
-        message: The text under ``error``; clients compare it, so changing one is a breaking change.
-        headers: Headers of the response.
-        details: Further keys of the body.
+    Clients compare the message, the text under ``error``: changing one is a breaking change.
+    `details` are further keys of the body.
     """
 
     def __init__(
@@ -162,12 +158,14 @@ def _let_go_of_frames(error: BaseException) -> None:
 
 def _methods(request: Request) -> list[str]:
     """Return the methods that a path allows; each route knows only its own."""
-    found: set[str] = set()
-    for method in _METHODS:
-        scope = {**request.scope, "method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
-            found.add(method)
-    return sorted(found)
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 def _described(error: RequestValidationError) -> list[dict[str, Any]]:

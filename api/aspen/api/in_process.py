@@ -9,36 +9,27 @@ import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
-import sqlalchemy as sa
+from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from aspen.api.admission import ASKER, Asker
+from aspen.api.admission import ASKER
 from aspen.api.main import create_app
 from aspen.api.settings import Settings
-from aspen.database.models import User
 
 _HOST = "http://profiled"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request.
-
-    Attributes:
-        method: The HTTP method, such as ``GET``.
-        path: The path with its query string.
-        user: The user's e-mail address, ID, or account ID at the provider; None for no user.
-        body: The JSON body; None for no body.
-    """
+    """A request."""
 
     method: str
-    path: str
-    user: str | None = None
-    body: bytes | None = None
+    path: str  # with its query string
+    user: str | None = None  # the user's e-mail address, ID, or account ID at the provider
+    body: bytes | None = None  # JSON
 
 
 @dataclass(frozen=True)
@@ -73,27 +64,21 @@ def answer(
     settings: Settings,
     asked: Asked,
     around: Callable[[AsyncEngine], AbstractContextManager[object]],
-    app: Any = None,
+    app: FastAPI | None = None,
 ) -> Answer:
-    """Answer a request.
+    """Answer a request, with the service's own application unless another is given.
 
-    Args:
-        settings: The service's settings.
-        asked: The request.
-        around: Returns a context manager, given the service's engine; it wraps the request.
-        app: An application to use instead of the service's own.
+    `around` returns a context manager, given the service's engine; it wraps the request.
     """
-    return asyncio.run(_answer(settings, asked, around, app))
+    return asyncio.run(_answer(app or create_app(settings), asked, around))
 
 
 async def _answer(
-    settings: Settings,
-    asked: Asked,
-    around: Callable[[AsyncEngine], AbstractContextManager[object]],
-    app: Any,
+    app: FastAPI, asked: Asked, around: Callable[[AsyncEngine], AbstractContextManager[object]]
 ) -> Answer:
-    app = app or create_app(settings)
-    asked_app = app if asked.user is None else _asked_by(app, asked.user)
+    async def asked_app(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, ASKER: asked.user}, receive, send)
+
     async with app.router.lifespan_context(app):
         engine: AsyncEngine = app.state.runtime.sessions.kw["bind"]
         transport = httpx.ASGITransport(asked_app, raise_app_exceptions=False)
@@ -105,14 +90,3 @@ async def _answer(
                 )
             await engine.dispose()  # here, while closing can still be awaited
     return Answer(response.status_code, response.content)
-
-
-def _asked_by(app: ASGIApp, name: str) -> ASGIApp:
-    """Wrap the application so that requests come from that user without a token."""
-    by_id = User.id == int(name) if name.isdecimal() else sa.false()
-    known_as = sa.or_(by_id, User.email == name, User.auth0_user_id == name)
-
-    async def known(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, ASKER: Asker(name, known_as)}, receive, send)
-
-    return known

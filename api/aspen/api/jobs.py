@@ -6,7 +6,6 @@ to start with missing or additional inputs.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,19 +43,12 @@ class Job(StrEnum):
 
 @dataclass(frozen=True)
 class Order:
-    """A job to start, with its input.
-
-    Attributes:
-        job: The job.
-        name: The prefix of its execution names; the time follows.
-        folder: The output folder, with a subfolder for each start time; empty for no folder.
-        run: The values under ``Input.Run`` in addition to those of all jobs.
-    """
+    """A job to start, with its input."""
 
     job: Job
-    name: str
-    folder: str
-    run: Mapping[str, Any]
+    name: str  # the prefix of its execution names; the time follows
+    folder: str  # of the output, with a subfolder for each start time; empty for no folder
+    run: Mapping[str, Any]  # the values under ``Input.Run`` in addition to those of all jobs
 
 
 def tree_order(group: Group, pathogen: Pathogen, tree_type: TreeType, run: int) -> Order:
@@ -90,52 +82,19 @@ def lineage_qc_orders(group: Group, pathogen: Pathogen, ids: Sequence[int]) -> I
 
 
 class JobError(Exception):
-    """A failure to start or stop a job.
-
-    Args:
-        message: The reason.
-        away: True if AWS could not be reached, False if it refused.
-    """
+    """A failure to start or stop a job: AWS could not be reached (``away``), or it refused."""
 
     def __init__(self, message: str, *, away: bool = False):
         super().__init__(message)
         self.away = away
 
 
-async def start_job(aws: Aws, settings: Settings, order: Order) -> str:
-    """Start an execution.
-
-    Args:
-        aws: The AWS clients.
-        settings: The settings that determine the deployment's parameters.
-        order: The job to start.
-
-    Returns:
-        The ARN of the execution.
+def start_job(aws: Aws, settings: Settings, order: Order) -> str:
+    """Start an execution, and return its ARN; this blocks, so call it in a thread.
 
     Raises:
         JobError: The execution was not started.
     """
-    return await asyncio.to_thread(_start, aws, settings, order)
-
-
-async def stop_job(aws: Aws, execution: str, why: str) -> None:
-    """Stop an execution that is no longer needed.
-
-    Raises:
-        JobError: The execution may still be running.
-    """
-    await asyncio.to_thread(_stop, aws, execution, why)
-
-
-def _stop(aws: Aws, execution: str, why: str) -> None:
-    try:
-        aws.client("stepfunctions").stop_execution(executionArn=execution, cause=why)
-    except (BotoCoreError, ClientError) as error:
-        raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
-
-
-def _start(aws: Aws, settings: Settings, order: Order) -> str:
     parameter = settings.parameters_path + order.job
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     try:
@@ -151,6 +110,18 @@ def _start(aws: Aws, settings: Settings, order: Order) -> str:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise JobError(f"the parameter {parameter} does not describe a job") from error
     return str(started["executionArn"])
+
+
+def stop_job(aws: Aws, execution: str, why: str) -> None:
+    """Stop an execution that is no longer needed; this blocks, so call it in a thread.
+
+    Raises:
+        JobError: The execution may still be running.
+    """
+    try:
+        aws.client("stepfunctions").stop_execution(executionArn=execution, cause=why)
+    except (BotoCoreError, ClientError) as error:
+        raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
 
 
 def _input(document: Mapping[str, Any], order: Order, now: str) -> dict[str, Any]:

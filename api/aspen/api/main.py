@@ -59,16 +59,13 @@ GATE = (
 
 
 def create_app(settings: Settings | None = None, limits: Limits | None = None) -> FastAPI:
-    """Create the application.
-
-    Args:
-        settings: The settings; None to load them from the environment and the secret.
-        limits: The limits on requests; None for the defaults.
+    """Create the application; without settings, they come from the environment and the secret.
 
     Raises:
         SettingsError: The service cannot start as configured.
     """
     chosen = settings or Settings.load()
+    is_local = chosen.deployment_stage == "local"
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -94,7 +91,8 @@ def create_app(settings: Settings | None = None, limits: Limits | None = None) -
     app.add_middleware(
         CORSMiddleware,
         allow_origins=chosen.allowed_origins,
-        allow_origin_regex=_local_pages(chosen),
+        # A front end on any local port.
+        allow_origin_regex=r"http://localhost:\d{1,5}" if is_local else None,
         allow_credentials=True,
         allow_methods=["*"],
         allow_headers=["*"],
@@ -142,14 +140,7 @@ def add_routers(app: FastAPI) -> None:
 def include_for_orgs(
     app: FastAPI, router: APIRouter, noun: str, *, gate: Sequence[Any] = GATE
 ) -> None:
-    """Add a router under both forms of a group's path, behind the checks for group members.
-
-    Args:
-        app: The application.
-        router: The router.
-        noun: The last part of the path, such as ``samples``.
-        gate: The dependencies to check before everything else.
-    """
+    """Add a router under both forms of a group's path, behind the checks for group members."""
     for prefix in ("/v2/orgs/{org_id}/pathogens/{pathogen_slug}", "/v2/orgs/{org_id}"):
         app.include_router(
             router,
@@ -157,8 +148,3 @@ def include_for_orgs(
             dependencies=gate,
             responses=documented(400, 401, 403) if gate else documented(400),
         )
-
-
-def _local_pages(settings: Settings) -> str | None:
-    """Return a regex that allows a front end on any local port, if the stage is local."""
-    return r"http://localhost:\d{1,5}" if settings.deployment_stage == "local" else None

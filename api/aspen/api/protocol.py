@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, with connection limits that uvicorn lacks.
+"""uvicorn's HTTP/1.1 protocol with limits on connections, and the event loop of its workers.
 
 uvicorn limits only the time between requests: a partial request, or a response that is not read,
 holds its connection indefinitely. For the first, see https://github.com/Kludex/uvicorn/issues/1332.
@@ -7,8 +7,10 @@ holds its connection indefinitely. For the first, see https://github.com/Kludex/
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
@@ -16,9 +18,23 @@ import h11
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER, HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from aspen.api.limits import ConnectionLimits
-
 _SMALL = 64  # bytes per chunk
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """The connection limits of a process; tests use smaller ones."""
+
+    connections: int = 1_000  # above it, the one that has waited longest for its client is closed
+    head_bytes: int = 16_384  # of the request line and the headers
+    head_seconds: float = 10.0  # for them to arrive
+    rest_seconds: float = 5.0  # for the rest of a body whose request was rejected
+    read_seconds: float = 30.0  # for a client to read about 100 kB of a response
+    last_seconds: float = 1.0  # that a connection waits for a last request during shutdown
+    received_bytes: int = 32_768  # at once
+    small_chunks: int = 10_000  # chunks of a few bytes in one body
+    body_parts: int = 100  # to read before serving other connections: chunks, or bytes received
 
 
 class LimitedProtocol(H11Protocol):
@@ -107,7 +123,10 @@ class LimitedProtocol(H11Protocol):
         if self._state.has_to_wait and not self._is_queued:
             self._is_queued = True
             self._flow.hold()
-            self._queues.setdefault(self.loop, _Queue(self.loop)).add(self)
+            queue = self._queues.setdefault(self.loop, deque())
+            queue.append(self)
+            if len(queue) == 1:
+                self.loop.call_soon(_read_next, queue)
         if self._is_ending and self.cycle is not before:
             self._announce_end()
 
@@ -215,36 +234,19 @@ class _Flow(FlowControl):
             self.resume_reading()
 
 
-class _Queue:
-    """A queue of connections with many parts to read; each loop iteration, one reads some.
+_Queue = deque[LimitedProtocol]
+"""Connections with many parts to read; each iteration of their event loop, one reads some."""
 
-    Args:
-        loop: The event loop.
-    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
-        self._loop = loop
-        self._waiting: deque[LimitedProtocol] = deque()
-
-    def add(self, connection: LimitedProtocol) -> None:
-        """Add a connection, which then waits for its turn."""
-        self._waiting.append(connection)
-        if len(self._waiting) == 1:
-            self._loop.call_soon(self._next)
-
-    def _next(self) -> None:
-        connection = self._waiting.popleft()
-        if self._waiting:
-            self._loop.call_soon(self._next)
-        connection.read_on()
+def _read_next(queue: _Queue) -> None:
+    connection = queue.popleft()
+    if queue:
+        connection.loop.call_soon(_read_next, queue)
+    connection.read_on()
 
 
 class _Connection(h11.Connection):
-    """The state of a connection, with limits on tiny chunks, which cost more to read than to send.
-
-    Args:
-        limits: The limits.
-    """
+    """A connection with limits on tiny chunks, which cost more to read than to send."""
 
     def __init__(self, limits: ConnectionLimits):
         super().__init__(h11.SERVER, limits.head_bytes)
@@ -273,4 +275,22 @@ class _Connection(h11.Connection):
         return event
 
 
-_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+class SharingEventLoop(asyncio.SelectorEventLoop):
+    """An event loop that accepts one connection at a time and leaves the next to other workers.
+
+    asyncio accepts as many at once as the backlog holds: the worker that woke up first took almost
+    all of them, and as clients keep their connections open, the others stayed idle.
+    """
+
+    async def create_server(  # type: ignore[override] # uvicorn passes only a socket
+        self,
+        protocol_factory: Any,
+        *,
+        sock: socket.socket,
+        backlog: int,
+        **options: Any,
+    ) -> asyncio.Server:
+        """Return a server that listens on a socket shared with other processes."""
+        server = await super().create_server(protocol_factory, sock=sock, backlog=1, **options)
+        sock.listen(backlog)  # restore the requested backlog
+        return server

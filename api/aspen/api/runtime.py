@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import httpx
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from aspen.api.aws import Aws
-from aspen.api.database import make_engine, make_sessions
+from aspen.api.database import RequestSession, make_engine, make_sessions
 from aspen.api.errors import ApiError
-from aspen.api.keys import TokenVerifier
 from aspen.api.limits import Limits
 from aspen.api.management import Management
 from aspen.api.settings import Settings
-from aspen.api.signin import SignIn
+from aspen.api.signin import SignIn, TokenVerifier
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The shared resources, which views get through the dependencies in `aspen.api.deps`.
-
-    Attributes:
-        sessions: The factory for sessions on the engine.
-        http: The HTTP client for the identity provider.
-        tokens: The verifier of identity tokens.
-        sign_in: The browser sign-in.
-        identity: The Management API of the provider: organizations, members, invitations.
-        aws: The AWS clients for storage, parameters, and jobs.
-        turns: The limits on one user's concurrent requests.
-    """
+    """The shared resources, which views get through the dependencies in `aspen.api.deps`."""
 
     settings: Settings
-    sessions: async_sessionmaker[AsyncSession]
-    http: httpx.AsyncClient
+    sessions: async_sessionmaker[RequestSession]
     tokens: TokenVerifier
     sign_in: SignIn
     identity: Management
@@ -54,7 +43,6 @@ async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runt
             yield Runtime(
                 settings=settings,
                 sessions=make_sessions(engine),
-                http=http,
                 tokens=tokens,
                 sign_in=SignIn(settings, http, tokens),
                 identity=Management(settings, http),
@@ -66,28 +54,24 @@ async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runt
 
 
 class Turns:
-    """The turns of one process. Except for large bodies, users wait only for their own requests.
-
-    Args:
-        limits: The limits on a user's concurrent requests and on the time they wait.
-    """
+    """The turns of one process. Except for large bodies, users wait only for their own requests."""
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._of_users: dict[tuple[str, int], asyncio.Semaphore] = {}
-        self._waiting: dict[tuple[str, int], int] = {}
+        # Each lives as long as a request that holds or waits for a turn.
+        self._of_users: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = (
+            WeakValueDictionary()
+        )
         self._large = asyncio.Semaphore(1)
         self._large_from = 0.0  # the earliest start of the next one, in event loop time
 
-    @asynccontextmanager
-    async def database(self, user: str) -> AsyncIterator[None]:
+    def database(self, user: str) -> AbstractAsyncContextManager[None]:
         """Hold a turn to use a database connection.
 
         Raises:
             ApiError: 429 if the user's other requests take too long.
         """
-        async with self._turn(user, self._limits.connections_per_user):
-            yield
+        return self._turn(user, self._limits.connections_per_user)
 
     @asynccontextmanager
     async def large(self, user: str) -> AsyncIterator[None]:
@@ -110,19 +94,12 @@ class Turns:
 
     @asynccontextmanager
     async def _turn(self, user: str, most: int) -> AsyncIterator[None]:
-        key = user, most
-        semaphore = self._of_users.setdefault(key, asyncio.Semaphore(most))
-        self._waiting[key] = self._waiting.get(key, 0) + 1
+        semaphore = self._of_users.setdefault((user, most), asyncio.Semaphore(most))
+        await self._wait(semaphore)
         try:
-            await self._wait(semaphore)
-            try:
-                yield
-            finally:
-                semaphore.release()
+            yield
         finally:
-            self._waiting[key] -= 1
-            if not self._waiting[key]:
-                del self._waiting[key], self._of_users[key]
+            semaphore.release()
 
     async def _wait(self, semaphore: asyncio.Semaphore) -> None:
         try:

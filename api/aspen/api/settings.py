@@ -15,7 +15,6 @@ from sqlalchemy.engine import URL, make_url
 
 from aspen.api.aws import AccessKey, make_client
 
-SECRET_NAME = "GENEPI_CONFIG_SECRET_NAME"  # noqa: S105 - the name of a setting
 DRIVER = "postgresql+asyncpg"
 _GALAGO = ("https://galago.czgenepi.org", "https://galago-labs.czgenepi.org")
 
@@ -59,7 +58,6 @@ class Settings(BaseModel):
     auth0_metadata_url: str | None = Field(None, alias="AUTH0_SERVER_METADATA_URL")
     auth0_authorize_url: str | None = Field(None, alias="AUTH0_AUTHORIZE_URL")
     auth0_token_url: str | None = Field(None, alias="AUTH0_ACCESS_TOKEN_URL")
-    auth0_userinfo_url: str | None = Field(None, alias="AUTH0_USERINFO_URL")
     auth0_client_kwargs: dict[str, Any] = Field({}, alias="AUTH0_CLIENT_KWARGS")
     management_client_id: str = Field("", alias="AUTH0_MANAGEMENT_CLIENT_ID")
     management_client_secret: SecretStr = Field(
@@ -85,15 +83,13 @@ class Settings(BaseModel):
     def load(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Load the settings of this process; the environment takes precedence over the secret.
 
-        Args:
-            environment: The variables to use instead of the process's own. If
-                ``GENEPI_CONFIG_SECRET_NAME`` is empty there, no secret is read.
+        If ``GENEPI_CONFIG_SECRET_NAME`` is set to an empty value, no secret is read.
 
         Raises:
             SettingsError: The secret cannot be read, or a setting is missing or invalid.
         """
         given = os.environ if environment is None else environment
-        secret = given.get(SECRET_NAME, "genepi-config")
+        secret = given.get("GENEPI_CONFIG_SECRET_NAME", "genepi-config")
         values = {**(_read_secret(secret, given) if secret else {}), **_present(given)}
         kwargs = values.get("AUTH0_CLIENT_KWARGS")
         try:
@@ -129,11 +125,9 @@ class Settings(BaseModel):
         """Return the explicit AWS credentials; None to use the default credential chain."""
         if not (self.aws_access_key_id and self.aws_secret_access_key):
             return None
-        token = self.aws_session_token
+        token = self.aws_session_token.get_secret_value() if self.aws_session_token else None
         return AccessKey(
-            self.aws_access_key_id,
-            self.aws_secret_access_key.get_secret_value(),
-            token.get_secret_value() if token else None,
+            self.aws_access_key_id, self.aws_secret_access_key.get_secret_value(), token
         )
 
     @property

@@ -1,12 +1,21 @@
-"""Responses that are generated while they are sent, so that large ones do not fill memory."""
+"""Responses that are generated while they are sent, so that large ones do not fill memory.
+
+The writer never waits for the reader: what a client does not take goes to a file. A list of 100,000
+samples is 95 MB. Waiting for the client would hold a database connection; keeping the list in
+memory would let a few stalled clients exhaust it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import os
 import re
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any, ClassVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -15,37 +24,114 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from aspen.api.admission import end_session, keep_session
-from aspen.api.spool import PIECE, Spool
+from aspen.api.database import RequestSession
 
+PIECE = 1 << 17
+"""Bytes passed to the server at a time; it buffers them until the client reads them."""
+_OWN, _ALL = 1 << 20, 32 << 20
+"""Maximum bytes in memory: of one spool, and of all spools in the process."""
 _ROWS = 500
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9 _.,()'&+-]+")
 _SLOW_S = 1.0
 
 
+class Spool:
+    """A first-in, first-out buffer of bytes between two tasks.
+
+    The writer never waits for the reader. Above a limit, data goes to a temporary file.
+    """
+
+    _held: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        self._parts: deque[bytes] = deque()
+        self._size = 0
+        self._file: IO[bytes] | None = None
+        self._taken = self._stored = 0  # bytes read from and written to the file
+        self._changed = asyncio.Event()
+        self._is_complete = False
+
+    async def write(self, part: bytes | memoryview) -> None:
+        """Add bytes."""
+        is_full = (self._parts and self._size + len(part) > _OWN) or Spool._held > _ALL
+        if self._taken < self._stored or is_full:
+            await self._store(part)
+        else:
+            self._parts.append(bytes(part))
+            self._hold(len(part))
+        self._changed.set()
+
+    def complete(self) -> None:
+        """Mark the data as complete."""
+        self._is_complete = True
+        self._changed.set()
+
+    async def read(self) -> bytes:
+        """Wait for bytes and return them; return empty bytes at the end."""
+        while True:
+            if self._parts:
+                part = self._parts.popleft()
+                self._hold(-len(part))
+                return part
+            if self._file and self._taken < self._stored:
+                part = await asyncio.to_thread(os.pread, self._file.fileno(), PIECE, self._taken)
+                self._taken += len(part)
+                return part
+            if self._is_complete:
+                return b""
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def read_all(self) -> bytes:
+        """Return all data once it is complete."""
+        parts = []
+        while part := await self.read():
+            parts.append(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Discard unread data."""
+        self._parts.clear()
+        self._hold(-self._size)
+        if self._file:
+            self._file.close()
+
+    async def _store(self, part: bytes | memoryview) -> None:
+        if self._file is None:
+            self._file = await asyncio.to_thread(tempfile.TemporaryFile)
+        await asyncio.to_thread(_write_all, self._file.fileno(), part, self._stored)
+        self._stored += len(part)
+
+    def _hold(self, size: int) -> None:
+        self._size += size
+        Spool._held += size
+
+
+def _write_all(descriptor: int, part: bytes | memoryview, at: int) -> None:
+    left = memoryview(part)
+    while left:
+        written = os.pwrite(descriptor, left, at)
+        left, at = left[written:], at + written
+
+
 class Streamed(Response):
     """A response read at the speed of the database and sent at the speed of the client.
 
-    The connection returns to the pool once the last row is read, however long sending takes.
-
-    Args:
-        db: The session that is read from; it is closed at the end.
-        parts: The parts of the body.
-        media_type: The media type of the body.
-        headers: Further headers.
+    It is JSON, unless its headers say otherwise. The session is closed, and its connection returns
+    to the pool, once the last row is read, however long sending takes.
     """
+
+    media_type = "application/json"
 
     def __init__(
         self,
-        db: AsyncSession,
+        db: RequestSession,
         parts: AsyncIterator[bytes],
-        *,
-        media_type: str | None = None,
         headers: Mapping[str, str] | None = None,
     ):
-        self.status_code, self.background, self.media_type = 200, None, media_type
+        self.status_code, self.background = 200, None
         self.init_headers(headers)
-        keep_session(db)
+        db.is_kept = True
         self._db, self._parts = db, parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,28 +157,28 @@ class Streamed(Response):
                 await spool.write(part)
         finally:
             spool.complete()
-            await end_session(self._db)
+            await self._db.close()
 
     async def _send(self, spool: Spool, reading: asyncio.Task[None], send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
+        await _start(self, send)
         while part := await spool.read():
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send(_body(part, more=True))
         await reading  # raises if reading failed: the response must not look complete
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send(_body(b"", more=False))
 
 
 class Pieces(Response):
     """A response in pieces, since joining ten megabytes takes longer than sending them.
 
-    For a slow client, they go to a file instead of staying in memory.
+    It is JSON, unless its headers say otherwise. For a slow client, the pieces go to a file instead
+    of staying in memory.
     """
+
+    media_type = "application/json"
 
     def __init__(
         self,
         pieces: Iterable[bytes],
-        *,
-        media_type: str | None = None,
         headers: Mapping[str, str] | None = None,
         background: BackgroundTask | None = None,
     ):
@@ -101,14 +187,13 @@ class Pieces(Response):
         self._pieces = deque(
             one[start : start + PIECE] for one in given for start in range(0, len(one), PIECE)
         )
-        self.status_code, self.background, self.media_type = 200, background, media_type
+        self.status_code, self.background = 200, background
         self.init_headers({**(headers or {}), "Content-Length": size})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, then run the background task."""
         del scope, receive
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
+        await _start(self, send)
         spool = Spool()
         try:
             await self._send(spool, send)
@@ -130,6 +215,11 @@ class Pieces(Response):
         await send(_body(b"", more=False))
 
 
+async def _start(response: Response, send: Send) -> None:
+    headers = response.raw_headers
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
 def _body(part: bytes | memoryview, *, more: bool) -> dict[str, Any]:
     return {"type": "http.response.body", "body": part, "more_body": more}
 
@@ -140,7 +230,7 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) -> Response:
+async def json_list(db: RequestSession, key: str, query: sa.Select[tuple[str]]) -> Response:
     """Return a response ``{"key": [...]}`` from a query that selects the JSON of each element.
 
     The first rows are fetched before the response starts, so a failing query gives an error.
@@ -151,17 +241,12 @@ async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) ->
     async def body() -> AsyncIterator[bytes]:
         yield f'{{"{key}":['.encode()
         if first is not None:
-            yield joined(first)
+            yield _joined(first)
             async for part in parts:
-                yield b"," + joined(part)
+                yield b"," + _joined(part)
         yield b"]}"
 
-    return Streamed(db, body(), media_type="application/json")
-
-
-def json_pieces(pieces: Sequence[bytes], background: BackgroundTask | None = None) -> Response:
-    """Return a JSON response from pieces of its body."""
-    return Pieces(pieces, media_type="application/json", background=background)
+    return Streamed(db, body())
 
 
 async def fetch_parts(
@@ -176,8 +261,7 @@ async def fetch_parts(
     return result.partitions()
 
 
-def joined(elements: Sequence[str]) -> bytes:
-    """Return the elements of a JSON list, without its brackets."""
+def _joined(elements: Sequence[str]) -> bytes:
     return ",".join(elements).encode()
 
 
@@ -192,3 +276,10 @@ def attachment(filename: str, media_type: str) -> dict[str, str]:
         name = f"filename*=UTF-8''{quote(filename, safe='')}"
     # As in the live service, the type has no charset: the framework adds none to a header.
     return {"Content-Disposition": f"attachment; {name}", "Content-Type": media_type}
+
+
+def delimited(rows: Iterable[Sequence[str]], delimiter: str = "\t") -> str:
+    """Return rows of a table as text, each line ended by CRLF."""
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter).writerows(rows)
+    return out.getvalue()

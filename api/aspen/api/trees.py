@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,9 +16,9 @@ from botocore.exceptions import ClientError
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from aspen.api.admission import give_back
 from aspen.api.authz import Access, Action
 from aspen.api.aws import Aws
+from aspen.api.database import RequestSession
 from aspen.api.errors import ApiError
 from aspen.api.samples.naming import default_repository, prefixes
 from aspen.api.settings import Settings
@@ -62,24 +61,17 @@ SELECT place.{level}
 _BUILDERS = ThreadPoolExecutor(2, "trees")
 """Only two threads: modifying a tree takes ten times its size in memory."""
 
-LIFETIME = timedelta(days=7)
+_LIFETIME_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The names and colors with which a tree shows its samples and places.
+    """The names and colors with which a tree shows its samples and places."""
 
-    Attributes:
-        private: The private identifiers to show, by the public identifier without its prefix.
-        beginnings: The prefixes of public identifiers in the pathogen's repositories.
-        former: The node key that keeps the public identifier, such as ``GISAID_ID``.
-        scales: The colors of places, by the key of a coloring.
-    """
-
-    private: Mapping[str, str]
-    beginnings: Sequence[str]
-    former: str
-    scales: Mapping[str, Sequence[Sequence[str | None]]]
+    private: Mapping[str, str]  # to show, by the public identifier without its prefix
+    beginnings: Sequence[str]  # the prefixes of public identifiers in the pathogen's repositories
+    former: str  # the node key that keeps the public identifier, such as ``GISAID_ID``
+    scales: Mapping[str, Sequence[Sequence[str | None]]]  # the colors of places, by coloring
 
 
 async def find_tree(db: AsyncSession, access: Access, tree_id: int) -> PhyloTree | None:
@@ -93,14 +85,7 @@ async def find_tree(db: AsyncSession, access: Access, tree_id: int) -> PhyloTree
 async def read_labels(
     db: AsyncSession, access: Access, tree: PhyloTree, *, public: bool = False
 ) -> Labels:
-    """Return the labels of a tree for a user.
-
-    Args:
-        db: A session.
-        access: The user's permissions, which limit the private identifiers to show.
-        tree: The tree.
-        public: Show public identifiers only.
-    """
+    """Return the labels of a tree: for a user, or with public identifiers only."""
     pathogen = await db.get_one(Pathogen, tree.pathogen_id)
     beginnings = await prefixes(db, pathogen)
     private = {}
@@ -129,7 +114,7 @@ async def _scales(db: AsyncSession, tree: PhyloTree) -> dict[str, list[list[str 
     return found
 
 
-async def tree_document(db: AsyncSession, aws: Aws, tree: PhyloTree, labels: Labels) -> bytes:
+async def tree_document(db: RequestSession, aws: Aws, tree: PhyloTree, labels: Labels) -> bytes:
     """Return the tree as Auspice JSON.
 
     Names have no repository prefix; a sample shown by its private identifier keeps its public
@@ -138,7 +123,7 @@ async def tree_document(db: AsyncSession, aws: Aws, tree: PhyloTree, labels: Lab
     Raises:
         ApiError: 404 if the tree's file is missing.
     """
-    await give_back(db)  # storage may be slow
+    await db.give_back()  # storage may be slow
     work = partial(_document, aws, tree.s3_bucket, tree.s3_key, labels)
     return await asyncio.get_running_loop().run_in_executor(_BUILDERS, work)
 
@@ -216,17 +201,11 @@ def bare(name: str, beginnings: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class MagicLink:
-    """The contents of a link, which are protected by a signature.
-
-    Attributes:
-        tree_id: The tree that it opens.
-        user_id: The user who created it; it shows what that user may see at the time of use.
-        group_id: The group in whose context it opens.
-    """
+    """The contents of a link, which are protected by a signature."""
 
     tree_id: int
-    user_id: int
-    group_id: int
+    user_id: int  # its creator; it shows what that user may see at the time of use
+    group_id: int  # in whose context it opens
 
     def sign(self, settings: Settings) -> str:
         """Return the signed link for use in a URL."""
@@ -240,7 +219,7 @@ class MagicLink:
             ApiError: 400 if the link is invalid or has expired.
         """
         try:
-            held = _serializer(settings).loads(text, max_age=int(LIFETIME.total_seconds()))
+            held = _serializer(settings).loads(text, max_age=_LIFETIME_S)
         except SignatureExpired as error:
             raise ApiError(400, "This link has expired") from error
         except BadData as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspencli.cli.app import examples, group
-from aspencli.cli.commands import db_diagnostics, db_profile, db_schema, db_sessions
+from aspencli.cli.commands import db_diagnostics, db_profile, db_schema
 from aspencli.cli.commands.db_schema import migration, needs_consent
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
@@ -347,25 +347,25 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     Safe to run again at any time: existing data and roles are not changed. On the local target it
     does not ask for confirmation.
     """
-    from aspencli.admin import schema
+    from aspencli.admin import databases
     from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     database = context.database(writable=True, admin=True)
-    plan = schema.plan_setup(database)
+    plan = databases.plan_setup(database)
     if plan.create:
         context.out.info(f"Database {plan.database} does not exist and will be created.")
 
     def set_up() -> Iterator[Sequence[Row]]:
-        result = schema.setup(database, plan)
+        created, migrated = databases.setup(database, plan)
         if context.is_on_laptop:
             context.laptop.deployment.prepare()
-        outcome = "updated" if result.migrated.applied else "unchanged"
+        outcome = "updated" if migrated.applied else "unchanged"
         row = {
             "database": plan.database,
-            "created": result.created,
-            **vars(result.migrated),
-            "outcome": "created" if result.created else outcome,
+            "created": created,
+            **vars(migrated),
+            "outcome": "created" if created else outcome,
         }
         yield [row]
 
@@ -553,9 +553,9 @@ for register in (
     register_admin,
     register_status,
     partial(db_diagnostics.register, panel="Sessions"),
-    db_sessions.register_signals,
+    db_diagnostics.register_signals,
     partial(db_diagnostics.register, panel="Health"),
     db_profile.register,
-    db_sessions.register_doctor,
+    db_diagnostics.register_doctor,
 ):
     register(app)

@@ -1,8 +1,12 @@
-"""``aspencli db activity``, ``bloat`` and so on: a command for each of `aspencli.diagnostics`."""
+"""``aspencli db activity``, ``bloat`` and so on, ``cancel``, ``terminate``, and ``doctor``.
+
+There is a command for each of `aspencli.diagnostics`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from inspect import Parameter, Signature
 from types import GenericAlias
@@ -12,11 +16,29 @@ import typer
 
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.diagnostics import show_report
-from aspencli.cli.params import AllOption, LimitOption, chosen_limit
-from aspencli.diagnostics import LIMIT, Diagnostic, Option, diagnostics
+from aspencli.cli.output.console import Output
+from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.sql_summary import one_line
+from aspencli.cli.params import AllOption, DryRunOption, LimitOption, chosen_limit
+from aspencli.diagnostics import (
+    LIMIT,
+    Diagnostic,
+    Examined,
+    Option,
+    Report,
+    Shown,
+    Verdict,
+    diagnostics,
+)
+from aspencli.diagnostics.activity import Outcome, Signal, VisibleSession
+from aspencli.diagnostics.doctor import examine
+from aspencli.diagnostics.session import looking
+from aspencli.errors import AspenError
+from aspencli.text import counted, duration_text, size_text, visible
 
 _SHORT = 20  # rows of a table by default
+_SECOND = 1_000  # milliseconds
+_RIGHT = frozenset({"right", "seconds", "millis", "bytes", "share"})
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -30,14 +52,12 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def _command(diagnostic: Diagnostic) -> Callable[..., None]:
     def command(ctx: typer.Context, **given: Any) -> None:
-        from aspencli.diagnostics.session import looking
-
         context = current(ctx)
         if LIMIT in diagnostic.options:
             given["limit"] = _limit(context, given["limit"], given.pop("everything"))
         with (diagnostic.opens or looking)(context.database()) as session:
             report = diagnostic.report(session, **given)
-        show_report(context.out, diagnostic.columns, report)
+        _show(context.out, diagnostic.columns, report)
 
     parameters = [_parameter("ctx", typer.Context, Parameter.empty)]
     for option in diagnostic.options:
@@ -79,3 +99,284 @@ def _limit(context: AppContext, limit: int | None, everything: bool) -> int | No
     if limit is None and not everything and context.out.chosen_form == "table":
         return _SHORT
     return chosen_limit(context.out, limit, everything)
+
+
+def _show(out: Output, columns: Sequence[tuple[str, str, str]], report: Report) -> None:
+    people = out.chosen_form == "table"
+    unwanted = {key for key, _, words in columns if "omit" in words} | set(report.without)
+    out.rows(
+        [_column(*each) for each in columns if not (people and each[0] in unwanted)],
+        [{key: _shown(out, row[key], words) for key, _, words in columns} for row in report.rows],
+        empty=report.empty,
+    )
+    for kind, message in (*(report.asides if people else ()), *report.notes):
+        {"info": out.info, "warn": out.warn, "hint": out.hint}[kind](message)
+
+
+def _shown(out: Output, value: Any, words: str) -> Any:
+    """Return a value as text for a table, and unchanged otherwise; the words say what it is."""
+    people = out.chosen_form == "table"
+    if isinstance(value, Shown):
+        return value.text if people else value.value
+    kind = next((word for word in words.split() if word in _TEXTS), None)
+    return _TEXTS[kind](value) if people and kind and value is not None else value
+
+
+def _column(key: str, title: str, words: str) -> Column:
+    given = frozenset(words.split())
+    return Column(
+        key,
+        title,
+        right=not given.isdisjoint(_RIGHT),
+        secondary="secondary" in given,
+        whole="whole" in given,
+        sql="sql" in given,
+    )
+
+
+def _millis(millis: float) -> str:
+    return f"{millis:.1f} ms" if millis < _SECOND else duration_text(millis / _SECOND)
+
+
+_TEXTS: dict[str, Callable[[Any], str]] = {
+    "seconds": duration_text,
+    "millis": _millis,
+    "bytes": size_text,
+    "share": "{:.0%}".format,
+    "list": lambda values: ", ".join(map(str, values)),
+    "sql": one_line,
+}
+
+
+SESSION_COLUMNS = (
+    Column("pid", "PID", right=True, whole=True),
+    Column("user", "User"),
+    Column("application", "Application"),
+    Column("client", "Client", secondary=True),
+    Column("state", "State"),
+    Column("transaction_s", "Transaction", right=True),
+    Column("query", "Statement", sql=True),
+)
+RESULT_COLUMNS = (
+    Column("pid", "PID", right=True, whole=True),
+    Column("user", "User"),
+    Column("application", "Application"),
+    OUTCOME,
+    Column("status", "Status"),
+)
+_OUTCOMES = {"gone": "unchanged", "idle": "skipped", "pending": "failed"}
+Pids = Annotated[
+    list[int],
+    typer.Argument(metavar="PID...", min=1, help="Server process IDs, as shown by `db activity`."),
+]
+
+
+def cancel(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
+    """Cancel the statement that a session is running; the session stays connected.
+
+    Asks for confirmation; on production, --confirm is required. A session that is not running a
+    statement is skipped. Statuses: done, gone (it had already ended), idle (nothing to cancel),
+    pending (not canceled yet; exit code 1).
+    """
+    _send(current(ctx), pids, Signal.CANCEL, dry_run=dry_run)
+
+
+def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
+    """Terminate a session: roll back its open transaction, and close its connection.
+
+    Asks for confirmation; on production, --confirm is required. Only sessions of the target's
+    database can be terminated. Statuses: done, gone (it had already ended), pending (not terminated
+    yet; exit code 1).
+    """
+    _send(current(ctx), pids, Signal.TERMINATE, dry_run=dry_run)
+
+
+def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool) -> None:
+    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.diagnostics.activity import Signal, find_sessions
+    from aspencli.diagnostics.session import looking
+
+    database = context.database()
+    with looking(database) as session:
+        found = find_sessions(session, pids)
+    plan, done = ("update", "updated") if signal is Signal.CANCEL else ("delete", "deleted")
+    idle = [seen for seen in found if signal is Signal.CANCEL and not seen.may_run]
+    for seen in idle:
+        context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
+        context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
+
+    def send() -> Iterator[Sequence[Row]]:
+        for seen in found:
+            word = "idle" if seen in idle else _send_one(context, database, seen, signal)
+            yield [{**vars(seen), "outcome": _OUTCOMES.get(word, done), "status": word}]
+
+    change = ItemChange(
+        context,
+        _words(signal, found),
+        RESULT_COLUMNS,
+        [
+            {**vars(seen), "outcome": "skip", "status": "idle"}
+            if seen in idle
+            else {**vars(seen), "outcome": plan, "status": None}
+            for seen in found
+        ],
+        send,
+        details=(SESSION_COLUMNS, [_row(context, seen) for seen in found]),
+        shows=50,
+        ended=_refuse_pending,
+    )
+    execute(change, dry_run=dry_run)
+
+
+def _refuse_pending(rows: Sequence[Row]) -> None:
+    pending = [str(row["pid"]) for row in rows if row["status"] == "pending"]
+    if pending:
+        raise AspenError(
+            f"The signal was sent, but PID {', '.join(pending)} has not stopped yet",
+            hint="Check again in a moment: aspencli db activity",
+        )
+
+
+def _send_one(context: AppContext, database: Database, seen: VisibleSession, signal: Signal) -> str:
+    from aspencli.diagnostics.activity import send
+
+    outcome = send(database, seen, signal)
+    _tell(context, seen, signal, outcome)
+    return outcome.value
+
+
+def _tell(context: AppContext, seen: VisibleSession, signal: Signal, outcome: Outcome) -> None:
+    cancelling = signal is Signal.CANCEL
+    if outcome is Outcome.DONE:
+        what = "Canceled the statement of" if cancelling else "Terminated"
+        context.out.done(f"{what} PID {seen.pid} ({seen})")
+    elif outcome is Outcome.GONE:
+        what = "its statement" if cancelling else "the session"
+        context.out.info(f"PID {seen.pid}: {what} had already ended; nothing was done.")
+
+
+def _words(signal: Signal, found: list[VisibleSession]) -> str:
+    who = ", ".join(f"PID {seen.pid} ({seen})" for seen in found)
+    return f"cancel the statement of {who}" if signal is Signal.CANCEL else f"terminate {who}"
+
+
+def _row(context: AppContext, seen: VisibleSession) -> dict[str, object]:
+    return {
+        **vars(seen),
+        "transaction_s": _shown(context.out, seen.transaction_s, "seconds"),
+        "query": _shown(context.out, seen.query, "sql"),
+    }
+
+
+def register_signals(app: typer.Typer) -> None:
+    """Add the commands to their group."""
+    app.command(
+        rich_help_panel="Sessions",
+        epilog=examples(
+            "aspencli db cancel 4711", "aspencli --env prod db cancel 4711 --confirm prod"
+        ),
+    )(cancel)
+    app.command(
+        rich_help_panel="Sessions",
+        epilog=examples(
+            "aspencli db terminate 4711",
+            "aspencli --env prod db terminate 4711 4712 --confirm prod",
+        ),
+    )(terminate)
+
+
+FINDING_COLUMNS = (
+    Column("verdict", "Verdict", whole=True),
+    Column("check", "Check", whole=True),
+    Column("message", "Finding"),
+    Column("step", "Next step"),
+    Column("details", "Details", secondary=True),
+)
+_STYLES = {"ok": "done", "note": "hint", "unknown": "warn", "warning": "warn", "problem": "error"}
+_WIDEST = len("transaction ids")  # the longest name of a check
+_MARGIN = " " * (len("problem ") + 2 + _WIDEST + 2)
+_NARROW_MARGIN = " " * 4
+_WIDE = 72  # terminal width from which messages get a column of their own
+_NARROWEST = 24  # minimum characters per line after the margin, even on a narrower terminal
+
+
+def doctor(
+    ctx: typer.Context,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for warnings and unknowns, too.")
+    ] = False,
+) -> None:
+    """Run all health checks, read-only, with a verdict and a next step for each.
+
+    Verdicts: ok, note, unknown (not visible to this user, or timed out), warning, problem. The exit
+    code is 1 if there is a problem, else 0; with --strict, also 1 for warnings and unknowns.
+    """
+    context = current(ctx)
+    database = context.database()
+    with context.out.progress("Running checks"):
+        found = list(examine(database))
+    found.sort(key=lambda one: -one.verdict.weight)
+    if context.out.chosen_form == "table":
+        context.out.text("\n".join(line for one in found for line in _lines(context.out, one)))
+    else:
+        rows = [{**vars(one), "details": list(one.details)} for one in found]
+        context.out.rows(FINDING_COLUMNS, rows)
+    if _conclude(context, found, strict=strict):
+        raise typer.Exit(1)
+
+
+def _lines(out: Output, one: Examined) -> Iterator[str]:
+    """Yield the lines for one check; unlike table cells, they are never truncated."""
+    word = one.verdict.value
+    margin = _MARGIN if out.width >= _WIDE else _NARROW_MARGIN
+    lead = f"{word:<8}  {one.check:<{_WIDEST}}  "
+    first, *more = _wrapped(out, lead + visible(one.message), "", margin)
+    yield out.styled(_STYLES.get(word, "dim"), first[: len(word)]) + first[len(word) :]
+    yield from more
+    for detail in one.details if word != "ok" else ():
+        if detail != one.message:
+            yield from _wrapped(out, visible(detail), margin + "- ", margin + "  ")
+    if one.step:
+        for line in _wrapped(out, visible(one.step), margin + "next: ", margin + " " * 6):
+            yield out.styled("hint", line)
+
+
+def _wrapped(out: Output, text: str, first: str, others: str) -> list[str]:
+    """Wrap a text to the width, breaking only between words."""
+    return textwrap.wrap(
+        text,
+        max(out.width, len(others) + _NARROWEST),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bool:
+    """Print a one-line summary; return True if the result warrants a nonzero exit code."""
+    worst = found[0]
+    counts = [(v.value, sum(one.verdict is v for one in found)) for v in reversed(Verdict)]
+    summary = ", ".join(_tally(word, count) for word, count in counts if count)
+    where = f"{context.target.label}: {summary}"
+    if worst.verdict.weight <= Verdict.NOTE.weight:
+        context.out.done(where)
+        return False
+    context.out.warn(f"{where}; {worst.check}: {worst.message}")
+    if worst.step:
+        context.out.hint(worst.step)
+    least = Verdict.UNKNOWN if strict else Verdict.PROBLEM
+    return worst.verdict.weight >= least.weight
+
+
+def _tally(verdict: str, count: int) -> str:
+    nouns = {"note", "warning", "problem"}
+    return counted(count, verdict) if verdict in nouns else f"{count} {verdict}"
+
+
+def register_doctor(app: typer.Typer) -> None:
+    """Add the command to its group."""
+    app.command(
+        rich_help_panel="Health",
+        epilog=examples("aspencli db doctor", "aspencli --env prod db doctor --strict -o json"),
+    )(doctor)

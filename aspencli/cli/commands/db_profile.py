@@ -189,17 +189,11 @@ class Work:
 
 @dataclass
 class Bench:
-    """The setup that work is profiled with.
-
-    Attributes:
-        parameters: True to keep statement parameters.
-        rehearse: True to roll back at the end whatever the work commits.
-        recorder: The recorder, once the work has started.
-    """
+    """The setup that work is profiled with; a rehearsal rolls back whatever the work commits."""
 
     parameters: bool
     rehearse: bool
-    recorder: Recorder | None = None
+    recorder: Recorder | None = None  # until the work has started
 
     @contextmanager
     def around(self, engine: Any) -> Iterator[None]:
@@ -267,12 +261,6 @@ def _execute_sql(
 
 def _run_sql(text: str, database: Database, bench: Bench, source: str) -> None:
     """Execute statements one by one in one transaction, and fetch their rows.
-
-    Args:
-        text: The statements.
-        database: The database to run them on.
-        bench: The profiling setup.
-        source: The name of the script in the report's line references.
 
     Raises:
         BadInputError: There is no statement, or one that cannot run here.

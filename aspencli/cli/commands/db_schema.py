@@ -81,19 +81,19 @@ def upgrade(
     Fails with exit code 7 if a table stays locked for more than 5 s, so that other sessions do not
     queue behind it. On the local target it does not ask for confirmation.
     """
-    from aspencli.admin import schema
+    from aspencli.admin import databases
     from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     database = context.database(writable=not (sql or dry_run), admin=True)
-    steps = schema.pending(database, revision, directory=directory)
+    steps = databases.pending(database, revision, directory=directory)
     if sql and steps:
-        return context.out.text(schema.upgrade_sql(steps, directory=directory))
+        return context.out.text(databases.upgrade_sql(steps, directory=directory))
     if sql:
         return context.out.nothing()
 
     def apply() -> Iterator[Sequence[Row]]:
-        result = schema.upgrade(database, steps, directory=directory)
+        result = databases.upgrade(database, steps, directory=directory)
         if context.is_on_laptop and result.applied and steps[-1].is_head:
             # This gives its roles ownership of, or access to, the new objects.
             context.laptop.deployment.prepare()
@@ -121,15 +121,15 @@ def downgrade(
     directory: DirectoryOption = None,
 ) -> None:
     """Revert schema revisions; everything they added is deleted, including its data."""
-    from aspencli.admin import schema
+    from aspencli.admin import databases
     from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     database = context.database(writable=not dry_run, admin=True)
-    steps = schema.undone(database, revision, directory=directory)
+    steps = databases.undone(database, revision, directory=directory)
 
     def revert() -> Iterator[Sequence[Row]]:
-        result = schema.downgrade(database, steps, directory=directory)
+        result = databases.downgrade(database, steps, directory=directory)
         yield [{**vars(result), "outcome": "updated" if result.reverted else "unchanged"}]
 
     what = f"revert {_count(steps)} and delete their data"
@@ -140,10 +140,10 @@ def downgrade(
 
 def show_current(ctx: typer.Context) -> None:
     """Show the database's schema revision, and how far behind the newest it is."""
-    from aspencli.admin import schema
+    from aspencli.admin import databases
 
     context = current(ctx)
-    state = schema.schema_state(context.database())
+    state = databases.schema_state(context.database())
     context.out.record(CURRENT_COLUMNS, {**vars(state), "state": state.word})
     if state.older is not None:
         context.out.hint(state.older)
@@ -151,10 +151,10 @@ def show_current(ctx: typer.Context) -> None:
 
 def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:
     """List all revisions, newest first, and mark the database's current one."""
-    from aspencli.admin import schema
+    from aspencli.admin import databases
 
     context = current(ctx)
-    revisions = schema.history(context.database(), directory=directory)
+    revisions = databases.history(context.database(), directory=directory)
     context.out.rows(HISTORY_COLUMNS, _rows(revisions))
 
 
@@ -165,10 +165,10 @@ def check(ctx: typer.Context) -> None:
     constraints, triggers, rules, policies, views, functions, types, and sequences of the schema
     aspen. Rows, privileges, comments, and storage parameters are not.
     """
-    from aspencli.admin import schema
+    from aspencli.admin import databases
 
     context = current(ctx)
-    found = schema.differences(context.database())
+    found = databases.differences(context.database())
     context.out.rows(DIFFERENCE_COLUMNS, ({"difference": line} for line in found))
     if found:
         context.out.warn(f"The models and the database differ in {counted(len(found), 'place')}.")
@@ -195,10 +195,10 @@ def revision(
 
     The database is only read. Review the file before you apply it.
     """
-    from aspencli.admin import schema
+    from aspencli.admin import databases
 
     context = current(ctx)
-    path = schema.write_revision(context.database(), message, empty=empty, directory=directory)
+    path = databases.write_revision(context.database(), message, empty=empty, directory=directory)
     context.out.record(REVISION_COLUMNS, {"path": path})
     context.out.hint("Review it, then apply it: aspencli db upgrade")
 

@@ -54,26 +54,14 @@ _PLANS = 5  # statements with a plan, at most
 
 @dataclass(frozen=True)
 class Wanted:
-    """The options of a report.
-
-    Attributes:
-        top: Maximum number of statements.
-        min_ms: Minimum total time of a statement.
-        parameters: Whether to show the parameters of the slowest execution.
-        plans: Whether to show plans.
-        analyze: Whether to run SELECTs again for the plans, even on production.
-        before: Earlier profile to compare with.
-        page: File for the HTML page.
-        limits: Limits to enforce.
-        interrupted: Whether the work was interrupted.
-    """
+    """The options of a report."""
 
     top: int
     min_ms: float
     parameters: bool
     plans: bool
-    analyze: bool
-    before: dict[str, Any] | None
+    analyze: bool  # run SELECTs again for the plans, even on production
+    before: dict[str, Any] | None  # an earlier profile to compare with
     page: Path | None
     limits: list[Limit]
     interrupted: bool = False
@@ -159,12 +147,6 @@ def page_file(path: Path | None) -> Path | None:
 
 def tell(context: AppContext, recorder: Recorder | None, what: str, wanted: Wanted) -> None:
     """Report what was recorded: print it first, then write the HTML page.
-
-    Args:
-        context: Application context.
-        recorder: Recording; None if nothing was run.
-        what: Description of what was run.
-        wanted: Options of the report.
 
     Raises:
         AspenError: If the page cannot be written, or a limit is exceeded.
@@ -291,12 +273,7 @@ def _row(one: Statement, *, people: bool) -> dict[str, Any]:
 
 
 def short_place(one: Statement, *, whole: bool = True) -> str:
-    """Return the calling line, relative to the current folder if it is inside.
-
-    Args:
-        one: Statement.
-        whole: Whether to show the full path of a file outside the folder, or only its name.
-    """
+    """Return the calling line, relative to the current folder if inside; else `whole`, or short."""
     path = Path(one.key.file)
     if path.is_relative_to(Path.cwd()):
         return f"{path.relative_to(Path.cwd())}:{one.key.line}"

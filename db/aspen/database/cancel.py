@@ -165,10 +165,9 @@ class _NotedInterrupts:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._restore()
-        for number in self.came:
-            self._handlers[number](number, None)
-        if self.came:
+        came = bool(self.came)
+        self.pass_on()
+        if came:
             raise KeyboardInterrupt
 
     def pass_on(self) -> None:

@@ -196,12 +196,9 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
     """Return the statement that sets up a session and reads back the effective settings.
 
     Its row holds the server's process ID, the `ServerDefaults`, and the values that were set. If
-    the process is not the one that the connection was opened to, a pooler is in between. The
-    settings are then local to the statement, so that they do not reach other clients' sessions.
-
-    Args:
-        policy: The policy of the session.
-        backend_pid: The process ID that the server reported when the connection was opened.
+    the process is not the one that the connection was opened to (`backend_pid`), a pooler is in
+    between. The settings are then local to the statement, so that they do not reach other clients'
+    sessions.
     """
     wanted = policy.timeouts()
     sets = {"search_path": sql_literal(SEARCH_PATH), READ_ONLY: "'on'"}

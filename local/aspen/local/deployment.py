@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 _API, _IDENTITY = "api", "identity"
 _PATIENCE_S = 5.0  # for PostgreSQL to shut down cleanly
 _TRIES = 4  # another program may take a port, or end the supervisor, at the last moment
-_IDLE = Stopped(was_running=False, how="", seconds=0.0)
 
 
 @dataclass
@@ -130,7 +129,7 @@ class Deployment:
     def down(self) -> dict[str, Stopped]:
         """Stop every part, PostgreSQL last; return the results by part name."""
         if not self.state.home.exists():
-            return dict.fromkeys(PARTS[::-1], _IDLE)
+            return dict.fromkeys(PARTS[::-1], Stopped())
         with self.state.lock():
             stopped = self._stop_services()
             return {**stopped, POSTGRES: self.cluster.down()}
@@ -254,7 +253,7 @@ class Deployment:
 
     def _stop_services(self) -> dict[str, Stopped]:
         stopped = self.supervision.stop()
-        return {name: stopped.get(name, _IDLE) for name in reversed(PARTS) if name != POSTGRES}
+        return {name: stopped.get(name, Stopped()) for name in reversed(PARTS) if name != POSTGRES}
 
     def _fill(self, progress: PartSteps) -> Seeded | None:
         """Add the test data to an empty database, or the rest of it after an interruption."""

@@ -67,9 +67,9 @@ class Stopped:
         seconds: The time until every process was gone.
     """
 
-    was_running: bool
-    how: str
-    seconds: float
+    was_running: bool = False
+    how: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

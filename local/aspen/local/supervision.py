@@ -117,12 +117,9 @@ class Supervision:
             _end([process], _STOP_S)
         killed, after = self.clear(), self.record()
         seconds = time.monotonic() - began
+        how = {name: "killed" if name in killed else after[name].how or "fast" for name in after}
         return {
-            name: Stopped(
-                was[name],
-                ("killed" if name in killed else after[name].how or "fast") if was[name] else "",
-                seconds if was[name] else 0.0,
-            )
+            name: Stopped(True, how[name], seconds) if was[name] else Stopped()
             for name in reversed(before)
             if name != POSTGRES
         }

@@ -1,1 +1,1 @@
-"""Listing, creating, updating, deleting, finding, and downloading samples."""
+"""Samples: creation, update, deletion, listing, names, and submission forms."""

@@ -7,19 +7,17 @@ https://www.ncbi.nlm.nih.gov/genbank/mods_fastadefline/.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from fastapi import Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aspen.api.authz import Access
 from aspen.api.errors import ApiError
-from aspen.api.samples.finding import named
-from aspen.api.samples.naming import GENBANK, GISAID, dated, fasta_filename, public_names
+from aspen.api.samples.naming import GENBANK, GISAID, dated, fasta_filename, named, public_names
+from aspen.api.streaming import attachment, delimited
 from aspen.database.models import (
     Group,
     Location,
@@ -37,23 +35,9 @@ _HUMANS = frozenset({"", "human", "homo sapiens"})
 _SPECIMENS = {"SC2": "Nasopharyngeal/oropharyngeal swab"}
 
 
-@dataclass(frozen=True)
-class Form:
-    """A completed form.
-
-    Attributes:
-        filename: The name to save it under.
-        media_type: The media type.
-        text: The content.
-    """
-
-    filename: str
-    media_type: str
-    text: str
-
-
 Row = Mapping[str, Any]
 Cells = Mapping[str, str]
+Table = list[Sequence[str]]
 
 
 async def fill_in(
@@ -62,7 +46,7 @@ async def fill_in(
     pathogen: Pathogen,
     names: Sequence[str],
     repository: str,
-) -> Form:
+) -> Response:
     """Return a repository's form for the samples that the user may see.
 
     Raises:
@@ -71,8 +55,10 @@ async def fill_in(
     await _check(db, pathogen, repository)
     names_as_there = await public_names(db, pathogen, repository)
     rows = await _rows(db, access, pathogen, names, names_as_there)
-    make = _KINDS[repository]
-    return make(rows, access, pathogen)
+    make, ending, delimiter = _KINDS[repository]
+    form = delimited(make(rows, access, pathogen), delimiter)
+    headers = attachment(f"{dated(repository)}_metadata.{ending}", f"text/{ending}")
+    return Response(form, headers=headers)
 
 
 async def _check(db: AsyncSession, pathogen: Pathogen, repository: str) -> None:
@@ -115,14 +101,13 @@ async def _rows(
     return [dict(row) for row in (await db.execute(query, {"names": names})).mappings()]
 
 
-def _gisaid(rows: Iterable[Row], access: Access, pathogen: Pathogen) -> Form:
+def _gisaid(rows: Iterable[Row], access: Access, pathogen: Pathogen) -> Table:
     prefix = _PREFIXES.get(pathogen.slug, _PREFIXES["SC2"])
     own = ("submitter", "fn")
     columns = [name if name in own else f"{prefix}_{name}" for name in _GISAID_COLUMNS]
     filled = (_for_gisaid(row, access, pathogen) for row in rows)
     cells = [[known.get(name, "") for name in _GISAID_COLUMNS] for known in filled]
-    table = _table([columns, [*_GISAID_COLUMNS.values()], *cells], ",")
-    return Form(_filename(GISAID, "csv"), "text/csv", table)
+    return [columns, [*_GISAID_COLUMNS.values()], *cells]
 
 
 def _for_gisaid(row: Row, access: Access, pathogen: Pathogen) -> Cells:
@@ -145,7 +130,7 @@ def _for_gisaid(row: Row, access: Access, pathogen: Pathogen) -> Cells:
     }
 
 
-def _genbank(rows: Iterable[Row], _access: Access, _pathogen: Pathogen) -> Form:
+def _genbank(rows: Iterable[Row], _access: Access, _pathogen: Pathogen) -> Table:
     cells = []
     for row in rows:
         known = {
@@ -156,13 +141,12 @@ def _genbank(rows: Iterable[Row], _access: Access, _pathogen: Pathogen) -> Form:
             "isolate": row["public"],
         }
         cells.append([known.get(name, "") for name in _GENBANK_COLUMNS])
-    table = _table([_GENBANK_COLUMNS, *cells], "\t")
-    return Form(_filename(GENBANK, "tsv"), "text/tsv", table)
+    return [_GENBANK_COLUMNS, *cells]
 
 
-_KINDS: Mapping[str, Callable[[Iterable[Row], Access, Pathogen], Form]] = {
-    GISAID: _gisaid,
-    GENBANK: _genbank,
+_KINDS: Mapping[str, tuple[Callable[[Iterable[Row], Access, Pathogen], Table], str, str]] = {
+    GISAID: (_gisaid, "csv", ","),
+    GENBANK: (_genbank, "tsv", "\t"),
 }
 _GISAID_COLUMNS = {
     "submitter": "Submitter",
@@ -207,10 +191,6 @@ _GENBANK_COLUMNS = (
 )
 
 
-def _filename(repository: str, ending: str) -> str:
-    return f"{dated(repository)}_metadata.{ending}"
-
-
 def _is_human(row: Row) -> bool:
     return row["host"].strip().lower() in _HUMANS
 
@@ -224,9 +204,3 @@ def _country(row: Row) -> str:
     """Return the place in GenBank's format: ``USA: California, Ventura County``."""
     place = _place(row)[1:] or _place(row)
     return ": ".join(part for part in (", ".join(place[:1]), ", ".join(place[1:])) if part)
-
-
-def _table(rows: Iterable[Sequence[str]], delimiter: str) -> str:
-    out = io.StringIO()
-    csv.writer(out, delimiter=delimiter).writerows(rows)  # lines end with CRLF
-    return out.getvalue()

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from aspen.api.arrays import integers
+from aspen.api.database import integers
 from aspen.database.models import (
     Accession,
     AccessionType,
@@ -107,8 +107,7 @@ _ACCESSION = sa.and_(
 def listed(context: Group) -> sa.Select[tuple[str]]:
     """Return a query for the JSON of samples as in the list, in order of ID.
 
-    Args:
-        context: The group in the path; private identifiers of other groups are hidden.
+    The context is the group in the path: private identifiers of other groups are hidden.
     """
     made = sa.text(_SAMPLE.format(gisaid=_GISAID, private_identifier=_OWN, lineages=_LINEAGES))
     return _of_samples(made.bindparams(context=context.id)).outerjoin(
@@ -123,7 +122,7 @@ async def read_written(
 
     GISAID data is not looked up: it is null for updated samples, and new ones cannot have any.
 
-    The JSON comes in pieces for `aspen.api.streaming.json_pieces`. PostgreSQL joins the samples,
+    The JSON comes in pieces for `aspen.api.streaming.Pieces`. PostgreSQL joins the samples,
     since passing each row to Python costs more than generating it.
     """
     ordered = sorted(ids)

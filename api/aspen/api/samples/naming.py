@@ -1,34 +1,29 @@
-"""Private and public identifiers of samples: repository prefixes, generation, and uniqueness.
-
-Each identifier is unique within the group that submitted the sample.
-"""
+"""Identifiers of samples: their generation, repository prefixes, and lookup of samples by name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from aspen.api.authz import Access, Action, Condition
+from aspen.api.database import batches, integers, texts
 from aspen.api.errors import ApiError
-from aspen.database.models import Pathogen, PathogenRepoConfig, PublicRepository, Sample
+from aspen.database.models import (
+    Location,
+    Pathogen,
+    PathogenRepoConfig,
+    PublicRepository,
+    PublicRepositoryMetadata,
+    Sample,
+)
 
 GISAID, GENBANK = "GISAID", "GenBank"
-NOWHERE = "Unknown"
-"""The country in generated identifiers of samples without a location."""
-
-NAMES = ("private_identifier", "public_identifier")
-"""The columns of the names."""
-
-_HELD = """
-SELECT s.id, s.submitting_group_id, s.{column}
-  FROM unnest(CAST(:owners AS integer[]), CAST(:names AS varchar[])) AS n (owner, name)
-  JOIN aspen.samples s ON s.submitting_group_id = n.owner AND s.{column} = n.name
-"""
+UNIQUE_VIOLATION = "23505"
 
 
 async def repository_prefix(
@@ -36,11 +31,7 @@ async def repository_prefix(
 ) -> str:
     """Return the prefix of a pathogen's public identifiers in a repository, without a slash.
 
-    Args:
-        db: A session.
-        pathogen: The pathogen.
-        repository: The repository's name; None for the pathogen's first one, which is GISAID
-            if that has the pathogen.
+    Without a repository's name, it is the pathogen's first one, GISAID if that has the pathogen.
 
     Raises:
         ApiError: 400 if the repository does not have the pathogen.
@@ -94,6 +85,12 @@ async def public_names(
     return sa.func.concat(prefix, "/", bare)
 
 
+def own_names(access: Access) -> sa.ColumnElement[str]:
+    """Return the identifier of `Sample` in files: the private one if it is of the path's group."""
+    own = Sample.submitting_group_id == access.group.id
+    return sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
+
+
 def dated(repository: str) -> str:
     """Return the prefix of file names for a repository, such as ``20230131_GISAID``."""
     return f"{datetime.now(UTC):%Y%m%d}_{repository}"
@@ -107,77 +104,89 @@ def fasta_filename(repository: str) -> str:
 def made_up(prefix: str, country: str | None, group_prefix: str, sample_id: int) -> str:
     """Return a generated public identifier, such as ``hCoV-19/USA/CZI-4/2026``."""
     year = datetime.now(UTC).year
-    return f"{prefix}/{country or NOWHERE}/{group_prefix}-{sample_id}/{year}"
+    return f"{prefix}/{country or 'Unknown'}/{group_prefix}-{sample_id}/{year}"
 
 
-class Claim(NamedTuple):
-    """The current and the new name of a sample.
+async def lock_countries(
+    db: AsyncSession, locations: Iterable[int]
+) -> dict[int | None, str | None]:
+    """Return the country of each location that exists; lock the locations against deletion."""
+    query = (
+        sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
+        .where(Location.id == sa.any_(integers("locations")))
+        .with_for_update(read=True, key_share=True)
+    )
+    return dict((await db.execute(query, {"locations": [*locations]})).all())
 
-    Attributes:
-        id: The sample's ID.
-        owner: The ID of its group.
-        before: The current name.
-        after: The new name.
+
+def named(access: Access, pathogen: Pathogen) -> Condition:
+    """Return a filter on `Sample` for the pathogen's samples that any of the ``names`` refers to.
+
+    A private identifier matches only for users who may see it, even if they may see the sample by
+    its public one: the live service confuses the two and reveals to outsiders which private
+    identifiers exist.
+
+    ``names`` is a parameter of the statement.
     """
-
-    id: int
-    owner: int
-    before: str
-    after: str
-
-    @property
-    def is_new(self) -> bool:
-        """Return True if the name changes."""
-        return self.after != self.before
+    given = texts("names")
+    by_public = sa.and_(access.samples(Action.READ), Sample.public_identifier == sa.any_(given))
+    by_private = sa.and_(
+        access.samples(Action.READ_PRIVATE), Sample.private_identifier == sa.any_(given)
+    )
+    return sa.and_(Sample.pathogen_id == pathogen.id, sa.or_(by_public, by_private))
 
 
-@dataclass(frozen=True)
-class Clash:
-    """A name that samples cannot have.
+async def unknown_names(
+    db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
+) -> list[str]:
+    """Return the names, each once, that are of no sample that the user may see and no strain."""
+    missing = dict.fromkeys(names)
+    for found in (
+        await sample_names(db, access, pathogen, names),
+        await strains(db, pathogen, names),
+    ):
+        missing = {name: None for name in missing if name not in found}
+    return list(missing)
 
-    Attributes:
-        field: The column of the name, one of `NAMES`.
-        value: The name.
-        ids: The samples that claim it.
-        held_by: The sample that has it and is not giving it up.
+
+async def sample_names(
+    db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
+) -> dict[str, int]:
+    """Return the ID of the sample that each identifier refers to, if the user may see it."""
+    of_pathogen = Sample.pathogen_id == pathogen.id
+    found: dict[str, int] = {}
+    for column, action in (
+        (Sample.private_identifier, Action.READ_PRIVATE),
+        (Sample.public_identifier, Action.READ),
+    ):
+        query = sa.select(column, Sample.id).where(
+            of_pathogen, access.samples(action), column == sa.any_(texts("names"))
+        )
+        for some in batches(names):
+            rows = await db.execute(query, {"names": some})
+            found.update((name, number) for name, number in rows)
+    return found
+
+
+async def strains(db: AsyncSession, pathogen: Pathogen, names: Sequence[str]) -> dict[str, str]:
+    """Return the strain in a public repository that each name refers to.
+
+    Strains match with or without the repository's prefix, and by GISAID accession number
+    (``EPI_ISL_...``).
     """
-
-    field: str
-    value: str
-    ids: list[int]
-    held_by: int | None = None
-
-
-def not_unique(clashes: Sequence[Clash]) -> ApiError:
-    """Return the error that lists clashes."""
-    details: list[dict[str, Any]] = [vars(clash) for clash in clashes]
-    return ApiError(400, "All private and public identifiers must be unique", clashes=details)
-
-
-def repeated(claims: Sequence[Sequence[Claim]]) -> Iterator[Clash]:
-    """Yield the clashes between samples of a request, given the claims for each of `NAMES`."""
-    for column, wanted in zip(NAMES, claims, strict=True):
-        if len({(claim.owner, claim.after) for claim in wanted}) == len(wanted):
-            continue
-        claimants: dict[tuple[int, str], list[int]] = {}
-        for claim in wanted:
-            claimants.setdefault((claim.owner, claim.after), []).append(claim.id)
-        for (_, name), ids in claimants.items():
-            if len(ids) > 1:
-                yield Clash(column, name, ids)
-
-
-async def holders(db: AsyncSession, claims: Sequence[Sequence[Claim]]) -> list[Clash]:
-    """Return the clashes with samples outside a request, given the claims for each of `NAMES`."""
-    found = []
-    for column, wanted in zip(NAMES, claims, strict=True):
-        within = {(claim.owner, claim.before) for claim in wanted}
-        new = {(c.owner, c.after): c.id for c in wanted if c.is_new}
-        outside = {key: claimant for key, claimant in new.items() if key not in within}
-        if not outside:
-            continue
-        query = sa.text(_HELD.format(column=column))
-        values = {"owners": [key[0] for key in outside], "names": [key[1] for key in outside]}
-        for holder, owner, name in await db.execute(query, values):
-            found.append(Clash(column, name, [outside[owner, name]], holder))
+    beginnings = [f"{prefix}/" for prefix in await prefixes(db, pathogen)]
+    source = PublicRepositoryMetadata
+    found: dict[str, str] = {}
+    columns: tuple[Any, ...] = (source.isl, source.strain)
+    for some in batches(names):
+        spelt: dict[str, list[str]] = {}
+        for name in some:
+            for spelling in {name, *map(name.removeprefix, beginnings)}:
+                spelt.setdefault(spelling, []).append(name)
+        for column in columns:
+            query = sa.select(column, source.strain).where(
+                source.pathogen_id == pathogen.id, column == sa.any_(texts("names"))
+            )
+            for spelling, strain in await db.execute(query, {"names": [*spelt]}):
+                found.update((name, strain) for name in spelt[spelling])
     return found

@@ -7,7 +7,8 @@ as arrays, since a statement is limited to 32,767 separate parameters.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -15,23 +16,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from aspen.api.arrays import integers
 from aspen.api.authz import Access, Action
+from aspen.api.database import integers
 from aspen.api.errors import ApiError
 from aspen.api.samples.listing import read_written
-from aspen.api.samples.naming import (
-    NAMES,
-    Claim,
-    holders,
-    made_up,
-    not_unique,
-    repeated,
-    repository_prefix,
-)
+from aspen.api.samples.naming import UNIQUE_VIOLATION, lock_countries, made_up, repository_prefix
 from aspen.api.schemas.samples import UpdateSamplesBaseRequest
-from aspen.database.models import Group, Location, Pathogen, Sample, UploadedPathogenGenome
+from aspen.database.errors import sqlstate
+from aspen.database.models import Group, Pathogen, Sample, UploadedPathogenGenome
 
-_UNIQUE_VIOLATION = "23505"
 # Tables, not models: the ORM would process each row again.
 _SAMPLE, _GROUP = Sample.__table__, Group.__table__
 _UPLOADED = UploadedPathogenGenome.__table__
@@ -55,40 +48,48 @@ UPDATE aspen.pathogen_genomes g SET sequencing_date = n.sequencing_date
 # one takes. The control character keeps the temporary name from clashing with real ones.
 _GIVE_UP = "UPDATE aspen.samples SET {} = chr(1) || :token || id WHERE id = ANY(:ids)"
 
-COLUMNS = {
-    **dict.fromkeys(NAMES, "varchar"),
+_HELD = """
+SELECT s.id, s.submitting_group_id, s.{column}
+  FROM unnest(CAST(:owners AS integer[]), CAST(:names AS varchar[])) AS n (owner, name)
+  JOIN aspen.samples s ON s.submitting_group_id = n.owner AND s.{column} = n.name
+"""
+
+_NAMES = ("private_identifier", "public_identifier")
+"""The columns of the names, each unique within the group that submitted the sample."""
+_COLUMNS = {
+    **dict.fromkeys(_NAMES, "varchar"),
     "private": "boolean",
     "collection_date": "date",
     "location_id": "integer",
 }
-"""The columns of a sample that can be changed, and their types; `NAMES` first."""
-LOCATION = list(COLUMNS).index("location_id")
+"""The columns of a sample that can be changed, and their types; `_NAMES` first."""
+_LOCATION = list(_COLUMNS).index("location_id")
 
-Values = tuple[str, str, bool, date | None, int | None]
-"""The values of `COLUMNS`. A plain tuple: a named one takes ten times as long to create."""
-
+_Values = tuple[str, str, bool, date | None, int | None]
+"""The values of `_COLUMNS`. A plain tuple: a named one takes ten times as long to create."""
 _Row = Sequence[Any]
-"""The sample's ID, its group's ID and prefix, its sequence's ID, and the values of `COLUMNS`."""
+"""The sample's ID, its group's ID and prefix, its sequence's ID, and the values of `_COLUMNS`."""
 
 
-class Change(NamedTuple):
-    """A change to a sample.
-
-    Attributes:
-        id: The sample's ID.
-        owner: The ID of the group that submitted it.
-        before: The current values.
-        after: The new values.
-        genome: The ID of its sequence; None if it has none.
-        sequencing_date: The new sequencing date.
-    """
+class _Change(NamedTuple):
+    """A change to a sample."""
 
     id: int
-    owner: int
-    before: Values
-    after: Values
-    genome: int | None
-    sequencing_date: date | None
+    owner: int  # the ID of the group that submitted it
+    before: _Values
+    after: _Values
+    genome: int | None  # the ID of its sequence, if it has one
+    sequencing_date: date | None  # the new one
+
+
+@dataclass(frozen=True)
+class _Clash:
+    """A name that samples cannot have; clients get the fields as they are."""
+
+    field: str
+    value: str
+    ids: list[int]  # the samples that are to have it
+    held_by: int | None = None  # the sample that has it and is not giving it up
 
 
 async def update(
@@ -97,16 +98,10 @@ async def update(
     pathogen: Pathogen,
     wanted: Sequence[UpdateSamplesBaseRequest],
 ) -> list[bytes]:
-    """Replace samples; the caller commits.
+    """Replace samples, and return them as JSON in pieces; the caller commits.
 
-    Args:
-        db: A writable session.
-        access: The user's permissions.
-        pathogen: The pathogen, used only for the prefix of generated public identifiers.
-        wanted: The new values; of several with the same ID, the last one counts.
-
-    Returns:
-        The updated samples as JSON in pieces.
+    Of several new values for the same sample, the last ones count. The pathogen is used only for
+    the prefix of generated public identifiers.
 
     Raises:
         ApiError: 404 or 400 with the IDs of the invalid samples; nothing was written.
@@ -115,17 +110,16 @@ async def update(
     _check_dated(rows.values())
     changes = await _planned(db, access, pathogen, rows)
     _check_sequenced(changes)
-    claims = claims_of(changes)
-    if clashes := list(repeated(claims)):
-        raise not_unique([*clashes, *await holders(db, claims)])
+    if clashes := list(_repeated(changes)):
+        raise _not_unique([*clashes, *await _holders(db, changes)])
     try:
-        await write(db, changes, claims)
+        await _write(db, changes)
     except IntegrityError as error:
         # Checking first would slow down every request for the few that fail.
-        if getattr(error.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
+        if sqlstate(error) != UNIQUE_VIOLATION:
             raise
         await db.rollback()
-        raise not_unique(await holders(db, claims)) from error
+        raise _not_unique(await _holders(db, changes)) from error
     return await read_written(db, rows)
 
 
@@ -134,7 +128,7 @@ async def _planned(
     access: Access,
     pathogen: Pathogen,
     rows: Mapping[int, UpdateSamplesBaseRequest],
-) -> list[Change]:
+) -> list[_Change]:
     """Lock the samples and return their changes."""
     found = await _locked(db, access, rows)
     if len(found) < len(rows):
@@ -152,14 +146,14 @@ def _change(
     wanted: UpdateSamplesBaseRequest,
     prefix: str,
     countries: Mapping[int | None, str | None],
-) -> Change:
+) -> _Change:
     number, owner, group, genome, *before = found
-    location = wanted.collection_location or before[LOCATION]
+    location = wanted.collection_location or before[_LOCATION]
     public = wanted.public_identifier
     if public is None:
         public = made_up(prefix, countries.get(location), group, number)
     after = (wanted.private_identifier, public, wanted.private, wanted.collection_date, location)
-    return Change(number, owner, tuple(before), after, genome, wanted.sequencing_date)
+    return _Change(number, owner, tuple(before), after, genome, wanted.sequencing_date)
 
 
 async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> Sequence[_Row]:
@@ -175,7 +169,7 @@ async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> Seque
             _SAMPLE.c.submitting_group_id,
             _GROUP.c.prefix,
             _UPLOADED.c.pathogen_genome_id,
-            *(_SAMPLE.c[name] for name in COLUMNS),
+            *(_SAMPLE.c[name] for name in _COLUMNS),
         )
         .join(_GROUP, _GROUP.c.id == _SAMPLE.c.submitting_group_id)
         .outerjoin(_UPLOADED, uploaded)
@@ -195,14 +189,7 @@ async def _countries(
     """Return the country of each location of the samples; lock the locations against deletion."""
     given = {row.collection_location for row in rows.values()} - {0}
     held = {row[-1] for row in found} - {None}
-    query = (
-        sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
-        .where(Location.id == sa.any_(integers("locations")))
-        .with_for_update(read=True, key_share=True)
-    )
-    countries: dict[int | None, str | None] = dict(
-        (await db.execute(query, {"locations": [*(given | held)]})).all()
-    )
+    countries = await lock_countries(db, given | held)
     if unknown := sorted(given - countries.keys()):
         ids = [row.id for row in rows.values() if row.collection_location in unknown]
         raise ApiError(400, "location is invalid", locations=unknown, ids=sorted(ids))
@@ -215,47 +202,20 @@ def _check_dated(rows: Iterable[UpdateSamplesBaseRequest]) -> None:
         raise ApiError(400, "collection_date is required", ids=undated)
 
 
-def _check_sequenced(changes: Iterable[Change]) -> None:
+def _check_sequenced(changes: Iterable[_Change]) -> None:
     """Check that samples with a sequencing date have a sequence, which is where it is stored."""
     lost = [one.id for one in changes if one.genome is None and one.sequencing_date]
     if lost:
         raise ApiError(400, "samples without a sequence have no sequencing_date", ids=lost)
 
 
-def claims_of(changes: Sequence[Change]) -> list[list[Claim]]:
-    """Return the claims for each of `NAMES`, which are empty if no sample's name changes."""
-    return [_claims(changes, name) for name in range(len(NAMES))]
-
-
-def _claims(changes: Sequence[Change], name: int) -> list[Claim]:
-    befores = [one.before[name] for one in changes]
-    afters = [one.after[name] for one in changes]
-    if befores == afters:
-        return []
-    return [
-        Claim(one.id, one.owner, str(before), str(after))
-        for one, before, after in zip(changes, befores, afters, strict=True)
-    ]
-
-
-async def write(
-    db: AsyncSession, changes: Sequence[Change], claims: Sequence[Sequence[Claim]]
-) -> None:
-    """Write the values that differ.
-
-    Args:
-        db: A writable session in which the samples are locked.
-        changes: The changes.
-        claims: The claims of the changes (`claims_of`).
-
-    Raises:
-        IntegrityError: Another sample has one of the names.
-    """
-    for column, wanted in zip(NAMES, claims, strict=True):
-        await _give_up(db, column, wanted)
+async def _write(db: AsyncSession, changes: Sequence[_Change]) -> None:
+    """Write the values that differ."""
+    for place, column in enumerate(_NAMES):
+        await _give_up(db, column, place, changes)
     changed = [one for one in changes if one.after != one.before]
     if changed:
-        await _write(db, changed)
+        await _write_samples(db, changed)
     sequenced = [one for one in changes if one.genome is not None]
     await db.execute(
         _WRITE_SEQUENCED,
@@ -266,26 +226,61 @@ async def write(
     )
 
 
-async def _give_up(db: AsyncSession, column: str, claims: Iterable[Claim]) -> None:
-    new = [claim for claim in claims if claim.is_new]
-    before = {(claim.owner, claim.before): claim.id for claim in new}
-    taken = [before.get((claim.owner, claim.after)) for claim in new]
+async def _give_up(db: AsyncSession, column: str, place: int, changes: Iterable[_Change]) -> None:
+    renamed = [one for one in changes if one.after[place] != one.before[place]]
+    holders = {(one.owner, one.before[place]): one.id for one in renamed}
+    taken = [holders.get((one.owner, one.after[place])) for one in renamed]
     if giving_up := [holder for holder in taken if holder is not None]:
         statement = sa.text(_GIVE_UP.format(column)).bindparams(integers("ids"))
         await db.execute(statement, {"ids": giving_up, "token": f"{uuid.uuid4()} "})
 
 
-async def _write(db: AsyncSession, changed: Sequence[Change]) -> None:
+async def _write_samples(db: AsyncSession, changed: Sequence[_Change]) -> None:
     befores = zip(*[one.before for one in changed], strict=True)
     afters = zip(*[one.after for one in changed], strict=True)
     values: dict[str, Sequence[object]] = {
         column: after
-        for column, before, after in zip(COLUMNS, befores, afters, strict=True)
+        for column, before, after in zip(_COLUMNS, befores, afters, strict=True)
         if after != before
     }
     statement = _WRITE.format(
         changes=", ".join(f"{column} = n.{column}" for column in values),
-        arrays=", ".join(f"CAST(:{column} AS {COLUMNS[column]}[])" for column in values),
+        arrays=", ".join(f"CAST(:{column} AS {_COLUMNS[column]}[])" for column in values),
         columns=", ".join(values),
     )
     await db.execute(sa.text(statement), {"id": [one.id for one in changed], **values})
+
+
+def _not_unique(clashes: Sequence[_Clash]) -> ApiError:
+    details: list[dict[str, Any]] = [vars(clash) for clash in clashes]
+    return ApiError(400, "All private and public identifiers must be unique", clashes=details)
+
+
+def _repeated(changes: Sequence[_Change]) -> Iterator[_Clash]:
+    """Yield the clashes between samples of the request."""
+    for place, column in enumerate(_NAMES):
+        wanted = [(one.owner, one.after[place]) for one in changes]
+        if len({*wanted}) == len(wanted):
+            continue
+        claimants: dict[tuple[int, object], list[int]] = {}
+        for one, key in zip(changes, wanted, strict=True):
+            claimants.setdefault(key, []).append(one.id)
+        for (_, name), ids in claimants.items():
+            if len(ids) > 1:
+                yield _Clash(column, str(name), ids)
+
+
+async def _holders(db: AsyncSession, changes: Sequence[_Change]) -> list[_Clash]:
+    """Return the clashes with samples outside the request."""
+    found = []
+    for place, column in enumerate(_NAMES):
+        within = {(one.owner, one.before[place]) for one in changes}
+        wanted = {(one.owner, one.after[place]): one.id for one in changes}
+        outside = {key: claimant for key, claimant in wanted.items() if key not in within}
+        if not outside:
+            continue
+        query = sa.text(_HELD.format(column=column))
+        values = {"owners": [key[0] for key in outside], "names": [key[1] for key in outside]}
+        for holder, owner, name in await db.execute(query, values):
+            found.append(_Clash(column, name, [outside[owner, name]], holder))
+    return found

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from aspen.api.limits import MAX_EMAILS
 from aspen.api.schemas.base import BaseRequest, BaseResponse, RowId, StrictText
-from aspen.api.schemas.locations import LocationResponse
+from aspen.api.schemas.reference import LocationResponse
 
 _SHORT, _LONG, _PREFIX = 128, 1000, 25
 

@@ -1,4 +1,4 @@
-"""Phylogenetic runs."""
+"""Phylogenetic runs, and links to their trees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aspen.api.schemas.base import (
     StrictText,
     UtcTime,
 )
-from aspen.api.schemas.pathogens import PathogenResponse
+from aspen.api.schemas.reference import PathogenResponse
 from aspen.database.models import TreeType
 
 _LONGEST = 128
@@ -59,7 +59,7 @@ class TreeResponse(BaseResponse):
 
 
 class PhyloRunResponse(BaseResponse):
-    """A run. PostgreSQL makes the JSON (`aspen.api.phylo_runs`); this documents it."""
+    """A run. PostgreSQL makes the JSON (`aspen.api.views.phylo_runs`); this documents it."""
 
     id: int
     start_datetime: UtcTime | None
@@ -121,3 +121,15 @@ class PhyloRunUpdateRequest(BaseRequest):
     """The new name of a run."""
 
     name: RunName
+
+
+class AuspiceLinkRequest(BaseRequest):
+    """The tree to show."""
+
+    tree_id: RowId
+
+
+class AuspiceLinkResponse(BaseResponse):
+    """The link without ``https://``, as part of a nextstrain.org URL."""
+
+    url: str

@@ -1,4 +1,4 @@
-"""Samples."""
+"""Samples, and their sequences."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from aspen.api.schemas.base import (
     StrictText,
     UtcTime,
 )
-from aspen.api.schemas.locations import LocationResponse
-from aspen.api.schemas.pathogens import PathogenResponse
+from aspen.api.schemas.reference import LocationResponse, PathogenResponse
 from aspen.database.models import LineageType, QCMetricCaller
 
 _LONGEST = 128
@@ -208,3 +207,31 @@ class SubmissionTemplateRequest(BaseRequest):
 
     sample_ids: Names[str]
     public_repository_name: str
+
+
+class SequenceRequest(BaseRequest):
+    """Samples, by identifiers of either kind."""
+
+    sample_ids: Names[str]
+    public_repository_name: str | None = None
+    """If set, sequences are named by public identifier with this repository's prefix."""
+
+
+class FastaURLRequest(BaseRequest):
+    """Samples, by identifiers of either kind."""
+
+    samples: Names[str]
+    downstream_consumer: str | None = None
+    """The program that reads the sequences, such as ``USHER``."""
+
+
+class FastaURLResponse(BaseResponse):
+    """A link from which anyone can download the sequences for an hour."""
+
+    url: str
+
+
+class QcMutationsRequest(BaseRequest):
+    """Samples, by identifiers of either kind."""
+
+    sample_ids: Names[str]

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from aspen.api.authz import load_access
 from aspen.api.deps import AppSettings, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import ApiError, documented
-from aspen.api.schemas.auspice import AuspiceLinkRequest, AuspiceLinkResponse
 from aspen.api.schemas.base import RowId
-from aspen.api.streaming import json_pieces
+from aspen.api.schemas.phylo_runs import AuspiceLinkRequest, AuspiceLinkResponse
+from aspen.api.streaming import Pieces
 from aspen.api.trees import MagicLink, find_tree, read_labels, tree_document, unauthenticated
 from aspen.database.models import User
 
@@ -57,4 +57,4 @@ async def auspice_view(
     if access is None or tree is None:
         raise unauthenticated()
     document = await tree_document(db, aws, tree, await read_labels(db, access, tree))
-    return json_pieces([document])
+    return Pieces([document])

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from aspen.api.auth import CurrentUser, find_user
-from aspen.api.cookies import read_session, write_session
+from aspen.api.auth import CurrentUser
 from aspen.api.deps import AppRuntime, AppSettings, Identity, WritingDb
 from aspen.api.errors import ApiError, documented, login_failure, unavailable
-from aspen.api.keys import InvalidTokenError, ProviderUnavailableError
 from aspen.api.management import Management, ManagementError
 from aspen.api.runtime import Runtime
-from aspen.api.signin import Attempt, sync_roles
-from aspen.database.models import Group, User
+from aspen.api.signin import (
+    Attempt,
+    InvalidTokenError,
+    ProviderUnavailableError,
+    read_session,
+    write_session,
+)
+from aspen.database.models import Group, Role, User, UserRole
 
 router = APIRouter(tags=["auth"])
 _log = logging.getLogger(__name__)
 _DATABASE_ACCOUNT = "auth0|"
 """The prefix of account IDs that the provider itself stores and has roles for."""
+_HOME = "Redirect to the front end"
 
 
-def _redirects(status: int) -> dict[str, Any]:
-    """Return the options that document a redirect."""
+def _redirects(status: int, description: str = "Redirect", *errors: int) -> dict[str, Any]:
+    """Return the options that document a redirect and the possible errors."""
     return {
         "response_class": RedirectResponse,
         "status_code": status,
-        "responses": {status: {"description": "Redirect"}},
+        "responses": {status: {"description": description}, **documented(*errors)},
     }
 
 
@@ -57,12 +64,7 @@ async def login(
     return answer
 
 
-@router.get(
-    "/callback",
-    response_class=RedirectResponse,
-    status_code=307,
-    responses={307: {"description": "Redirect to the front end"}, **documented(401, 403, 409, 503)},
-)
+@router.get("/callback", **_redirects(307, _HOME, 401, 403, 409, 503))
 async def auth(
     request: Request,
     runtime: AppRuntime,
@@ -76,9 +78,9 @@ async def auth(
         raise ApiError(403, "Invalid token", reason=error_description)
     claims = await _claims(request, runtime, state, code)
     account = str(claims["sub"])
-    user = await find_user(db, account) or await _new_user(db, claims)
+    user = await _find_user(db, account) or await _new_user(db, claims)
     if account.startswith(_DATABASE_ACCOUNT):
-        await sync_roles(db, runtime.identity, user.id, account, also=claims.get("org_id"))
+        await _sync_roles(db, runtime.identity, user.id, account, also=claims.get("org_id"))
     await db.commit()
     answer = RedirectResponse(runtime.settings.frontend_url, 307)
     profile = {"user_id": account, "name": user.name}
@@ -86,12 +88,7 @@ async def auth(
     return answer
 
 
-@router.get(
-    "/process_invitation",
-    response_class=RedirectResponse,
-    status_code=307,
-    responses={307: {"description": "Redirect to the front end"}, **documented(400, 401, 503)},
-)
+@router.get("/process_invitation", **_redirects(307, _HOME, 400, 401, 503))
 async def process_invitation(
     organization: str,
     invitation: str,
@@ -107,7 +104,7 @@ async def process_invitation(
     if str(found["invitee"]["email"]).lower() != user.email.lower():
         raise ApiError(400, "email address mismatch")
     await identity.add_member(organization, user.auth0_user_id, found.get("roles", []))
-    await sync_roles(db, identity, user.id, user.auth0_user_id, also=organization)
+    await _sync_roles(db, identity, user.id, user.auth0_user_id, also=organization)
     await db.commit()
     await identity.delete_invitation(organization, str(found["id"]))
     return RedirectResponse(settings.frontend_url, 307)
@@ -134,6 +131,12 @@ async def _claims(request: Request, runtime: Runtime, state: str, code: str) -> 
         raise unavailable("the identity provider") from error
 
 
+async def _find_user(db: AsyncSession, account: str) -> User | None:
+    if "\0" in account:
+        return None
+    return await db.scalar(sa.select(User).where(User.auth0_user_id == account))
+
+
 async def _new_user(db: AsyncSession, claims: dict[str, Any]) -> User:
     """Create the user for an invited account that signs in for the first time."""
     organization, email = claims.get("org_id"), claims.get("email")
@@ -148,7 +151,7 @@ async def _new_user(db: AsyncSession, claims: dict[str, Any]) -> User:
     except IntegrityError as error:
         # The user may exist already because of a concurrent sign-in.
         await db.rollback()
-        if there := await find_user(db, user.auth0_user_id):
+        if there := await _find_user(db, user.auth0_user_id):
             return there
         raise ApiError(409, "another account has this email address") from error
     return user
@@ -168,3 +171,30 @@ async def _invitation(identity: Management, organization: str, ticket: str) -> d
                 return invitation
             raise ApiError(400, "the invitation has expired")
     raise ApiError(400, "Not found")
+
+
+async def _sync_roles(
+    db: AsyncSession, identity: Management, user_id: int, account: str, *, also: str | None = None
+) -> None:
+    """Give a user the provider's roles in each group that they are a member of there.
+
+    This includes the group of the organization `also`, which may not list the user yet. Roles stay
+    unchanged in groups whose organization does not list the user, and for memberships without a
+    role at the provider. Users who were entered by hand have only such groups.
+    """
+    organizations = {*await identity.organizations_of(account), *([also] if also else [])}
+    query = sa.select(Group.id, Group.auth0_org_id).where(Group.auth0_org_id.in_(organizations))
+    for group_id, organization in (await db.execute(query)).all():
+        names = await identity.member_roles(organization, account)
+        await _set_roles(db, user_id, group_id, names)
+
+
+async def _set_roles(db: AsyncSession, user_id: int, group_id: int, names: Collection[str]) -> None:
+    """Replace the user's roles in the group; if no name is known, change nothing."""
+    roles = (await db.scalars(sa.select(Role.id).where(Role.name.in_(names)))).all()
+    if not roles:
+        return
+    held = sa.and_(UserRole.user_id == user_id, UserRole.group_id == group_id)
+    await db.execute(sa.delete(UserRole).where(held, UserRole.role_id.not_in(roles)))
+    rows = [{"user_id": user_id, "group_id": group_id, "role_id": role} for role in roles]
+    await db.execute(insert(UserRole).values(rows).on_conflict_do_nothing())

@@ -12,9 +12,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from aspen.api.admission import give_back
 from aspen.api.auth import AdminUser, CurrentUser
-from aspen.api.authz import Access, Action, RoleName, load_access
+from aspen.api.authz import ROLES, Access, Action, load_access
 from aspen.api.deps import AppRuntime, Db, Identity
 from aspen.api.errors import ApiError, documented
 from aspen.api.management import Management, ManagementError, ManagementUnavailableError
@@ -33,7 +32,6 @@ from aspen.database.models import Group, Location, Role, User, UserRole
 
 router = APIRouter(tags=["groups"])
 _log = logging.getLogger(__name__)
-_STRENGTH = (RoleName.ADMIN, RoleName.MEMBER, RoleName.VIEWER)
 
 
 @router.post("/", responses=documented(400, 403, 409))
@@ -68,32 +66,29 @@ async def create_group(
 @router.get("/{group_id}/", responses=documented(400))
 async def get_group_info(group_id: RowId, db: Db, user: CurrentUser) -> GroupInfoResponse:
     """Return a group, for its admins and members."""
-    access = await load_access(db, user, group_id)
-    if access is None or not access.may(Action.READ):
-        raise ApiError(400, "Not found")
+    await _reader(db, user, group_id, ApiError(400, "Not found"))
     return await _described(db, group_id)
 
 
 @router.get("/{group_id}/members/", responses=documented(403))
 async def get_group_members(group_id: RowId, db: Db, user: CurrentUser) -> GroupMembersResponse:
     """List the members of a group in ID order, for its admins and members."""
-    await _reader(db, user, group_id)
+    await _reader(db, user, group_id, ApiError(403, "unauthorized"))
     strongest = sa.func.min(
-        sa.case({str(name): rank for rank, name in enumerate(_STRENGTH)}, value=Role.name, else_=9)
+        sa.case({str(name): rank for rank, name in enumerate(ROLES)}, value=Role.name, else_=9)
     )
     query = (
-        sa.select(User, strongest)
+        sa.select(
+            *(User.id, User.name, User.agreed_to_tos, User.acknowledged_policy_version),
+            *(User.email, strongest.label("rank")),
+        )
         .join(UserRole, UserRole.user_id == User.id)
         .join(Role, Role.id == UserRole.role_id)
-        .where(UserRole.group_id == group_id, Role.name.in_(_STRENGTH))
+        .where(UserRole.group_id == group_id, Role.name.in_(ROLES))
         .group_by(User.id)
         .order_by(User.id)
     )
-    fields = ("id", "name", "agreed_to_tos", "acknowledged_policy_version", "email")
-    members = [
-        {**{field: getattr(member, field) for field in fields}, "role": _STRENGTH[rank]}
-        for member, rank in await db.execute(query)
-    ]
+    members = [{**row._asdict(), "role": ROLES[row.rank]} for row in await db.execute(query)]
     return GroupMembersResponse.model_validate({"members": members})
 
 
@@ -102,8 +97,8 @@ async def get_group_invitations(
     group_id: RowId, db: Db, user: CurrentUser, identity: Identity
 ) -> InvitationsResponse:
     """List the invitations to a group, as stored at the identity provider."""
-    access = await _reader(db, user, group_id)
-    await give_back(db)
+    access = await _reader(db, user, group_id, ApiError(403, "unauthorized"))
+    await db.give_back()
     try:
         found = await identity.invitations(access.group.auth0_org_id)
     except ManagementError as error:
@@ -123,9 +118,9 @@ async def invite_group_members(
     access = await load_access(db, user, group_id)
     if access is None or not (access.may(Action.INVITE_MEMBERS) or user.system_admin):
         raise ApiError(403, "unauthorized")
-    await give_back(db)  # each address requires a call to the identity provider
+    await db.give_back()  # each address requires a call to the identity provider
     roles = await identity.role_ids()
-    known = [str(name) for name in _STRENGTH if name in roles]
+    known = [str(name) for name in ROLES if name in roles]
     if wanted.role not in known:
         raise ApiError(400, "role is invalid", role=wanted.role, roles=known)
     answers = [
@@ -148,10 +143,10 @@ async def _invited(
     return GroupInvitationResponse(email=email, success=True)
 
 
-async def _reader(db: AsyncSession, user: User, group_id: int) -> Access:
+async def _reader(db: AsyncSession, user: User, group_id: int, refusal: ApiError) -> Access:
     access = await load_access(db, user, group_id)
     if access is None or not access.may(Action.READ):
-        raise ApiError(403, "unauthorized")
+        raise refusal
     return access
 
 

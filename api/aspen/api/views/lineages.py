@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 
 from aspen.api.deps import Db
-from aspen.api.schemas.lineages import PathogenLineagesResponse
+from aspen.api.schemas.reference import PathogenLineagesResponse
 from aspen.database.models import PangoLineage, Pathogen, PathogenLineage
 
 router = APIRouter(tags=["lineages"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from aspen.api.deps import Db
-from aspen.api.schemas.locations import LocationDepth, LocationListResponse, LocationSearchRequest
+from aspen.api.schemas.reference import LocationDepth, LocationListResponse, LocationSearchRequest
 from aspen.api.streaming import json_list
 from aspen.database.models.reference import LEVELS, listed_places, nearest_places
 
@@ -39,9 +36,5 @@ async def search_locations(search: LocationSearchRequest, db: Db) -> LocationLis
     typed = {level: name for level in LEVELS if (name := getattr(search, level))}
     if not typed:
         return LocationListResponse(locations=[])
-    return await _answer(db, nearest_places(typed))
-
-
-async def _answer(db: AsyncSession, query: sa.Select[Any]) -> LocationListResponse:
-    rows = (await db.execute(query)).mappings().all()
+    rows = (await db.execute(nearest_places(typed))).mappings().all()
     return LocationListResponse.model_validate({"locations": rows})

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 
 from aspen.api.deps import Db
-from aspen.api.schemas.pathogens import PathogensResponse
+from aspen.api.schemas.reference import PathogensResponse
 from aspen.database.models import Pathogen
 
 router = APIRouter(tags=["pathogens"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -15,11 +16,10 @@ from aspen.api.deps import AppSettings, AwsClients, CurrentPathogen, Db, OrgAcce
 from aspen.api.errors import ApiError, documented
 from aspen.api.jobs import JobError, Order, lineage_qc_orders, pangolin_orders, start_job
 from aspen.api.limits import NAMES_MIB, accepts
-from aspen.api.samples.creating import create
-from aspen.api.samples.finding import unknown_names
 from aspen.api.samples.forms import fill_in
+from aspen.api.samples.lifecycle import create, remove
 from aspen.api.samples.listing import listed
-from aspen.api.samples.removing import remove
+from aspen.api.samples.naming import unknown_names
 from aspen.api.samples.updating import update
 from aspen.api.schemas.base import RowId, Samples
 from aspen.api.schemas.samples import (
@@ -34,7 +34,7 @@ from aspen.api.schemas.samples import (
     ValidateIDsResponse,
 )
 from aspen.api.settings import Settings
-from aspen.api.streaming import attachment, json_list, json_pieces
+from aspen.api.streaming import Pieces, json_list
 from aspen.database.models import Sample
 
 
@@ -82,7 +82,7 @@ async def create_samples(
         orders = [*pangolin_orders(access.group, [*publics.values()]), *orders]
     await db.commit()
     jobs = BackgroundTask(_examine, aws, settings, orders) if orders else None
-    return json_pieces(answer, jobs)
+    return Pieces(answer, background=jobs)
 
 
 @router.put("/", response_model=SamplesResponse, responses=documented(404))
@@ -96,7 +96,7 @@ async def update_samples(
     """
     answer = await update(db, access, pathogen, wanted.samples)
     await db.commit()
-    return json_pieces(answer)
+    return Pieces(answer)
 
 
 @router.delete("/", responses=documented(404))
@@ -140,14 +140,13 @@ async def fill_submission_template(
     wanted: SubmissionTemplateRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
     """Download the submission form of a public repository, filled in with the known data."""
-    form = await fill_in(db, access, pathogen, wanted.sample_ids, wanted.public_repository_name)
-    return Response(form.text, headers=attachment(form.filename, form.media_type))
+    return await fill_in(db, access, pathogen, wanted.sample_ids, wanted.public_repository_name)
 
 
 async def _examine(aws: Aws, settings: Settings, orders: Sequence[Order]) -> None:
     """Start the jobs that analyze new samples; only log failures, since the samples are kept."""
     for order in orders:
         try:
-            await start_job(aws, settings, order)
+            await asyncio.to_thread(start_job, aws, settings, order)
         except JobError as error:
             _log.error("Cannot start job %s for %s: %s", order.job, order.run, error)

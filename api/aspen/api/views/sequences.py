@@ -1,17 +1,34 @@
-"""Sequences of samples."""
+"""Sequences of samples as FASTA, streamed, since a sequence has about 30,000 letters."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import asyncio
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import IO
 
+import sqlalchemy as sa
+from fastapi import APIRouter, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from aspen.api.authz import Access, Action
+from aspen.api.aws import Aws
 from aspen.api.deps import AppSettings, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.limits import NAMES_MIB, accepts
-from aspen.api.samples.naming import fasta_filename
-from aspen.api.samples.sequences import fasta, link_to_fasta
-from aspen.api.schemas.sequences import FastaURLRequest, FastaURLResponse, SequenceRequest
-from aspen.api.streaming import Streamed, attachment
+from aspen.api.samples.naming import fasta_filename, named, own_names, public_names
+from aspen.api.schemas.samples import FastaURLRequest, FastaURLResponse, SequenceRequest
+from aspen.api.streaming import Streamed, attachment, fetch_parts
+from aspen.database.models import Pathogen, PathogenGenome, Sample, UploadedPathogenGenome
 
 router = APIRouter(tags=["sequences"])
+_PER_PART = 50  # 1.5 MB of coronavirus sequences
+_IN_MEMORY = 8 << 20
+_LINK_S = 3600
+_USHER = "USHER"
+"""The consumer that reads a name only up to its first space."""
+_UPLOADED = UploadedPathogenGenome.__table__
+_GENOME = PathogenGenome.__table__
 
 
 @router.post("/", response_class=Response)
@@ -21,7 +38,7 @@ async def prepare_sequences_download(
 ) -> Response:
     """Download sequences (FASTA), omitting those that the user is not allowed to read."""
     repository = wanted.public_repository_name
-    body = await fasta(db, access, pathogen, wanted.sample_ids, repository=repository)
+    body = await _fasta(db, access, pathogen, wanted.sample_ids, repository=repository)
     name = f"{access.group.name}_sample_sequences.fasta"
     name = name if repository is None else fasta_filename(repository)
     return Streamed(db, body, headers=attachment(name, "application/binary"))
@@ -39,5 +56,65 @@ async def get_fasta_url(
 ) -> FastaURLResponse:
     """Create a link to sequences that works for anyone for an hour."""
     consumer = wanted.downstream_consumer
-    body = await fasta(db, access, pathogen, wanted.samples, consumer=consumer)
-    return FastaURLResponse(url=await link_to_fasta(db, aws, settings, access.group.name, body))
+    body = await _fasta(db, access, pathogen, wanted.samples, consumer=consumer)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        async for part in body:
+            await asyncio.to_thread(file.write, part)
+        await db.give_back()
+        file.seek(0)
+        key = f"fasta-url-files/{access.group.name}/{uuid.uuid4()}.fasta"
+        url = await asyncio.to_thread(_publish, aws, settings.external_auspice_bucket, key, file)
+    return FastaURLResponse(url=url)
+
+
+async def _fasta(
+    db: AsyncSession,
+    access: Access,
+    pathogen: Pathogen,
+    names: Sequence[str],
+    *,
+    repository: str | None = None,
+    consumer: str | None = None,
+) -> AsyncIterator[bytes]:
+    """Return the sequences of the samples that the user may download, in order of ID.
+
+    A sequence is named by private identifier if its sample belongs to the group in the path,
+    otherwise by public identifier. For a public repository, all sequences have public identifiers
+    with the repository's prefix.
+
+    The session must stay open while they are read. `repository` is the public repository, and
+    `consumer` the program, that the file is for.
+    """
+    title = own_names(access)
+    if repository is not None:
+        title = await public_names(db, pathogen, repository)
+    usher = (consumer or "").upper() == _USHER
+    blanks, instead = (r"\s+", "_") if usher else (r"[\r\n]+", " ")
+    title = sa.func.regexp_replace(title, blanks, instead, "g")
+    query = (
+        sa.select(sa.func.concat(">", title, "\n", _GENOME.c.sequence, "\n"))
+        .select_from(Sample)
+        .join(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
+        .join(_GENOME, _GENOME.c.entity_id == _UPLOADED.c.pathogen_genome_id)
+        .where(named(access, pathogen), access.samples(Action.SEQUENCES))
+        .order_by(Sample.id)
+    )
+    parts = await fetch_parts(db, query, {"names": names}, rows=_PER_PART)
+
+    async def body() -> AsyncIterator[bytes]:
+        async for part in parts:
+            yield "".join(part).encode()
+
+    return body()
+
+
+def _publish(aws: Aws, bucket: str, key: str, file: IO[bytes]) -> str:
+    """Upload a file, and return a link with which anyone can download it for an hour."""
+    from boto3.s3.transfer import TransferConfig
+
+    s3 = aws.client("s3")
+    # Upload threads would each hold a part or two in memory, and this already runs in a thread.
+    s3.upload_fileobj(file, bucket, key, Config=TransferConfig(use_threads=False))
+    place = {"Bucket": bucket, "Key": key}
+    link: str = s3.generate_presigned_url("get_object", Params=place, ExpiresIn=_LINK_S)
+    return link

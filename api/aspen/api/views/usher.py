@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 
 from aspen.api.deps import CurrentPathogen, Db
-from aspen.api.schemas.usher import UsherTreeVersionsResponse
+from aspen.api.schemas.reference import UsherTreeVersionsResponse
 from aspen.database.models import UsherOption
 
 router = APIRouter(tags=["usher"])

@@ -279,11 +279,7 @@ class BulkRun:
         return undo
 
     def _write(self, made: Made) -> None:
-        """Lock every row, and write those that change.
-
-        Raises:
-            _MovedError: One is not as planned.
-        """
+        """Lock every row, and write those that change, unless one is not as planned."""
         spec = self._spec
         for number, side, column in spec.aside():
             if dropped := made.aside(number).dropped:
@@ -410,11 +406,8 @@ def _ask(database: Database, transaction: int) -> str:
 def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> Made:
     """Compare the rows of the file with the table, within the open transaction.
 
-    Args:
-        run: The statements of the run.
-        spec: The specification of what changes.
-        skip_moved: Leave out the rows that do not hold the expected values, or are gone.
-        force: Plan rows that do not hold the expected values anyway.
+    Rows that do not hold the expected values, or are gone, are left out (`skip_moved`), or planned
+    anyway (`force`).
     """
     for number, reference, _column in spec.looked_up():
         run.run(sql_plan.create_found(number, reference))

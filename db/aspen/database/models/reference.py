@@ -175,10 +175,8 @@ def listed_places(deepest: str) -> sa.Select[Any]:
 def nearest_places(typed: Mapping[str, str]) -> sa.Select[Any]:
     """Return a query for the locations nearest to what was typed, by edit distance.
 
-    A country or division comes with what is directly in it; a region alone, with locations.
-
-    Args:
-        typed: At least one name, by level; none of them empty.
+    A country or division comes with what is directly in it; a region alone, with locations. What
+    was typed is at least one name, by level; none of them empty.
     """
     distance = sum(_distance(level, name) for level, name in typed.items())
     depth = max(map(LEVELS.index, typed)) or LEVELS.index("location")

@@ -32,11 +32,8 @@ def explain_slowest(
 ) -> list[tuple[Statement, str]]:
     """Get the plans of the slowest statements, and flag the problems found in them.
 
-    Args:
-        profile: A profile recorded with parameters.
-        database: The database where they ran; it is only read.
-        count: The number of plans.
-        analyze: Whether to execute SELECTs, in a transaction that is rolled back.
+    The profile was recorded with parameters. With `analyze`, SELECTs are executed again, in a
+    transaction that is rolled back.
 
     Returns:
         The statements that the server could not explain, and why.

@@ -62,7 +62,6 @@ class Query:
 
     Attributes:
         statement: The SQL as passed to the driver.
-        site: The code that caused it.
         started: The start time (``time.perf_counter``).
         seconds: The execution time in the driver.
         rows: The number of rows reported by the server; -1 if it reported none.
@@ -70,7 +69,6 @@ class Query:
         parameters: The parameters, kept only on request.
         running: Whether rows can still be fetched.
         fetching: The time spent fetching its rows, in seconds.
-        fetched: The number of rows fetched.
     """
 
     statement: str
@@ -97,19 +95,12 @@ class Key(NamedTuple):
 
 @dataclass
 class Example:
-    """The slowest execution of a group.
-
-    Attributes:
-        statement: The SQL as passed to the driver.
-        seconds: The execution time.
-        parameters: The parameters, kept only on request.
-        errors: The number of errors in the group, by class.
-    """
+    """The slowest execution of a group, and the group's errors."""
 
     statement: str
     seconds: float
-    parameters: Any = None
-    errors: dict[str, int] = field(default_factory=dict)
+    parameters: Any = None  # kept only on request
+    errors: dict[str, int] = field(default_factory=dict)  # their number by class
 
 
 class Moment(NamedTuple):
@@ -436,25 +427,15 @@ class Transactions:
 
 @dataclass(eq=False)
 class Recording:
-    """The recorded statements of one engine, or of several.
-
-    Attributes:
-        log: The executions.
-        waits: The waits for connections.
-        commits: The commits.
-        rollbacks: The rollbacks.
-        transactions: The individual transactions.
-        began: The start time (``time.perf_counter``).
-        ended: The end time; 0 if it continues.
-    """
+    """The recorded work of one engine, or of several, between two times of `perf_counter`."""
 
     log: Log = field(default_factory=Log)
-    waits: Times = field(default_factory=Times)
+    waits: Times = field(default_factory=Times)  # for connections
     commits: Times = field(default_factory=Times)
     rollbacks: Times = field(default_factory=Times)
     transactions: Transactions = field(default_factory=Transactions)
     began: float = field(default_factory=perf_counter)
-    ended: float = 0.0
+    ended: float = 0.0  # it continues
 
     @property
     def seconds(self) -> float:

@@ -24,13 +24,7 @@ DRAWN = 50_000
 
 
 def as_document(profile: Profile, what: str, *, parameters: bool = False) -> dict[str, Any]:
-    """Return the profile as plain values.
-
-    Args:
-        profile: The profile.
-        what: A description of what was run.
-        parameters: Whether to include the parameters of each statement's slowest execution.
-    """
+    """Return the profile as plain values, with the parameters of slowest executions on request."""
     totals = {**asdict(profile.totals), "python_ms": profile.totals.python_ms}
     return {
         "format": FORMAT,
@@ -71,21 +65,13 @@ def _short(value: float) -> float:
 
 @dataclass(frozen=True)
 class Change:
-    """One fingerprint before and after.
-
-    Attributes:
-        fingerprint: The statement.
-        verdict: ``gone``, ``new``, ``better``, ``worse`` or ``same``.
-        calls: The number of calls before and after.
-        total_ms: The total time before and after.
-        cured: Whether it was an N+1 before and no longer is.
-    """
+    """One fingerprint before and after."""
 
     fingerprint: str
-    verdict: str
+    verdict: str  # gone, new, better, worse, or same
     calls: tuple[int, int]
     total_ms: tuple[float, float]
-    cured: bool
+    cured: bool  # it was an N+1 before and no longer is
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
@@ -129,12 +115,7 @@ def _change(
 
 
 def as_page(profile: Profile, document: Mapping[str, Any]) -> str:
-    """Return the HTML page.
-
-    Args:
-        profile: The profile to draw.
-        document: The same profile, as returned by `as_document`.
-    """
+    """Return the HTML page of a profile that was also turned into a document."""
     content = {**document, "timeline": as_timeline(profile)}
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     # Escaped so that no statement can close the element that contains the data.

@@ -19,16 +19,9 @@ _UNUSED_ROWS = 100
 
 @dataclass(frozen=True)
 class Flag:
-    """A problem with a statement.
+    """A problem with a statement, and a suggested fix, if any."""
 
-    Attributes:
-        name: The kind of problem: ``n+1``, ``unused-rows``, ``failed``, ``seq-scan``,
-            ``spilled`` or ``misestimated``.
-        text: A description of the problem.
-        cure: A suggested fix; "" if there is none.
-    """
-
-    name: str
+    name: str  # n+1, unused-rows, failed, seq-scan, spilled, or misestimated
     text: str
     cure: str = ""
 
@@ -86,21 +79,13 @@ class Totals:
 
 @dataclass(frozen=True)
 class Profile:
-    """The summary of a recording.
-
-    Attributes:
-        totals: The totals of the recording.
-        statements: The statements, most expensive first.
-        log: The executions; the ``group`` of each is the number of its statement.
-        transactions: The transactions and savepoints.
-        began: The start of the recording, on the same clock as the executions.
-    """
+    """The summary of a recording, with the statements that cost most first."""
 
     totals: Totals
     statements: list[Statement]
-    log: Log
+    log: Log  # the group of an execution is the number of its statement
     transactions: Transactions
-    began: float
+    began: float  # on the same clock as the executions
 
     @property
     def n_plus_one(self) -> list[Statement]:

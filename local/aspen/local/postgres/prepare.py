@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +57,6 @@ class Prepared:
 
     created: bool
     revision: str
-    seconds: float
 
 
 def prepare(
@@ -68,14 +66,13 @@ def prepare(
 
     This can be repeated at any time. The server must be running.
     """
-    began = time.monotonic()
     tell = progress or (lambda _step: None)
     with cluster.lock():
         created = _make_database(cluster, database)
         tell("migrating")
         revision = _migrate(cluster.url(database, SUPERUSER))
         _give_rights(cluster, database)
-    return Prepared(created, revision, time.monotonic() - began)
+    return Prepared(created, revision)
 
 
 def _make_database(cluster: Cluster, database: str) -> bool:
@@ -104,16 +101,12 @@ def _migrate(address: str) -> str:
     from aspen.database.errors import UnknownRevisionError
     from aspen.database.migrate import upgrade
 
-    engine = sa.create_engine(address, poolclass=NullPool)
-    try:
-        # Leave a database alone that is past the program's revisions (`db upgrade --directory`).
-        with contextlib.suppress(UnknownRevisionError):
-            upgrade(engine)
-        with engine.connect() as session:
-            revision = session.scalar(sa.text("SELECT version_num FROM public.alembic_version"))
-    finally:
-        engine.dispose()
-    return str(revision)
+    engine = sa.create_engine(address, poolclass=NullPool)  # it keeps no connections
+    # Leave a database alone that is past the program's revisions (`db upgrade --directory`).
+    with contextlib.suppress(UnknownRevisionError):
+        upgrade(engine)
+    with engine.connect() as session:
+        return str(session.scalar(sa.text("SELECT version_num FROM public.alembic_version")))
 
 
 def _give_rights(cluster: Cluster, database: str) -> None:

@@ -152,7 +152,7 @@ class Cluster:
     def down(self, *, patience: float = 10.0) -> Stopped:
         """Stop the server and all of its processes; see `stop`."""
         if not self._places.folder.exists():
-            return Stopped(was_running=False, how="", seconds=0.0)
+            return Stopped()
         with self.lock():
             return stop(self.data, patience=patience)
 
@@ -303,11 +303,7 @@ class Cluster:
         return port
 
     def _all_settings(self, binaries: Binaries, port: int) -> dict[str, str]:
-        settings = {
-            **LAPTOP,
-            "port": str(port),
-            "cluster_name": _cluster_name(self.data),
-        }
+        settings = {**LAPTOP, "port": str(port), "cluster_name": _cluster_name(self.data)}
         if "pg_stat_statements" in binaries.extensions:
             settings["shared_preload_libraries"] = "pg_stat_statements"
         return settings | self._settings

@@ -1,4 +1,4 @@
-"""Locations."""
+"""Reference data: pathogens, lineages, locations, and the trees that UShER can place samples in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,28 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from aspen.api.schemas.base import BaseRequest, BaseResponse
+
+_LAST = 2**31 - 1
+
+
+class PathogenResponse(BaseResponse):
+    """A pathogen."""
+
+    id: int
+    slug: str
+    name: str
+
+
+class PathogensResponse(BaseResponse):
+    """All pathogens."""
+
+    pathogens: list[PathogenResponse]
+
+
+class PathogenLineagesResponse(BaseResponse):
+    """Names of lineages, sorted."""
+
+    lineages: list[str]
 
 
 class LocationDepth(StrEnum):
@@ -43,3 +65,18 @@ class LocationSearchRequest(BaseRequest):
     country: str | None = None
     division: str | None = None
     location: str | None = None
+
+
+class UsherTreeVersion(BaseResponse):
+    """A tree; the lowest priority is offered first."""
+
+    id: int
+    description: str
+    value: str
+    priority: Annotated[int, BeforeValidator(lambda value: _LAST if value is None else value)]
+
+
+class UsherTreeVersionsResponse(BaseResponse):
+    """The trees of a pathogen."""
+
+    usher_options: list[UsherTreeVersion]

@@ -1,4 +1,4 @@
-"""Bulk creation of samples, each with its sequence: all or none."""
+"""Bulk creation and deletion of samples with everything that belongs to them: all or none."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from aspen.api.arrays import integers, texts
-from aspen.api.authz import Access
+from aspen.api.authz import Access, Action
+from aspen.api.database import integers, texts
 from aspen.api.errors import ApiError
 from aspen.api.samples.listing import read_written
-from aspen.api.samples.naming import made_up, repository_prefix
-from aspen.api.schemas.samples import CreateSampleRequest
-from aspen.database.models import EntityType, Location, Pathogen, Sample
+from aspen.api.samples.naming import UNIQUE_VIOLATION, lock_countries, made_up, repository_prefix
+from aspen.api.schemas.samples import CreateSampleRequest, CreateSamplesBaseRequest
+from aspen.database.errors import sqlstate
+from aspen.database.models import EntityType, Pathogen, Sample
 
-_UNIQUE_VIOLATION = "23505"
 _NAMES = (Sample.private_identifier, Sample.public_identifier)
 _NUMBERS = (
     "SELECT nextval(pg_get_serial_sequence(:column_of, 'id')) FROM generate_series(1, :count)"
@@ -57,6 +57,30 @@ SELECT n.* FROM unnest(CAST(:genome AS integer[]), CAST(:id AS integer[]),
     CAST(:sequencing_depth AS double precision[])) AS n
 """)
 
+_GENOMES_OF_SAMPLES = """
+SELECT pathogen_genome_id FROM aspen.uploaded_pathogen_genomes WHERE sample_id = ANY(:ids)
+UNION ALL
+SELECT pathogen_genome_id FROM aspen.aligned_pathogen_genome WHERE sample_id = ANY(:ids)
+"""
+# The lock keeps jobs of any program from taking the genomes as inputs.
+_LOCK_GENOMES = "SELECT FROM aspen.entities WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
+_DELETE_SAMPLES = (
+    "DELETE FROM aspen.phylo_tree_samples WHERE sample_id = ANY(:ids)",
+    "DELETE FROM aspen.accessions WHERE sample_id = ANY(:ids)",
+    "DELETE FROM aspen.sample_lineages WHERE sample_id = ANY(:ids)",
+    "DELETE FROM aspen.sample_mutations WHERE sample_id = ANY(:ids)",
+    "DELETE FROM aspen.sample_qc_metrics WHERE sample_id = ANY(:ids)",
+    # The row is the only record of the file's location.
+    "UPDATE aspen.aligned_peptides SET sample_id = NULL WHERE sample_id = ANY(:ids)",
+    "DELETE FROM aspen.uploaded_pathogen_genomes WHERE sample_id = ANY(:ids)",
+    "DELETE FROM aspen.aligned_pathogen_genome WHERE sample_id = ANY(:ids)",
+    "DELETE FROM aspen.samples WHERE id = ANY(:ids)",
+)
+_DELETE_GENOMES = (
+    "DELETE FROM aspen.workflow_inputs WHERE entity_id = ANY(:ids)",
+    "DELETE FROM aspen.pathogen_genomes WHERE entity_id = ANY(:ids)",
+    "DELETE FROM aspen.entities WHERE id = ANY(:ids)",
+)
 
 _Names = tuple[str, str | None]
 """The private and the public identifier; None for the latter if it is to be generated."""
@@ -81,12 +105,6 @@ async def create(
 ) -> tuple[dict[int, str], list[bytes]]:
     """Create samples in the path's group; the caller commits.
 
-    Args:
-        db: A writable session.
-        access: The user's permissions.
-        pathogen: The pathogen of the samples.
-        wanted: The samples to create.
-
     Returns:
         The public identifiers by sample ID, and the created samples as JSON in pieces.
 
@@ -107,7 +125,7 @@ async def create(
     try:
         await _write(db, access, pathogen, new)
     except IntegrityError as error:
-        if getattr(error.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
+        if sqlstate(error) != UNIQUE_VIOLATION:
             raise
         # A concurrent request took a name.
         await db.rollback()
@@ -119,17 +137,10 @@ async def create(
 
 async def _countries(
     db: AsyncSession, wanted: Iterable[CreateSampleRequest]
-) -> Mapping[int, str | None]:
+) -> Mapping[int | None, str | None]:
     """Return the country of each given location; lock the locations against deletion."""
     given = {one.sample.location_id for one in wanted}
-    query = (
-        sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
-        .where(Location.id == sa.any_(integers("locations")))
-        .with_for_update(read=True, key_share=True)
-    )
-    countries: dict[int, str | None] = dict(
-        (await db.execute(query, {"locations": [*given]})).all()
-    )
+    countries = await lock_countries(db, given)
     if unknown := sorted(given - countries.keys()):
         rows = [n for n, one in enumerate(wanted) if one.sample.location_id in unknown]
         raise ApiError(400, "Invalid location id for sample", locations=unknown, rows=rows)
@@ -141,7 +152,7 @@ async def _numbered(
     access: Access,
     pathogen: Pathogen,
     wanted: Sequence[CreateSampleRequest],
-    countries: Mapping[int, str | None],
+    countries: Mapping[int | None, str | None],
 ) -> list[_New]:
     """Return the samples with IDs, and with generated public identifiers if none were given."""
     ids = await _numbers(db, "aspen.samples", len(wanted))
@@ -211,24 +222,13 @@ def _rows(given: Iterable[_Names], private: Iterable[str], public: Iterable[str]
 async def _write(db: AsyncSession, access: Access, pathogen: Pathogen, new: Sequence[_New]) -> None:
     group = access.group
     samples = [one.wanted.sample for one in new]
-    about = {
-        name: [getattr(sample, name) for sample in samples]
-        for name in (
-            "private_identifier",
-            "collection_date",
-            "location_id",
-            "private",
-            "organism",
-            "sample_collector_contact_email",
-            "host",
-            "purpose_of_sampling",
-            "specimen_processing",
-        )
-    }
     await db.execute(
         _SAMPLES,
         {
-            **about,
+            **{
+                name: [getattr(sample, name) for sample in samples]
+                for name in CreateSamplesBaseRequest.model_fields
+            },
             "id": [one.id for one in new],
             "public_identifier": [one.public for one in new],
             "authors": [json.dumps([] if s.authors is None else s.authors) for s in samples],
@@ -263,3 +263,33 @@ async def _write_genomes(db: AsyncSession, owner: int, new: Sequence[_New]) -> N
     )
     depths = [genome.sequencing_depth for genome in genomes]
     await db.execute(_UPLOADS, {"genome": numbers, "id": ids, "sequencing_depth": depths})
+
+
+async def remove(db: AsyncSession, access: Access, ids: Sequence[int], missing: str) -> None:
+    """Delete samples with their genomes, lineages, metrics, and tree entries; the caller commits.
+
+    Raises:
+        ApiError: 404 with the message `missing` and the IDs of samples that cannot be deleted;
+            nothing was deleted.
+    """
+    query = (
+        sa.select(Sample.id)
+        .where(access.samples(Action.WRITE), Sample.id == sa.any_(integers("ids")))
+        .order_by(Sample.id)
+        .with_for_update(of=Sample)
+    )
+    found = set(await db.scalars(query, {"ids": ids}))
+    # As in the live service, duplicate IDs are an error: one may be a typo for another sample.
+    repeated = [number for number, times in Counter(ids).items() if times > 1]
+    if blamed := sorted({*ids} - found | {*repeated}):
+        raise ApiError(404, missing, ids=blamed)
+    genomes = list(await db.scalars(_statement(_GENOMES_OF_SAMPLES), {"ids": ids}))
+    await db.execute(_statement(_LOCK_GENOMES), {"ids": genomes})
+    for statement in _DELETE_SAMPLES:
+        await db.execute(_statement(statement), {"ids": ids})
+    for statement in _DELETE_GENOMES:
+        await db.execute(_statement(statement), {"ids": genomes})
+
+
+def _statement(text: str) -> sa.TextClause:
+    return sa.text(text).bindparams(integers("ids"))
