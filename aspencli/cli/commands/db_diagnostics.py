@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from inspect import Parameter, Signature
 from types import GenericAlias
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +35,9 @@ from aspencli.diagnostics.doctor import examine
 from aspencli.diagnostics.session import looking
 from aspencli.errors import AspenError
 from aspencli.text import counted, duration_text, size_text, visible
+
+if TYPE_CHECKING:
+    from aspen.database.engine import Database
 
 _SHORT = 20  # rows of a table by default
 _SECOND = 1_000  # milliseconds
