@@ -52,15 +52,10 @@ def find_samples(
 ) -> list[EditableSample]:
     """Return the group's own samples that the keys name, in the given order, without duplicates.
 
-    Args:
-        samples: The API.
-        scope: The group and the pathogen.
-        keys: IDs, private identifiers, and public identifiers.
-        by: The kind of the keys; None for any.
-        skip_missing: True to ignore keys that match none of these samples.
+    Keys are IDs, private identifiers, and public identifiers, or of one kind only.
 
     Raises:
-        NotFoundError: A key matches none of these samples.
+        NotFoundError: A key matches none of these samples, and such keys are not to be skipped.
         BadInputError: A key matches several of them.
     """
     finder = Finder(keys, by, scope.org)

@@ -273,11 +273,9 @@ class ListedSample(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The samples that the API listed at one moment.
+    """The samples that the API listed at one moment: the group's, by ID.
 
-    Attributes:
-        samples: The group's samples, by ID.
-        elsewhere: The public identifiers of visible samples in other groups.
+    Of visible samples in other groups, it has the public identifiers.
     """
 
     samples: dict[int, ListedSample]
@@ -290,12 +288,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class GroupSamples:
-    """A group's samples in the API.
+    """A group's samples in the API, with all pathogens: names are unique in a group across them.
 
-    Attributes:
-        samples: The samples endpoints.
-        group_id: The group, which is also the one to send requests as.
-        slugs: All pathogens; names are unique in a group across pathogens.
+    Requests are sent as this group.
     """
 
     samples: Samples

@@ -236,11 +236,9 @@ class ListPlan:
     def _moved(self, entry: _Entry) -> Iterator[tuple[Column, Value, Value]]:
         """Yield each changing column without the expected value: the current and the expected."""
         for column, now, _new, old in entry.differing() if entry.request.expected else ():
-            if now != old and not self._is_parked(entry, now):
+            is_parked = self._parked and entry.sample and self._parked(entry.sample) == now
+            if now != old and not is_parked:
                 yield column, now, old
-
-    def _is_parked(self, entry: _Entry, now: Value) -> bool:
-        return bool(self._parked and entry.sample and self._parked(entry.sample) == now)
 
     def _repeated(self) -> Iterator[Problem]:
         """Yield a problem for each row that repeats a sample or a new identifier."""
