@@ -96,8 +96,8 @@ def read_wanted(
 ) -> list[Wanted]:
     """Return the valid rows of a table; report the problems of the others to ``fault``.
 
-    ``private`` is for samples where the table does not say it; ``days`` is the date format that the
-    file uses besides ISO 8601. For the other arguments, see `aspencli.changes.cells.read_mapping`.
+    ``private`` applies where the table does not say; ``days`` is the date format that the file uses
+    besides ISO 8601. For the other arguments, see `aspencli.changes.cells.read_mapping`.
 
     Raises:
         BadInputError: The header lacks a required column.

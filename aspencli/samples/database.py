@@ -155,8 +155,8 @@ def match_samples(
 ) -> list[Match]:
     """Return the sample that each key names, in the order of the keys, without duplicates.
 
-    Keys are IDs, private identifiers, and public identifiers, or of one kind only; one group is
-    searched, given by ID, name, or prefix, or all.
+    Keys are IDs, private identifiers, and public identifiers; ``by`` restricts them to one kind,
+    and ``group`` (an ID, name, or prefix) the search to one group.
 
     Raises:
         NotFoundError: A key matches no sample, or the group does not exist.

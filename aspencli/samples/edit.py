@@ -52,10 +52,11 @@ def find_samples(
 ) -> list[EditableSample]:
     """Return the group's own samples that the keys name, in the given order, without duplicates.
 
-    Keys are IDs, private identifiers, and public identifiers, or of one kind only.
+    Keys are IDs, private identifiers, and public identifiers; ``by`` restricts them to one kind.
+    ``skip_missing`` ignores keys that match none of these samples.
 
     Raises:
-        NotFoundError: A key matches none of these samples, and such keys are not to be skipped.
+        NotFoundError: A key matches none of these samples.
         BadInputError: A key matches several of them.
     """
     finder = Finder(keys, by, scope.org)
@@ -308,9 +309,9 @@ def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> N
     elif not fits:
         wanted = {bool: "true or false", int: "a number"}.get(kind, "a string")
         flaw = f" is {value!r}, but must be {wanted}."
-    elif kind is int and value < 1:
+    elif kind is int and value < 1:  # The service would keep the current location.
         flaw = f" is {value}, which is not the ID of a location."
-        hint = "Leave it out to keep the current location."  # as the service would do
+        hint = "Leave it out to keep the current location."
     elif name in IDENTIFIERS:
         reason = identifier(value.strip(), missing_words=missing_words)[1]
         flaw = f" {reason}." if reason else ""

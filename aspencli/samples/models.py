@@ -93,7 +93,7 @@ class SampleQuery:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """A sample in a list, with its pathogen's slug, and the names of its group and of its user.
+    """A sample in a list, with the pathogen's slug and the names of the group and the user.
 
     Attributes:
         private_identifier: None if the API withholds it because the sample is another group's.

@@ -154,7 +154,7 @@ def describe_asked(
 
 
 class Finder:
-    """A filter that finds samples by key across several lists, of any kind and group if None."""
+    """A filter that finds samples by key across several lists; None allows any kind or group."""
 
     def __init__(self, keys: Iterable[str], by: SampleKey | None, owner: Org | None):
         self._kinds = [by] if by else list(SampleKey)
@@ -273,9 +273,9 @@ class ListedSample(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The samples that the API listed at one moment: the group's, by ID.
+    """The group's samples, by ID, as the API listed them at one moment.
 
-    Of visible samples in other groups, it has the public identifiers.
+    ``elsewhere`` has the public identifiers of visible samples in other groups.
     """
 
     samples: dict[int, ListedSample]

@@ -6,7 +6,6 @@ several columns.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -41,6 +40,7 @@ from aspencli.samples.edit import (
     value_of,
 )
 from aspencli.samples.remote import GroupSamples, Snapshot
+from aspencli.tabular.dates import read_day
 
 _LIMIT = "the API cannot do that; use --via db"
 
@@ -465,7 +465,7 @@ class RestorePlan(ListPlan):
             return f"would be cleared: {_LIMIT}"
         if column == LOCATION and new not in self._places:
             return f"there is no location {_quoted(new)}"
-        if new is not None and column.type == "date" and not _is_day(new):
+        if new is not None and column.type == "date" and read_day(new) is None:
             return f"would become {_quoted(new)}: {_LIMIT}"
         if column == SEQUENCING_DATE and column.side and new is not None:
             found = self._samples[entry.sample] if entry.sample is not None else None
@@ -495,11 +495,3 @@ class RestorePlan(ListPlan):
                 column, _now, new, _old = next(each for each in entry.differing() if each[0].unique)
                 reason = f"{_quoted(new)} moves in a cycle of samples: {_LIMIT}"
                 yield Problem(entry.line, column.name, reason)
-
-
-def _is_day(text: str) -> bool:
-    try:
-        dt.date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -246,10 +246,10 @@ def allow_expansion(text: str) -> None:
 
 
 def check_expansion(name: str, expanded: int, packed: int, floor: int) -> None:
-    """Refuse input that has expanded too much, to more bytes than the floor, which is allowed.
+    """Refuse input that has expanded too much; sizes up to the floor are always allowed.
 
     Raises:
-        BadInputError: It has.
+        BadInputError: The input exceeds the limit.
     """
     limit = _limit(packed, floor)
     if expanded > limit:

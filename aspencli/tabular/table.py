@@ -59,7 +59,7 @@ _VERY_NEAR = 0.85  # for columns that are optional
 
 @dataclass(frozen=True)
 class Fault:
-    """The reason a line, counted from 1, cannot be used; without a column, it is the whole line."""
+    """The reason a line (from 1) cannot be used; an empty column means the line as a whole."""
 
     line: int
     column: str
