@@ -209,7 +209,6 @@ class Layout:
     """The roles of the columns in a file.
 
     Attributes:
-        kind: The kind of file.
         key: The header of the key column.
         places: The positions of the used columns, by header.
         headers: The headers of the columns that change.
@@ -250,11 +249,8 @@ class Layout:
 def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str]) -> Layout:
     """Determine the roles of the columns in a file, and note any others.
 
-    Args:
-        source: The file.
-        kind: The kind of file.
-        key: The header of the key column, if the operator chose one.
-        names: The file's names for some columns: ``Lab ID=private_identifier``.
+    The operator may choose the header of the key column, and give the file's names for some
+    columns: ``Lab ID=private_identifier``.
 
     Raises:
         BadInputError: The header is incomplete or ambiguous.
@@ -425,15 +421,10 @@ def read_changes(
 
 
 class _Parser:
-    """A parser for the cells of a column.
+    """A parser for the cells of a column, with the result for a blank one.
 
-    Args:
-        source: The file.
-        field: The column.
-        blank: The result for a blank cell.
-        clearing: The words that clear a value.
-        missing_words: Whether to accept words such as ``NA`` as names.
-        days: A date format to accept in addition to ISO 8601.
+    It may accept words that clear a value, words such as ``NA`` as names, and a date format in
+    addition to ISO 8601.
     """
 
     def __init__(

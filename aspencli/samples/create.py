@@ -68,13 +68,9 @@ _OF_GENOME = ("sequencing_date", "sequencing_depth")
 
 @dataclass
 class Wanted:
-    """A sample to create, without its sequence.
+    """A sample to create, from a line of the table; its sequence is in the FASTA file.
 
-    Attributes:
-        line: Its line in the table.
-        fields: The sample's fields, as the API takes them.
-        genome: The fields of its genome, without the sequence.
-        sequence_name: The name of its sequence in the FASTA file.
+    The fields of the sample and of its genome are as the API takes them.
     """
 
     line: int
@@ -100,14 +96,8 @@ def read_wanted(
 ) -> list[Wanted]:
     """Return the valid rows of a table; report the problems of the others to ``fault``.
 
-    Args:
-        source: The table.
-        fault: Called with each problem.
-        places: The gazetteer that looks up locations.
-        private: The value of ``private`` for samples where the table gives none.
-        names: The file's own column names, such as ``Lab ID=private_identifier``.
-        missing_words: True to accept words such as ``NA`` as identifiers.
-        days: The date format that the file uses besides ISO 8601.
+    ``private`` applies where the table does not say; ``days`` is the date format that the file uses
+    besides ISO 8601. For the other arguments, see `aspencli.changes.cells.read_mapping`.
 
     Raises:
         BadInputError: The header lacks a required column.
@@ -209,12 +199,7 @@ def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> No
 
 
 class Sequences:
-    """The sequences of a FASTA file, for samples to be created.
-
-    Args:
-        path: The file. It is read twice and never loaded as a whole.
-        wanted: The samples.
-    """
+    """The sequences of a FASTA file, which is read twice and never loaded as a whole."""
 
     def __init__(self, path: Path, wanted: Sequence[Wanted]):
         self._path = path
@@ -222,10 +207,7 @@ class Sequences:
         self._by_name = {one.sequence_name: one for one in wanted}
 
     def check(self, fault: Callable[[Fault], None]) -> list[str]:
-        """Check every sequence, and report problems to ``fault``.
-
-        Returns:
-            The headers of the sequences that belong to no sample.
+        """Check every sequence, report problems, and return the headers of those without a sample.
 
         Raises:
             BadInputError: The file is not FASTA.

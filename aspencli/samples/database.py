@@ -60,11 +60,7 @@ _MUTATION = (
 
 
 class SampleList:
-    """The samples that match a query.
-
-    Args:
-        session: The database session; it must stay open while rows are read.
-        query: The filter and the order.
+    """The samples that match a query; the session must stay open while rows are read.
 
     Raises:
         NotFoundError: The group, the pathogen, or the sample to continue after does not exist.
@@ -159,11 +155,8 @@ def match_samples(
 ) -> list[Match]:
     """Return the sample that each key names, in the order of the keys, without duplicates.
 
-    Args:
-        session: The database session.
-        keys: IDs, private identifiers, and public identifiers.
-        group: ID, name, or prefix of the group to search; None for all.
-        by: The kind of the keys; None for any.
+    Keys are IDs, private identifiers, and public identifiers; ``by`` restricts them to one kind,
+    and ``group`` (an ID, name, or prefix) the search to one group.
 
     Raises:
         NotFoundError: A key matches no sample, or the group does not exist.

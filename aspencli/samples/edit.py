@@ -52,12 +52,8 @@ def find_samples(
 ) -> list[EditableSample]:
     """Return the group's own samples that the keys name, in the given order, without duplicates.
 
-    Args:
-        samples: The API.
-        scope: The group and the pathogen.
-        keys: IDs, private identifiers, and public identifiers.
-        by: The kind of the keys; None for any.
-        skip_missing: True to ignore keys that match none of these samples.
+    Keys are IDs, private identifiers, and public identifiers; ``by`` restricts them to one kind.
+    ``skip_missing`` ignores keys that match none of these samples.
 
     Raises:
         NotFoundError: A key matches none of these samples.
@@ -313,9 +309,9 @@ def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> N
     elif not fits:
         wanted = {bool: "true or false", int: "a number"}.get(kind, "a string")
         flaw = f" is {value!r}, but must be {wanted}."
-    elif kind is int and value < 1:
+    elif kind is int and value < 1:  # The service would keep the current location.
         flaw = f" is {value}, which is not the ID of a location."
-        hint = "Leave it out to keep the current location."  # as the service would do
+        hint = "Leave it out to keep the current location."
     elif name in IDENTIFIERS:
         reason = identifier(value.strip(), missing_words=missing_words)[1]
         flaw = f" {reason}." if reason else ""

@@ -93,14 +93,11 @@ class SampleQuery:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """A sample in a list.
+    """A sample in a list, with the pathogen's slug and the names of the group and the user.
 
     Attributes:
         private_identifier: None if the API withholds it because the sample is another group's.
-        group: The name of the submitting group.
-        pathogen: The pathogen's slug.
         location: The collection location, as ``Region / Country / Division / Location``.
-        uploaded_by: The name of the user.
     """
 
     id: int

@@ -154,7 +154,7 @@ def describe_asked(
 
 
 class Finder:
-    """A filter that finds samples by key across several lists, of any kind and group if None."""
+    """A filter that finds samples by key across several lists; None allows any kind or group."""
 
     def __init__(self, keys: Iterable[str], by: SampleKey | None, owner: Org | None):
         self._kinds = [by] if by else list(SampleKey)
@@ -273,11 +273,9 @@ class ListedSample(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The samples that the API listed at one moment.
+    """The group's samples, by ID, as the API listed them at one moment.
 
-    Attributes:
-        samples: The group's samples, by ID.
-        elsewhere: The public identifiers of visible samples in other groups.
+    ``elsewhere`` has the public identifiers of visible samples in other groups.
     """
 
     samples: dict[int, ListedSample]
@@ -290,12 +288,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class GroupSamples:
-    """A group's samples in the API.
+    """A group's samples in the API, with all pathogens: names are unique in a group across them.
 
-    Attributes:
-        samples: The samples endpoints.
-        group_id: The group, which is also the one to send requests as.
-        slugs: All pathogens; names are unique in a group across pathogens.
+    Requests are sent as this group.
     """
 
     samples: Samples

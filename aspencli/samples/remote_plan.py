@@ -6,7 +6,6 @@ several columns.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -41,6 +40,7 @@ from aspencli.samples.edit import (
     value_of,
 )
 from aspencli.samples.remote import GroupSamples, Snapshot
+from aspencli.tabular.dates import read_day
 
 _LIMIT = "the API cannot do that; use --via db"
 
@@ -236,11 +236,9 @@ class ListPlan:
     def _moved(self, entry: _Entry) -> Iterator[tuple[Column, Value, Value]]:
         """Yield each changing column without the expected value: the current and the expected."""
         for column, now, _new, old in entry.differing() if entry.request.expected else ():
-            if now != old and not self._is_parked(entry, now):
+            is_parked = self._parked and entry.sample and self._parked(entry.sample) == now
+            if now != old and not is_parked:
                 yield column, now, old
-
-    def _is_parked(self, entry: _Entry, now: Value) -> bool:
-        return bool(self._parked and entry.sample and self._parked(entry.sample) == now)
 
     def _repeated(self) -> Iterator[Problem]:
         """Yield a problem for each row that repeats a sample or a new identifier."""
@@ -467,7 +465,7 @@ class RestorePlan(ListPlan):
             return f"would be cleared: {_LIMIT}"
         if column == LOCATION and new not in self._places:
             return f"there is no location {_quoted(new)}"
-        if new is not None and column.type == "date" and not _is_day(new):
+        if new is not None and column.type == "date" and read_day(new) is None:
             return f"would become {_quoted(new)}: {_LIMIT}"
         if column == SEQUENCING_DATE and column.side and new is not None:
             found = self._samples[entry.sample] if entry.sample is not None else None
@@ -497,11 +495,3 @@ class RestorePlan(ListPlan):
                 column, _now, new, _old = next(each for each in entry.differing() if each[0].unique)
                 reason = f"{_quoted(new)} moves in a cycle of samples: {_LIMIT}"
                 yield Problem(entry.line, column.name, reason)
-
-
-def _is_day(text: str) -> bool:
-    try:
-        dt.date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

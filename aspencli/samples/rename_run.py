@@ -177,10 +177,8 @@ class Running:
     def run(self, snapshot: Snapshot, *, resumed: bool = False) -> Remaining:
         """Do all renames; a resumed run skips those that can no longer be done.
 
-        Args:
-            snapshot: The current list of samples.
-            resumed: True if a request of an earlier process may still be in progress. Then, and
-                after any lost response, everything is checked again at the end.
+        A request of a resumed run's earlier process may still be in progress. Then, and after any
+        lost response, everything is checked again at the end.
 
         Raises:
             ConflictError: Another user changed these samples, or took their names.
@@ -335,10 +333,7 @@ class Move(NamedTuple):
     """One step of a sample's rename; a rename through a temporary name takes two.
 
     Attributes:
-        id: The sample.
-        before: Its name before the step.
-        after: Its name after the step.
-        parks: True if that is its temporary name.
+        parks: True if the name after it is the temporary one.
         wave: The number of a set of moves that should be completed once begun.
     """
 
@@ -352,12 +347,9 @@ class Move(NamedTuple):
 class Schedule:
     """The remaining moves, handed out request by request.
 
-    Samples that already have their temporary name come first, with everything they wait for.
-
-    Args:
-        renames: The renames, each with a unique sample and unique names; each new name is free or
-            held by another of these samples.
-        temporary: Returns the temporary name of a sample, which nothing else is named.
+    Samples that already have their temporary name come first, with everything they wait for. Each
+    rename has a unique sample and unique names; each new name is free or held by another of these
+    samples. Nothing else has the temporary name of a sample.
     """
 
     def __init__(self, renames: Iterable[Rename], temporary: Callable[[int], str]):

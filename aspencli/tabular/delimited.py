@@ -12,7 +12,7 @@ import io
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import PurePath
 from typing import IO, Any, cast
 
@@ -198,12 +198,12 @@ class _Lines(io.BufferedIOBase):
 class Delimited(Table):
     """A delimited text file that is being read."""
 
-    def __init__(self, text: Text, delimiter: str, *, skip_spaces: bool):
+    def __init__(self, text: Text, delimiter: str, skipped: int, *, skip_spaces: bool):
         super().__init__(text.name, text.notes, delimiter)
         self._text = text
         self._skip_spaces = skip_spaces
-        self._lines = text.lines()
-        self._read = 0  # lines read before the current reader started
+        self._lines = islice(text.lines(), skipped, None)
+        self._read = skipped  # lines read before the current reader started
         self._recent: list[str] = []  # the lines of the current record
         self._again: deque[str] = deque()  # lines to read a second time
         self._restart()
@@ -216,12 +216,6 @@ class Delimited(Table):
     def is_reported(self, value: str) -> bool:
         """Return True if the value has undecodable bytes, which were already reported."""
         return self._text.is_damaged(value)
-
-    def skip_lines(self, count: int) -> None:
-        """Skip lines before the header."""
-        for _line in range(count):
-            next(self._lines, None)
-        self._read += count
 
     def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
         """Return the records, each with its first line number; report faults to ``fault``."""
@@ -348,8 +342,8 @@ def open_delimited(
     chosen = delimiter or (says[1] if says else _guess_delimiter(head))
     if delimiter is None and chosen != ",":
         text.notes.append(f"cells are separated by a {_DELIMITERS[chosen]}")
-    source = Delimited(text, chosen, skip_spaces=not preamble)
-    source.skip_lines(skip_lines + bool(preamble or says))
+    skipped = skip_lines + bool(preamble or says)
+    source = Delimited(text, chosen, skipped, skip_spaces=not preamble)
     if skip_lines:
         text.notes.append(f"lines skipped before the header: {skip_lines:,}")
     if not text.notes:

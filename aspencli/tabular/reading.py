@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aspencli.errors import BadInputError
@@ -133,15 +134,15 @@ def _read(path: str, columns: Sequence[str]) -> list[str]:
                 from aspencli.tabular.xlsx import open_workbook
 
                 with open_workbook(opened, found) as sheet:
-                    return _checked(sheet.name, _of_table(sheet, columns))
+                    return _checked(sheet.name, partial(_of_table, sheet, columns))
         return _of_text(opened, columns)
 
 
 def _of_text(opened: Opened, columns: Sequence[str]) -> list[str]:
     text = Text(opened)
     if _first_cells(text.head).isdisjoint(columns):
-        return _checked(text.name, _of_lines(text))
-    return _checked(text.name, _of_table(open_delimited(text), columns))
+        return _checked(text.name, partial(_of_lines, text))
+    return _checked(text.name, partial(_of_table, open_delimited(text), columns))
 
 
 def _first_cells(head: str) -> set[str]:
@@ -150,18 +151,17 @@ def _first_cells(head: str) -> set[str]:
     return {cell.strip().strip('"').lower() for cell in re.split(r"[\t;|,]", first)}
 
 
-_Found = tuple[int, str | None, str]  # the line, the reason it is bad, the identifier
-
-
-def _of_lines(text: Text) -> Iterator[_Found]:
+def _of_lines(text: Text, faults: list[Fault]) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.lines(), 1):
         if text.bad:
-            yield number, text.bad.pop(0).reason, ""
+            faults.append(text.bad.pop(0))
         elif line.strip():
-            yield number, None, line.strip()
+            yield number, line.strip()
 
 
-def _of_table(table: Table, columns: Sequence[str]) -> Iterator[_Found]:
+def _of_table(
+    table: Table, columns: Sequence[str], faults: list[Fault]
+) -> Iterator[tuple[int, str]]:
     header = [name.lower() for name in table.header]
     places = [header.index(name) for name in columns if name in header]
     if not places:
@@ -170,32 +170,26 @@ def _of_table(table: Table, columns: Sequence[str]) -> Iterator[_Found]:
             hint="Rename the column, or give a file with one identifier per line.",
         )
     table.columns = places
-    faults: list[Fault] = []
     for line, record in table.records(faults.append):
         cells = [record[place].strip() for place in places if place < len(record)]
-        found = next(filter(None, cells), "")
-        yield line, None if found else "has no identifier", found
-        while faults:
-            fault = faults.pop(0)
-            yield fault.line, fault.reason, ""
-    for fault in faults:
-        yield fault.line, fault.reason, ""
+        yield line, next(filter(None, cells), "")
 
 
-def _checked(name: str, found: Iterable[_Found]) -> list[str]:
-    ids, wrong = list[str](), list[str]()
-    for line, reason, text in found:
+def _checked(name: str, read: Callable[[list[Fault]], Iterator[tuple[int, str]]]) -> list[str]:
+    """Return the identifiers that the function yields with their lines, unless some are bad."""
+    ids, faults = list[str](), list[Fault]()
+    for line, text in read(faults):
         try:
-            ids.append(clean_text(text, "the identifier") if reason is None else "")
+            ids.append(text and clean_text(text, "the identifier"))
         except BadInputError as error:
-            wrong.append(f"line {line:,}: {error.message.removesuffix('.')}")
-        if reason is not None:
-            wrong.append(f"line {line:,}: {reason}")
-    if wrong:
-        more = [f"and {len(wrong) - _SHOWN:,} more"] if len(wrong) > _SHOWN else []
+            faults.append(Fault(line, "", error.message.removesuffix(".")))
+        if not text:
+            faults.append(Fault(line, "", "has no identifier"))
+    if faults:
+        more = [f"and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
         raise BadInputError(
-            f"{name} has {counted(len(wrong), 'invalid line')}; nothing was done.",
-            details=[*wrong[:_SHOWN], *more],
+            f"{name} has {counted(len(faults), 'invalid line')}; nothing was done.",
+            details=[*(f"line {one.line:,}: {one.reason}" for one in faults[:_SHOWN]), *more],
             hint="Fix them, then run the command again.",
         )
     return ids

@@ -105,12 +105,7 @@ class Stream(io.BufferedIOBase):
 class _Unpacked(Stream):
     """A stream of unpacked bytes that enforces the limit and explains damage while it is read.
 
-    Args:
-        name: The file's name in messages.
-        source: The unpacking reader.
-        packed: Returns the number of packed bytes read so far.
-        floor: The size that is always allowed.
-        packing: The name of the compression format; empty for zip.
+    ``packed`` returns the number of packed bytes read so far; see `check_expansion`.
     """
 
     def __init__(
@@ -251,13 +246,7 @@ def allow_expansion(text: str) -> None:
 
 
 def check_expansion(name: str, expanded: int, packed: int, floor: int) -> None:
-    """Refuse input that has expanded too much.
-
-    Args:
-        name: The file's name in messages.
-        expanded: The number of bytes unpacked so far.
-        packed: The number of packed bytes they came from.
-        floor: The size that is always allowed.
+    """Refuse input that has expanded too much; sizes up to the floor are always allowed.
 
     Raises:
         BadInputError: The input exceeds the limit.
@@ -289,12 +278,9 @@ def _bytes(text: str, what: str) -> int:
 
 @dataclass(frozen=True)
 class _Packing:
-    """A compression format.
+    """A compression format, whose files begin with ``magic`` and are unpacked by ``tool``.
 
-    Attributes:
-        name: Its name, which is also that of the command that tests its files.
-        magic: The first bytes of its files.
-        tool: The command that unpacks it.
+    Its name is also that of the command that tests its files.
     """
 
     name: str

@@ -59,13 +59,7 @@ _VERY_NEAR = 0.85  # for columns that are optional
 
 @dataclass(frozen=True)
 class Fault:
-    """The reason a line cannot be used.
-
-    Attributes:
-        line: Line number, starting at 1.
-        column: The column at fault; empty if it is the whole line.
-        reason: What is wrong with it.
-    """
+    """The reason a line (from 1) cannot be used; an empty column means the line as a whole."""
 
     line: int
     column: str
@@ -362,11 +356,8 @@ def locate(
 ) -> list[int]:
     """Return the positions of the wanted columns, and note any others.
 
-    Args:
-        source: The file.
-        wanted: The names of the columns.
-        kind: The kind of file, for messages.
-        names: The file's names for some of them: ``Lab ID=private_identifier``, in any case.
+    The operator may give the file's names for some of them: ``Lab ID=private_identifier``, in any
+    case. Messages name the kind of file.
 
     Raises:
         BadInputError: A column is missing or appears twice, or the file lacks a given name.
@@ -409,12 +400,9 @@ def find(
 
 
 def note_further(source: Table, used: Sequence[int], names: Sequence[str] = ()) -> None:
-    """Record which columns are used, and note the others.
+    """Record the positions of the columns that are used, and note the other columns.
 
-    Args:
-        source: The file.
-        used: The positions of the columns that are used.
-        names: The file's names for some columns; those with an empty name are ignored on purpose.
+    Those that the operator gave an empty name are ignored on purpose.
     """
     parts = [place for place in range(len(source.header)) if source.column_of(place) == ""]
     used = [*used, *parts]  # the template joins these into one column

@@ -55,11 +55,8 @@ def write_workbook(
 ) -> None:
     """Write a workbook with every text typed as text, so that nothing is evaluated.
 
-    Args:
-        file: The output file.
-        columns: The header, which stays visible when scrolling.
-        rows: The rows; they continue on another sheet when one is full.
-        readable: A function applied to each text first.
+    The header stays visible when scrolling. Rows continue on another sheet when one is full. Each
+    text is first passed through ``readable``.
     """
     from xlsxwriter import Workbook
     from xlsxwriter.exceptions import FileCreateError

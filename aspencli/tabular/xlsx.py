@@ -65,13 +65,7 @@ _UNKNOWN = Unusable(
 
 @dataclass
 class Row:
-    """One row of a sheet.
-
-    Attributes:
-        number: Its number, from 1.
-        cells: The texts of its cells, up to the last stored one.
-        formats: The formats of its numbers, by position.
-    """
+    """One row of a sheet, counted from 1, up to the last stored cell, with the numbers' formats."""
 
     number: int
     is_hidden: bool
@@ -83,14 +77,10 @@ class Row:
 def open_workbook(
     opened: Opened, file: IO[bytes], wanted: str | None = None, skip_lines: int = 0
 ) -> Iterator[Sheet]:
-    """Open one sheet of a workbook.
+    """Open one sheet of a workbook in a seekable file.
 
-    Args:
-        opened: The file.
-        file: Its bytes; must be seekable.
-        wanted: The name or number of the sheet; None for the one shown first when the workbook
-            is opened.
-        skip_lines: The number of rows before the header.
+    It is given by name or number; by default, it is the one shown first when the workbook is
+    opened. Rows before its header may be skipped.
 
     Raises:
         BadInputError: It is not a workbook, or has no such sheet.
@@ -409,12 +399,9 @@ def _general(value: Decimal) -> str:
 
 @dataclass(frozen=True)
 class _Section:
-    """The layout of numbers in one section of a format.
+    """The layout of numbers in one section of a format: its tokens before and after the point.
 
-    Attributes:
-        whole: The tokens before the decimal point.
-        decimals: The tokens after it, or None if there is no point.
-        percent: How many times the number is multiplied by a hundred.
+    The number is multiplied by a hundred as often as it has a percent sign.
     """
 
     whole: tuple[_Token, ...]
