@@ -41,22 +41,14 @@ _LOGIN_PATIENCE = Patience(read=20, total=40)
 
 @dataclass(frozen=True)
 class Reply:
-    """A provider's JSON response, whatever its status.
-
-    Attributes:
-        body: The JSON object; empty if there is none.
-        error: The error code; empty if there was no error.
-        description: The error description.
-        wait: The number of seconds that the provider asks to wait, or None.
-        seconds_ahead: How far its clock is ahead of this machine's; None if not known.
-    """
+    """A provider's JSON response, whatever its status."""
 
     status: int
-    body: Mapping[str, Any]
-    error: str
+    body: Mapping[str, Any]  # the JSON object; empty if there is none
+    error: str  # the error code; empty if there was no error
     description: str
-    wait: float | None
-    seconds_ahead: float | None
+    wait: float | None  # the number of seconds that the provider asks to wait, or None
+    seconds_ahead: float | None  # how far its clock is ahead of this machine's; None if not known
 
 
 def login_redirect(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:

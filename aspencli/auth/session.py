@@ -38,20 +38,13 @@ _EXPIRED = frozenset({"expired_token", "invalid_grant"})  # Auth0 sends the seco
 
 @dataclass(frozen=True)
 class Place:
-    """The properties of a target that matter for signing in.
+    """The properties of a target that matter for signing in."""
 
-    Attributes:
-        target: Its label, such as ``rdev/mystack``.
-        api: The server that its tokens may be sent to: scheme, host, and port.
-        issuer: The address of its identity provider, without a trailing slash.
-        client_id: The client that requests tokens there, and that they are issued for.
-        audience: The audience to request for the access token, if the provider needs one.
-    """
-
-    target: str
-    api: str
-    issuer: str
-    client_id: str
+    target: str  # its label, such as ``rdev/mystack``
+    api: str  # the server that its tokens may be sent to: scheme, host, and port
+    issuer: str  # the address of its identity provider, without a trailing slash
+    client_id: str  # the client that requests tokens there, and that they are issued for
+    # The audience to request for the access token, if the provider needs one.
     audience: str | None = None
 
     @property
@@ -64,25 +57,16 @@ class Place:
 
 @dataclass(frozen=True)
 class SignIn:
-    """A sign-in: the token that the API accepts, and the means to renew it.
+    """A sign-in: the token that the API accepts, and the means to renew it."""
 
-    Attributes:
-        id_token: The token that is sent to the API.
-        refresh_token: The token that renews the sign-in; None if the provider granted none.
-        subject: The user's ID at the provider (``auth0_user_id``).
-        issued_at: The time of issue, in seconds since 1970 by the provider's clock.
-        expires_at: The time of expiration, by the same clock.
-        name: The user's name at the provider; empty if not given.
-        email: The user's e-mail address; empty if not given.
-    """
-
-    id_token: str = field(repr=False)
+    id_token: str = field(repr=False)  # the token that is sent to the API
+    # The token that renews the sign-in; None if the provider granted none.
     refresh_token: str | None = field(repr=False)
-    subject: str
-    issued_at: float
-    expires_at: float
-    name: str = ""
-    email: str = ""
+    subject: str  # the user's ID at the provider (``auth0_user_id``)
+    issued_at: float  # the time of issue, in seconds since 1970 by the provider's clock
+    expires_at: float  # the time of expiration, by the same clock
+    name: str = ""  # the user's name at the provider; empty if not given
+    email: str = ""  # the user's e-mail address; empty if not given
 
     def lasts(self) -> bool:
         """Return True if the token can still be used."""
@@ -98,23 +82,14 @@ class SignIn:
 
 @dataclass(frozen=True)
 class DeviceCode:
-    """A provider's response to a device authorization request (RFC 8628, 3.2).
+    """A provider's response to a device authorization request (RFC 8628, 3.2)."""
 
-    Attributes:
-        device_code: The secret code that polls for the sign-in.
-        user_code: The code that the user compares or types.
-        page: The page where the user signs in.
-        page_with_code: The same page with the code in its address, or None.
-        seconds: The number of seconds that the codes are valid.
-        interval: The number of seconds to wait between polls.
-    """
-
-    device_code: str = field(repr=False)
-    user_code: str
-    page: str
-    page_with_code: str | None
-    seconds: float
-    interval: float
+    device_code: str = field(repr=False)  # the secret code that polls for the sign-in
+    user_code: str  # the code that the user compares or types
+    page: str  # the page where the user signs in
+    page_with_code: str | None  # the same page with the code in its address, or None
+    seconds: float  # the number of seconds that the codes are valid
+    interval: float  # the number of seconds to wait between polls
 
     @property
     def link(self) -> str:
@@ -124,19 +99,12 @@ class DeviceCode:
 
 @dataclass(frozen=True)
 class NotYet:
-    """A provider's response that contains no sign-in.
+    """A provider's response that contains no sign-in."""
 
-    Attributes:
-        error: The error code, such as ``authorization_pending``; empty if there was no response.
-        description: The error description; may be empty.
-        passing: True for a temporary problem: overload, or no connection.
-        wait: The number of seconds that the provider asks to wait, or None.
-    """
-
-    error: str
-    description: str = ""
-    passing: bool = False
-    wait: float | None = None
+    error: str  # the error code, such as ``authorization_pending``; empty if there was no response
+    description: str = ""  # the error description; may be empty
+    passing: bool = False  # True for a temporary problem: overload, or no connection
+    wait: float | None = None  # the number of seconds that the provider asks to wait, or None
 
 
 def read_token(token: str) -> tuple[SignIn, str, list[Any]]:
@@ -177,27 +145,17 @@ class _Renewer(Protocol):
 
 @dataclass
 class Session:
-    """The sign-in used for the requests of one command.
-
-    Attributes:
-        place: The target and its identity provider.
-        store: The storage of the sign-in.
-        provider: Opens the identity provider.
-        sign_in: Signs in interactively, given the reason; None if not interactive.
-        given: The sign-in from ``ASPEN_TOKEN``; None if unset.
-        use_old: True if the old tool's sign-in may be used.
-        command: The command to suggest for signing in.
-        is_new: True if the user signed in during this command.
-    """
+    """The sign-in used for the requests of one command."""
 
     place: Place
     store: Store
-    provider: Callable[[], _Renewer]
+    provider: Callable[[], _Renewer]  # opens the identity provider
+    # Signs in interactively, given the reason; None if not interactive.
     sign_in: Callable[[str], SignIn] | None = None
-    given: SignIn | None = None
-    use_old: bool = True
-    command: str = "aspencli auth login"
-    is_new: bool = False
+    given: SignIn | None = None  # the sign-in from ``ASPEN_TOKEN``; None if unset
+    use_old: bool = True  # True if the old tool's sign-in may be used
+    command: str = "aspencli auth login"  # the command to suggest for signing in
+    is_new: bool = False  # True if the user signed in during this command
     _held: SignIn | None = None
     _revoked: bool = False
 

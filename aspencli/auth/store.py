@@ -45,15 +45,10 @@ _LOCK_S = 90  # longer than a refresh may take
 
 @dataclass(frozen=True)
 class Noted:
-    """A sign-in's entry in the ledger.
+    """A sign-in's entry in the ledger."""
 
-    Attributes:
-        place: The target that it is for.
-        store: The kind of backend that holds it; None after signing out.
-    """
-
-    place: Place
-    store: str | None
+    place: Place  # the target that it is for
+    store: str | None  # the kind of backend that holds it; None after signing out
 
 
 class Store:
@@ -319,18 +314,12 @@ def _reason(error: Exception) -> str:
 
 @dataclass
 class Whereabouts:
-    """The addresses of a target's API and identity provider, found on first use.
+    """The addresses of a target's API and identity provider, found on first use."""
 
-    Attributes:
-        target: The target, with all settings resolved.
-        config: The configuration that the target comes from.
-        folder: The directory where sign-ins are recorded.
-        ask: Asks the API for its issuer and client; returns None if it does not say.
-    """
-
-    target: Target
-    config: Config
-    folder: Path
+    target: Target  # the target, with all settings resolved
+    config: Config  # the configuration that the target comes from
+    folder: Path  # the directory where sign-ins are recorded
+    # Asks the API for its issuer and client; returns None if it does not say.
     ask: Callable[[], tuple[str, str] | None]
 
     @property

@@ -39,23 +39,14 @@ _COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
 
 @dataclass
 class Access:
-    """Access to the API of one target.
+    """Access to the API of one target."""
 
-    Attributes:
-        target: The target, with all settings resolved.
-        config: The configuration that the target comes from.
-        out: Receives messages and prompts.
-        debug: True to show requests.
-        exits: Closes what was opened.
-        broken: Finds the samples that make the live service fail.
-    """
-
-    target: Target
-    config: Config
-    out: Output
-    debug: bool
-    exits: ExitStack
-    broken: BrokenSamples
+    target: Target  # the target, with all settings resolved
+    config: Config  # the configuration that the target comes from
+    out: Output  # receives messages and prompts
+    debug: bool  # True to show requests
+    exits: ExitStack  # closes what was opened
+    broken: BrokenSamples  # finds the samples that make the live service fail
 
     @cached_property
     def folder(self) -> Path:

@@ -90,17 +90,13 @@ def make_group(groups: Groups, group: NewGroup) -> Group:
 
 @dataclass(frozen=True)
 class InvitePlan:
-    """The plan for inviting people to a group.
-
-    Attributes:
-        spared: The addresses to skip, with the reason: ``member`` or ``pending``.
-        before: The IDs of the existing invitations; None if the user may not see them.
-    """
+    """The plan for inviting people to a group."""
 
     org: Org
     role: str
     emails: tuple[str, ...]
-    spared: dict[str, str]
+    spared: dict[str, str]  # the addresses to skip, with the reason: ``member`` or ``pending``
+    # The IDs of the existing invitations; None if the user may not see them.
     before: frozenset[str] | None
 
 

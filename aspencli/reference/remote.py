@@ -28,14 +28,10 @@ _SERVER_ERROR = 500
 
 @dataclass(frozen=True)
 class Org:
-    """The group on whose behalf the API is called.
-
-    Attributes:
-        name: Its name; None if only the ID was given, which takes no lookup.
-    """
+    """The group on whose behalf the API is called."""
 
     id: int
-    name: str | None = None
+    name: str | None = None  # its name; None if only the ID was given, which takes no lookup
 
     def __str__(self) -> str:
         return f"group {self.id}" + (f" ({self.name})" if self.name else "")
@@ -43,11 +39,7 @@ class Org:
 
 @dataclass(frozen=True)
 class Scope:
-    """The group and the pathogen that a data request belongs to.
-
-    Attributes:
-        slug: The pathogen's slug.
-    """
+    """The group and the pathogen that a data request belongs to."""
 
     org: Org
     slug: str

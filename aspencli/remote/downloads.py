@@ -27,15 +27,10 @@ _STRONG = re.compile(r'"[^"]*"')  # a strong ETag, which identifies the exact by
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A finished download.
+    """A finished download."""
 
-    Attributes:
-        path: The file; None if it went to a stream.
-        size: The number of bytes.
-    """
-
-    path: Path | None
-    size: int
+    path: Path | None  # the file; None if it went to a stream
+    size: int  # the number of bytes
 
 
 class Landing(Protocol):

@@ -76,16 +76,12 @@ class SlashWarning(ResourceWarning):
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request.
-
-    Attributes:
-        path: The percent-encoded path from the server's root or base; starts with a slash.
-        headers: Headers beyond those of every request; names in lower case.
-    """
+    """An HTTP request."""
 
     method: str
-    path: str
+    path: str  # the percent-encoded path from the server's root or base; starts with a slash
     query: Mapping[str, str] = field(default_factory=dict)
+    # Headers beyond those of every request; names in lower case.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may contain a token
     body: bytes = field(default=b"", repr=False)
 

@@ -25,18 +25,13 @@ _REPORTED_FROM_S = 1.0  # shorter waits are not reported
 
 @dataclass(frozen=True)
 class Patience:
-    """The timeouts and retry limits of a call, in seconds.
+    """The timeouts and retry limits of a call, in seconds."""
 
-    Attributes:
-        read: For the next piece of a response. The live service takes up to two minutes to start
-            one, which is its own limit.
-        total: For the whole call, including retries.
-        strangers: How often to try a server that has never responded; one that has may take
-            ``total``.
-    """
-
+    # For the next piece of a response. The live service takes up to two minutes to start one, which
+    # is its own limit.
     read: float = 150.0
-    total: float = 600.0
+    total: float = 600.0  # for the whole call, including retries
+    # How often to try a server that has never responded; one that has may take ``total``.
     strangers: int = 3
 
 
@@ -118,17 +113,12 @@ def http_date(text: str) -> datetime | None:
 
 @dataclass
 class Persistence:
-    """A retry loop that runs until an attempt succeeds or a limit is reached.
+    """A retry loop that runs until an attempt succeeds or a limit is reached."""
 
-    Attributes:
-        tell: Called with a message for each noticeable wait.
-        sleep: Waits for a number of seconds.
-        known: True if the server has ever responded.
-    """
-
+    # Called with a message for each noticeable wait.
     tell: Callable[[str], None] = lambda _words: None
     sleep: Callable[[float], None] = time.sleep
-    known: bool = False
+    known: bool = False  # True if the server has ever responded
 
     def run(
         self,

@@ -59,20 +59,14 @@ class TokenSource(Protocol):
 
 @dataclass
 class ApiCalls:
-    """A sender of requests to the API of one target.
-
-    Attributes:
-        caller: Sends requests to its server.
-        tokens: The source of tokens. They go to that server and nowhere else, because the caller
-            connects to no other.
-        cookie: The Cookie header for a proxy in front of it, or None.
-        broken: Finds the samples that make the live service fail.
-    """
+    """A sender of requests to the API of one target."""
 
     caller: Caller
+    # The source of tokens. They go to that server and nowhere else, because the caller connects to
+    # no other.
     tokens: TokenSource
-    cookie: str | None = None
-    broken: BrokenSamples = lambda _ids: []
+    cookie: str | None = None  # the Cookie header for a proxy in front of it, or None
+    broken: BrokenSamples = lambda _ids: []  # finds the samples that make the live service fail
 
     def ask(
         self,

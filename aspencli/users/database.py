@@ -31,36 +31,25 @@ _ROLES = (
 
 @dataclass(frozen=True)
 class UserQuery:
-    """A filter for users; None means no restriction.
+    """A filter for users; None means no restriction."""
 
-    Attributes:
-        group: ID, name, or prefix of a group in which they have a role.
-        role: A role that they have (in that group, if given).
-        system_admin: True for system administrators, False for all other users.
-        search: Part of the name or e-mail address, ignoring case.
-        after: The ID of the user to continue after.
-    """
-
-    group: str | None = None
-    role: str | None = None
-    system_admin: bool | None = None
-    search: str | None = None
-    after: int | None = None
+    group: str | None = None  # ID, name, or prefix of a group in which they have a role
+    role: str | None = None  # a role that they have (in that group, if given)
+    system_admin: bool | None = None  # True for system administrators, False for all other users
+    search: str | None = None  # part of the name or e-mail address, ignoring case
+    after: int | None = None  # the ID of the user to continue after
 
 
 @dataclass(frozen=True)
 class UserRow:
-    """A user in a list.
-
-    Attributes:
-        groups: Each group in which the user has a role: ``id``, ``name``, and ``roles``.
-    """
+    """A user in a list."""
 
     id: int
     name: str
     email: str
     auth0_user_id: str
     system_admin: bool
+    # Each group in which the user has a role: ``id``, ``name``, and ``roles``.
     groups: list[dict[str, Any]]
 
 
@@ -175,17 +164,11 @@ def _groups(roles: Iterable[UserRole]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class UserPlan:
-    """The plan for creating a user.
+    """The plan for creating a user."""
 
-    Attributes:
-        wanted: The user, with the group's full name and the role as the database spells it.
-        group_id: The group's ID.
-        existing: The user, if an identical one with that role already exists.
-    """
-
-    wanted: NewUser
+    wanted: NewUser  # the user, with the group's full name and the role as the database spells it
     group_id: int
-    existing: dict[str, Any] | None
+    existing: dict[str, Any] | None  # the user, if an identical one with that role already exists
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,13 @@ _SENT = ("name", "email", "auth0_user_id", "system_admin")
 
 @dataclass(frozen=True)
 class NewUser:
-    """A user to create; see `NewUser.checked`.
-
-    Attributes:
-        group: The ID, name, or prefix of the group to join.
-        role: The name of the role in that group.
-    """
+    """A user to create; see `NewUser.checked`."""
 
     name: str
     email: str
     auth0_user_id: str
-    group: str
-    role: str
+    group: str  # the ID, name, or prefix of the group to join
+    role: str  # the name of the role in that group
     system_admin: bool = False
 
     @classmethod
