@@ -19,27 +19,11 @@ from time import perf_counter
 from types import CodeType
 from typing import Any, NamedTuple
 
+from aspen.database.driver import tokens
 from aspen.database.profiling.callers import Lazy, Site, line_of
 
-_TOKEN = re.compile(
-    r"""
-    (?P<gap>\s+|--[^\n]*)
-  | (?P<comment>/\*)
-  | (?P<value>
-        [eE]'(?:[^'\\]++|\\.|'')*+'?           # '' stands for a quote, and so does \'
-      | (?:[bBxXnN]|[uU]&)?'(?:[^']++|'')*+'?
-      | \$(?P<tag>[A-Za-z_\x80-\uffff][\w\x80-\uffff]*|)\$.*?(?:\$(?P=tag)\$|\Z)
-      | %\([^)]*\)s | %s | \$\d+              # placeholders of the drivers
-      | (?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?
-    )
-  | (?P<name>"(?:[^"]++|"")*+"?|[^\W\d][\w$]*)
-  | (?P<sign>::|[(),;]|.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 LONG = 8_192
 """Length in characters; longer statements are cached for a short time only."""
-_BOUNDARY = re.compile(r"/\*|\*/")
 _CAST = r"(?:::[\w.]+(?:\ [A-Z]+)*(?:\(\?(?:,\ \?)*\))?(?:\[\])*)?"
 _ITEM = rf"(?:\?|NULL|DEFAULT|TRUE|FALSE){_CAST}"
 _LIST = rf"\({_ITEM}(?:,\ {_ITEM})*\)"
@@ -228,33 +212,18 @@ _of_long = lru_cache(maxsize=16)(_fingerprint)
 def _tokens(statement: str) -> list[tuple[str, bool]]:
     """Return each token, and whether there is a gap before it."""
     found: list[tuple[str, bool]] = []
-    position, gap = 0, False
-    while match := _TOKEN.match(statement, position):
-        position = match.end()
-        kind = match.lastgroup if match.lastgroup != "tag" else "value"
-        if kind == "comment":
-            position, gap = _end_of_comment(statement, position), True
-        elif kind == "gap":
-            gap = True
-        else:
-            found.append(("?" if kind == "value" else match[0], gap))
-            gap = False
+    gap = False
+    for kind, text, _start in tokens(statement, placeholders=True):
+        if kind != "gap":
+            found.append(("?" if kind == "value" else text, gap))
+        gap = kind == "gap"
     return found
 
 
-def _end_of_comment(statement: str, position: int) -> int:
-    """Return the end of a comment that began before the position; comments nest."""
-    depth = 1
-    while depth and (mark := _BOUNDARY.search(statement, position)):
-        depth += 1 if mark[0] == "/*" else -1
-        position = mark.end()
-    return len(statement) if depth else position
-
-
-def _joined(tokens: list[tuple[str, bool]]) -> str:
+def _joined(found: list[tuple[str, bool]]) -> str:
     parts: list[str] = []
     before = ""
-    for token, gap in tokens:
+    for token, gap in found:
         if before == "," or (
             gap and before not in _TIGHT_AFTER and before and token not in _TIGHT_BEFORE
         ):
@@ -279,14 +248,11 @@ class Part(NamedTuple):
 def split_statements(text: str) -> list[Part]:
     """Return the statements of a script, without the semicolons between them."""
     found: list[tuple[int, int]] = []
-    start = position = 0
-    while match := _TOKEN.match(text, position):
-        position = match.end()
-        if match.lastgroup == "comment":
-            position = _end_of_comment(text, position)
-        elif match[0] == ";":
-            found.append((start, match.start()))
-            start = position
+    start = 0
+    for _kind, sign, position in tokens(text, placeholders=True):
+        if sign == ";":
+            found.append((start, position))
+            start = position + 1
     found.append((start, len(text)))
     return [_part(text, *ends) for ends in found if fingerprint(text[slice(*ends)])]
 
