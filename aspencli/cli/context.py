@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from aspencli.remote.api import Api
 
 _LOOK_MS = 10_000  # for a query that only adds details to an error
+
+
+class Backend(enum.Enum):
+    """The backend through which a command reaches the data of a target."""
+
+    DB = "db"
+    API = "api"
 
 
 class Options:
@@ -140,6 +148,41 @@ class AppContext:
             stdin=stdin,
         )
         self.out.finish_anyway()
+
+    def choose_backend(self, given: Backend | None, usual: Backend | None = None) -> Backend:
+        """Return the backend for a command that supports both.
+
+        The order is: the option, the setting, the command's ``usual`` backend if it has one, and
+        then the database for ``local`` and the API for other targets, or the database if only its
+        address is known.
+        """
+        if given is not None:
+            return given
+        chosen = self.config.value("via")
+        if chosen is not None:
+            return Backend(chosen)
+        if usual is not None:
+            return usual
+        only_database = self.target.database_url is not None and self.target.api_url is None
+        return Backend.DB if self.target.name == "local" or only_database else Backend.API
+
+    def announce(self, backend: Backend) -> None:
+        """Show the target and the backend if standard error is a terminal."""
+        if self.out.err.isatty():
+            if self.target.warning:
+                self.out.warn(self.target.warning)
+            self.out.info(self.describe_target(backend))
+
+    def describe_target(self, backend: Backend) -> str:
+        """Return the target and backend for banners and prompts: ``Target: prod (API)``."""
+        name = "database" if backend is Backend.DB else "API"
+        return f"Target: {self.target.title} ({name})"
+
+    def backend(self, given: Backend | None, usual: Backend | None = None) -> Backend:
+        """Return the backend for a command that supports both, and show it on a terminal."""
+        backend = self.choose_backend(given, usual)
+        self.announce(backend)
+        return backend
 
     @property
     def given_api(self) -> str | None:

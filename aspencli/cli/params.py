@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import enum
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aspencli.cli.context import Backend
 from aspencli.errors import BadInputError
 from aspencli.samples.models import SampleKey
 from aspencli.stored_text import clean_name, clean_text
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 
 TABLE_LIMIT = 100  # rows; more than a person reads
-
-
-class Backend(enum.Enum):
-    """The backend through which a command reaches the data of a target."""
-
-    DB = "db"
-    API = "api"
 
 
 def checked(what: str) -> Callable[[str | None], str | None]:
@@ -234,41 +227,6 @@ def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None
     return limit
 
 
-def choose_backend(
-    context: AppContext, given: Backend | None, usual: Backend | None = None
-) -> Backend:
-    """Return the backend for a command that supports both.
-
-    The order is: the option, the setting, the command's ``usual`` backend if it has one, and then
-    the database for ``local`` and the API for other targets, or the database if only its address
-    is known.
-    """
-    if given is not None:
-        return given
-    chosen = context.config.value("via")
-    if chosen is not None:
-        return Backend(chosen)
-    if usual is not None:
-        return usual
-    target = context.target
-    only_database = target.database_url is not None and target.api_url is None
-    return Backend.DB if target.name == "local" or only_database else Backend.API
-
-
-def announce(context: AppContext, backend: Backend) -> None:
-    """Show the target and the backend if standard error is a terminal."""
-    if context.out.err.isatty():
-        if context.target.warning:
-            context.out.warn(context.target.warning)
-        context.out.info(describe_target(context, backend))
-
-
-def describe_target(context: AppContext, backend: Backend) -> str:
-    """Return the target and backend for banners and prompts: ``Target: prod (API)``."""
-    name = "database" if backend is Backend.DB else "API"
-    return f"Target: {context.target.title} ({name})"
-
-
 def chosen_scope(
     context: AppContext, group: str | None, pathogen: str | None, *, writing: bool = False
 ) -> Scope:
@@ -286,7 +244,7 @@ def chosen_scope(
         require_writer(context.api().users.me(), org)
     scope = Scope(org, pathogen or context.config.value("pathogen_slug") or "")
     if context.out.err.isatty():
-        context.out.info(f"{describe_target(context, Backend.API)}, {scope}")
+        context.out.info(f"{context.describe_target(Backend.API)}, {scope}")
     return scope
 
 

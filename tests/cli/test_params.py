@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aspencli.cli.context import AppContext
-from aspencli.cli.params import (
-    Backend,
-    choose_backend,
-    describe_target,
-)
+from aspencli.cli.context import AppContext, Backend
 from aspencli.errors import BadInputError
 
 LAB = '[targets.mylab]\nsafety = "shared"\n'
@@ -34,40 +29,40 @@ def test_default_backend_is_database_locally_and_api_elsewhere(
     env: str, text: str, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = _context(env, text, tmp_path, monkeypatch)
-    assert choose_backend(context, None) is backend
+    assert context.choose_backend(None) is backend
     for given in Backend:
-        assert choose_backend(context, given) is given
+        assert context.choose_backend(given) is given
 
 
 def test_via_setting_overrides_default_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = _context("local", '[defaults]\nvia = "api"\n', tmp_path, monkeypatch)
-    assert choose_backend(context, None) is Backend.API
+    assert context.choose_backend(None) is Backend.API
     monkeypatch.setenv("ASPEN_VIA", "db")
-    assert choose_backend(context, None) is Backend.DB
+    assert context.choose_backend(None) is Backend.DB
 
 
 def test_command_can_have_its_own_default_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = _context("prod", "", tmp_path, monkeypatch)
-    assert choose_backend(context, None, usual=Backend.DB) is Backend.DB
-    assert choose_backend(context, Backend.API, usual=Backend.DB) is Backend.API
+    assert context.choose_backend(None, usual=Backend.DB) is Backend.DB
+    assert context.choose_backend(Backend.API, usual=Backend.DB) is Backend.API
     monkeypatch.setenv("ASPEN_VIA", "api")
-    assert choose_backend(context, None, usual=Backend.DB) is Backend.API
+    assert context.choose_backend(None, usual=Backend.DB) is Backend.API
 
 
 def test_invalid_backend_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_VIA", "sea")
     with pytest.raises(BadInputError, match="Invalid value for ASPEN_VIA: 'sea'"):
-        choose_backend(_context("local", "", tmp_path, monkeypatch), None)
+        _context("local", "", tmp_path, monkeypatch).choose_backend(None)
 
 
 def test_target_line_names_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = _context("prod", "", tmp_path, monkeypatch)
-    assert describe_target(context, Backend.API) == "Target: prod (API)"
-    assert describe_target(context, Backend.DB) == "Target: prod (database)"
+    assert context.describe_target(Backend.API) == "Target: prod (API)"
+    assert context.describe_target(Backend.DB) == "Target: prod (database)"
 
 
 def _context(env: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppContext:

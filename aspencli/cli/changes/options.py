@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from aspencli.changes.report import JobFiles
-from aspencli.cli import params
-from aspencli.cli.context import AppContext
-from aspencli.cli.params import Backend
+from aspencli.cli.context import AppContext, Backend
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -227,7 +225,7 @@ def open_job(
     backend: Backend,
 ) -> Job[Any]:
     """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
-    params.announce(context, backend)
+    context.announce(backend)
     if (
         backend is Backend.API
         and group_id is not None

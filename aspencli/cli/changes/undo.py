@@ -9,12 +9,10 @@ from aspencli.changes.journal import open_journal
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, command_for, runs_of, undo_source
 from aspencli.changes.undo import Origin, read_origin, read_undo
-from aspencli.cli import params
 from aspencli.cli.changes.options import open_job
 from aspencli.cli.changes.runner import Purpose
 from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
-from aspencli.cli.context import AppContext
-from aspencli.cli.params import Backend
+from aspencli.cli.context import AppContext, Backend
 from aspencli.errors import BadInputError, ConflictError
 
 _DAMAGED = "The undo file is damaged. Find an intact copy and use that."
@@ -101,4 +99,4 @@ def _backend(context: AppContext, origin: Origin, via: Backend | None, run: Run 
         return Backend.DB
     if run is None and origin.columns and origin.place:  # it is no longer in the history
         return Backend.API if origin.place.api else Backend.DB
-    return Backend(run.via or "db") if run else params.choose_backend(context, None)
+    return Backend(run.via or "db") if run else context.choose_backend(None)

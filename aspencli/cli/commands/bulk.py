@@ -124,7 +124,7 @@ def update_public_ids(
         stack: ExitStack, files: JobFiles, source: Table
     ) -> tuple[Job[Any], Iterator[Request]]:
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, given.dry_run)
-        backend = params.choose_backend(context, via)
+        backend = context.choose_backend(via)
         job = options.open_job(context, stack, group, files, purpose, backend)
         return job, read_mapping(
             source,

@@ -16,9 +16,8 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.bulk import register_groups
-from aspencli.cli.context import current
+from aspencli.cli.context import Backend, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.params import Backend
 from aspencli.errors import AspenError
 
 if TYPE_CHECKING:
@@ -124,8 +123,7 @@ def show(
     """
     context = current(ctx)
     key = params.named_group(context, group, old)
-    backend = params.choose_backend(context, via)
-    params.announce(context, backend)
+    backend = context.backend(via)
     if backend is Backend.API:
         from aspencli.groups.remote import ask_group
 
@@ -147,8 +145,7 @@ def members(
     """List the members of a group with their highest role."""
     context = current(ctx)
     key = params.named_group(context, group, old)
-    backend = params.choose_backend(context, via)
-    params.announce(context, backend)
+    backend = context.backend(via)
     if backend is Backend.API:
         from aspencli.groups.remote import ask_members
 
@@ -199,7 +196,7 @@ def create(
     from aspencli.reference.remote import Gazetteer, name_of
 
     context = current(ctx)
-    params.announce(context, Backend.API)
+    context.announce(Backend.API)
     place = Gazetteer(context.api().locations).find(default_tree_location)
     wanted = checked_group(
         name=name,
@@ -242,7 +239,7 @@ def invites(
 
     context = current(ctx)
     key = params.named_group(context, group, old)
-    params.announce(context, Backend.API)
+    context.announce(Backend.API)
     api = context.api()
     rows = list_invitations(api.groups, find_org(api, key))
     context.out.rows(INVITATION_COLUMNS, rows, empty="No invitations found.")
@@ -299,7 +296,7 @@ def invite(
     first, rest = _split(emails or [])
     key = params.named_group(context, first, group)
     wanted = params.chosen_ids(context, rest, file, ("email",))
-    params.announce(context, Backend.API)
+    context.announce(Backend.API)
     api = context.api()
     plan = plan_invites(api.groups, find_org(api, key), role.value, wanted, again=again)
     if plan.before is None:

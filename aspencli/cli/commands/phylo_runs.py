@@ -15,9 +15,8 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.context import AppContext, current
+from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 from aspencli.text import counted
 
@@ -103,10 +102,10 @@ def list_(
 ) -> None:
     """List runs and the ids of their trees."""
     context = current(ctx)
-    backend = params.choose_backend(context, via)
+    backend = context.choose_backend(via)
     group = params.chosen_group(context, group)
     pathogen = params.chosen_pathogen(context, pathogen)
-    params.announce(context, backend)
+    context.announce(backend)
     if backend is Backend.API:
         from aspencli.phylo.remote import ask_runs
 

@@ -12,9 +12,8 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.context import AppContext, current
+from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import Column
-from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -144,9 +143,9 @@ def link(
 def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List the UShER trees available for the pathogen, the default one first."""
     context = current(ctx)
-    backend = params.choose_backend(context, via)
+    backend = context.choose_backend(via)
     slug = context.config.value("pathogen_slug") or ""
-    params.announce(context, backend)
+    context.announce(backend)
     if backend is Backend.API:
         from aspencli.reference.remote import find_org, find_slugs
 

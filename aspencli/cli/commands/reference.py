@@ -15,9 +15,8 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.context import current
+from aspencli.cli.context import Backend, current
 from aspencli.cli.output.formats import Column
-from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 
 locations_app = command_group("List and search locations of samples and trees.")
@@ -63,8 +62,7 @@ def list_locations(
 ) -> None:
     """List locations and their ids."""
     context = current(ctx)
-    backend = params.choose_backend(context, via)
-    params.announce(context, backend)
+    backend = context.backend(via)
     if backend is Backend.API:
         found = sorted(context.api().locations.all(depth), key=itemgetter("id"))
         return context.out.rows(LOCATION_COLUMNS, found, empty=_EMPTY)
@@ -100,8 +98,7 @@ def search(
             hint="Pass one or more of --region, --country, --division, and --location.",
         )
     context = current(ctx)
-    backend = params.choose_backend(context, via)
-    params.announce(context, backend)
+    backend = context.backend(via)
     if backend is Backend.API:
         return context.out.rows(
             LOCATION_COLUMNS, context.api().locations.search(query), empty=_EMPTY
@@ -125,8 +122,7 @@ PATHOGEN_COLUMNS = (
 def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List pathogens and the slugs to use with --pathogen."""
     context = current(ctx)
-    backend = params.choose_backend(context, via)
-    params.announce(context, backend)
+    backend = context.backend(via)
     if backend is Backend.API:
         found = sorted(context.api().pathogens(), key=itemgetter("id"))
         return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
@@ -151,7 +147,7 @@ def list_pango(ctx: typer.Context) -> None:
     names come from the API and are not stored in the database.
     """
     context = current(ctx)
-    params.announce(context, Backend.API)
+    context.announce(Backend.API)
     rows = ({"lineage": lineage} for lineage in context.api().lineages())
     context.out.rows(LINEAGE_COLUMNS, rows, empty="No lineages found.")
 

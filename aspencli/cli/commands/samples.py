@@ -18,10 +18,9 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands import samples_create, samples_edit, samples_files
 from aspencli.cli.commands.bulk import register_samples
-from aspencli.cli.context import current
+from aspencli.cli.context import Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import Column
-from aspencli.cli.params import Backend
 from aspencli.samples.models import SampleKey, SampleQuery, SampleSort
 
 if TYPE_CHECKING:
@@ -173,8 +172,7 @@ def show(
 @contextmanager
 def listed(context: AppContext, via: Backend | None, query: SampleQuery) -> Iterator[Found]:
     """Provide the samples that match a query."""
-    backend = params.choose_backend(context, via)
-    params.announce(context, backend)
+    backend = context.backend(via)
     if backend is Backend.API:
         from aspencli.samples.remote import SamplesAsked
 
@@ -194,8 +192,7 @@ def described(
     by: SampleKey | None,
 ) -> list[SampleDetails]:
     """Return the details of the samples that the keys identify."""
-    backend = params.choose_backend(context, via)
-    params.announce(context, backend)
+    backend = context.backend(via)
     if backend is Backend.API:
         from aspencli.samples.remote import describe_asked
 

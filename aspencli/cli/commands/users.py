@@ -16,10 +16,9 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.bulk import register_users
-from aspencli.cli.context import AppContext, current
+from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.params import Backend
 from aspencli.errors import BadInputError
 from aspencli.stored_text import clean_name
 
@@ -202,8 +201,7 @@ def create(
         role=role,
         system_admin=system_admin,
     )
-    backend = params.choose_backend(context, via, usual=Backend.DB)
-    params.announce(context, backend)
+    backend = context.backend(via, usual=Backend.DB)
     plan = _plan_in_api if backend is Backend.API else _plan_in_database
     execute(plan(context, wanted), dry_run=dry_run)
 
@@ -281,7 +279,7 @@ def _creation(
 def me(ctx: typer.Context) -> None:
     """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
-    params.announce(context, Backend.API)
+    context.announce(Backend.API)
     _show(context, ME_COLUMNS, {**context.api().users.me()})
 
 
@@ -324,7 +322,7 @@ def update_me(
     if not wanted:
         raise BadInputError("Nothing to update.", hint="See: aspencli users update-me --help")
     context = current(ctx)
-    params.announce(context, Backend.API)
+    context.announce(Backend.API)
     _change(context, wanted, dry_run=dry_run)
 
 
