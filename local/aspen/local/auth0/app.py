@@ -11,8 +11,6 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,13 +20,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from aspen.local.auth0 import endpoints, management, organizations, sign_in, users
 from aspen.local.auth0.clients import OAuthError, PageError
 from aspen.local.auth0.management import PREFIX, Bucket, ManagementError, limit, not_valid
 from aspen.local.auth0.pages import TEMPLATES, page
-from aspen.local.auth0.settings import Dialect, Settings, audit, log_to_stderr
+from aspen.local.auth0.settings import Dialect, Knobs, Settings, audit, log_to_stderr
 from aspen.local.auth0.store import Provider, ProviderOf
 from aspen.local.processes import HOST, is_free, is_own_connection
 from aspencli.errors import AspenError, ConflictError
@@ -208,9 +207,7 @@ def style_sheet() -> Response:
     return Response(style, media_type="text/css", headers=headers)
 
 
-async def _for_our_account(
-    request: Request, proceed: Callable[[Request], Awaitable[Response]]
-) -> Response:
+async def _for_our_account(request: Request, proceed: RequestResponseEndpoint) -> Response:
     """Refuse connections from other accounts on this machine, as they could sign in as anyone."""
     path, peer = request.url.path, request.client
     if not path.startswith(_OPEN):
@@ -254,28 +251,28 @@ async def _answer_lost(request: Request, error: HTTPException) -> Response:
 
 
 @trial_router.get("/knobs")
-def show(provider: ProviderOf) -> dict[str, Any]:
+def show(provider: ProviderOf) -> Knobs:
     """Return the current knobs."""
-    return asdict(provider.knobs)
+    return provider.knobs
 
 
 @trial_router.patch("/knobs", response_model=None)
-def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, Any]:
+def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | Knobs:
     """Change some of the knobs; see ``aspen.local.auth0.settings.Knobs``."""
     try:
-        return asdict(provider.change(changes))
+        return provider.change(changes)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         return JSONResponse({"error": "; ".join(problems)}, 400)
 
 
 @trial_router.delete("/knobs")
-def reset(provider: ProviderOf) -> dict[str, Any]:
+def reset(provider: ProviderOf) -> Knobs:
     """Reset the knobs to their defaults."""
-    return asdict(provider.reset())
+    return provider.reset()
 
 
-async def throttle(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+async def throttle(request: Request, proceed: RequestResponseEndpoint) -> Response:
     """Answer with 429 as often as the ``throttled`` knob says."""
     provider: Provider = request.app.state.provider
     if not request.url.path.startswith(_THROTTLED) or not provider.take("throttled"):

@@ -5,15 +5,22 @@ A refresh token can be exchanged once; late reuse revokes all tokens of its sign
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
-from typing import Annotated, Any
+from sqlite3 import Connection
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from aspen.local.auth0 import grants
-from aspen.local.auth0.clients import KnownClient, OAuthError, Parameters, authenticate, required
+from aspen.local.auth0.clients import (
+    Authorization,
+    KnownClient,
+    OAuthError,
+    Parameters,
+    authenticate,
+    required,
+)
 from aspen.local.auth0.settings import audit
 from aspen.local.auth0.store import ALGORITHM, Grant, Provider, ProviderOf, published_keys
 from aspen.local.auth0.tokens import (
@@ -77,9 +84,7 @@ def keys(provider: ProviderOf, response: Response) -> dict[str, Any]:
 
 @router.post("/oauth/device/code")
 def begin_device_grant(
-    provider: ProviderOf,
-    parameters: Parameters,
-    authorization: Annotated[str | None, Header()] = None,
+    provider: ProviderOf, parameters: Parameters, authorization: Authorization = None
 ) -> dict[str, Any]:
     """Issue a device code for a program, and a code that its user enters (RFC 8628)."""
     with provider.database.writing() as db:
@@ -107,7 +112,7 @@ def token(
     provider: ProviderOf,
     response: Response,
     parameters: Parameters,
-    authorization: Annotated[str | None, Header()] = None,
+    authorization: Authorization = None,
 ) -> dict[str, Any]:
     """Exchange a grant for tokens."""
     grant = _grant(required(parameters, "grant_type"))
@@ -123,23 +128,14 @@ def token(
     if refusal:
         refusal.about = {"client": client.client_id, "grant": grant}
         raise refusal
-    audit(
-        "token.issued",
-        client=client.client_id,
-        grant=grant,
-        user=user_id,
-        scope=answer["scope"],
-    )
+    scope = answer["scope"]
+    audit("token.issued", client=client.client_id, grant=grant, user=user_id, scope=scope)
     response.headers["Cache-Control"] = "no-store"
     return answer
 
 
 def _answer(
-    provider: Provider,
-    db: sqlite3.Connection,
-    client: KnownClient,
-    grant: Grant,
-    sent: Mapping[str, str],
+    provider: Provider, db: Connection, client: KnownClient, grant: Grant, sent: Mapping[str, str]
 ) -> tuple[dict[str, Any], str | None]:
     """Return the response, and the user that it is about."""
     if grant is Grant.CLIENT_CREDENTIALS:
@@ -150,7 +146,7 @@ def _answer(
     return token_answer(provider, db, granted), granted.user_id
 
 
-def _check_user(db: sqlite3.Connection, granted: Granted) -> None:
+def _check_user(db: Connection, granted: Granted) -> None:
     """Check that the user is not blocked, and still a member of the organization."""
     user_id, organization_id = granted.user_id, granted.organization_id
     if db.execute("SELECT blocked FROM users WHERE user_id = ?", (user_id,)).fetchone()["blocked"]:
@@ -190,9 +186,7 @@ def _plain(audience: str) -> str:
 
 @router.post("/oauth/revoke")
 def revoke_token(
-    provider: ProviderOf,
-    parameters: Parameters,
-    authorization: Annotated[str | None, Header()] = None,
+    provider: ProviderOf, parameters: Parameters, authorization: Authorization = None
 ) -> Response:
     """Revoke a refresh token; an unknown one also returns 200 (RFC 7009 section 2.2)."""
     token = required(parameters, "token")
@@ -208,9 +202,7 @@ def revoke_token(
 
 
 @router.api_route("/userinfo", methods=["GET", "POST"])
-def userinfo(
-    provider: ProviderOf, authorization: Annotated[str | None, Header()] = None
-) -> dict[str, Any]:
+def userinfo(provider: ProviderOf, authorization: Authorization = None) -> dict[str, Any]:
     """Return the claims that the token's user allowed."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

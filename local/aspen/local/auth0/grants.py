@@ -9,10 +9,10 @@ import base64
 import hashlib
 import re
 import secrets
-import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from sqlite3 import Connection, Row
 
 from aspen.local.auth0.clients import KnownClient, OAuthError, required
 from aspen.local.auth0.settings import Dialect, Settings, audit, hashed, new_secret
@@ -30,7 +30,7 @@ _SLOWER_SECONDS = 5
 
 
 def wanted_by(
-    db: sqlite3.Connection, settings: Settings, client: KnownClient, sent: Mapping[str, str]
+    db: Connection, settings: Settings, client: KnownClient, sent: Mapping[str, str]
 ) -> Wanted:
     """Return the access that a request asks for.
 
@@ -52,7 +52,7 @@ def wanted_by(
     return Wanted(client.client_id, " ".join(scope), audience, organization_id)
 
 
-def _organization(db: sqlite3.Connection, named: str | None) -> str | None:
+def _organization(db: Connection, named: str | None) -> str | None:
     if named is None:
         return None
     found = db.execute(
@@ -63,7 +63,7 @@ def _organization(db: sqlite3.Connection, named: str | None) -> str | None:
     return str(found["id"])
 
 
-def is_member(db: sqlite3.Connection, organization_id: str | None, user_id: str) -> bool:
+def is_member(db: Connection, organization_id: str | None, user_id: str) -> bool:
     """Return True if a user belongs to an organization, or if there is none to belong to."""
     found = db.execute(
         "SELECT 1 FROM members WHERE organization_id = ? AND user_id = ?",
@@ -78,7 +78,7 @@ def _invalid(description: str) -> OAuthError:
 
 def add_code(
     provider: Provider,
-    db: sqlite3.Connection,
+    db: Connection,
     wanted: Wanted,
     sent: Mapping[str, str],
     user_id: str,
@@ -101,7 +101,7 @@ def add_code(
 
 
 def redeem_code(
-    _provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
+    _provider: Provider, db: Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted:
     """Exchange a code for the user's grant; each code works once.
 
@@ -143,9 +143,7 @@ def _challenge_of(verifier: str) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def add_device_request(
-    provider: Provider, db: sqlite3.Connection, wanted: Wanted
-) -> tuple[str, str]:
+def add_device_request(provider: Provider, db: Connection, wanted: Wanted) -> tuple[str, str]:
     """Store a request of a program; return the device code for it, and the user's code."""
     device_code, user_code = new_secret(), _new_user_code()
     while db.execute("SELECT 1 FROM device_requests WHERE user_code = ?", (user_code,)).fetchone():
@@ -161,7 +159,7 @@ def add_device_request(
 
 
 def redeem_device_code(
-    provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
+    provider: Provider, db: Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted:
     """Exchange a device code for the user's grant.
 
@@ -198,9 +196,9 @@ def tidy(typed: str) -> str:
     return f"{letters[:_HALF]}-{letters[_HALF:]}"
 
 
-def find_request(db: sqlite3.Connection, typed: str) -> sqlite3.Row | None:
+def find_request(db: Connection, typed: str) -> Row | None:
     """Return the pending request with a user code as typed, with the names of what it is about."""
-    row: sqlite3.Row | None = db.execute(
+    row: Row | None = db.execute(
         "SELECT r.*, c.name AS client_name, o.display_name AS organization"
         " FROM device_requests r JOIN clients c USING (client_id)"
         " LEFT JOIN organizations o ON o.id = r.organization_id"
@@ -211,7 +209,7 @@ def find_request(db: sqlite3.Connection, typed: str) -> sqlite3.Row | None:
 
 
 def decide(
-    db: sqlite3.Connection, user_code: str, user_id: str, auth_time: float, *, approve: bool
+    db: Connection, user_code: str, user_id: str, auth_time: float, *, approve: bool
 ) -> bool:
     """Record a person's decision; return False if no request is pending."""
     done = db.execute(
@@ -222,7 +220,7 @@ def decide(
     return done.rowcount == 1
 
 
-def _too_fast(provider: Provider, db: sqlite3.Connection, row: sqlite3.Row) -> bool:
+def _too_fast(provider: Provider, db: Connection, row: Row) -> bool:
     now, before, interval = time.time(), row["polled_at"], row["interval"]
     too_fast = before is not None and now - before < interval - _TOLERANCE
     if too_fast and provider.knobs.dialect is Dialect.RFC:
@@ -234,7 +232,7 @@ def _too_fast(provider: Provider, db: sqlite3.Connection, row: sqlite3.Row) -> b
     return too_fast
 
 
-def _delete(db: sqlite3.Connection, device_hash: str) -> None:
+def _delete(db: Connection, device_hash: str) -> None:
     db.execute("DELETE FROM device_requests WHERE device_hash = ?", (device_hash,))
 
 
@@ -243,7 +241,7 @@ def _new_user_code() -> str:
 
 
 def redeem_refresh_token(
-    provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
+    provider: Provider, db: Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted:
     """Exchange a refresh token for its grant: once, or again within the reuse period.
 
@@ -273,7 +271,7 @@ def redeem_refresh_token(
     return granted
 
 
-def revoke(db: sqlite3.Connection, client: KnownClient, token: str) -> str | None:
+def revoke(db: Connection, client: KnownClient, token: str) -> str | None:
     """Revoke a refresh token and all others from its sign-in; return its user's ID."""
     row = db.execute(
         "SELECT family, user_id FROM refresh_tokens WHERE token_hash = ? AND client_id = ?",
@@ -285,7 +283,7 @@ def revoke(db: sqlite3.Connection, client: KnownClient, token: str) -> str | Non
     return str(row["user_id"])
 
 
-def _revoke_family(db: sqlite3.Connection, family: str) -> None:
+def _revoke_family(db: Connection, family: str) -> None:
     """Revoke all refresh tokens from one sign-in."""
     db.execute(
         "UPDATE refresh_tokens SET revoked_at = ? WHERE family = ? AND revoked_at IS NULL",

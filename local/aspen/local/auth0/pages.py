@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sqlite3 import Connection
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aspen.local.auth0.clients import PageError
 from aspen.local.auth0.settings import hashed, new_secret
-from aspen.local.auth0.store import Provider, insert
+from aspen.local.auth0.store import Provider, ProviderOf, insert
 
 TEMPLATES = Environment(
     loader=PackageLoader("aspen.local.auth0"),
@@ -54,10 +54,6 @@ class Visit:
     browser: str
     person: Person | None
 
-    def token(self) -> str:
-        """Return the form token, which proves that a page was served to this browser."""
-        return _signed(self.provider, "form", hashed(self.browser))
-
     def check(self, sent: Mapping[str, str]) -> None:
         """Check that a form was sent from one of our pages in this browser.
 
@@ -74,19 +70,15 @@ class Visit:
 
 
 def page(
-    template: str,
-    visit: Visit | None,
-    *,
-    status: int = 200,
-    leads_to: str = "",
-    **values: object,
+    template: str, visit: Visit | None, *, status: int = 200, leads_to: str = "", **values: object
 ) -> HTMLResponse:
     """Render a template with all values escaped and strict security headers.
 
     Only a page with a form needs the visit; ``leads_to`` is the external URL that the form finally
     redirects to.
     """
-    token = visit.token() if visit else ""
+    # The token proves that the form was served to this browser.
+    token = _signed(visit.provider, "form", hashed(visit.browser)) if visit else ""
     text = TEMPLATES.get_template(f"{template}.html").render(token=token, **values)
     response = HTMLResponse(text, status, headers=_headers(leads_to))
     if visit:
@@ -145,7 +137,7 @@ def _verified(provider: Provider, purpose: str, text: str) -> Any:
         return None
 
 
-def begin_session(db: sqlite3.Connection, response: Response, user_id: str) -> None:
+def begin_session(db: Connection, response: Response, user_id: str) -> None:
     """Start a session for a user in this browser."""
     session, now = new_secret(), time.time()
     db.execute("DELETE FROM sessions WHERE expires_at < ?", (now,))
@@ -158,7 +150,7 @@ def begin_session(db: sqlite3.Connection, response: Response, user_id: str) -> N
     _set_cookie(response, _SESSION, session, _SESSION_SECONDS)
 
 
-def end_session(request: Request, db: sqlite3.Connection, response: Response) -> str | None:
+def end_session(request: Request, db: Connection, response: Response) -> str | None:
     """End the browser's session; return the ID of its user, if there was one."""
     ended = db.execute(
         "DELETE FROM sessions WHERE session_hash = ? RETURNING user_id",
@@ -168,8 +160,7 @@ def end_session(request: Request, db: sqlite3.Connection, response: Response) ->
     return None if ended is None else str(ended["user_id"])
 
 
-def _visit(request: Request) -> Visit:
-    provider: Provider = request.app.state.provider
+def _visit(request: Request, provider: ProviderOf) -> Visit:
     browser = request.cookies.get(_BROWSER) or new_secret()
     with provider.database.reading() as db:
         row = db.execute(

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
 
-from pydantic import ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -77,8 +76,7 @@ class Signing(StrEnum):
     """Another key under its own ID, which is not published."""
 
 
-@dataclass(frozen=True)
-class Knobs:
+class Knobs(BaseModel):
     """The current behavior of the provider; the defaults are those of Auth0.
 
     Attributes:
@@ -93,7 +91,7 @@ class Knobs:
         retry_after: The ``Retry-After`` of those responses, in seconds; None to omit the header.
     """
 
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dialect: Dialect = Dialect.AUTH0
     interval: float = 5
@@ -136,11 +134,6 @@ def new_secret() -> str:
 def hashed(secret: str) -> str:
     """Return the hash to store for a secret; secrets are long and random, so they need no salt."""
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def matches(secret: str, kept: str) -> bool:
-    """Return True if a secret matches a stored hash; the comparison takes constant time."""
-    return secrets.compare_digest(hashed(secret), kept)
 
 
 def new_identifier(prefix: str, length: int = 16) -> str:

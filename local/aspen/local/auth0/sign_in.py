@@ -7,9 +7,9 @@ passwords. A web application (the authorization code grant) also signs its users
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from collections.abc import Mapping
+from sqlite3 import Connection, Row
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -243,7 +243,7 @@ def _judge(visit: Visit, typed: str | None) -> Response:
     return onward(_confirm_address(asked))
 
 
-def _asked(visit: Visit, user_code: str) -> sqlite3.Row:
+def _asked(visit: Visit, user_code: str) -> Row:
     with visit.provider.database.reading() as db:
         asked = find_request(db, user_code)
     if asked is None:
@@ -266,11 +266,11 @@ def _gone() -> PageError:
     )
 
 
-def _confirm_address(asked: sqlite3.Row) -> str:
+def _confirm_address(asked: Row) -> str:
     return f"/activate/confirm?{urlencode({'user_code': asked['user_code']})}"
 
 
-def _device_sign_in_address(visit: Visit, asked: sqlite3.Row) -> str:
+def _device_sign_in_address(visit: Visit, asked: Row) -> str:
     return _sign_in_address(
         visit, _confirm_address(asked), asked["client_name"], asked["organization_id"]
     )
@@ -321,7 +321,7 @@ def _sign_in_page(
 ) -> Response:
     wanted = unpacked(visit.provider, state)
     organization_id = wanted["organization"]
-    invitation: sqlite3.Row | None = None
+    invitation: Row | None = None
     offered: list[str] = []
     with visit.provider.database.reading() as db:
         if wanted.get("invitation"):
@@ -347,7 +347,7 @@ def _sign_in_page(
     )
 
 
-def _check_membership(db: sqlite3.Connection, organization_id: str | None, user_id: str) -> None:
+def _check_membership(db: Connection, organization_id: str | None, user_id: str) -> None:
     if not is_member(db, organization_id, user_id):
         raise PageError(
             "Not a member",
@@ -356,7 +356,7 @@ def _check_membership(db: sqlite3.Connection, organization_id: str | None, user_
         )
 
 
-def _accept(db: sqlite3.Connection, wanted: dict[str, str]) -> str:
+def _accept(db: Connection, wanted: dict[str, str]) -> str:
     """Make the invited person a member, adding them as a user if needed; return their user ID."""
     invitation = _find_invitation(db, wanted["invitation"], wanted["organization"])
     email = invitation["invitee_email"]
@@ -372,7 +372,7 @@ def _accept(db: sqlite3.Connection, wanted: dict[str, str]) -> str:
     return user_id
 
 
-def _add_user(db: sqlite3.Connection, invitation: sqlite3.Row) -> None:
+def _add_user(db: Connection, invitation: Row) -> None:
     now, email = time.time(), invitation["invitee_email"]
     row = {
         "user_id": new_user_id(),
@@ -387,9 +387,7 @@ def _add_user(db: sqlite3.Connection, invitation: sqlite3.Row) -> None:
     insert(db, "users", row)
 
 
-def _accounts(
-    db: sqlite3.Connection, organization_id: str | None
-) -> tuple[list[dict[str, Any]], int]:
+def _accounts(db: Connection, organization_id: str | None) -> tuple[list[dict[str, Any]], int]:
     """Return the first users to choose from, and the number of further ones."""
     rows = db.execute(
         "SELECT user_id, name, email FROM users u WHERE NOT blocked AND (:organization IS NULL OR"
@@ -400,7 +398,7 @@ def _accounts(
     return [_account(db, row) for row in rows[:_MOST]], max(0, len(rows) - _MOST)
 
 
-def _account(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+def _account(db: Connection, row: Row) -> dict[str, Any]:
     held = db.execute(
         "SELECT o.display_name, group_concat(r.name, ', ') AS roles FROM members m"
         " JOIN organizations o ON o.id = m.organization_id"
@@ -418,7 +416,7 @@ def _account(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _find_user(db: sqlite3.Connection, email: str) -> str:
+def _find_user(db: Connection, email: str) -> str:
     row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
     if row is None:
         raise PageError("Unknown user", f"No user has the e-mail address {email}.")
@@ -427,17 +425,15 @@ def _find_user(db: sqlite3.Connection, email: str) -> str:
     return str(row["user_id"])
 
 
-def _organization_name(db: sqlite3.Connection, organization_id: str | None) -> str | None:
+def _organization_name(db: Connection, organization_id: str | None) -> str | None:
     row = db.execute(
         "SELECT display_name FROM organizations WHERE id = ?", (organization_id,)
     ).fetchone()
     return None if row is None else str(row["display_name"])
 
 
-def _find_invitation(
-    db: sqlite3.Connection, ticket: str, organization_id: str | None
-) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute(
+def _find_invitation(db: Connection, ticket: str, organization_id: str | None) -> Row:
+    row: Row | None = db.execute(
         "SELECT i.*, o.display_name AS organization FROM invitations i"
         " JOIN organizations o ON o.id = i.organization_id"
         " WHERE ticket = ? AND expires_at > ? AND organization_id = ?",
@@ -451,7 +447,7 @@ def _find_invitation(
     return row
 
 
-def _offered_roles(db: sqlite3.Connection, invitation: sqlite3.Row) -> list[sqlite3.Row]:
+def _offered_roles(db: Connection, invitation: Row) -> list[Row]:
     """Return the roles that an invitation offers, if they still exist."""
     return db.execute(
         "SELECT r.* FROM json_each(?) offered JOIN roles r ON r.id = offered.value"

@@ -20,12 +20,12 @@ from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from sqlite3 import Connection, Row
 from threading import RLock
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from joserfc.jwk import KeySet, RSAKey
-from pydantic import TypeAdapter
 
 from aspen.local.auth0.settings import Knobs, Settings, hashed, new_identifier, new_secret
 from aspencli.errors import BadInputError, ConflictError, RefusedError
@@ -38,7 +38,6 @@ _WAIT_SECONDS = 15.0
 _VERSION = 1
 # The time that a retired key stays published: longer than the life of any token it signed.
 _OVERLAP_SECONDS = 2 * 86_400
-_KNOBS = TypeAdapter(Knobs)
 
 
 class Grant(StrEnum):
@@ -216,7 +215,7 @@ def _row(client: Client) -> dict[str, object]:
 
 
 def _add(
-    db: sqlite3.Connection,
+    db: Connection,
     table: str,
     key: str,
     rows: Iterable[Mapping[str, object]],
@@ -233,7 +232,7 @@ def _add(
     return count
 
 
-def _add_member(db: sqlite3.Connection, member: Member) -> int:
+def _add_member(db: Connection, member: Member) -> int:
     place = {"organization_id": member.organization_id, "user_id": member.user_id}
     added = insert(db, "members", place, "ON CONFLICT DO NOTHING")
     for name in member.roles if added else ():
@@ -247,16 +246,14 @@ def _add_member(db: sqlite3.Connection, member: Member) -> int:
     return added
 
 
-def insert(
-    db: sqlite3.Connection, table: str, row: Mapping[str, object], on_conflict: str = ""
-) -> int:
+def insert(db: Connection, table: str, row: Mapping[str, object], on_conflict: str = "") -> int:
     """Insert a row; return 1, or 0 if there was a conflict that ``on_conflict`` ignores."""
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) {on_conflict}"  # noqa: S608 - names are ours
     return db.execute(statement, row).rowcount
 
 
-def change(db: sqlite3.Connection, table: str, key: str, row: Mapping[str, object]) -> None:
+def change(db: Connection, table: str, key: str, row: Mapping[str, object]) -> None:
     """Set the given columns of the row whose key is in ``row``."""
     changes = ", ".join(f"{name} = :{name}" for name in row)
     db.execute(f"UPDATE {table} SET {changes} WHERE {key} = :{key}", row)  # noqa: S608 - names are ours
@@ -264,9 +261,6 @@ def change(db: sqlite3.Connection, table: str, key: str, row: Mapping[str, objec
 
 class Provider:
     """The identity provider, as the endpoints use it.
-
-    Args:
-        settings: The settings to start with.
 
     Raises:
         BadInputError: The folder cannot be used.
@@ -289,7 +283,7 @@ class Provider:
             pydantic.ValidationError: A value is invalid, or the knob does not exist.
         """
         with self._lock:
-            self.knobs = _KNOBS.validate_python({**asdict(self.knobs), **changes})
+            self.knobs = Knobs.model_validate({**self.knobs.model_dump(), **changes})
             return self.knobs
 
     def reset(self) -> Knobs:
@@ -344,11 +338,11 @@ class Database:
                 hint="Fix the permissions, or start over: aspencli local reset",
             ) from error
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Open a read transaction, with one consistent view of the state."""
         return self._transaction("BEGIN")
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """Open a write transaction, exclusive across processes; roll back if the block raises."""
         return self._transaction("BEGIN IMMEDIATE")
 
@@ -360,31 +354,31 @@ class Database:
             yield
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str) -> Iterator[Connection]:
         with self._connected() as connection:
             connection.execute(begin)
             with connection:
                 yield connection
 
     @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
+    def _connected(self) -> Iterator[Connection]:
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
-            connection.row_factory = sqlite3.Row
+            connection.row_factory = Row
             connection.execute("PRAGMA foreign_keys = ON")
             yield connection
         finally:
             connection.close()
 
 
-def _kept_secret(db: sqlite3.Connection, name: str) -> str:
+def _kept_secret(db: Connection, name: str) -> str:
     """Return one of the provider's own secrets, creating it on first use."""
     insert(db, "secrets", {"name": name, "value": new_secret()}, "ON CONFLICT DO NOTHING")
     row = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
     return str(row["value"])
 
 
-def _make_tables(connection: sqlite3.Connection) -> None:
+def _make_tables(connection: Connection) -> None:
     made_by = connection.execute("PRAGMA user_version").fetchone()[0]
     if made_by not in {0, _VERSION}:
         raise sqlite3.DatabaseError("created by another version of this program")
@@ -401,13 +395,13 @@ def rotate_key(folder: Path) -> str:
         return rotate(db)
 
 
-def ensure_key(db: sqlite3.Connection) -> None:
+def ensure_key(db: Connection) -> None:
     """Create the first signing key if there is none."""
     if not db.execute("SELECT 1 FROM signing_keys WHERE retired_at IS NULL").fetchone():
         rotate(db)
 
 
-def rotate(db: sqlite3.Connection) -> str:
+def rotate(db: Connection) -> str:
     """Create a new signing key, retire the current one, and return the new key's ID."""
     key, now = make_key(), time.time()
     db.execute("UPDATE signing_keys SET retired_at = ? WHERE retired_at IS NULL", (now,))
@@ -417,7 +411,7 @@ def rotate(db: sqlite3.Connection) -> str:
     return str(key.kid)
 
 
-def revoke_key(db: sqlite3.Connection, kid: str) -> bool:
+def revoke_key(db: Connection, kid: str) -> bool:
     """Stop publishing a key, even if it signed valid tokens; return False if it does not exist."""
     row = db.execute("SELECT retired_at FROM signing_keys WHERE kid = ?", (kid,)).fetchone()
     if row is None:
@@ -431,13 +425,13 @@ def revoke_key(db: sqlite3.Connection, kid: str) -> bool:
     return True
 
 
-def signing_key(db: sqlite3.Connection) -> RSAKey:
+def signing_key(db: Connection) -> RSAKey:
     """Return the current signing key."""
     row = db.execute("SELECT private_key FROM signing_keys WHERE retired_at IS NULL").fetchone()
     return _imported(row["private_key"])
 
 
-def published_keys(db: sqlite3.Connection) -> KeySet:
+def published_keys(db: Connection) -> KeySet:
     """Return the keys that may have signed a valid token: the current and recently retired ones."""
     rows = db.execute(
         "SELECT private_key FROM signing_keys WHERE revoked_at IS NULL"

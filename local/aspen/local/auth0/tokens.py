@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
+from sqlite3 import Connection, Row
 from typing import Any
 
 from joserfc import jwt
@@ -60,7 +60,7 @@ class Granted(Wanted):
     nonce: str | None = None
 
     @classmethod
-    def of(cls, row: sqlite3.Row) -> Granted:
+    def of(cls, row: Row) -> Granted:
         """Return the grant that a code, a device request, or a refresh token stands for."""
         values = dict(row)
         return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
@@ -71,7 +71,7 @@ class Granted(Wanted):
         return self.scope.split()
 
 
-def token_answer(provider: Provider, db: sqlite3.Connection, granted: Granted) -> dict[str, Any]:
+def token_answer(provider: Provider, db: Connection, granted: Granted) -> dict[str, Any]:
     """Return the token endpoint's response; store its refresh token, if one was requested."""
     userinfo = provider.settings.userinfo_audience
     claims = {
@@ -90,7 +90,7 @@ def token_answer(provider: Provider, db: sqlite3.Connection, granted: Granted) -
 
 
 def machine_answer(
-    provider: Provider, db: sqlite3.Connection, client_id: str, scope: str
+    provider: Provider, db: Connection, client_id: str, scope: str
 ) -> dict[str, Any]:
     """Return a token with which a client can use the Management API itself, without a user."""
     claims = {
@@ -103,7 +103,7 @@ def machine_answer(
     return _answer(provider, db, claims)
 
 
-def _answer(provider: Provider, db: sqlite3.Connection, claims: dict[str, Any]) -> dict[str, Any]:
+def _answer(provider: Provider, db: Connection, claims: dict[str, Any]) -> dict[str, Any]:
     seconds = provider.knobs.access_token_seconds
     return {
         "access_token": _signed(provider, db, claims, seconds),
@@ -113,7 +113,7 @@ def _answer(provider: Provider, db: sqlite3.Connection, claims: dict[str, Any]) 
     }
 
 
-def _id_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> str:
+def _id_token(provider: Provider, db: Connection, granted: Granted) -> str:
     claims = {
         **user_claims(db, granted.user_id, granted.scopes, granted.organization_id),
         "aud": provider.knobs.audience or granted.client_id,
@@ -125,7 +125,7 @@ def _id_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> s
 
 
 def user_claims(
-    db: sqlite3.Connection, user_id: str, scopes: Sequence[str], organization_id: str | None
+    db: Connection, user_id: str, scopes: Sequence[str], organization_id: str | None
 ) -> dict[str, Any]:
     """Return the claims about a user that the granted scopes allow."""
     user = db.execute("SELECT * FROM users WHERE user_id = ?", (user_id,)).fetchone()
@@ -141,7 +141,7 @@ def user_claims(
 
 
 def checked_claims(
-    provider: Provider, db: sqlite3.Connection, token: str, audience: str
+    provider: Provider, db: Connection, token: str, audience: str
 ) -> dict[str, Any] | None:
     """Return the claims of our access_token for an audience; None if it is not valid."""
     registry = jwt.JWTClaimsRegistry(
@@ -167,9 +167,7 @@ def _organization(organization_id: str | None) -> dict[str, str]:
     return {"org_id": organization_id} if organization_id else {}
 
 
-def _signed(
-    provider: Provider, db: sqlite3.Connection, claims: dict[str, Any], seconds: int
-) -> str:
+def _signed(provider: Provider, db: Connection, claims: dict[str, Any], seconds: int) -> str:
     now, issuer = _now(provider), provider.knobs.issuer or provider.issuer
     key, kid = signing_key(db), None
     if provider.knobs.signing is not Signing.RIGHT:
@@ -186,7 +184,7 @@ def _foreign_key() -> RSAKey:
     return make_key()
 
 
-def _add_refresh_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> str:
+def _add_refresh_token(provider: Provider, db: Connection, granted: Granted) -> str:
     token = new_secret()
     row = {**asdict(granted), "token_hash": hashed(token), "made_at": time.time()}
     del row["nonce"]
@@ -194,9 +192,7 @@ def _add_refresh_token(provider: Provider, db: sqlite3.Connection, granted: Gran
     return token
 
 
-def add_expiring(
-    db: sqlite3.Connection, table: str, row: Mapping[str, object], seconds: float
-) -> None:
+def add_expiring(db: Connection, table: str, row: Mapping[str, object], seconds: float) -> None:
     """Add a row that is valid for some seconds; delete those that expired more than a day ago."""
     now = time.time()
     db.execute(f"DELETE FROM {table} WHERE expires_at < ?", (now - _KEPT_SECONDS,))  # noqa: S608 - names are ours

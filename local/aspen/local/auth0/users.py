@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import time
 from collections.abc import Mapping
+from sqlite3 import Row
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -21,6 +21,7 @@ from aspen.local.auth0.management import (
     Body,
     Document,
     Email,
+    Listed,
     ManagementError,
     Metadata,
     PageOf,
@@ -87,7 +88,7 @@ class UserChanges(UserFields):
 @router.get("/users", dependencies=[needs("read:users")])
 def search(
     provider: ProviderOf, page: PageOf, parts: PartsOf, q: str = "", sort: str = ""
-) -> list[Document] | Document:
+) -> Listed:
     """List the users that match a search, or all users."""
     where, values = _conditions(q)
     with provider.database.reading() as db:
@@ -151,7 +152,7 @@ def update(provider: ProviderOf, user_id: str, body: UserChanges) -> Document:
         return user_document(find(db, "users", user_id=user_id))
 
 
-@router.delete("/users/{user_id}", status_code=204, dependencies=[needs("delete:users")])
+@router.delete("/users/{user_id}", dependencies=[needs("delete:users")])
 def delete(provider: ProviderOf, user_id: str) -> Response:
     """Delete a user and everything that belongs to them; an unknown one also returns 204."""
     with provider.database.writing() as db:
@@ -160,7 +161,7 @@ def delete(provider: ProviderOf, user_id: str) -> Response:
 
 
 @router.get("/users/{user_id}/organizations", dependencies=[needs("read:organizations")])
-def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Document] | Document:
+def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> Listed:
     """List the organizations that a user belongs to."""
     with provider.database.reading() as db:
         find(db, "users", user_id=user_id)
@@ -175,7 +176,7 @@ def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Docu
         )
 
 
-def user_document(row: sqlite3.Row) -> Document:
+def user_document(row: Row) -> Document:
     """Return a user in Auth0's format."""
     provider, _, number = row["user_id"].rpartition("|")
     identity = {

@@ -266,9 +266,7 @@ class ObjectFolder:
 
     def buckets(self) -> list[str]:
         """Return the names of the buckets, including empty ones."""
-        if not self._folder.exists():
-            return []
-        return sorted(one.name for one in self._folder.iterdir() if _BUCKET.fullmatch(one.name))
+        return sorted(one.name for one in self._folder.glob("*") if _BUCKET.fullmatch(one.name))
 
     def stored(self) -> Iterator[tuple[str, str, bytes, Mapping[str, str]]]:
         """Yield the bucket, key, content, and metadata of every object: its headers and others."""
