@@ -48,8 +48,6 @@ _AUTH0_STATUSES = {
 }
 _THROTTLED = ("/oauth/", "/api/v2/")
 
-_common = APIRouter()
-
 trial_router = APIRouter(prefix="/trial")
 
 
@@ -180,7 +178,8 @@ def create_app(provider: Provider) -> FastAPI:
         app.include_router(part.router)
     for managed in (users, organizations, management):
         app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
-    app.include_router(_common)
+    app.get("/healthz")(health)
+    app.get("/assets/style.css")(style_sheet)
     app.state.bucket = Bucket(settings.burst, settings.rate)
     app.middleware("http")(limit)
     if settings.trial:
@@ -193,13 +192,11 @@ def create_app(provider: Provider) -> FastAPI:
     return app
 
 
-@_common.get("/healthz")
 def health() -> dict[str, bool]:
     """Report that the provider is running."""
     return {"healthy": True}
 
 
-@_common.get("/assets/style.css")
 def style_sheet() -> Response:
     """Return the style sheet of the pages."""
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}

@@ -53,11 +53,7 @@ class PageError(Exception):
 
 @dataclass(frozen=True)
 class KnownClient(Client):
-    """A registered client.
-
-    Attributes:
-        authenticated: True if the client proved its identity with its secret.
-    """
+    """A registered client, ``authenticated`` if it proved its identity with its secret."""
 
     authenticated: bool = False
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 
-from aspen.local.auth0 import grants
+from aspen.local.auth0 import tokens
 from aspen.local.auth0.clients import (
     Authorization,
     KnownClient,
@@ -23,21 +23,13 @@ from aspen.local.auth0.clients import (
 )
 from aspen.local.auth0.settings import audit
 from aspen.local.auth0.store import ALGORITHM, Grant, Provider, ProviderOf, published_keys
-from aspen.local.auth0.tokens import (
-    USER_SCOPES,
-    Granted,
-    checked_claims,
-    machine_answer,
-    token_answer,
-    user_claims,
-)
 
 router = APIRouter()
 
 _REDEEM = {
-    Grant.AUTHORIZATION_CODE: grants.redeem_code,
-    Grant.DEVICE_CODE: grants.redeem_device_code,
-    Grant.REFRESH_TOKEN: grants.redeem_refresh_token,
+    Grant.AUTHORIZATION_CODE: tokens.redeem_code,
+    Grant.DEVICE_CODE: tokens.redeem_device_code,
+    Grant.REFRESH_TOKEN: tokens.redeem_refresh_token,
 }
 
 
@@ -53,7 +45,7 @@ def discovery(provider: ProviderOf) -> dict[str, Any]:
         "userinfo_endpoint": f"{issuer}userinfo",
         "jwks_uri": f"{issuer}.well-known/jwks.json",
         "revocation_endpoint": f"{issuer}oauth/revoke",
-        "scopes_supported": list(USER_SCOPES),
+        "scopes_supported": list(tokens.USER_SCOPES),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": [str(grant) for grant in Grant],
@@ -90,8 +82,8 @@ def begin_device_grant(
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
         client.require(Grant.DEVICE_CODE)
-        wanted = grants.wanted_by(db, provider.settings, client, parameters)
-        device_code, user_code = grants.add_device_request(provider, db, wanted)
+        wanted = tokens.wanted_by(db, provider.settings, client, parameters)
+        device_code, user_code = tokens.add_device_request(provider, db, wanted)
     audit("device.requested", client=client.client_id, scope=wanted.scope)
     address = f"{provider.issuer}activate"
     answer: dict[str, Any] = {
@@ -140,18 +132,18 @@ def _answer(
     """Return the response, and the user that it is about."""
     if grant is Grant.CLIENT_CREDENTIALS:
         scope = _machine_scope(provider, client, sent)
-        return machine_answer(provider, db, client.client_id, scope), None
+        return tokens.machine_answer(provider, db, client.client_id, scope), None
     granted = _REDEEM[grant](provider, db, client, sent)
     _check_user(db, granted)
-    return token_answer(provider, db, granted), granted.user_id
+    return tokens.token_answer(provider, db, granted), granted.user_id
 
 
-def _check_user(db: Connection, granted: Granted) -> None:
+def _check_user(db: Connection, granted: tokens.Granted) -> None:
     """Check that the user is not blocked, and still a member of the organization."""
     user_id, organization_id = granted.user_id, granted.organization_id
     if db.execute("SELECT blocked FROM users WHERE user_id = ?", (user_id,)).fetchone()["blocked"]:
         raise OAuthError("access_denied", "user is blocked")
-    if not grants.is_member(db, organization_id, user_id):
+    if not tokens.is_member(db, organization_id, user_id):
         raise OAuthError(
             "access_denied", f"user {user_id} is not part of the {organization_id} organization"
         )
@@ -196,7 +188,7 @@ def revoke_token(
         )
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
-        user_id = grants.revoke(db, client, token)
+        user_id = tokens.revoke(db, client, token)
     audit("token.revoked", client=client.client_id, user=user_id, found=user_id is not None)
     return Response()
 
@@ -208,7 +200,9 @@ def userinfo(provider: ProviderOf, authorization: Authorization = None) -> dict[
     if scheme.lower() != "bearer" or not token.strip():
         raise _refused("The access_token is missing.")
     with provider.database.reading() as db:
-        claims = checked_claims(provider, db, token.strip(), provider.settings.userinfo_audience)
+        claims = tokens.checked_claims(
+            provider, db, token.strip(), provider.settings.userinfo_audience
+        )
         if claims is None:
             raise _refused("The access_token is not valid.")
         known = db.execute(
@@ -216,7 +210,7 @@ def userinfo(provider: ProviderOf, authorization: Authorization = None) -> dict[
         ).fetchone()
         if not known:
             raise _refused("The user no longer exists or is blocked.")
-        return user_claims(db, claims["sub"], claims["scope"].split(), claims.get("org_id"))
+        return tokens.user_claims(db, claims["sub"], claims["scope"].split(), claims.get("org_id"))
 
 
 def _refused(description: str) -> OAuthError:

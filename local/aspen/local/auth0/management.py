@@ -158,12 +158,12 @@ def _email(value: str) -> str:
 
 Email = Annotated[str, Field(max_length=320), AfterValidator(_email)]
 Metadata = dict[str, Any]
+METADATA = ("user_metadata", "app_metadata")
 
 
 def metadata_of(row: Row) -> Document:
     """Return the metadata of a user or an invitation, without empty ones."""
-    names = ("user_metadata", "app_metadata")
-    return {name: json.loads(row[name]) for name in names if row[name] != "{}"}
+    return {name: json.loads(row[name]) for name in METADATA if row[name] != "{}"}
 
 
 def iso(moment: float) -> str:
@@ -175,13 +175,11 @@ def iso(moment: float) -> str:
 def parts(fields: str = "", include_fields: bool = True) -> Callable[[Document], Document]:
     """Return a function that keeps the given fields of a document, or only the others."""
     named = set(fields.split(","))
-
-    def chosen(document: Document) -> Document:
-        if not fields:
-            return document
-        return {name: v for name, v in document.items() if (name in named) == include_fields}
-
-    return chosen
+    return lambda document: {
+        name: value
+        for name, value in document.items()
+        if not fields or (name in named) == include_fields
+    }
 
 
 PartsOf = Annotated[Callable[[Document], Document], Depends(parts)]

@@ -46,6 +46,7 @@ _INVITATION = f"{_INVITATIONS}/{{invitation_id}}"
 
 _READS = needs("read:organizations")
 _ALL_BUT_ROLES = "user_id,email,name,picture"
+_NAME_TAKEN = (409, "An organization with this name already exists.", "organization_conflict")
 _INVITATION_SECONDS = 604_800
 # The invitations, with what their URLs contain.
 _INVITED = (
@@ -57,63 +58,45 @@ Name = Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Text = Annotated[str, Field(min_length=1, max_length=255)]
 
 
-class OrganizationFields(Body):
-    """The organization fields that can be set at any time."""
-
+class _OrganizationFields(Body):
     display_name: Text | None = None
     branding: Metadata | None = None
     metadata: dict[str, str | None] | None = None
 
 
-class NewOrganization(OrganizationFields):
-    """An organization to create."""
-
+class _NewOrganization(_OrganizationFields):
     name: Name
     enabled_connections: list[Metadata] | None = None
 
 
-class OrganizationChanges(OrganizationFields):
-    """Changes to an organization."""
-
+class _OrganizationChanges(_OrganizationFields):
     name: Name | None = None
 
 
-class Members(Body):
-    """Users to add to, or remove from, an organization."""
-
+class _Members(Body):
     members: Annotated[list[str], Field(min_length=1)]
 
 
-class Roles(Body):
-    """Roles to assign to, or remove from, a member."""
-
+class _Roles(Body):
     roles: Annotated[list[str], Field(min_length=1, max_length=50)]
 
 
-class NewRole(Body):
-    """A role to create."""
-
+class _NewRole(Body):
     name: Text
     description: Text | None = None
 
 
-class Inviter(Body):
-    """The person who sends an invitation."""
-
+class _Inviter(Body):
     name: Annotated[str, Field(min_length=1, max_length=300)]
 
 
-class Invitee(Body):
-    """The person who is invited."""
-
+class _Invitee(Body):
     email: Email
 
 
-class NewInvitation(Body):
-    """An invitation to create."""
-
-    inviter: Inviter
-    invitee: Invitee
+class _NewInvitation(Body):
+    inviter: _Inviter
+    invitee: _Invitee
     client_id: str
     connection_id: str | None = None
     app_metadata: Metadata | None = None
@@ -132,13 +115,13 @@ def list_organizations(provider: ProviderOf, page: AnyPageOf) -> Listed:
 
 
 @router.post("/organizations", status_code=201, dependencies=[needs("create:organizations")])
-def create_organization(provider: ProviderOf, body: NewOrganization) -> Document:
+def create_organization(provider: ProviderOf, body: _NewOrganization) -> Document:
     """Create an organization."""
     organization_id = new_identifier("org_")
     there = {"display_name": body.name, "branding": None, "metadata": None}
     row = {"id": organization_id, **_fields(there, body), "created_at": time.time()}
     with provider.database.writing() as db:
-        with refused_with(_name_taken()):
+        with refused_with(ManagementError(*_NAME_TAKEN)):
             insert(db, "organizations", row)
         document = organization_document(find(db, "organizations", id=organization_id))
     if body.enabled_connections is not None:
@@ -162,12 +145,12 @@ def get_organization(provider: ProviderOf, organization_id: str) -> Document:
 
 @router.patch("/organizations/{organization_id}", dependencies=[needs("update:organizations")])
 def change_organization(
-    provider: ProviderOf, organization_id: str, body: OrganizationChanges
+    provider: ProviderOf, organization_id: str, body: _OrganizationChanges
 ) -> Document:
     """Update the given fields of an organization."""
     with provider.database.writing() as db:
         there = dict(find(db, "organizations", id=organization_id))
-        with refused_with(_name_taken()):
+        with refused_with(ManagementError(*_NAME_TAKEN)):
             change(db, "organizations", "id", {**there, **_fields(there, body)})
         return organization_document(find(db, "organizations", id=organization_id))
 
@@ -190,7 +173,7 @@ def organization_document(row: Row) -> Document:
 
 
 def _fields(
-    there: Mapping[str, Any], body: NewOrganization | OrganizationChanges
+    there: Mapping[str, Any], body: _NewOrganization | _OrganizationChanges
 ) -> dict[str, Any]:
     """Return the columns that a body sets, with what is there for the fields that it omits."""
     return {
@@ -199,12 +182,6 @@ def _fields(
         "branding": json.dumps(body.branding) if body.branding else there["branding"],
         "metadata": json.dumps(body.metadata) if body.metadata else there["metadata"],
     }
-
-
-def _name_taken() -> ManagementError:
-    return ManagementError(
-        409, "An organization with this name already exists.", "organization_conflict"
-    )
 
 
 @router.get("/roles", dependencies=[needs("read:roles")])
@@ -216,7 +193,7 @@ def list_roles(provider: ProviderOf, page: PageOf, name_filter: str = "") -> Lis
 
 
 @router.post("/roles", dependencies=[needs("create:roles")])
-def create_role(provider: ProviderOf, body: NewRole) -> Document:
+def create_role(provider: ProviderOf, body: _NewRole) -> Document:
     """Create a role."""
     row = {
         "id": new_identifier("rol_"),
@@ -272,14 +249,14 @@ def list_members(
 
 
 @router.post(_MEMBERS, dependencies=[needs("create:organization_members")])
-def add_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
+def add_members(provider: ProviderOf, organization_id: str, body: _Members) -> Response:
     """Add users to an organization; existing members stay unchanged."""
     statement = "INSERT INTO members VALUES (?, ?) ON CONFLICT DO NOTHING"
     return _for_each(provider, statement, body.members, "users", organization_id)
 
 
 @router.delete(_MEMBERS, dependencies=[needs("delete:organization_members")])
-def remove_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
+def remove_members(provider: ProviderOf, organization_id: str, body: _Members) -> Response:
     """Remove members from an organization, with their roles."""
     statement = "DELETE FROM members WHERE organization_id = ? AND user_id = ?"
     return _for_each(provider, statement, body.members, "users", organization_id)
@@ -305,14 +282,16 @@ def list_member_roles(
 
 
 @router.post(_MEMBER_ROLES, dependencies=[needs("create:organization_member_roles")])
-def add_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
+def add_roles(provider: ProviderOf, organization_id: str, user_id: str, body: _Roles) -> Response:
     """Assign roles to a member."""
     statement = "INSERT INTO member_roles VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
     return _for_each(provider, statement, body.roles, "roles", organization_id, user_id)
 
 
 @router.delete(_MEMBER_ROLES, dependencies=[needs("delete:organization_member_roles")])
-def remove_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
+def remove_roles(
+    provider: ProviderOf, organization_id: str, user_id: str, body: _Roles
+) -> Response:
     """Remove roles from a member."""
     statement = "DELETE FROM member_roles WHERE organization_id = ? AND user_id = ? AND role_id = ?"
     return _for_each(provider, statement, body.roles, "roles", organization_id, user_id)
@@ -367,7 +346,7 @@ def list_invitations(
 
 
 @router.post(_INVITATIONS, dependencies=[needs("create:organization_invitations")])
-def create_invitation(provider: ProviderOf, organization_id: str, body: NewInvitation) -> Document:
+def create_invitation(provider: ProviderOf, organization_id: str, body: _NewInvitation) -> Document:
     """Create an invitation."""
     now = time.time()
     row = {

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from sqlite3 import Connection
+from sqlite3 import Connection, Row
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -32,27 +32,12 @@ _FORM_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Person:
-    """A person signed in to these pages, since ``auth_time`` in seconds since 1970."""
-
-    user_id: str
-    name: str
-    email: str
-    auth_time: float
-
-
-@dataclass(frozen=True)
 class Visit:
-    """A request from a browser.
-
-    Attributes:
-        browser: The ID of the browser, to which its forms are tied.
-        person: The person signed in; None if there is none.
-    """
+    """A request from a browser, whose ID its forms are tied to, and the user signed in there."""
 
     provider: Provider
     browser: str
-    person: Person | None
+    person: Row | None
 
     def check(self, sent: Mapping[str, str]) -> None:
         """Check that a form was sent from one of our pages in this browser.
@@ -78,7 +63,7 @@ def page(
     redirects to.
     """
     # The token proves that the form was served to this browser.
-    token = _signed(visit.provider, "form", hashed(visit.browser)) if visit else ""
+    token = signed(visit.provider, "form", hashed(visit.browser)) if visit else ""
     text = TEMPLATES.get_template(f"{template}.html").render(token=token, **values)
     response = HTMLResponse(text, status, headers=_headers(leads_to))
     if visit:
@@ -86,9 +71,9 @@ def page(
     return response
 
 
-def onward(address: str) -> RedirectResponse:
-    """Redirect to another page by GET, whatever the method of this request."""
-    return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
+def onward(address: str, status: int = 303) -> Response:
+    """Redirect to another page; with status 303 by GET, whatever the method of this request."""
+    return RedirectResponse(address, status, headers={"Cache-Control": "no-store"})
 
 
 def _headers(leads_to: str) -> dict[str, str]:
@@ -106,11 +91,6 @@ def _headers(leads_to: str) -> dict[str, str]:
     }
 
 
-def packed(provider: Provider, content: Mapping[str, Any]) -> str:
-    """Sign content, so that it cannot be altered while a page carries it and sends it back."""
-    return _signed(provider, "state", dict(content))
-
-
 def unpacked(provider: Provider, state: str) -> dict[str, Any]:
     """Return the content of a signed state.
 
@@ -126,7 +106,8 @@ def unpacked(provider: Provider, state: str) -> dict[str, Any]:
     return content
 
 
-def _signed(provider: Provider, purpose: str, content: object) -> str:
+def signed(provider: Provider, purpose: str, content: object) -> str:
+    """Sign content, so that it cannot be altered while a page carries it and sends it back."""
     return str(_serializer(provider, purpose).dumps(content))
 
 
@@ -163,12 +144,12 @@ def end_session(request: Request, db: Connection, response: Response) -> str | N
 def _visit(request: Request, provider: ProviderOf) -> Visit:
     browser = request.cookies.get(_BROWSER) or new_secret()
     with provider.database.reading() as db:
-        row = db.execute(
+        person = db.execute(
             "SELECT user_id, name, email, auth_time FROM sessions JOIN users USING (user_id)"
             " WHERE session_hash = ? AND expires_at > ? AND NOT blocked",
             (hashed(request.cookies.get(_SESSION, "")), time.time()),
         ).fetchone()
-    return Visit(provider, browser, Person(**row) if row else None)
+    return Visit(provider, browser, person)
 
 
 def _serializer(provider: Provider, purpose: str) -> URLSafeTimedSerializer:

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import RedirectResponse
 
+from aspen.local.auth0 import tokens
 from aspen.local.auth0.clients import (
     KnownClient,
     OAuthError,
@@ -25,21 +25,18 @@ from aspen.local.auth0.clients import (
     find_client,
     required,
 )
-from aspen.local.auth0.grants import add_code, decide, find_request, is_member, wanted_by
 from aspen.local.auth0.pages import (
-    Person,
     Visit,
     VisitOf,
     begin_session,
     end_session,
     onward,
-    packed,
     page,
+    signed,
     unpacked,
 )
 from aspen.local.auth0.settings import audit, new_user_id
 from aspen.local.auth0.store import Grant, ProviderOf, insert
-from aspen.local.auth0.tokens import Wanted
 
 router = APIRouter()
 
@@ -74,14 +71,14 @@ def authorize(visit: VisitOf, sent: Query) -> Response:
         if person is None or _must_sign_in(visit, person, wanted, sent):
             return _ask_to_sign_in(visit, client, wanted, sent)
         with visit.provider.database.writing() as db:
-            code = add_code(visit.provider, db, wanted, sent, person.user_id, person.auth_time)
+            code = tokens.add_code(visit.provider, db, wanted, sent, person)
     except OAuthError as error:
         audit("authorize.refused", client=client.client_id, error=error.error)
         return _back(sent, error.body())
     audit(
         "code.issued",
         client=client.client_id,
-        user=person.user_id,
+        user=person["user_id"],
         organization=wanted.organization_id,
     )
     return _back(sent, {"code": code})
@@ -91,7 +88,7 @@ def authorize(visit: VisitOf, sent: Query) -> Response:
 def logout(request: Request, provider: ProviderOf, sent: Query) -> Response:
     """Sign the user out, then redirect to the URL that the client requested."""
     target = sent.get("returnTo")
-    response = _elsewhere(target) if target else page("signed_out", None)
+    response = onward(target, 302) if target else page("signed_out", None)
     with provider.database.writing() as db:
         client = find_client(db, sent.get("client_id", ""))
         if target and not (client and allows_address(client.logout_urls, target)):
@@ -119,14 +116,14 @@ def _client(visit: Visit, sent: Mapping[str, str]) -> KnownClient:
     return client
 
 
-def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> Wanted:
+def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> tokens.Wanted:
     client.require(Grant.AUTHORIZATION_CODE)
     if sent.get("response_type") != "code":
         raise OAuthError("unsupported_response_type", "Only response_type=code is supported.")
     if sent.get("response_mode", "query") != "query":
         raise OAuthError("invalid_request", "Only response_mode=query is supported.")
     with visit.provider.database.reading() as db:
-        wanted = wanted_by(db, visit.provider.settings, client, sent)
+        wanted = tokens.wanted_by(db, visit.provider.settings, client, sent)
     challenge = sent.get("code_challenge")
     if challenge is not None and (
         sent.get("code_challenge_method") != "S256" or not _CHALLENGE.fullmatch(challenge)
@@ -135,17 +132,19 @@ def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> Wante
     return wanted
 
 
-def _must_sign_in(visit: Visit, person: Person, wanted: Wanted, sent: Mapping[str, str]) -> bool:
+def _must_sign_in(
+    visit: Visit, person: Row, wanted: tokens.Wanted, sent: Mapping[str, str]
+) -> bool:
     if "invitation" in sent or "login" in sent.get("prompt", ""):
         return True
-    age = time.time() - person.auth_time
+    age = time.time() - person["auth_time"]
     if "max_age" in sent and (not sent["max_age"].isdigit() or age > int(sent["max_age"])):
         return True
     return not _may_act(visit, wanted.organization_id, person)
 
 
 def _ask_to_sign_in(
-    visit: Visit, client: KnownClient, wanted: Wanted, sent: Mapping[str, str]
+    visit: Visit, client: KnownClient, wanted: tokens.Wanted, sent: Mapping[str, str]
 ) -> Response:
     if sent.get("prompt") == "none":
         raise OAuthError("login_required", "Login required")
@@ -172,11 +171,7 @@ def _back(sent: Mapping[str, str], result: Mapping[str, str]) -> Response:
     address, state = sent["redirect_uri"], sent.get("state")
     query = urlencode({**result, **({"state": state} if state is not None else {})})
     joint = "&" if urlsplit(address).query else "?"
-    return _elsewhere(f"{address}{joint}{query}")
-
-
-def _elsewhere(address: str) -> Response:
-    return RedirectResponse(address, 302, headers={"Cache-Control": "no-store"})
+    return onward(f"{address}{joint}{query}", 302)
 
 
 @router.get("/activate")
@@ -215,13 +210,13 @@ def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
         return onward(_device_sign_in_address(visit, asked))
     approve = decision == "approve"
     with visit.provider.database.writing() as db:
-        decided = decide(db, asked["user_code"], person.user_id, person.auth_time, approve=approve)
+        decided = tokens.decide(db, asked["user_code"], person, approve=approve)
     if not decided:
         raise _gone()
     audit(
         "device.approved" if approve else "device.denied",
         client=asked["client_id"],
-        user=person.user_id,
+        user=person["user_id"],
     )
     return onward(f"/activate/done?{urlencode({'outcome': decision})}")
 
@@ -237,7 +232,7 @@ def _judge(visit: Visit, typed: str | None) -> Response:
     if typed is None:
         return page("activate", visit, user_code="", failed=False)
     with visit.provider.database.reading() as db:
-        asked = find_request(db, typed)
+        asked = tokens.find_request(db, typed)
     if asked is None:
         return page("activate", visit, status=400, user_code=typed[:20], failed=True)
     return onward(_confirm_address(asked))
@@ -245,18 +240,18 @@ def _judge(visit: Visit, typed: str | None) -> Response:
 
 def _asked(visit: Visit, user_code: str) -> Row:
     with visit.provider.database.reading() as db:
-        asked = find_request(db, user_code)
+        asked = tokens.find_request(db, user_code)
     if asked is None:
         raise _gone()
     return asked
 
 
-def _may_act(visit: Visit, organization_id: str | None, person: Person | None) -> bool:
+def _may_act(visit: Visit, organization_id: str | None, person: Row | None) -> bool:
     """Return True if a person is signed in, and belongs to the requested organization, if any."""
     if person is None:
         return False
     with visit.provider.database.reading() as db:
-        return is_member(db, organization_id, person.user_id)
+        return tokens.is_member(db, organization_id, person["user_id"])
 
 
 def _gone() -> PageError:
@@ -286,7 +281,7 @@ def _sign_in_address(
     ``leads_to``.
     """
     state = {"then": then, "program": program, "organization": organization_id, **more}
-    return f"/login?{urlencode({'state': packed(visit.provider, state)})}"
+    return f"/login?{urlencode({'state': signed(visit.provider, 'state', state)})}"
 
 
 @router.get("/login")
@@ -341,14 +336,14 @@ def _sign_in_page(
         more=more,
         organization=organization,
         program=wanted["program"],
-        current=visit.person.user_id if visit.person else None,
+        current=visit.person["user_id"] if visit.person else None,
         email=typed or wanted.get("hint") or "",
         error=error,
     )
 
 
 def _check_membership(db: Connection, organization_id: str | None, user_id: str) -> None:
-    if not is_member(db, organization_id, user_id):
+    if not tokens.is_member(db, organization_id, user_id):
         raise PageError(
             "Not a member",
             f"This account is not a member of {_organization_name(db, organization_id)}.",

@@ -39,6 +39,9 @@ _VERSION = 1
 # The time that a retired key stays published: longer than the life of any token it signed.
 _OVERLAP_SECONDS = 2 * 86_400
 
+Values = Mapping[str, object]
+"""The values of a row, by column."""
+
 
 class Grant(StrEnum):
     """The OAuth grant types that a client may be allowed."""
@@ -73,7 +76,6 @@ class Client:
 
     Attributes:
         client_id: The ``aud`` of its id_tokens.
-        name: The name that its users see.
         public: True if it may omit the secret, as a command-line tool must; its authorization codes
             then require PKCE.
         secret: The secret, of which only a hash is stored; None if there is none.
@@ -123,7 +125,6 @@ class Organization:
     Attributes:
         id: ``org_`` and 16 letters and digits: the group's ``auth0_org_id``.
         name: The unique name, in lowercase.
-        display_name: The name that people see.
     """
 
     id: str
@@ -172,14 +173,10 @@ class Seeded:
 
 
 def seed(folder: Path, wanted: Seed) -> Seeded:
-    """Add what is missing, in one transaction.
+    """Add what is missing to a provider's folder, which is created if needed, in one transaction.
 
     Existing clients are updated to match, since their callback URLs change with the ports. All
     other existing objects stay unchanged, as people may have edited them.
-
-    Args:
-        folder: The provider's folder; created if it does not exist.
-        wanted: The objects that should exist.
 
     Raises:
         BadInputError: The folder cannot be used.
@@ -215,12 +212,7 @@ def _row(client: Client) -> dict[str, object]:
 
 
 def _add(
-    db: Connection,
-    table: str,
-    key: str,
-    rows: Iterable[Mapping[str, object]],
-    *,
-    update: bool = False,
+    db: Connection, table: str, key: str, rows: Iterable[Values], *, update: bool = False
 ) -> int:
     """Add the rows whose key is new; return their number. Other rows stay, or are updated."""
     count = 0
@@ -246,14 +238,14 @@ def _add_member(db: Connection, member: Member) -> int:
     return added
 
 
-def insert(db: Connection, table: str, row: Mapping[str, object], on_conflict: str = "") -> int:
+def insert(db: Connection, table: str, row: Values, on_conflict: str = "") -> int:
     """Insert a row; return 1, or 0 if there was a conflict that ``on_conflict`` ignores."""
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) {on_conflict}"  # noqa: S608 - names are ours
     return db.execute(statement, row).rowcount
 
 
-def change(db: Connection, table: str, key: str, row: Mapping[str, object]) -> None:
+def change(db: Connection, table: str, key: str, row: Values) -> None:
     """Set the given columns of the row whose key is in ``row``."""
     changes = ", ".join(f"{name} = :{name}" for name in row)
     db.execute(f"UPDATE {table} SET {changes} WHERE {key} = :{key}", row)  # noqa: S608 - names are ours
