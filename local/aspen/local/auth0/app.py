@@ -11,6 +11,7 @@ import argparse
 import os
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from aspen.local.auth0 import endpoints, management, organizations, sign_in, use
 from aspen.local.auth0.clients import OAuthError, PageError
 from aspen.local.auth0.management import PREFIX, Bucket, ManagementError, limit, not_valid
 from aspen.local.auth0.pages import TEMPLATES, page
-from aspen.local.auth0.settings import Dialect, Knobs, Settings, audit, log_to_stderr
+from aspen.local.auth0.settings import Dialect, Settings, audit, log_to_stderr
 from aspen.local.auth0.store import Provider, ProviderOf
 from aspen.local.processes import HOST, is_free, is_own_connection
 from aspencli.errors import AspenError, ConflictError
@@ -248,25 +249,25 @@ async def _answer_lost(request: Request, error: HTTPException) -> Response:
 
 
 @trial_router.get("/knobs")
-def show(provider: ProviderOf) -> Knobs:
+def show(provider: ProviderOf) -> dict[str, Any]:
     """Return the current knobs."""
-    return provider.knobs
+    return asdict(provider.knobs)
 
 
 @trial_router.patch("/knobs", response_model=None)
-def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | Knobs:
+def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, Any]:
     """Change some of the knobs; see ``aspen.local.auth0.settings.Knobs``."""
     try:
-        return provider.change(changes)
+        return asdict(provider.change(changes))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         return JSONResponse({"error": "; ".join(problems)}, 400)
 
 
 @trial_router.delete("/knobs")
-def reset(provider: ProviderOf) -> Knobs:
+def reset(provider: ProviderOf) -> dict[str, Any]:
     """Reset the knobs to their defaults."""
-    return provider.reset()
+    return asdict(provider.reset())
 
 
 async def throttle(request: Request, proceed: RequestResponseEndpoint) -> Response:

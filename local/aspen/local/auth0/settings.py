@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class Signing(StrEnum):
     """Another key under its own ID, which is not published."""
 
 
-class Knobs(BaseModel):
+@dataclass(frozen=True)
+class Knobs:
     """The current behavior of the provider; the defaults are those of Auth0.
 
     Attributes:
@@ -91,7 +93,7 @@ class Knobs(BaseModel):
         retry_after: The ``Retry-After`` of those responses, in seconds; None to omit the header.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     dialect: Dialect = Dialect.AUTH0
     interval: float = 5

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from joserfc.jwk import KeySet, RSAKey
+from pydantic import TypeAdapter
 
 from aspen.local.auth0.settings import Knobs, Settings, hashed, new_identifier, new_secret
 from aspencli.errors import BadInputError, ConflictError, RefusedError
@@ -38,6 +39,7 @@ _WAIT_SECONDS = 15.0
 _VERSION = 1
 # The time that a retired key stays published: longer than the life of any token it signed.
 _OVERLAP_SECONDS = 2 * 86_400
+_KNOBS = TypeAdapter(Knobs)
 
 Values = Mapping[str, object]
 """The values of a row, by column."""
@@ -275,7 +277,7 @@ class Provider:
             pydantic.ValidationError: A value is invalid, or the knob does not exist.
         """
         with self._lock:
-            self.knobs = Knobs.model_validate({**self.knobs.model_dump(), **changes})
+            self.knobs = _KNOBS.validate_python({**asdict(self.knobs), **changes})
             return self.knobs
 
     def reset(self) -> Knobs:
