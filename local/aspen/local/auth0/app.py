@@ -11,7 +11,6 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from aspen.local.auth0 import endpoints, management, organizations, sign_in, users
@@ -48,8 +48,6 @@ _AUTH0_STATUSES = {
     "unauthorized_client": 403,
 }
 _THROTTLED = ("/oauth/", "/api/v2/")
-
-_common = APIRouter()
 
 trial_router = APIRouter(prefix="/trial")
 
@@ -181,7 +179,8 @@ def create_app(provider: Provider) -> FastAPI:
         app.include_router(part.router)
     for managed in (users, organizations, management):
         app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
-    app.include_router(_common)
+    app.get("/healthz")(health)
+    app.get("/assets/style.css")(style_sheet)
     app.state.bucket = Bucket(settings.burst, settings.rate)
     app.middleware("http")(limit)
     if settings.trial:
@@ -194,13 +193,11 @@ def create_app(provider: Provider) -> FastAPI:
     return app
 
 
-@_common.get("/healthz")
 def health() -> dict[str, bool]:
     """Report that the provider is running."""
     return {"healthy": True}
 
 
-@_common.get("/assets/style.css")
 def style_sheet() -> Response:
     """Return the style sheet of the pages."""
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
@@ -208,9 +205,7 @@ def style_sheet() -> Response:
     return Response(style, media_type="text/css", headers=headers)
 
 
-async def _for_our_account(
-    request: Request, proceed: Callable[[Request], Awaitable[Response]]
-) -> Response:
+async def _for_our_account(request: Request, proceed: RequestResponseEndpoint) -> Response:
     """Refuse connections from other accounts on this machine, as they could sign in as anyone."""
     path, peer = request.url.path, request.client
     if not path.startswith(_OPEN):
@@ -275,7 +270,7 @@ def reset(provider: ProviderOf) -> dict[str, Any]:
     return asdict(provider.reset())
 
 
-async def throttle(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+async def throttle(request: Request, proceed: RequestResponseEndpoint) -> Response:
     """Answer with 429 as often as the ``throttled`` knob says."""
     provider: Provider = request.app.state.provider
     if not request.url.path.startswith(_THROTTLED) or not provider.take("throttled"):

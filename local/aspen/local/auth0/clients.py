@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from secrets import compare_digest
+from sqlite3 import Connection, Row
 from typing import Annotated
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
-from aspen.local.auth0.settings import matches
+from aspen.local.auth0.settings import hashed
 from aspen.local.auth0.store import LISTS, Client, Grant
 
 _LONGEST = 65_536
@@ -52,11 +53,7 @@ class PageError(Exception):
 
 @dataclass(frozen=True)
 class KnownClient(Client):
-    """A registered client.
-
-    Attributes:
-        authenticated: True if the client proved its identity with its secret.
-    """
+    """A registered client, ``authenticated`` if it proved its identity with its secret."""
 
     authenticated: bool = False
 
@@ -72,14 +69,14 @@ class KnownClient(Client):
             )
 
 
-def find_client(db: sqlite3.Connection, client_id: str) -> KnownClient | None:
+def find_client(db: Connection, client_id: str) -> KnownClient | None:
     """Return the client with an ID; None if there is none."""
     row = db.execute("SELECT * FROM clients WHERE client_id = ?", (client_id,)).fetchone()
     return None if row is None else _known(row)
 
 
 def authenticate(
-    db: sqlite3.Connection, parameters: Mapping[str, str], authorization: str | None
+    db: Connection, parameters: Mapping[str, str], authorization: str | None
 ) -> KnownClient:
     """Return the client that sent a request.
 
@@ -96,7 +93,7 @@ def authenticate(
         if not row["public"]:
             raise _refused("Client authentication is required")
         return _known(row)
-    if not matches(secret, row["secret_hash"]):
+    if not compare_digest(hashed(secret), row["secret_hash"]):
         raise _refused("Unauthorized")
     return _known(row, authenticated=True)
 
@@ -115,7 +112,7 @@ def allows_address(allowed: Sequence[str], address: str) -> bool:
     return plain and has_port and parts.hostname in _LOOPBACK and open_port in allowed
 
 
-def _known(row: sqlite3.Row, *, authenticated: bool = False) -> KnownClient:
+def _known(row: Row, *, authenticated: bool = False) -> KnownClient:
     values = dict(row) | {name: json.loads(row[name]) for name in LISTS}
     del values["secret_hash"]
     return KnownClient(**values, authenticated=authenticated)
@@ -191,5 +188,7 @@ def required(parameters: Mapping[str, str], name: str) -> str:
     return parameters[name]
 
 
+Authorization = Annotated[str | None, Header()]
+"""An endpoint parameter: the Authorization header."""
 Parameters = Annotated[Mapping[str, str], Depends(_read)]
 """An endpoint parameter: the parameters in the request body."""

@@ -5,32 +5,31 @@ A refresh token can be exchanged once; late reuse revokes all tokens of its sign
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
-from typing import Annotated, Any
+from sqlite3 import Connection
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
-from aspen.local.auth0 import grants
-from aspen.local.auth0.clients import KnownClient, OAuthError, Parameters, authenticate, required
+from aspen.local.auth0 import tokens
+from aspen.local.auth0.clients import (
+    Authorization,
+    KnownClient,
+    OAuthError,
+    Parameters,
+    authenticate,
+    required,
+)
 from aspen.local.auth0.settings import audit
 from aspen.local.auth0.store import ALGORITHM, Grant, Provider, ProviderOf, published_keys
-from aspen.local.auth0.tokens import (
-    USER_SCOPES,
-    Granted,
-    checked_claims,
-    machine_answer,
-    token_answer,
-    user_claims,
-)
 
 router = APIRouter()
 
 _REDEEM = {
-    Grant.AUTHORIZATION_CODE: grants.redeem_code,
-    Grant.DEVICE_CODE: grants.redeem_device_code,
-    Grant.REFRESH_TOKEN: grants.redeem_refresh_token,
+    Grant.AUTHORIZATION_CODE: tokens.redeem_code,
+    Grant.DEVICE_CODE: tokens.redeem_device_code,
+    Grant.REFRESH_TOKEN: tokens.redeem_refresh_token,
 }
 
 
@@ -46,7 +45,7 @@ def discovery(provider: ProviderOf) -> dict[str, Any]:
         "userinfo_endpoint": f"{issuer}userinfo",
         "jwks_uri": f"{issuer}.well-known/jwks.json",
         "revocation_endpoint": f"{issuer}oauth/revoke",
-        "scopes_supported": list(USER_SCOPES),
+        "scopes_supported": list(tokens.USER_SCOPES),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": [str(grant) for grant in Grant],
@@ -77,16 +76,14 @@ def keys(provider: ProviderOf, response: Response) -> dict[str, Any]:
 
 @router.post("/oauth/device/code")
 def begin_device_grant(
-    provider: ProviderOf,
-    parameters: Parameters,
-    authorization: Annotated[str | None, Header()] = None,
+    provider: ProviderOf, parameters: Parameters, authorization: Authorization = None
 ) -> dict[str, Any]:
     """Issue a device code for a program, and a code that its user enters (RFC 8628)."""
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
         client.require(Grant.DEVICE_CODE)
-        wanted = grants.wanted_by(db, provider.settings, client, parameters)
-        device_code, user_code = grants.add_device_request(provider, db, wanted)
+        wanted = tokens.wanted_by(db, provider.settings, client, parameters)
+        device_code, user_code = tokens.add_device_request(provider, db, wanted)
     audit("device.requested", client=client.client_id, scope=wanted.scope)
     address = f"{provider.issuer}activate"
     answer: dict[str, Any] = {
@@ -107,7 +104,7 @@ def token(
     provider: ProviderOf,
     response: Response,
     parameters: Parameters,
-    authorization: Annotated[str | None, Header()] = None,
+    authorization: Authorization = None,
 ) -> dict[str, Any]:
     """Exchange a grant for tokens."""
     grant = _grant(required(parameters, "grant_type"))
@@ -123,39 +120,30 @@ def token(
     if refusal:
         refusal.about = {"client": client.client_id, "grant": grant}
         raise refusal
-    audit(
-        "token.issued",
-        client=client.client_id,
-        grant=grant,
-        user=user_id,
-        scope=answer["scope"],
-    )
+    scope = answer["scope"]
+    audit("token.issued", client=client.client_id, grant=grant, user=user_id, scope=scope)
     response.headers["Cache-Control"] = "no-store"
     return answer
 
 
 def _answer(
-    provider: Provider,
-    db: sqlite3.Connection,
-    client: KnownClient,
-    grant: Grant,
-    sent: Mapping[str, str],
+    provider: Provider, db: Connection, client: KnownClient, grant: Grant, sent: Mapping[str, str]
 ) -> tuple[dict[str, Any], str | None]:
     """Return the response, and the user that it is about."""
     if grant is Grant.CLIENT_CREDENTIALS:
         scope = _machine_scope(provider, client, sent)
-        return machine_answer(provider, db, client.client_id, scope), None
+        return tokens.machine_answer(provider, db, client.client_id, scope), None
     granted = _REDEEM[grant](provider, db, client, sent)
     _check_user(db, granted)
-    return token_answer(provider, db, granted), granted.user_id
+    return tokens.token_answer(provider, db, granted), granted.user_id
 
 
-def _check_user(db: sqlite3.Connection, granted: Granted) -> None:
+def _check_user(db: Connection, granted: tokens.Granted) -> None:
     """Check that the user is not blocked, and still a member of the organization."""
     user_id, organization_id = granted.user_id, granted.organization_id
     if db.execute("SELECT blocked FROM users WHERE user_id = ?", (user_id,)).fetchone()["blocked"]:
         raise OAuthError("access_denied", "user is blocked")
-    if not grants.is_member(db, organization_id, user_id):
+    if not tokens.is_member(db, organization_id, user_id):
         raise OAuthError(
             "access_denied", f"user {user_id} is not part of the {organization_id} organization"
         )
@@ -190,9 +178,7 @@ def _plain(audience: str) -> str:
 
 @router.post("/oauth/revoke")
 def revoke_token(
-    provider: ProviderOf,
-    parameters: Parameters,
-    authorization: Annotated[str | None, Header()] = None,
+    provider: ProviderOf, parameters: Parameters, authorization: Authorization = None
 ) -> Response:
     """Revoke a refresh token; an unknown one also returns 200 (RFC 7009 section 2.2)."""
     token = required(parameters, "token")
@@ -202,21 +188,21 @@ def revoke_token(
         )
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
-        user_id = grants.revoke(db, client, token)
+        user_id = tokens.revoke(db, client, token)
     audit("token.revoked", client=client.client_id, user=user_id, found=user_id is not None)
     return Response()
 
 
 @router.api_route("/userinfo", methods=["GET", "POST"])
-def userinfo(
-    provider: ProviderOf, authorization: Annotated[str | None, Header()] = None
-) -> dict[str, Any]:
+def userinfo(provider: ProviderOf, authorization: Authorization = None) -> dict[str, Any]:
     """Return the claims that the token's user allowed."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise _refused("The access_token is missing.")
     with provider.database.reading() as db:
-        claims = checked_claims(provider, db, token.strip(), provider.settings.userinfo_audience)
+        claims = tokens.checked_claims(
+            provider, db, token.strip(), provider.settings.userinfo_audience
+        )
         if claims is None:
             raise _refused("The access_token is not valid.")
         known = db.execute(
@@ -224,7 +210,7 @@ def userinfo(
         ).fetchone()
         if not known:
             raise _refused("The user no longer exists or is blocked.")
-        return user_claims(db, claims["sub"], claims["scope"].split(), claims.get("org_id"))
+        return tokens.user_claims(db, claims["sub"], claims["scope"].split(), claims.get("org_id"))
 
 
 def _refused(description: str) -> OAuthError:

@@ -11,19 +11,22 @@ import math
 import re
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from sqlite3 import Connection, Row
 from threading import Lock
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+from starlette.middleware.base import RequestResponseEndpoint
 
+from aspen.local.auth0.clients import Authorization
 from aspen.local.auth0.settings import audit
 from aspen.local.auth0.store import ProviderOf, revoke_key, rotate
 from aspen.local.auth0.tokens import checked_claims
@@ -35,6 +38,7 @@ _REACH = 1000
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 
 Document = dict[str, Any]
+Listed = list[Document] | Document
 
 router = APIRouter()
 
@@ -49,14 +53,7 @@ _TYPES = {
     "int_parsing": "integer",
     "bool_parsing": "boolean",
 }
-_FOUND = {
-    type(None): "null",
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    dict: "object",
-}
+_FOUND = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
 _MISSING = {
     "users": (404, "The user does not exist.", "inexistent_user"),
     "organizations": (404, "No organization found by that id or name", "inexistent_organization"),
@@ -87,7 +84,7 @@ def missing(table: str) -> ManagementError:
     return ManagementError(*_MISSING[table])
 
 
-def find(db: sqlite3.Connection, table: str, **values: str) -> sqlite3.Row:
+def find(db: Connection, table: str, **values: str) -> Row:
     """Return the row with these values.
 
     Raises:
@@ -95,7 +92,7 @@ def find(db: sqlite3.Connection, table: str, **values: str) -> sqlite3.Row:
     """
     conditions = " AND ".join(f"{name} = :{name}" for name in values)
     statement = f"SELECT * FROM {table} WHERE {conditions}"  # noqa: S608 - names are ours
-    row: sqlite3.Row | None = db.execute(statement, values).fetchone()
+    row: Row | None = db.execute(statement, values).fetchone()
     if row is None:
         raise missing(table)
     return row
@@ -108,11 +105,6 @@ def refused_with(error: ManagementError) -> Iterator[None]:
         yield
     except sqlite3.IntegrityError as cause:
         raise error from cause
-
-
-def bad_body(message: str) -> ManagementError:
-    """Return the error for an invalid body."""
-    return ManagementError(400, message, "invalid_body")
 
 
 def bad_query(message: str) -> ManagementError:
@@ -128,7 +120,7 @@ def not_valid(problems: Sequence[Mapping[str, Any]]) -> ManagementError:
         return ManagementError(400, "Invalid request payload JSON format")
     words = _words(problem, path)
     if place == "body":
-        return bad_body(f"Payload validation error: {words}")
+        return ManagementError(400, f"Payload validation error: {words}", "invalid_body")
     return bad_query(words)
 
 
@@ -145,6 +137,7 @@ def _words(problem: Mapping[str, Any], path: list[str | int]) -> str:
         return f"'Additional properties not allowed: {path[-1]}'{on_parent}."
     if kind in _TYPES:
         found = _FOUND.get(type(problem["input"]), "array")
+        found = "null" if problem["input"] is None else found
         return f"'Expected type {_TYPES[kind]} but found type {found}' on property {where}."
     return f"'{problem['msg']}' on property {where}."
 
@@ -165,12 +158,12 @@ def _email(value: str) -> str:
 
 Email = Annotated[str, Field(max_length=320), AfterValidator(_email)]
 Metadata = dict[str, Any]
+METADATA = ("user_metadata", "app_metadata")
 
 
-def metadata_of(row: sqlite3.Row) -> Document:
+def metadata_of(row: Row) -> Document:
     """Return the metadata of a user or an invitation, without empty ones."""
-    names = ("user_metadata", "app_metadata")
-    return {name: json.loads(row[name]) for name in names if row[name] != "{}"}
+    return {name: json.loads(row[name]) for name in METADATA if row[name] != "{}"}
 
 
 def iso(moment: float) -> str:
@@ -182,13 +175,11 @@ def iso(moment: float) -> str:
 def parts(fields: str = "", include_fields: bool = True) -> Callable[[Document], Document]:
     """Return a function that keeps the given fields of a document, or only the others."""
     named = set(fields.split(","))
-
-    def chosen(document: Document) -> Document:
-        if not fields:
-            return document
-        return {name: v for name, v in document.items() if (name in named) == include_fields}
-
-    return chosen
+    return lambda document: {
+        name: value
+        for name, value in document.items()
+        if not fields or (name in named) == include_fields
+    }
 
 
 PartsOf = Annotated[Callable[[Document], Document], Depends(parts)]
@@ -237,11 +228,11 @@ AnyPageOf = Annotated[Page, Depends(_page_or_checkpoint)]
 
 
 def listed(
-    db: sqlite3.Connection,
+    db: Connection,
     page: Page,
     name: str,
     source: str,
-    document: Callable[[sqlite3.Row], Document],
+    document: Callable[[Row], Document],
     *,
     order: str,
     key: str = "id",
@@ -249,7 +240,7 @@ def listed(
     values: Mapping[str, object] | None = None,
     counted: bool = True,
     length: bool = False,
-) -> list[Document] | Document:
+) -> Listed:
     """Return the requested part of a list of ``name``.
 
     ``source`` is what follows ``SELECT ... FROM``, and ``key`` the unique column that checkpoints
@@ -286,11 +277,7 @@ def listed(
 def needs(scope: str) -> Any:
     """Return a route dependency that requires a token with a scope, such as ``read:users``."""
 
-    def check(
-        request: Request,
-        provider: ProviderOf,
-        authorization: Annotated[str | None, Header()] = None,
-    ) -> None:
+    def check(request: Request, provider: ProviderOf, authorization: Authorization = None) -> None:
         claims = _claims(provider, authorization)
         request.state.client_id = claims["azp"]
         if scope not in str(claims.get("scope", "")).split():
@@ -348,7 +335,7 @@ class Bucket:
         return allowed, headers
 
 
-async def limit(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+async def limit(request: Request, proceed: RequestResponseEndpoint) -> Response:
     """Apply the rate limit to Management API requests, and audit those that change something."""
     if not request.url.path.startswith(PREFIX):
         return await proceed(request)
@@ -372,9 +359,7 @@ async def limit(request: Request, proceed: Callable[[Request], Awaitable[Respons
 
 
 @router.get("/connections", dependencies=[needs("read:connections")])
-def connections(
-    provider: ProviderOf, page: AnyPageOf, name: str = "", strategy: str = ""
-) -> list[Document] | Document:
+def connections(page: AnyPageOf, name: str = "", strategy: str = "") -> Listed:
     """List the connections: only the database connection exists here."""
     only = {
         "id": "con_0000000000000001",
@@ -384,17 +369,15 @@ def connections(
         "realms": [CONNECTION],
         "options": {},
     }
-    with provider.database.reading() as db:
-        return listed(
-            db,
-            page,
-            "connections",
-            "(SELECT 1 AS id) WHERE :name IN ('', :own) AND :strategy IN ('', 'auth0')",
-            lambda _row: only,
-            order="id",
-            values={"name": name, "own": CONNECTION, "strategy": strategy},
-            length=True,
-        )
+    fits = name in {"", CONNECTION} and strategy in {"", "auth0"}
+    found = [only] if fits and page.page == 0 else []
+    if page.take is not None:
+        return {"connections": found}
+    if page.totals:
+        length = len(found)
+        limits = {"start": 0, "limit": page.per_page, "length": length, "total": length}
+        return {**limits, "connections": found}
+    return found
 
 
 @router.get("/keys/signing", dependencies=[needs("read:signing_keys")])
@@ -424,7 +407,7 @@ def revoke_signing_key(provider: ProviderOf, kid: str) -> Document:
     return {"kid": kid}
 
 
-def _key_document(row: sqlite3.Row) -> Document:
+def _key_document(row: Row) -> Document:
     document: Document = {
         "kid": row["kid"],
         "current": row["retired_at"] is None,

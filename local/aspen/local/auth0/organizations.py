@@ -6,9 +6,9 @@ Invitations send no e-mail; the response contains the invitation URL.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping
+from sqlite3 import Connection, Row
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -20,11 +20,11 @@ from aspen.local.auth0.management import (
     Body,
     Document,
     Email,
+    Listed,
     ManagementError,
     Metadata,
     PageOf,
     PartsOf,
-    bad_body,
     find,
     iso,
     listed,
@@ -46,6 +46,7 @@ _INVITATION = f"{_INVITATIONS}/{{invitation_id}}"
 
 _READS = needs("read:organizations")
 _ALL_BUT_ROLES = "user_id,email,name,picture"
+_NAME_TAKEN = (409, "An organization with this name already exists.", "organization_conflict")
 _INVITATION_SECONDS = 604_800
 # The invitations, with what their URLs contain.
 _INVITED = (
@@ -57,63 +58,45 @@ Name = Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Text = Annotated[str, Field(min_length=1, max_length=255)]
 
 
-class OrganizationFields(Body):
-    """The organization fields that can be set at any time."""
-
+class _OrganizationFields(Body):
     display_name: Text | None = None
     branding: Metadata | None = None
     metadata: dict[str, str | None] | None = None
 
 
-class NewOrganization(OrganizationFields):
-    """An organization to create."""
-
+class _NewOrganization(_OrganizationFields):
     name: Name
     enabled_connections: list[Metadata] | None = None
 
 
-class OrganizationChanges(OrganizationFields):
-    """Changes to an organization."""
-
+class _OrganizationChanges(_OrganizationFields):
     name: Name | None = None
 
 
-class Members(Body):
-    """Users to add to, or remove from, an organization."""
-
+class _Members(Body):
     members: Annotated[list[str], Field(min_length=1)]
 
 
-class Roles(Body):
-    """Roles to assign to, or remove from, a member."""
-
+class _Roles(Body):
     roles: Annotated[list[str], Field(min_length=1, max_length=50)]
 
 
-class NewRole(Body):
-    """A role to create."""
-
+class _NewRole(Body):
     name: Text
     description: Text | None = None
 
 
-class Inviter(Body):
-    """The person who sends an invitation."""
-
+class _Inviter(Body):
     name: Annotated[str, Field(min_length=1, max_length=300)]
 
 
-class Invitee(Body):
-    """The person who is invited."""
-
+class _Invitee(Body):
     email: Email
 
 
-class NewInvitation(Body):
-    """An invitation to create."""
-
-    inviter: Inviter
-    invitee: Invitee
+class _NewInvitation(Body):
+    inviter: _Inviter
+    invitee: _Invitee
     client_id: str
     connection_id: str | None = None
     app_metadata: Metadata | None = None
@@ -124,7 +107,7 @@ class NewInvitation(Body):
 
 
 @router.get("/organizations", dependencies=[_READS])
-def list_organizations(provider: ProviderOf, page: AnyPageOf) -> list[Document] | Document:
+def list_organizations(provider: ProviderOf, page: AnyPageOf) -> Listed:
     """List all organizations."""
     source, order = "organizations WHERE true", "created_at, id"
     with provider.database.reading() as db:
@@ -132,13 +115,13 @@ def list_organizations(provider: ProviderOf, page: AnyPageOf) -> list[Document] 
 
 
 @router.post("/organizations", status_code=201, dependencies=[needs("create:organizations")])
-def create_organization(provider: ProviderOf, body: NewOrganization) -> Document:
+def create_organization(provider: ProviderOf, body: _NewOrganization) -> Document:
     """Create an organization."""
     organization_id = new_identifier("org_")
     there = {"display_name": body.name, "branding": None, "metadata": None}
     row = {"id": organization_id, **_fields(there, body), "created_at": time.time()}
     with provider.database.writing() as db:
-        with refused_with(_name_taken()):
+        with refused_with(ManagementError(*_NAME_TAKEN)):
             insert(db, "organizations", row)
         document = organization_document(find(db, "organizations", id=organization_id))
     if body.enabled_connections is not None:
@@ -162,21 +145,17 @@ def get_organization(provider: ProviderOf, organization_id: str) -> Document:
 
 @router.patch("/organizations/{organization_id}", dependencies=[needs("update:organizations")])
 def change_organization(
-    provider: ProviderOf, organization_id: str, body: OrganizationChanges
+    provider: ProviderOf, organization_id: str, body: _OrganizationChanges
 ) -> Document:
     """Update the given fields of an organization."""
     with provider.database.writing() as db:
         there = dict(find(db, "organizations", id=organization_id))
-        with refused_with(_name_taken()):
+        with refused_with(ManagementError(*_NAME_TAKEN)):
             change(db, "organizations", "id", {**there, **_fields(there, body)})
         return organization_document(find(db, "organizations", id=organization_id))
 
 
-@router.delete(
-    "/organizations/{organization_id}",
-    status_code=204,
-    dependencies=[needs("delete:organizations")],
-)
+@router.delete("/organizations/{organization_id}", dependencies=[needs("delete:organizations")])
 def delete_organization(provider: ProviderOf, organization_id: str) -> Response:
     """Delete an organization with its memberships and invitations, but not its users."""
     with provider.database.writing() as db:
@@ -184,7 +163,7 @@ def delete_organization(provider: ProviderOf, organization_id: str) -> Response:
     return Response(status_code=204)
 
 
-def organization_document(row: sqlite3.Row) -> Document:
+def organization_document(row: Row) -> Document:
     """Return an organization in Auth0's format."""
     document = {name: row[name] for name in ("id", "name", "display_name")}
     for name in ("branding", "metadata"):
@@ -194,7 +173,7 @@ def organization_document(row: sqlite3.Row) -> Document:
 
 
 def _fields(
-    there: Mapping[str, Any], body: NewOrganization | OrganizationChanges
+    there: Mapping[str, Any], body: _NewOrganization | _OrganizationChanges
 ) -> dict[str, Any]:
     """Return the columns that a body sets, with what is there for the fields that it omits."""
     return {
@@ -205,16 +184,8 @@ def _fields(
     }
 
 
-def _name_taken() -> ManagementError:
-    return ManagementError(
-        409, "An organization with this name already exists.", "organization_conflict"
-    )
-
-
 @router.get("/roles", dependencies=[needs("read:roles")])
-def list_roles(
-    provider: ProviderOf, page: PageOf, name_filter: str = ""
-) -> list[Document] | Document:
+def list_roles(provider: ProviderOf, page: PageOf, name_filter: str = "") -> Listed:
     """List the roles, optionally only those whose name contains a text."""
     source, values = "roles WHERE instr(lower(name), lower(:text))", {"text": name_filter}
     with provider.database.reading() as db:
@@ -222,7 +193,7 @@ def list_roles(
 
 
 @router.post("/roles", dependencies=[needs("create:roles")])
-def create_role(provider: ProviderOf, body: NewRole) -> Document:
+def create_role(provider: ProviderOf, body: _NewRole) -> Document:
     """Create a role."""
     row = {
         "id": new_identifier("rol_"),
@@ -257,7 +228,7 @@ def list_members(
     page: AnyPageOf,
     fields: str = _ALL_BUT_ROLES,
     include_fields: bool = True,
-) -> list[Document] | Document:
+) -> Listed:
     """List the members; their roles are included only if requested in ``fields``."""
     chosen = parts(fields, include_fields)
     with provider.database.reading() as db:
@@ -277,15 +248,15 @@ def list_members(
         )
 
 
-@router.post(_MEMBERS, status_code=204, dependencies=[needs("create:organization_members")])
-def add_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
+@router.post(_MEMBERS, dependencies=[needs("create:organization_members")])
+def add_members(provider: ProviderOf, organization_id: str, body: _Members) -> Response:
     """Add users to an organization; existing members stay unchanged."""
     statement = "INSERT INTO members VALUES (?, ?) ON CONFLICT DO NOTHING"
     return _for_each(provider, statement, body.members, "users", organization_id)
 
 
-@router.delete(_MEMBERS, status_code=204, dependencies=[needs("delete:organization_members")])
-def remove_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
+@router.delete(_MEMBERS, dependencies=[needs("delete:organization_members")])
+def remove_members(provider: ProviderOf, organization_id: str, body: _Members) -> Response:
     """Remove members from an organization, with their roles."""
     statement = "DELETE FROM members WHERE organization_id = ? AND user_id = ?"
     return _for_each(provider, statement, body.members, "users", organization_id)
@@ -294,7 +265,7 @@ def remove_members(provider: ProviderOf, organization_id: str, body: Members) ->
 @router.get(_MEMBER_ROLES, dependencies=[needs("read:organization_member_roles")])
 def list_member_roles(
     provider: ProviderOf, organization_id: str, user_id: str, page: PageOf
-) -> list[Document] | Document:
+) -> Listed:
     """List a member's roles."""
     with provider.database.reading() as db:
         _check_place(db, organization_id, user_id)
@@ -310,19 +281,17 @@ def list_member_roles(
         )
 
 
-@router.post(
-    _MEMBER_ROLES, status_code=204, dependencies=[needs("create:organization_member_roles")]
-)
-def add_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
+@router.post(_MEMBER_ROLES, dependencies=[needs("create:organization_member_roles")])
+def add_roles(provider: ProviderOf, organization_id: str, user_id: str, body: _Roles) -> Response:
     """Assign roles to a member."""
     statement = "INSERT INTO member_roles VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
     return _for_each(provider, statement, body.roles, "roles", organization_id, user_id)
 
 
-@router.delete(
-    _MEMBER_ROLES, status_code=204, dependencies=[needs("delete:organization_member_roles")]
-)
-def remove_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
+@router.delete(_MEMBER_ROLES, dependencies=[needs("delete:organization_member_roles")])
+def remove_roles(
+    provider: ProviderOf, organization_id: str, user_id: str, body: _Roles
+) -> Response:
     """Remove roles from a member."""
     statement = "DELETE FROM member_roles WHERE organization_id = ? AND user_id = ? AND role_id = ?"
     return _for_each(provider, statement, body.roles, "roles", organization_id, user_id)
@@ -339,13 +308,13 @@ def _for_each(
     return Response(status_code=204)
 
 
-def _check_place(db: sqlite3.Connection, organization_id: str, user_id: str | None = None) -> None:
+def _check_place(db: Connection, organization_id: str, user_id: str | None = None) -> None:
     find(db, "organizations", id=organization_id)
     if user_id is not None:
         find(db, "members", organization_id=organization_id, user_id=user_id)
 
 
-def _member_document(row: sqlite3.Row) -> Document:
+def _member_document(row: Row) -> Document:
     document: Document = {name: row[name] for name in ("user_id", "email", "name")}
     picture = json.loads(row["details"]).get("picture")
     if picture:
@@ -360,7 +329,7 @@ def list_invitations(
     page: PageOf,
     parts: PartsOf,
     sort: Literal["created_at:-1", "created_at:1"] = "created_at:-1",
-) -> list[Document] | Document:
+) -> Listed:
     """List the invitations, newest first by default, including expired ones."""
     with provider.database.reading() as db:
         find(db, "organizations", id=organization_id)
@@ -377,7 +346,7 @@ def list_invitations(
 
 
 @router.post(_INVITATIONS, dependencies=[needs("create:organization_invitations")])
-def create_invitation(provider: ProviderOf, organization_id: str, body: NewInvitation) -> Document:
+def create_invitation(provider: ProviderOf, organization_id: str, body: _NewInvitation) -> Document:
     """Create an invitation."""
     now = time.time()
     row = {
@@ -397,7 +366,8 @@ def create_invitation(provider: ProviderOf, organization_id: str, body: NewInvit
     with provider.database.writing() as db:
         find(db, "organizations", id=organization_id)
         if not find(db, "clients", client_id=body.client_id)["login_uri"]:
-            raise bad_body("A default login route is required to generate the invitation url.")
+            why = "A default login route is required to generate the invitation url."
+            raise ManagementError(400, why, "invalid_body")
         for role_id in body.roles or ():
             find(db, "roles", id=role_id)
         insert(db, "invitations", row)
@@ -413,9 +383,7 @@ def get_invitation(
         return parts(_invitation_document(_find_invitation(db, organization_id, invitation_id)))
 
 
-@router.delete(
-    _INVITATION, status_code=204, dependencies=[needs("delete:organization_invitations")]
-)
+@router.delete(_INVITATION, dependencies=[needs("delete:organization_invitations")])
 def delete_invitation(provider: ProviderOf, organization_id: str, invitation_id: str) -> Response:
     """Delete an invitation."""
     with provider.database.writing() as db:
@@ -424,17 +392,15 @@ def delete_invitation(provider: ProviderOf, organization_id: str, invitation_id:
     return Response(status_code=204)
 
 
-def _find_invitation(
-    db: sqlite3.Connection, organization_id: str, invitation_id: str
-) -> sqlite3.Row:
+def _find_invitation(db: Connection, organization_id: str, invitation_id: str) -> Row:
     find(db, "organizations", id=organization_id)
     find(db, "invitations", id=invitation_id, organization_id=organization_id)
     statement = f"SELECT * FROM {_INVITED} WHERE id = ?"  # noqa: S608 - names are ours
-    row: sqlite3.Row = db.execute(statement, (invitation_id,)).fetchone()
+    row: Row = db.execute(statement, (invitation_id,)).fetchone()
     return row
 
 
-def _invitation_document(row: sqlite3.Row) -> Document:
+def _invitation_document(row: Row) -> Document:
     ticket = {
         "invitation": row["ticket"],
         "organization": row["organization_id"],

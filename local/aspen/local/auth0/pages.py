@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sqlite3 import Connection, Row
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aspen.local.auth0.clients import PageError
 from aspen.local.auth0.settings import hashed, new_secret
-from aspen.local.auth0.store import Provider, insert
+from aspen.local.auth0.store import Provider, ProviderOf, insert
 
 TEMPLATES = Environment(
     loader=PackageLoader("aspen.local.auth0"),
@@ -32,31 +32,12 @@ _FORM_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Person:
-    """A person signed in to these pages, since ``auth_time`` in seconds since 1970."""
-
-    user_id: str
-    name: str
-    email: str
-    auth_time: float
-
-
-@dataclass(frozen=True)
 class Visit:
-    """A request from a browser.
-
-    Attributes:
-        browser: The ID of the browser, to which its forms are tied.
-        person: The person signed in; None if there is none.
-    """
+    """A request from a browser, whose ID its forms are tied to, and the user signed in there."""
 
     provider: Provider
     browser: str
-    person: Person | None
-
-    def token(self) -> str:
-        """Return the form token, which proves that a page was served to this browser."""
-        return _signed(self.provider, "form", hashed(self.browser))
+    person: Row | None
 
     def check(self, sent: Mapping[str, str]) -> None:
         """Check that a form was sent from one of our pages in this browser.
@@ -74,19 +55,15 @@ class Visit:
 
 
 def page(
-    template: str,
-    visit: Visit | None,
-    *,
-    status: int = 200,
-    leads_to: str = "",
-    **values: object,
+    template: str, visit: Visit | None, *, status: int = 200, leads_to: str = "", **values: object
 ) -> HTMLResponse:
     """Render a template with all values escaped and strict security headers.
 
     Only a page with a form needs the visit; ``leads_to`` is the external URL that the form finally
     redirects to.
     """
-    token = visit.token() if visit else ""
+    # The token proves that the form was served to this browser.
+    token = signed(visit.provider, "form", hashed(visit.browser)) if visit else ""
     text = TEMPLATES.get_template(f"{template}.html").render(token=token, **values)
     response = HTMLResponse(text, status, headers=_headers(leads_to))
     if visit:
@@ -94,9 +71,9 @@ def page(
     return response
 
 
-def onward(address: str) -> RedirectResponse:
-    """Redirect to another page by GET, whatever the method of this request."""
-    return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
+def onward(address: str, status: int = 303) -> Response:
+    """Redirect to another page; with status 303 by GET, whatever the method of this request."""
+    return RedirectResponse(address, status, headers={"Cache-Control": "no-store"})
 
 
 def _headers(leads_to: str) -> dict[str, str]:
@@ -114,11 +91,6 @@ def _headers(leads_to: str) -> dict[str, str]:
     }
 
 
-def packed(provider: Provider, content: Mapping[str, Any]) -> str:
-    """Sign content, so that it cannot be altered while a page carries it and sends it back."""
-    return _signed(provider, "state", dict(content))
-
-
 def unpacked(provider: Provider, state: str) -> dict[str, Any]:
     """Return the content of a signed state.
 
@@ -134,7 +106,8 @@ def unpacked(provider: Provider, state: str) -> dict[str, Any]:
     return content
 
 
-def _signed(provider: Provider, purpose: str, content: object) -> str:
+def signed(provider: Provider, purpose: str, content: object) -> str:
+    """Sign content, so that it cannot be altered while a page carries it and sends it back."""
     return str(_serializer(provider, purpose).dumps(content))
 
 
@@ -145,7 +118,7 @@ def _verified(provider: Provider, purpose: str, text: str) -> Any:
         return None
 
 
-def begin_session(db: sqlite3.Connection, response: Response, user_id: str) -> None:
+def begin_session(db: Connection, response: Response, user_id: str) -> None:
     """Start a session for a user in this browser."""
     session, now = new_secret(), time.time()
     db.execute("DELETE FROM sessions WHERE expires_at < ?", (now,))
@@ -158,7 +131,7 @@ def begin_session(db: sqlite3.Connection, response: Response, user_id: str) -> N
     _set_cookie(response, _SESSION, session, _SESSION_SECONDS)
 
 
-def end_session(request: Request, db: sqlite3.Connection, response: Response) -> str | None:
+def end_session(request: Request, db: Connection, response: Response) -> str | None:
     """End the browser's session; return the ID of its user, if there was one."""
     ended = db.execute(
         "DELETE FROM sessions WHERE session_hash = ? RETURNING user_id",
@@ -168,16 +141,15 @@ def end_session(request: Request, db: sqlite3.Connection, response: Response) ->
     return None if ended is None else str(ended["user_id"])
 
 
-def _visit(request: Request) -> Visit:
-    provider: Provider = request.app.state.provider
+def _visit(request: Request, provider: ProviderOf) -> Visit:
     browser = request.cookies.get(_BROWSER) or new_secret()
     with provider.database.reading() as db:
-        row = db.execute(
+        person = db.execute(
             "SELECT user_id, name, email, auth_time FROM sessions JOIN users USING (user_id)"
             " WHERE session_hash = ? AND expires_at > ? AND NOT blocked",
             (hashed(request.cookies.get(_SESSION, "")), time.time()),
         ).fetchone()
-    return Visit(provider, browser, Person(**row) if row else None)
+    return Visit(provider, browser, person)
 
 
 def _serializer(provider: Provider, purpose: str) -> URLSafeTimedSerializer:

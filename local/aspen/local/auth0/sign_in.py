@@ -7,15 +7,15 @@ passwords. A web application (the authorization code grant) also signs its users
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from collections.abc import Mapping
+from sqlite3 import Connection, Row
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import RedirectResponse
 
+from aspen.local.auth0 import tokens
 from aspen.local.auth0.clients import (
     KnownClient,
     OAuthError,
@@ -25,21 +25,18 @@ from aspen.local.auth0.clients import (
     find_client,
     required,
 )
-from aspen.local.auth0.grants import add_code, decide, find_request, is_member, wanted_by
 from aspen.local.auth0.pages import (
-    Person,
     Visit,
     VisitOf,
     begin_session,
     end_session,
     onward,
-    packed,
     page,
+    signed,
     unpacked,
 )
 from aspen.local.auth0.settings import audit, new_user_id
 from aspen.local.auth0.store import Grant, ProviderOf, insert
-from aspen.local.auth0.tokens import Wanted
 
 router = APIRouter()
 
@@ -74,14 +71,14 @@ def authorize(visit: VisitOf, sent: Query) -> Response:
         if person is None or _must_sign_in(visit, person, wanted, sent):
             return _ask_to_sign_in(visit, client, wanted, sent)
         with visit.provider.database.writing() as db:
-            code = add_code(visit.provider, db, wanted, sent, person.user_id, person.auth_time)
+            code = tokens.add_code(visit.provider, db, wanted, sent, person)
     except OAuthError as error:
         audit("authorize.refused", client=client.client_id, error=error.error)
         return _back(sent, error.body())
     audit(
         "code.issued",
         client=client.client_id,
-        user=person.user_id,
+        user=person["user_id"],
         organization=wanted.organization_id,
     )
     return _back(sent, {"code": code})
@@ -91,7 +88,7 @@ def authorize(visit: VisitOf, sent: Query) -> Response:
 def logout(request: Request, provider: ProviderOf, sent: Query) -> Response:
     """Sign the user out, then redirect to the URL that the client requested."""
     target = sent.get("returnTo")
-    response = _elsewhere(target) if target else page("signed_out", None)
+    response = onward(target, 302) if target else page("signed_out", None)
     with provider.database.writing() as db:
         client = find_client(db, sent.get("client_id", ""))
         if target and not (client and allows_address(client.logout_urls, target)):
@@ -119,14 +116,14 @@ def _client(visit: Visit, sent: Mapping[str, str]) -> KnownClient:
     return client
 
 
-def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> Wanted:
+def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> tokens.Wanted:
     client.require(Grant.AUTHORIZATION_CODE)
     if sent.get("response_type") != "code":
         raise OAuthError("unsupported_response_type", "Only response_type=code is supported.")
     if sent.get("response_mode", "query") != "query":
         raise OAuthError("invalid_request", "Only response_mode=query is supported.")
     with visit.provider.database.reading() as db:
-        wanted = wanted_by(db, visit.provider.settings, client, sent)
+        wanted = tokens.wanted_by(db, visit.provider.settings, client, sent)
     challenge = sent.get("code_challenge")
     if challenge is not None and (
         sent.get("code_challenge_method") != "S256" or not _CHALLENGE.fullmatch(challenge)
@@ -135,17 +132,19 @@ def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> Wante
     return wanted
 
 
-def _must_sign_in(visit: Visit, person: Person, wanted: Wanted, sent: Mapping[str, str]) -> bool:
+def _must_sign_in(
+    visit: Visit, person: Row, wanted: tokens.Wanted, sent: Mapping[str, str]
+) -> bool:
     if "invitation" in sent or "login" in sent.get("prompt", ""):
         return True
-    age = time.time() - person.auth_time
+    age = time.time() - person["auth_time"]
     if "max_age" in sent and (not sent["max_age"].isdigit() or age > int(sent["max_age"])):
         return True
     return not _may_act(visit, wanted.organization_id, person)
 
 
 def _ask_to_sign_in(
-    visit: Visit, client: KnownClient, wanted: Wanted, sent: Mapping[str, str]
+    visit: Visit, client: KnownClient, wanted: tokens.Wanted, sent: Mapping[str, str]
 ) -> Response:
     if sent.get("prompt") == "none":
         raise OAuthError("login_required", "Login required")
@@ -172,11 +171,7 @@ def _back(sent: Mapping[str, str], result: Mapping[str, str]) -> Response:
     address, state = sent["redirect_uri"], sent.get("state")
     query = urlencode({**result, **({"state": state} if state is not None else {})})
     joint = "&" if urlsplit(address).query else "?"
-    return _elsewhere(f"{address}{joint}{query}")
-
-
-def _elsewhere(address: str) -> Response:
-    return RedirectResponse(address, 302, headers={"Cache-Control": "no-store"})
+    return onward(f"{address}{joint}{query}", 302)
 
 
 @router.get("/activate")
@@ -215,13 +210,13 @@ def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
         return onward(_device_sign_in_address(visit, asked))
     approve = decision == "approve"
     with visit.provider.database.writing() as db:
-        decided = decide(db, asked["user_code"], person.user_id, person.auth_time, approve=approve)
+        decided = tokens.decide(db, asked["user_code"], person, approve=approve)
     if not decided:
         raise _gone()
     audit(
         "device.approved" if approve else "device.denied",
         client=asked["client_id"],
-        user=person.user_id,
+        user=person["user_id"],
     )
     return onward(f"/activate/done?{urlencode({'outcome': decision})}")
 
@@ -237,26 +232,26 @@ def _judge(visit: Visit, typed: str | None) -> Response:
     if typed is None:
         return page("activate", visit, user_code="", failed=False)
     with visit.provider.database.reading() as db:
-        asked = find_request(db, typed)
+        asked = tokens.find_request(db, typed)
     if asked is None:
         return page("activate", visit, status=400, user_code=typed[:20], failed=True)
     return onward(_confirm_address(asked))
 
 
-def _asked(visit: Visit, user_code: str) -> sqlite3.Row:
+def _asked(visit: Visit, user_code: str) -> Row:
     with visit.provider.database.reading() as db:
-        asked = find_request(db, user_code)
+        asked = tokens.find_request(db, user_code)
     if asked is None:
         raise _gone()
     return asked
 
 
-def _may_act(visit: Visit, organization_id: str | None, person: Person | None) -> bool:
+def _may_act(visit: Visit, organization_id: str | None, person: Row | None) -> bool:
     """Return True if a person is signed in, and belongs to the requested organization, if any."""
     if person is None:
         return False
     with visit.provider.database.reading() as db:
-        return is_member(db, organization_id, person.user_id)
+        return tokens.is_member(db, organization_id, person["user_id"])
 
 
 def _gone() -> PageError:
@@ -266,11 +261,11 @@ def _gone() -> PageError:
     )
 
 
-def _confirm_address(asked: sqlite3.Row) -> str:
+def _confirm_address(asked: Row) -> str:
     return f"/activate/confirm?{urlencode({'user_code': asked['user_code']})}"
 
 
-def _device_sign_in_address(visit: Visit, asked: sqlite3.Row) -> str:
+def _device_sign_in_address(visit: Visit, asked: Row) -> str:
     return _sign_in_address(
         visit, _confirm_address(asked), asked["client_name"], asked["organization_id"]
     )
@@ -286,7 +281,7 @@ def _sign_in_address(
     ``leads_to``.
     """
     state = {"then": then, "program": program, "organization": organization_id, **more}
-    return f"/login?{urlencode({'state': packed(visit.provider, state)})}"
+    return f"/login?{urlencode({'state': signed(visit.provider, 'state', state)})}"
 
 
 @router.get("/login")
@@ -321,7 +316,7 @@ def _sign_in_page(
 ) -> Response:
     wanted = unpacked(visit.provider, state)
     organization_id = wanted["organization"]
-    invitation: sqlite3.Row | None = None
+    invitation: Row | None = None
     offered: list[str] = []
     with visit.provider.database.reading() as db:
         if wanted.get("invitation"):
@@ -341,14 +336,14 @@ def _sign_in_page(
         more=more,
         organization=organization,
         program=wanted["program"],
-        current=visit.person.user_id if visit.person else None,
+        current=visit.person["user_id"] if visit.person else None,
         email=typed or wanted.get("hint") or "",
         error=error,
     )
 
 
-def _check_membership(db: sqlite3.Connection, organization_id: str | None, user_id: str) -> None:
-    if not is_member(db, organization_id, user_id):
+def _check_membership(db: Connection, organization_id: str | None, user_id: str) -> None:
+    if not tokens.is_member(db, organization_id, user_id):
         raise PageError(
             "Not a member",
             f"This account is not a member of {_organization_name(db, organization_id)}.",
@@ -356,7 +351,7 @@ def _check_membership(db: sqlite3.Connection, organization_id: str | None, user_
         )
 
 
-def _accept(db: sqlite3.Connection, wanted: dict[str, str]) -> str:
+def _accept(db: Connection, wanted: dict[str, str]) -> str:
     """Make the invited person a member, adding them as a user if needed; return their user ID."""
     invitation = _find_invitation(db, wanted["invitation"], wanted["organization"])
     email = invitation["invitee_email"]
@@ -372,7 +367,7 @@ def _accept(db: sqlite3.Connection, wanted: dict[str, str]) -> str:
     return user_id
 
 
-def _add_user(db: sqlite3.Connection, invitation: sqlite3.Row) -> None:
+def _add_user(db: Connection, invitation: Row) -> None:
     now, email = time.time(), invitation["invitee_email"]
     row = {
         "user_id": new_user_id(),
@@ -387,9 +382,7 @@ def _add_user(db: sqlite3.Connection, invitation: sqlite3.Row) -> None:
     insert(db, "users", row)
 
 
-def _accounts(
-    db: sqlite3.Connection, organization_id: str | None
-) -> tuple[list[dict[str, Any]], int]:
+def _accounts(db: Connection, organization_id: str | None) -> tuple[list[dict[str, Any]], int]:
     """Return the first users to choose from, and the number of further ones."""
     rows = db.execute(
         "SELECT user_id, name, email FROM users u WHERE NOT blocked AND (:organization IS NULL OR"
@@ -400,7 +393,7 @@ def _accounts(
     return [_account(db, row) for row in rows[:_MOST]], max(0, len(rows) - _MOST)
 
 
-def _account(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+def _account(db: Connection, row: Row) -> dict[str, Any]:
     held = db.execute(
         "SELECT o.display_name, group_concat(r.name, ', ') AS roles FROM members m"
         " JOIN organizations o ON o.id = m.organization_id"
@@ -418,7 +411,7 @@ def _account(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _find_user(db: sqlite3.Connection, email: str) -> str:
+def _find_user(db: Connection, email: str) -> str:
     row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
     if row is None:
         raise PageError("Unknown user", f"No user has the e-mail address {email}.")
@@ -427,17 +420,15 @@ def _find_user(db: sqlite3.Connection, email: str) -> str:
     return str(row["user_id"])
 
 
-def _organization_name(db: sqlite3.Connection, organization_id: str | None) -> str | None:
+def _organization_name(db: Connection, organization_id: str | None) -> str | None:
     row = db.execute(
         "SELECT display_name FROM organizations WHERE id = ?", (organization_id,)
     ).fetchone()
     return None if row is None else str(row["display_name"])
 
 
-def _find_invitation(
-    db: sqlite3.Connection, ticket: str, organization_id: str | None
-) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute(
+def _find_invitation(db: Connection, ticket: str, organization_id: str | None) -> Row:
+    row: Row | None = db.execute(
         "SELECT i.*, o.display_name AS organization FROM invitations i"
         " JOIN organizations o ON o.id = i.organization_id"
         " WHERE ticket = ? AND expires_at > ? AND organization_id = ?",
@@ -451,7 +442,7 @@ def _find_invitation(
     return row
 
 
-def _offered_roles(db: sqlite3.Connection, invitation: sqlite3.Row) -> list[sqlite3.Row]:
+def _offered_roles(db: Connection, invitation: Row) -> list[Row]:
     """Return the roles that an invitation offers, if they still exist."""
     return db.execute(
         "SELECT r.* FROM json_each(?) offered JOIN roles r ON r.id = offered.value"

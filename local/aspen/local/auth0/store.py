@@ -20,6 +20,7 @@ from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from sqlite3 import Connection, Row
 from threading import RLock
 from typing import Annotated, Any
 
@@ -39,6 +40,9 @@ _VERSION = 1
 # The time that a retired key stays published: longer than the life of any token it signed.
 _OVERLAP_SECONDS = 2 * 86_400
 _KNOBS = TypeAdapter(Knobs)
+
+Values = Mapping[str, object]
+"""The values of a row, by column."""
 
 
 class Grant(StrEnum):
@@ -74,7 +78,6 @@ class Client:
 
     Attributes:
         client_id: The ``aud`` of its id_tokens.
-        name: The name that its users see.
         public: True if it may omit the secret, as a command-line tool must; its authorization codes
             then require PKCE.
         secret: The secret, of which only a hash is stored; None if there is none.
@@ -124,7 +127,6 @@ class Organization:
     Attributes:
         id: ``org_`` and 16 letters and digits: the group's ``auth0_org_id``.
         name: The unique name, in lowercase.
-        display_name: The name that people see.
     """
 
     id: str
@@ -173,14 +175,10 @@ class Seeded:
 
 
 def seed(folder: Path, wanted: Seed) -> Seeded:
-    """Add what is missing, in one transaction.
+    """Add what is missing to a provider's folder, which is created if needed, in one transaction.
 
     Existing clients are updated to match, since their callback URLs change with the ports. All
     other existing objects stay unchanged, as people may have edited them.
-
-    Args:
-        folder: The provider's folder; created if it does not exist.
-        wanted: The objects that should exist.
 
     Raises:
         BadInputError: The folder cannot be used.
@@ -216,12 +214,7 @@ def _row(client: Client) -> dict[str, object]:
 
 
 def _add(
-    db: sqlite3.Connection,
-    table: str,
-    key: str,
-    rows: Iterable[Mapping[str, object]],
-    *,
-    update: bool = False,
+    db: Connection, table: str, key: str, rows: Iterable[Values], *, update: bool = False
 ) -> int:
     """Add the rows whose key is new; return their number. Other rows stay, or are updated."""
     count = 0
@@ -233,7 +226,7 @@ def _add(
     return count
 
 
-def _add_member(db: sqlite3.Connection, member: Member) -> int:
+def _add_member(db: Connection, member: Member) -> int:
     place = {"organization_id": member.organization_id, "user_id": member.user_id}
     added = insert(db, "members", place, "ON CONFLICT DO NOTHING")
     for name in member.roles if added else ():
@@ -247,16 +240,14 @@ def _add_member(db: sqlite3.Connection, member: Member) -> int:
     return added
 
 
-def insert(
-    db: sqlite3.Connection, table: str, row: Mapping[str, object], on_conflict: str = ""
-) -> int:
+def insert(db: Connection, table: str, row: Values, on_conflict: str = "") -> int:
     """Insert a row; return 1, or 0 if there was a conflict that ``on_conflict`` ignores."""
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) {on_conflict}"  # noqa: S608 - names are ours
     return db.execute(statement, row).rowcount
 
 
-def change(db: sqlite3.Connection, table: str, key: str, row: Mapping[str, object]) -> None:
+def change(db: Connection, table: str, key: str, row: Values) -> None:
     """Set the given columns of the row whose key is in ``row``."""
     changes = ", ".join(f"{name} = :{name}" for name in row)
     db.execute(f"UPDATE {table} SET {changes} WHERE {key} = :{key}", row)  # noqa: S608 - names are ours
@@ -264,9 +255,6 @@ def change(db: sqlite3.Connection, table: str, key: str, row: Mapping[str, objec
 
 class Provider:
     """The identity provider, as the endpoints use it.
-
-    Args:
-        settings: The settings to start with.
 
     Raises:
         BadInputError: The folder cannot be used.
@@ -344,11 +332,11 @@ class Database:
                 hint="Fix the permissions, or start over: aspencli local reset",
             ) from error
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Open a read transaction, with one consistent view of the state."""
         return self._transaction("BEGIN")
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """Open a write transaction, exclusive across processes; roll back if the block raises."""
         return self._transaction("BEGIN IMMEDIATE")
 
@@ -360,31 +348,31 @@ class Database:
             yield
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str) -> Iterator[Connection]:
         with self._connected() as connection:
             connection.execute(begin)
             with connection:
                 yield connection
 
     @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
+    def _connected(self) -> Iterator[Connection]:
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
-            connection.row_factory = sqlite3.Row
+            connection.row_factory = Row
             connection.execute("PRAGMA foreign_keys = ON")
             yield connection
         finally:
             connection.close()
 
 
-def _kept_secret(db: sqlite3.Connection, name: str) -> str:
+def _kept_secret(db: Connection, name: str) -> str:
     """Return one of the provider's own secrets, creating it on first use."""
     insert(db, "secrets", {"name": name, "value": new_secret()}, "ON CONFLICT DO NOTHING")
     row = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
     return str(row["value"])
 
 
-def _make_tables(connection: sqlite3.Connection) -> None:
+def _make_tables(connection: Connection) -> None:
     made_by = connection.execute("PRAGMA user_version").fetchone()[0]
     if made_by not in {0, _VERSION}:
         raise sqlite3.DatabaseError("created by another version of this program")
@@ -401,13 +389,13 @@ def rotate_key(folder: Path) -> str:
         return rotate(db)
 
 
-def ensure_key(db: sqlite3.Connection) -> None:
+def ensure_key(db: Connection) -> None:
     """Create the first signing key if there is none."""
     if not db.execute("SELECT 1 FROM signing_keys WHERE retired_at IS NULL").fetchone():
         rotate(db)
 
 
-def rotate(db: sqlite3.Connection) -> str:
+def rotate(db: Connection) -> str:
     """Create a new signing key, retire the current one, and return the new key's ID."""
     key, now = make_key(), time.time()
     db.execute("UPDATE signing_keys SET retired_at = ? WHERE retired_at IS NULL", (now,))
@@ -417,7 +405,7 @@ def rotate(db: sqlite3.Connection) -> str:
     return str(key.kid)
 
 
-def revoke_key(db: sqlite3.Connection, kid: str) -> bool:
+def revoke_key(db: Connection, kid: str) -> bool:
     """Stop publishing a key, even if it signed valid tokens; return False if it does not exist."""
     row = db.execute("SELECT retired_at FROM signing_keys WHERE kid = ?", (kid,)).fetchone()
     if row is None:
@@ -431,13 +419,13 @@ def revoke_key(db: sqlite3.Connection, kid: str) -> bool:
     return True
 
 
-def signing_key(db: sqlite3.Connection) -> RSAKey:
+def signing_key(db: Connection) -> RSAKey:
     """Return the current signing key."""
     row = db.execute("SELECT private_key FROM signing_keys WHERE retired_at IS NULL").fetchone()
     return _imported(row["private_key"])
 
 
-def published_keys(db: sqlite3.Connection) -> KeySet:
+def published_keys(db: Connection) -> KeySet:
     """Return the keys that may have signed a valid token: the current and recently retired ones."""
     rows = db.execute(
         "SELECT private_key FROM signing_keys WHERE revoked_at IS NULL"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import time
 from collections.abc import Mapping
+from sqlite3 import Row
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -18,9 +18,11 @@ from pydantic import Field
 
 from aspen.local.auth0.management import (
     CONNECTION,
+    METADATA,
     Body,
     Document,
     Email,
+    Listed,
     ManagementError,
     Metadata,
     PageOf,
@@ -40,7 +42,6 @@ from aspen.local.auth0.store import ProviderOf, change, insert
 router = APIRouter()
 
 _PLAIN = ("given_name", "family_name", "nickname", "picture")
-_METADATA = ("user_metadata", "app_metadata")
 _SEARCHED = {"email", "name", "user_id", "blocked", "email_verified"}
 _SORTED = {"email", "name", "user_id", "created_at", "updated_at", "last_login", "logins_count"}
 _TRUTH = {"true": 1, "false": 0}
@@ -50,9 +51,7 @@ _TERM = re.compile(
 )
 
 
-class UserFields(Body):
-    """The user fields that can be set at any time."""
-
+class _UserFields(Body):
     blocked: bool | None = None
     email_verified: bool | None = None
     given_name: Annotated[str, Field(min_length=1, max_length=150)] | None = None
@@ -66,18 +65,14 @@ class UserFields(Body):
     username: str | None = None
 
 
-class NewUser(UserFields):
-    """A user to create."""
-
+class _NewUser(_UserFields):
     connection: str
     email: Email
     password: Annotated[str, Field(min_length=1)] = Field(repr=False)
     user_id: Annotated[str, Field(max_length=255)] | None = None
 
 
-class UserChanges(UserFields):
-    """Changes to a user."""
-
+class _UserChanges(_UserFields):
     email: Email | None = None
     password: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     connection: str | None = None
@@ -87,7 +82,7 @@ class UserChanges(UserFields):
 @router.get("/users", dependencies=[needs("read:users")])
 def search(
     provider: ProviderOf, page: PageOf, parts: PartsOf, q: str = "", sort: str = ""
-) -> list[Document] | Document:
+) -> Listed:
     """List the users that match a search, or all users."""
     where, values = _conditions(q)
     with provider.database.reading() as db:
@@ -114,7 +109,7 @@ def by_email(
 
 
 @router.post("/users", status_code=201, dependencies=[needs("create:users")])
-def create(provider: ProviderOf, body: NewUser) -> Document:
+def create(provider: ProviderOf, body: _NewUser) -> Document:
     """Create a user. The password is not stored, since signing in requires none."""
     if body.connection != CONNECTION:
         raise ManagementError(400, "The connection does not exist.", "inexistent_connection")
@@ -122,7 +117,7 @@ def create(provider: ProviderOf, body: NewUser) -> Document:
     row = {
         "user_id": user_id,
         **_fields({"name": body.email, "details": "{}"}, body),
-        **{name: json.dumps(getattr(body, name) or {}) for name in _METADATA},
+        **{name: json.dumps(getattr(body, name) or {}) for name in METADATA},
     }
     row["created_at"] = row["updated_at"]
     taken = ManagementError(409, "The user already exists.", "auth0_idp_error")
@@ -140,18 +135,18 @@ def get(provider: ProviderOf, parts: PartsOf, user_id: str) -> Document:
 
 
 @router.patch("/users/{user_id}", dependencies=[needs("update:users")])
-def update(provider: ProviderOf, user_id: str, body: UserChanges) -> Document:
+def update(provider: ProviderOf, user_id: str, body: _UserChanges) -> Document:
     """Update the given fields of a user; metadata is merged, and a null removes a key."""
     taken = ManagementError(400, "The specified new email already exists", "auth0_idp_error")
     with provider.database.writing() as db:
         row = dict(find(db, "users", user_id=user_id))
-        merged = {name: _merged(row[name], getattr(body, name)) for name in _METADATA}
+        merged = {name: _merged(row[name], getattr(body, name)) for name in METADATA}
         with refused_with(taken):
             change(db, "users", "user_id", {**_fields(row, body), **merged, "user_id": user_id})
         return user_document(find(db, "users", user_id=user_id))
 
 
-@router.delete("/users/{user_id}", status_code=204, dependencies=[needs("delete:users")])
+@router.delete("/users/{user_id}", dependencies=[needs("delete:users")])
 def delete(provider: ProviderOf, user_id: str) -> Response:
     """Delete a user and everything that belongs to them; an unknown one also returns 204."""
     with provider.database.writing() as db:
@@ -160,7 +155,7 @@ def delete(provider: ProviderOf, user_id: str) -> Response:
 
 
 @router.get("/users/{user_id}/organizations", dependencies=[needs("read:organizations")])
-def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Document] | Document:
+def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> Listed:
     """List the organizations that a user belongs to."""
     with provider.database.reading() as db:
         find(db, "users", user_id=user_id)
@@ -175,7 +170,7 @@ def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Docu
         )
 
 
-def user_document(row: sqlite3.Row) -> Document:
+def user_document(row: Row) -> Document:
     """Return a user in Auth0's format."""
     provider, _, number = row["user_id"].rpartition("|")
     identity = {
@@ -203,7 +198,7 @@ def user_document(row: sqlite3.Row) -> Document:
     return document
 
 
-def _fields(there: Mapping[str, Any], body: NewUser | UserChanges) -> dict[str, Any]:
+def _fields(there: Mapping[str, Any], body: _NewUser | _UserChanges) -> dict[str, Any]:
     """Return the columns that a body sets, with what is there for the fields that it omits."""
     details = {name: getattr(body, name) for name in _PLAIN if getattr(body, name) is not None}
     verified, blocked = body.email_verified, body.blocked

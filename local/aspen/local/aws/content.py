@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import configparser
 import hashlib
-import io
 import json
 import re
 import secrets
@@ -151,17 +150,12 @@ def new_credentials(folder: Path, port: int) -> AccessKey:
     to it; it also contains the emulator's URL.
     """
     made = AccessKey(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
-    parser = configparser.ConfigParser(interpolation=None)
-    parser[_PROFILE] = {
-        "aws_access_key_id": made.key,
-        "aws_secret_access_key": made.secret,
-        "region": REGION,
-        "endpoint_url": f"http://{HOST}:{port}",
-    }
-    text = io.StringIO()
-    parser.write(text)
+    text = (
+        f"[{_PROFILE}]\naws_access_key_id = {made.key}\naws_secret_access_key = {made.secret}\n"
+        f"region = {REGION}\nendpoint_url = http://{HOST}:{port}\n\n"
+    )
     make_folder(folder)
-    write_whole(folder / _CREDENTIALS, text.getvalue())
+    write_whole(folder / _CREDENTIALS, text)
     return made
 
 
@@ -266,9 +260,7 @@ class ObjectFolder:
 
     def buckets(self) -> list[str]:
         """Return the names of the buckets, including empty ones."""
-        if not self._folder.exists():
-            return []
-        return sorted(one.name for one in self._folder.iterdir() if _BUCKET.fullmatch(one.name))
+        return sorted(one.name for one in self._folder.glob("*") if _BUCKET.fullmatch(one.name))
 
     def stored(self) -> Iterator[tuple[str, str, bytes, Mapping[str, str]]]:
         """Yield the bucket, key, content, and metadata of every object: its headers and others."""

@@ -47,12 +47,7 @@ _PRESIGNED = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Si
 
 
 class _RefusedError(Exception):
-    """An error that refuses a request.
-
-    Args:
-        code: The AWS error code.
-        message: The reason.
-    """
+    """An error that refuses a request, with AWS's code and the reason."""
 
     def __init__(self, code: str, message: str, status: HTTPStatus = HTTPStatus.FORBIDDEN):
         super().__init__(message)
@@ -166,11 +161,7 @@ class _Signature:
         return cls(environ, parts, moment, signed.split(";"), value, lifetime)
 
     def check(self, key: AccessKey) -> str:
-        """Check the signature, and return the service that the request is signed for.
-
-        Raises:
-            _RefusedError: The signature is invalid or has expired.
-        """
+        """Check the signature, and return the service that the request is signed for."""
         signer, day, region, service, _ = self.scope
         if not hmac.compare_digest(signer.encode(), key.key.encode()):
             raise _RefusedError("InvalidAccessKeyId", "The access key does not exist.")

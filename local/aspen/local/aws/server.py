@@ -12,16 +12,16 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moto.backends import SERVICE_NAMES, get_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from moto.s3.models import FakeKey
 from werkzeug.serving import make_server
 
-from aspen.api.aws import AccessKey
 from aspen.local.aws.content import (
     ACCOUNT,
     EARLIER,
@@ -35,9 +35,6 @@ from aspen.local.aws.content import (
 from aspen.local.aws.gate import Gate
 from aspen.local.processes import HOST
 from aspencli.errors import AspenError
-
-if TYPE_CHECKING:
-    from werkzeug.serving import BaseWSGIServer
 
 # The keys are the service names in signatures. moto's own dispatcher is not used, as it would also
 # serve every other service and moto's reset and dashboard pages.
@@ -79,11 +76,16 @@ def serve(port: int, folder: Path) -> int:
 
     objects = ObjectFolder(folder / OBJECTS)
     objects.adopt(folder / EARLIER)
-    listening = make(port, key, fill(content, objects))
-    try:
-        listening.serve_forever()
-    except KeyboardInterrupt:
-        return 0
+    for bucket in content.buckets:
+        objects.make_bucket(bucket)
+    _fill_secrets(content)
+    _fill_parameters(content)
+    _fill_machines(content)
+    services = {name: create_backend_app(backend) for name, backend in _SERVICES.items()}
+    gate = Gate(services, key, port, Mirror(objects).save)
+    server = make_server(HOST, port, gate, threaded=True, request_handler=MotoRequestHandler)
+    with suppress(KeyboardInterrupt):
+        server.serve_forever()
     return 0
 
 
@@ -93,24 +95,8 @@ def load() -> None:
         get_backend(name)
 
 
-def fill(content: Content, objects: ObjectFolder) -> Mirror:
-    """Load the content and the stored objects into this process's moto.
-
-    Returns:
-        The mirror that keeps the folder of objects in sync with moto's S3.
-    """
-    mirror = Mirror(objects)
-    for bucket in content.buckets:
-        objects.make_bucket(bucket)
-    mirror.load()
-    _fill_secrets(content)
-    _fill_parameters(content)
-    _fill_machines(content)
-    return mirror
-
-
 class Mirror:
-    """A mirror that keeps a folder in sync with moto's S3.
+    """A mirror that loads a folder into moto's S3, and keeps the folder in sync with it.
 
     After each request that may have changed something, the differences are written. This covers
     every way to create and delete objects (copies, multipart uploads, lists of keys).
@@ -120,14 +106,10 @@ class Mirror:
         self._backend, self._folder = get_backend("s3")[ACCOUNT]["aws"], folder
         self._kept: dict[str, dict[str, FakeKey]] = {}
         self._lock = Lock()
-
-    def load(self) -> None:
-        """Load the folder's objects into moto's S3."""
-        for bucket in self._folder.buckets():
-            if bucket not in self._backend.buckets:
-                self._backend.create_bucket(bucket, REGION)
-            self._kept.setdefault(bucket, {})
-        for bucket, key, body, metadata in self._folder.stored():
+        for bucket in folder.buckets():
+            self._backend.create_bucket(bucket, REGION)
+            self._kept[bucket] = {}
+        for bucket, key, body, metadata in folder.stored():
             made = self._backend.put_object(bucket, key, body)
             made.set_metadata(dict(metadata))
             self._kept[bucket][key] = made
@@ -159,13 +141,6 @@ class Mirror:
             if kept.get(key) is not one:
                 self._folder.put(name, key, one.value, dict(one.metadata))
                 kept[key] = one
-
-
-def make(port: int, key: AccessKey, mirror: Mirror) -> BaseWSGIServer:
-    """Return a server on 127.0.0.1 for this process's moto; ``serve_forever`` runs it."""
-    services = {name: create_backend_app(backend) for name, backend in _SERVICES.items()}
-    gate = Gate(services, key, port, mirror.save)
-    return make_server(HOST, port, gate, threaded=True, request_handler=MotoRequestHandler)
 
 
 def _fill_secrets(content: Content) -> None:
