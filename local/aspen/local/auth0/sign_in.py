@@ -228,7 +228,7 @@ def done(outcome: str = "") -> Response:
 
 
 def _judge(visit: Visit, typed: str | None) -> Response:
-    """Go on with a user code as typed; if it is invalid or None, show the page to enter it."""
+    """Continue with a user code as typed; if it is invalid or None, show the page to enter it."""
     if typed is None:
         return page("activate", visit, user_code="", failed=False)
     with visit.provider.database.reading() as db:
