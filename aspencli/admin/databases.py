@@ -245,22 +245,13 @@ def _quoted(connection: sa.Connection, name: str) -> str:
 
 @dataclass(frozen=True)
 class SchemaState:
-    """The state of a database's schema.
+    """The state of a database's schema."""
 
-    Attributes:
-        revision: The database's revision, or None if it has no schema.
-        head: The newest revision in this program.
-        behind: The number of revisions between them, or None if this program does not know the
-            database's revision.
-        hidden: The reason why the revision cannot be read, or None if it can.
-        older: How to update a database older than this program's oldest revision; None for others.
-    """
-
-    revision: str | None
-    head: str
-    behind: int | None
-    hidden: str | None = None
-    older: str | None = None
+    revision: str | None  # None if it has no schema
+    head: str  # the newest in this program
+    behind: int | None  # revisions; None if this program does not know the database's
+    hidden: str | None = None  # why the revision cannot be read
+    older: str | None = None  # how to update it if it is older than our oldest revision
 
     @property
     def word(self) -> str:

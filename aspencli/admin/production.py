@@ -49,13 +49,7 @@ class ProductionDatabases:
         return None if entry is None else str(entry["target"])
 
     def record(self, label: str, address: str, identity: DatabaseIdentity) -> None:
-        """Record that a database is a production database.
-
-        Args:
-            label: The target's label.
-            address: The address it was reached at, for display; without a password.
-            identity: The database's identity.
-        """
+        """Record that a target's database, at an address without a password, is production."""
         if not identity.system:
             return  # Database OIDs alone are the same on many servers.
         entry = {"target": label, "address": address}

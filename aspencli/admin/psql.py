@@ -98,21 +98,13 @@ class Address:
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """The facts gathered by connecting once before psql starts.
+    """The facts gathered by connecting once before psql starts."""
 
-    Attributes:
-        settings: The settings for psql's session.
-        pooled: True if there is a connection pooler in between.
-        keeps_session: True if psql keeps one server session from start to end.
-        can_write: True if the login role can write anything.
-        reader: The role that a read-only psql switches to, or None to keep the login role.
-    """
-
-    settings: Mapping[str, str]
+    settings: Mapping[str, str]  # for psql's session
     pooled: bool = False
-    keeps_session: bool = True
-    can_write: bool = True
-    reader: str | None = None
+    keeps_session: bool = True  # psql has one server session from start to end
+    can_write: bool = True  # the login role can write anything
+    reader: str | None = None  # the role that a read-only psql switches to
 
     @property
     def is_read_only_by_convention(self) -> bool:
@@ -366,18 +358,11 @@ def _prompts(address: Address, target: Target) -> list[str]:
 
 @dataclass(frozen=True)
 class Words:
-    """The user's own psql arguments, parsed as psql parses them.
+    """The user's own psql arguments, parsed as psql parses them."""
 
-    Attributes:
-        commands: The values of ``-c``.
-        files: The values of ``-f``; ``-`` is standard input.
-        elsewhere: The options that would make it connect to another database.
-        skips_startup: True if it reads no startup file.
-    """
-
-    commands: tuple[str, ...]
-    files: tuple[str, ...]
-    elsewhere: tuple[str, ...]
+    commands: tuple[str, ...]  # of -c
+    files: tuple[str, ...]  # of -f; - is standard input
+    elsewhere: tuple[str, ...]  # the options that would make it connect to another database
     skips_startup: bool
 
     @property

@@ -47,15 +47,9 @@ class Count:
 
 
 class Verdict(NamedTuple):
-    """The most important finding, and the next step.
+    """The most important finding, and the next step, if one is needed."""
 
-    Attributes:
-        word: ``ready``, ``empty``, ``behind``, ``unknown``, ``read-only``, ``blocked`` or ``busy``.
-        message: A description of the finding.
-        step: The next step, or None if nothing is needed.
-    """
-
-    word: str
+    word: str  # ready, empty, behind, unknown, read-only, blocked, or busy
     message: str
     step: str | None = None
 

@@ -80,12 +80,10 @@ ORDER BY share DESC NULLS LAST
 
 
 def _several(count: int, noun: str, one: str, many: str) -> str:
-    """Return a count with its noun and its verb: ``1 session waits``, ``2 sessions wait``."""
     return f"{counted(count, noun)} {one if count == 1 else many}"
 
 
 def _check_schema(database: Database) -> Examined:
-    """Check that the schema matches this version of the program."""
     from aspencli.admin.databases import schema_state
 
     state = schema_state(database)
@@ -110,7 +108,6 @@ def _level(value: float, problem: float, warning: float) -> Verdict:
 
 
 def _check_connections(session: ReadSession) -> Examined:
-    """Check how many of the server's connections are in use."""
     (row,) = query(session, _CONNECTIONS)
     taken, most = row["taken"], row["most"]
     message = f"{taken} of {most} connections in use (all databases on the server)."
@@ -120,7 +117,6 @@ def _check_connections(session: ReadSession) -> Examined:
 
 
 def _check_dead_rows(session: ReadSession) -> Examined:
-    """Check that dead rows are being vacuumed."""
     rows = query(session, _DEAD, least=_DEAD_ROWS, share=_DEAD_SHARE)
     if not rows and not scalar(session, "SELECT current_setting('track_counts')::bool"):
         message = "The server does not count dead rows (track_counts = off)."
@@ -137,7 +133,6 @@ def _check_dead_rows(session: ReadSession) -> Examined:
 
 
 def _check_transaction_ids(session: ReadSession) -> Examined:
-    """Check how close the server's oldest transaction ID is to wraparound."""
     (row,) = query(session, _OLDEST)
     name, age = row["name"], row["age"]
     verdict = _level(age, _VERY_OLD_XIDS, _OLD_XIDS)
@@ -149,7 +144,6 @@ def _check_transaction_ids(session: ReadSession) -> Examined:
 
 
 def _check_sequences(session: ReadSession) -> Examined:
-    """Check that no sequence is close to the limit of its column's type."""
     rows = query(session, _USED_UP.format(ours=OURS))
     near = [row for row in rows if (row["share"] or 0) > _NEARLY_FULL]
     hidden = [row["name"] for row in rows if not row["visible"]]
@@ -174,7 +168,6 @@ def _check_sequences(session: ReadSession) -> Examined:
 
 
 def _check_replication(session: ReadSession) -> Examined:
-    """Check for inactive replication slots that make the server retain WAL."""
     standby = scalar(session, "SELECT pg_is_in_recovery()")
     now = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
     rows = query(session, _SLOTS.format(now=now))

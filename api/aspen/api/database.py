@@ -61,8 +61,7 @@ class RequestSession(AsyncSession):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.turn = AsyncExitStack()
-        self.is_kept = False
-        """True if the session stays open while the response is sent: its reader closes it."""
+        self.is_kept = False  # True if a response is read from it, which closes it
 
     async def start(self, *, readonly: bool) -> None:
         """Begin the transaction.

@@ -59,9 +59,7 @@ class Turns:
     def __init__(self, limits: Limits):
         self._limits = limits
         # Each lives as long as a request that holds or waits for a turn.
-        self._of_users: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = (
-            WeakValueDictionary()
-        )
+        self._of_users = WeakValueDictionary[tuple[str, int], asyncio.Semaphore]()
         self._large = asyncio.Semaphore(1)
         self._large_from = 0.0  # the earliest start of the next one, in event loop time
 

@@ -136,7 +136,7 @@ def profile(
     # A rolled-back run still holds locks, and a request may do more than write to the database.
     if commit or (write and context.target.safety is not Safety.LOCAL):
         context.authorize("profile code that writes", dry_run=False)
-    bench = bench_for(work, parameters=params or wanted.plans)
+    bench = Bench(parameters=params or wanted.plans, rehearse=write and not commit)
     try:
         status = run(context, work, bench)
     except KeyboardInterrupt:
@@ -210,11 +210,6 @@ class Bench:
         """Stop recording; the rehearsal continues to the end of its block."""
         if self.recorder is not None:
             self.recorder.stop()
-
-
-def bench_for(work: Work, *, parameters: bool) -> Bench:
-    """Return a bench for recording, with parameters of the slowest statements if requested."""
-    return Bench(parameters=parameters, rehearse=work.write and not work.commit)
 
 
 def run(context: AppContext, work: Work, bench: Bench) -> int:

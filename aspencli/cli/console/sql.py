@@ -63,9 +63,6 @@ class ConsoleProfiling:
     The lines of ``sqltime`` come from SQLAlchemy's events, which tell of a statement as soon as it
     begins, even in a transaction that is already open; the figures come from recorders, which also
     cover the fetching of rows.
-
-    Args:
-        messages: Destination of summaries.
     """
 
     def __init__(self, messages: Output):
@@ -75,11 +72,7 @@ class ConsoleProfiling:
         self.on = False
 
     def switch_on(self, connections: Iterable[Connection]) -> None:
-        """Start showing each query.
-
-        Args:
-            connections: Connections in use already; later ones are detected automatically.
-        """
+        """Start showing each query, also of these connections, which are in use already."""
         if self.on:
             return
         from aspen.database.profiling.budgets import Everything
@@ -166,14 +159,11 @@ def _highlight() -> None:
     """Color the profiler's default output; handlers of the application stay as they are."""
     for handler in sqltime.logger.handlers:
         if isinstance(handler, sqltime.CurrentStderrHandler):
-            handler.setFormatter(HighlightingFormatter())
+            handler.setFormatter(HighlightingFormatter(sqltime.FORMAT))
 
 
 class HighlightingFormatter(logging.Formatter):
     """A formatter that writes the same text as the plain one, with colors added."""
-
-    def __init__(self) -> None:
-        super().__init__(sqltime.FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record in color."""
@@ -212,13 +202,9 @@ def _compile(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:
 
 
 def run_sql(session: Session, text: str, names: dict[str, Any], out: Output) -> None:
-    """Run a statement and show its rows.
+    """Run a statement and show its rows; nothing is committed.
 
-    Args:
-        session: Session to use; its uncommitted changes are visible, and nothing is committed.
-        text: SQL, or a Python expression that evaluates to a SQLAlchemy statement.
-        names: Namespace of such an expression.
-        out: Destination of the result.
+    The text is SQL, or a Python expression that evaluates to a SQLAlchemy statement.
 
     Raises:
         UsageError: If there is no statement, or one that would end the transaction.

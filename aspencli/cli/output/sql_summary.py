@@ -43,17 +43,11 @@ _JOINS = frozenset({"JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"
 
 @dataclass(frozen=True)
 class _Token:
-    """A piece of a statement.
-
-    Attributes:
-        text: Text of the piece.
-        spaced: True if white space or a comment precedes it.
-        word: Text in upper case if it may be a keyword, else an empty string.
-    """
+    """A piece of a statement."""
 
     text: str
-    spaced: bool
-    word: str = ""
+    spaced: bool  # white space or a comment precedes it
+    word: str = ""  # in upper case if it may be a keyword
 
 
 @dataclass(frozen=True)
@@ -87,10 +81,6 @@ def shorten_sql(sql: str, width: int) -> str:
     shortened, each only if the previous ones do not suffice: the column lists of SELECT, RETURNING,
     and SET; lists of values and arguments; subqueries; and joined tables. If that is still too
     long, the end of the statement is left out.
-
-    Args:
-        sql: A statement, complete or not.
-        width: Maximum length in characters.
     """
     parts = _grouped(_tokens(sql[:_LONGEST]))
     budgets: dict[str, int] = {}

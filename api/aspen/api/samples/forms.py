@@ -34,7 +34,6 @@ _HUMAN = "Homo sapiens"
 _HUMANS = frozenset({"", "human", "homo sapiens"})
 _SPECIMENS = {"SC2": "Nasopharyngeal/oropharyngeal swab"}
 
-
 Row = Mapping[str, Any]
 Cells = Mapping[str, str]
 Table = list[Sequence[str]]
@@ -53,8 +52,8 @@ async def fill_in(
         ApiError: 400 if the repository is unknown or does not have the pathogen.
     """
     await _check(db, pathogen, repository)
-    names_as_there = await public_names(db, pathogen, repository)
-    rows = await _rows(db, access, pathogen, names, names_as_there)
+    public = await public_names(db, pathogen, repository)
+    rows = await _rows(db, access, pathogen, names, public)
     make, ending, delimiter = _KINDS[repository]
     form = delimited(make(rows, access, pathogen), delimiter)
     headers = attachment(f"{dated(repository)}_metadata.{ending}", f"text/{ending}")

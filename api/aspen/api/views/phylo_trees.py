@@ -16,7 +16,6 @@ from aspen.api.trees import Labels, find_tree, read_labels, selected_names, tips
 from aspen.database.models import PhyloTree
 
 router = APIRouter(tags=["phylo_trees"])
-_PUBLIC = "public"
 
 
 @router.get("/{item_id}/download", response_model=dict[str, object], responses=documented(404))
@@ -32,8 +31,7 @@ async def get_single_phylo_tree(
 
     The group's own samples have their private identifiers, unless ``id_style`` is ``public``.
     """
-    tree = await _visible(db, access, item_id)
-    labels = await read_labels(db, access, tree, public=id_style == _PUBLIC)
+    tree, labels = await _visible(db, access, item_id, id_style)
     document = await tree_document(db, aws, tree, labels)
     headers = attachment(f"{tree.entity_id}.json", "application/json")
     return Pieces([document], headers=headers)
@@ -49,8 +47,7 @@ async def get_tree_sample_ids(
     id_style: str = "",
 ) -> Response:
     """Download the samples of a tree, and whether they were selected for its run (TSV)."""
-    tree = await _visible(db, access, item_id)
-    labels = await read_labels(db, access, tree, public=id_style == _PUBLIC)
+    tree, labels = await _visible(db, access, item_id, id_style)
     selected = await selected_names(db, tree)
     document = await tree_document(db, aws, tree, labels)
     table = await asyncio.to_thread(_table, document, selected, labels)
@@ -65,8 +62,8 @@ def _table(document: bytes, selected: Set[str], labels: Labels) -> str:
     return "\r\n".join([*lines, ""])
 
 
-async def _visible(db: Db, access: Access, tree_id: int) -> PhyloTree:
+async def _visible(db: Db, access: Access, tree_id: int, id_style: str) -> tuple[PhyloTree, Labels]:
     tree = await find_tree(db, access, tree_id)
     if tree is None:
         raise ApiError(400, f"PhyloTree with id {tree_id} not viewable by user")
-    return tree
+    return tree, await read_labels(db, access, tree, public=id_style == "public")

@@ -17,12 +17,7 @@ from time import perf_counter
 from sqlalchemy.engine import Connection, Engine
 
 from aspen.database.profiling.queries import Log, Query, Recording, Times
-from aspen.database.profiling.recorder import (
-    Recordable,
-    Recorder,
-    add_listeners,
-    remove_listeners,
-)
+from aspen.database.profiling.recorder import Recordable, Recorder, listen
 from aspen.database.profiling.summary import Profile, Statement, summarize
 
 _LIMIT = re.compile(r"\s*([a-z+1-]+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)\s*")
@@ -105,10 +100,6 @@ class BudgetBrokenError(AssertionError):
 def held_to(engine: Recordable, budget: str) -> Iterator[Recorder]:
     """Record an engine during a ``with`` block, and enforce a budget.
 
-    Args:
-        engine: The engine that the block uses.
-        budget: The limits, such as ``queries<=12,total<=200ms,n+1=0``.
-
     Raises:
         BudgetBrokenError: The budget was violated; the message lists the statements and callers.
         ValueError: The budget is invalid.
@@ -144,7 +135,7 @@ class Everything:
     def start(self) -> None:
         """Start, or resume."""
         if not self._on:
-            add_listeners(Engine, {"engine_connect": self.watch})
+            listen(Engine, {"engine_connect": self.watch}, on=True)
             self._on = True
             self.mark()
 
@@ -152,7 +143,7 @@ class Everything:
         """Stop recording, and remove every listener and recorder."""
         if not self._on:
             return
-        remove_listeners(Engine, {"engine_connect": self.watch})
+        listen(Engine, {"engine_connect": self.watch}, on=False)
         with self._lock:
             self._on = False
             for recorder in self._recorders.values():

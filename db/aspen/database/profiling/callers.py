@@ -45,17 +45,11 @@ _KINDS: dict[str, int] = {}
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """A lazy load: an attribute that was not loaded together with its object.
+    """A lazy load: an attribute that was not loaded together with its object."""
 
-    Attributes:
-        name: The attribute, such as ``Sample.aliases``; for an expired object, only its class.
-        many: Whether it is a collection.
-        expired: Whether the object's own columns were reloaded.
-    """
-
-    name: str
-    many: bool = False
-    expired: bool = False
+    name: str  # such as Sample.aliases; for an expired object, only its class
+    many: bool = False  # it is a collection
+    expired: bool = False  # the object's own columns were reloaded
 
     @property
     def cure(self) -> str:
@@ -83,9 +77,7 @@ def line_of(site: Site) -> int:
 def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
     """Return the site that caused what this frame does.
 
-    Args:
-        frame: The frame to start from.
-        outer: The greenlet that waits for this one, where the walk continues.
+    The walk continues in the outer greenlet, which waits for this one, if there is one.
     """
     kinds = _KINDS
     lazy: Lazy | None = None

@@ -1,8 +1,8 @@
 """Recorded executions by fingerprint, and transactions: most of them in compact columns.
 
-A fingerprint is a statement's text without literals, comments, and lengths of lists. It is made by
-a tokenizer for PostgreSQL's lexical rules, not a parser: it must accept whatever the server is
-sent, including incomplete statements and those for later versions, and never fail.
+A fingerprint is a statement's text without literals, comments, and lengths of lists. It is made of
+tokens, not by a parser: it must accept whatever the server is sent, including incomplete statements
+and those for later versions, and never fail.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def fingerprint(statement: str) -> str:
 
 
 def _fingerprint(statement: str) -> str:
-    text = _joined(_tokens(statement))
+    text = "".join(_pieces(statement))
     text = _IN.sub(r"\1 (...)", text)
     text = _ARRAY.sub(r"\1[...]", text)
     text = _VALUES.sub(r"\1 (...)", text)
@@ -209,37 +209,23 @@ _of_short = lru_cache(maxsize=4_096)(_fingerprint)
 _of_long = lru_cache(maxsize=16)(_fingerprint)
 
 
-def _tokens(statement: str) -> list[tuple[str, bool]]:
-    """Return each token, and whether there is a gap before it."""
-    found: list[tuple[str, bool]] = []
-    gap = False
+def _pieces(statement: str) -> Iterator[str]:
+    """Yield the tokens of a statement, with a space where one belongs between them."""
+    before, gap = "", False
     for kind, text, _start in tokens(statement, placeholders=True):
-        if kind != "gap":
-            found.append(("?" if kind == "value" else text, gap))
-        gap = kind == "gap"
-    return found
-
-
-def _joined(found: list[tuple[str, bool]]) -> str:
-    parts: list[str] = []
-    before = ""
-    for token, gap in found:
-        if before == "," or (
-            gap and before not in _TIGHT_AFTER and before and token not in _TIGHT_BEFORE
-        ):
-            parts.append(" ")
-        parts.append(token)
-        before = token
-    return "".join(parts)
+        if kind == "gap":
+            gap = True
+            continue
+        token = "?" if kind == "value" else text
+        is_spaced = gap and before and before not in _TIGHT_AFTER and token not in _TIGHT_BEFORE
+        if before == "," or is_spaced:
+            yield " "
+        yield token
+        before, gap = token, False
 
 
 class Part(NamedTuple):
-    """A statement of a script.
-
-    Attributes:
-        line: The number of its first line.
-        statement: The text, without a semicolon.
-    """
+    """A statement of a script, without a semicolon, and the number of its first line."""
 
     line: int
     statement: str
@@ -266,15 +252,11 @@ def _part(text: str, start: int, end: int) -> Part:
 class Outcome(IntEnum):
     """The outcome of a transaction or a savepoint."""
 
-    OPEN = 0
-    """Still open when the recording ended."""
-    COMMITTED = 1
-    """Committed, or released."""
+    OPEN = 0  # when the recording ended
+    COMMITTED = 1  # or released
     ROLLED_BACK = 2
-    FAILED = 3
-    """The commit or rollback itself failed."""
-    CLOSED = 4
-    """The connection was closed before it ended."""
+    FAILED = 3  # the commit or rollback itself failed
+    CLOSED = 4  # the connection was closed before it ended
 
 
 class Span(NamedTuple):

@@ -7,7 +7,7 @@ fetching of rows.
 
 SQLAlchemy iterates over a deque of listeners for each event. Adding or removing a listener breaks
 the iteration of another thread ("deque mutated during iteration"), whose query would then fail. So
-listeners change only while no other thread iterates (`add_listeners`, `remove_listeners`).
+listeners change only while no other thread iterates (`listen`).
 """
 
 from __future__ import annotations
@@ -51,11 +51,9 @@ class Recorder(Recording):
     It sits between SQLAlchemy and the driver, and listens to no events: the cursors of the
     engine's connections report what they execute and fetch. A connection that is already in use
     is recorded after the first statement of its next transaction. Work done directly on
-    asyncpg's own connection, bypassing SQLAlchemy, is not seen.
-
-    Args:
-        engine: The engine to record, with those derived from it by ``execution_options``.
-        parameters: Whether to keep the parameters of the slowest statement of each group.
+    asyncpg's own connection, bypassing SQLAlchemy, is not seen. Engines derived from the engine by
+    ``execution_options`` are recorded with it. Parameters are kept on request: those of the slowest
+    statement of each group.
 
     Raises:
         TypeError: It is not an engine.
@@ -486,22 +484,14 @@ def _say(proxied: Any, words: str) -> None:
         told.close()
 
 
-def add_listeners(
-    target: Engine | type[Engine], listeners: Mapping[str, Callable[..., Any]]
+def listen(
+    target: Engine | type[Engine], listeners: Mapping[str, Callable[..., Any]], *, on: bool
 ) -> None:
-    """Listen to events of an engine, or of all."""
+    """Start or stop listening to events of an engine, or of all; no listener is left."""
+    change = event.listen if on else event.remove
     with _standstill():
         for name, listener in listeners.items():
-            event.listen(target, name, listener)
-
-
-def remove_listeners(
-    target: Engine | type[Engine], listeners: Mapping[str, Callable[..., Any]]
-) -> None:
-    """Stop listening, and remove all of these listeners."""
-    with _standstill():
-        for name, listener in listeners.items():
-            event.remove(target, name, listener)
+            change(target, name, listener)
 
 
 @contextmanager

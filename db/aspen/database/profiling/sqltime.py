@@ -28,13 +28,7 @@ from weakref import WeakKeyDictionary, finalize
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.engine.interfaces import ExecutionContext
 
-from aspen.database.profiling.recorder import (
-    Recordable,
-    add_listeners,
-    engine_of,
-    error_name,
-    remove_listeners,
-)
+from aspen.database.profiling.recorder import Recordable, engine_of, error_name, listen
 
 LOGGER_NAME = "sqltime"
 FORMAT = "%(levelname)s:%(name)s:%(message)s"
@@ -147,7 +141,7 @@ class _Profiler:
             self._users[key] = self._users.get(key, 0) + 1
             if self._users[key] > 1:
                 return
-            add_listeners(engine or Engine, self._statements.listeners)
+            listen(engine or Engine, self._statements.listeners, on=True)
             if engine is not None:
                 # An engine that is garbage-collected while profiled releases its share.
                 self._finalizers[id(engine)] = finalize(engine, self._forget, id(engine))
@@ -161,7 +155,7 @@ class _Profiler:
                 return
             self._users[key] -= 1
             if not self._users[key]:
-                remove_listeners(engine or Engine, self._statements.listeners)
+                listen(engine or Engine, self._statements.listeners, on=False)
                 self._forget(key)
 
     def _forget(self, key: int | None) -> None:
