@@ -491,7 +491,8 @@ class RestorePlan(ListPlan):
             for id_ in ready:
                 del left[id_]
         for entry in self._entries.values():
-            if entry.sample in left:
-                column, _now, new, _old = next(each for each in entry.differing() if each[0].unique)
+            moving = next((each for each in entry.differing() if each[0].unique), None)
+            if moving and entry.sample in left:
+                column, _now, new, _old = moving
                 reason = f"{_quoted(new)} moves in a cycle of samples: {_LIMIT}"
                 yield Problem(entry.line, column.name, reason)
