@@ -57,8 +57,7 @@ class PlanStore(Protocol):
     def explain(self, unknown: Mapping[int, tuple[str, str]]) -> None:
         """Add to each line's problem the reason its key may match no row.
 
-        Args:
-            unknown: For each line, what is odd about its key, and the key that may be meant.
+        Given is, for each line, what is odd about its key, and the key that may be meant.
         """
 
     def moved(self) -> Generator[MovedRow, None, None]:
@@ -130,15 +129,10 @@ class Faults:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The result of comparing a file with the current data.
+    """The result of comparing a file with the current data."""
 
-    Attributes:
-        plan: The plan for the usable rows.
-        faults: Number of bad lines in the file itself.
-    """
-
-    plan: Plan
-    faults: int
+    plan: Plan  # for the usable rows
+    faults: int  # the number of bad lines in the file itself
 
     @property
     def problems(self) -> int:
@@ -219,10 +213,7 @@ def require_group(name: str | None, group_id: int) -> str:
 def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadInputError:
     """Return the error for a file with problems, which the caller has already listed.
 
-    Args:
-        assessment: The assessment of the file.
-        name: The name of the file in messages.
-        remedy: The hint, if fixing the listed lines is not enough.
+    The remedy is the hint, if fixing the listed lines is not enough.
     """
     count = assessment.problems
     return BadInputError(
@@ -238,10 +229,6 @@ def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
     A file that moves key values between rows, such as a swap of private identifiers, matches the
     swapped rows when it is applied again, and would swap them back. The database cannot detect
     that; the history can.
-
-    Args:
-        runs: The known runs, newest first.
-        subject: The run that is about to write.
 
     Raises:
         ConflictError: Such a run has an unknown outcome, or is still in progress.
@@ -289,15 +276,10 @@ def apply(
     ask: str,
     noun: str,
 ) -> Path:
-    """Apply the plan, and return the path of the undo file.
+    """Apply the plan that the store made, and return the path of the undo file.
 
-    Args:
-        store: The store that made the plan.
-        write_undo: See `BulkStore.apply`.
-        before_commit: Called when everything but the commit is done.
-        begun: Called with the transaction ID before anything is written.
-        ask: The command that checks later whether the transaction was committed.
-        noun: The word for a row in messages.
+    For the first arguments, see `BulkStore.apply`. ``ask`` is the command that checks later
+    whether the transaction was committed; ``noun`` is the word for a row in messages.
 
     Raises:
         ConflictError: Rows changed after the plan was made, or the database rejected them;

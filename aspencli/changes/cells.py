@@ -51,19 +51,13 @@ _Read = tuple[Cell, str | None]
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a file.
-
-    Attributes:
-        column: The database column it maps to.
-        understand: Parser for a cell that is not blank, with white space stripped.
-        uncleared: Why the value cannot be cleared; None if it can.
-        names: True if it holds a name, for which a word such as ``NA`` is likely a mistake.
-    """
+    """A column of a file."""
 
     column: Column
+    # parses a cell that is not blank, with white space stripped
     understand: Callable[[str], Understood]
-    uncleared: str | None = None
-    names: bool = False
+    uncleared: str | None = None  # why the value cannot be cleared; None if it can
+    names: bool = False  # it holds a name, for which a word such as ``NA`` is likely a mistake
 
 
 def identifier(cell: str, *, missing_words: bool = True) -> Understood:
@@ -128,13 +122,9 @@ def read_mapping(
 ) -> Iterator[Request]:
     """Yield the valid rows of a mapping, and report the bad ones to ``fault``.
 
-    Args:
-        source: The file.
-        fault: Called with each fault.
-        names: The file's names for the columns: ``Lab ID=private_identifier``.
-        pass_on: Wraps the stream of rows.
-        sought: Called with the line and text of each private identifier that is not ASCII.
-        missing_words: Whether to accept words such as ``NA`` as identifiers.
+    The file may have names of its own for the columns: ``Lab ID=private_identifier``. ``sought`` is
+    called with the line and text of each private identifier that is not ASCII. Words such as ``NA``
+    are accepted as identifiers only if ``missing_words`` is True.
 
     Raises:
         BadInputError: The header is not that of a mapping.
@@ -180,46 +170,32 @@ def _finds(line: int, lab: str, sought: SoughtKey) -> bool:
 
 @dataclass(frozen=True)
 class Kind:
-    """The columns that a kind of file of changes may have.
-
-    Attributes:
-        table: The table to change.
-        keys: The possible keys, by header. The first one in the file is used, but the operator has
-            to choose if ``id`` is one of several.
-        fields: The fields that may change, by header.
-        renaming: Headers that change the key under another header.
-        creates: All columns of the table, if missing rows are created.
-        within: The header and field that scope the values stored in other tables, such as the
-            group; a row may then span several lines.
-        listing: The headers of the command that lists the table. A file with all of them is read
-            as that command's output.
-    """
+    """The columns that a kind of file of changes may have."""
 
     table: Stored
+    # The possible keys, by header. The first one in the file is used, but the operator has to
+    # choose if ``id`` is one of several.
     keys: Mapping[str, Field]
-    fields: Mapping[str, Field]
-    renaming: Mapping[str, str]
-    creates: tuple[Column, ...] = ()
+    fields: Mapping[str, Field]  # that may change, by header
+    renaming: Mapping[str, str]  # headers that change the key under another header
+    creates: tuple[Column, ...] = ()  # all columns of the table, if missing rows are created
+    # The header and field that scope the values stored in other tables, such as the group; a row
+    # may then span several lines.
     within: tuple[str, Field] | None = None
+    # The headers of the command that lists the table. A file with all of them is read as that
+    # command's output.
     listing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The roles of the columns in a file.
-
-    Attributes:
-        key: The header of the key column.
-        places: The positions of the used columns, by header.
-        headers: The headers of the columns that change.
-        within: The header of the column that scopes some of the values, if there is one.
-    """
+    """The roles of the columns in a file."""
 
     kind: Kind
-    key: str
-    places: Mapping[str, int]
-    headers: tuple[str, ...]
-    within: str | None = None
+    key: str  # the header of the key column
+    places: Mapping[str, int]  # the positions of the used columns, by header
+    headers: tuple[str, ...]  # of the columns that change
+    within: str | None = None  # the header of the column that scopes some of the values
 
     @property
     def spec(self) -> Spec:

@@ -47,23 +47,15 @@ _FIRST_LINE = json.dumps({"v": VERSION, "event": _FIRST}).rstrip("}").encode()
 
 @dataclass(frozen=True)
 class Reading:
-    """The contents of a journal.
+    """The contents of a journal."""
 
-    Attributes:
-        events: The events, oldest first.
-        torn: The numbers of the lines that cannot be parsed, such as one cut short by a crash.
-    """
-
-    events: tuple[Event, ...]
+    events: tuple[Event, ...]  # oldest first
+    # the numbers of lines that cannot be parsed, such as one cut short by a crash
     torn: tuple[int, ...]
 
 
 class Journal:
-    """The file to which all processes of this machine's operator append.
-
-    Args:
-        folder: Its folder; created on the first write.
-    """
+    """The file to which all processes of this machine's operator append."""
 
     def __init__(self, folder: Path):
         self.path = folder / _NAME
@@ -71,12 +63,7 @@ class Journal:
     def append(self, event: Event, *, begins: bool = False) -> bool:
         """Append an event, and return once it is safely on disk.
 
-        Args:
-            event: The event.
-            begins: Whether it begins a run, whose ID must be unique.
-
-        Returns:
-            True, or False if the event begins a run whose ID is already taken.
+        Return False, and write nothing, if it begins a run whose ID is already taken.
 
         Raises:
             OSError: The event cannot be written; the journal is unchanged.
@@ -123,9 +110,7 @@ class Journal:
     def read_recent(self, runs: int, wanted: Callable[[Event], bool] = lambda _: True) -> Reading:
         """Return the events of the newest runs, without reading the rest of the file.
 
-        Args:
-            runs: The number of runs.
-            wanted: Returns True if a run with this first event counts.
+        A run counts if ``wanted`` returns True for its first event.
 
         Raises:
             OSError: The journal cannot be read.
@@ -155,11 +140,9 @@ class Journal:
         return Reading(tuple(reversed(events)), tuple(torn))
 
     def count_runs(self, wanted: Callable[[Event], bool] | None = None) -> int:
-        """Return the number of runs in the journal.
+        """Return the number of runs whose first event is ``wanted``.
 
-        Args:
-            wanted: Returns True if a run with this first event counts; None counts all of them
-                without parsing a line.
+        All of them, without parsing a line, if that is None.
 
         Raises:
             OSError: The journal cannot be read.
@@ -290,10 +273,7 @@ class Subject:
 def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None) -> Place:
     """Return a database's identifying facts as recorded in the history.
 
-    Args:
-        url: Its address.
-        identity: Its identity, or None if it was not asked.
-        api: The address of the target's API, if known.
+    They include the address of the target's API, if known.
     """
     host = url.host or first_text(url.query.get("host")) or None
     place = Place(host, url.port, url.database, beside=api)
@@ -309,16 +289,9 @@ def counts_of(assessment: Assessment) -> Counts:
 class Recording:
     """One run in the journal, recorded by a ``with`` block from start to end.
 
-    An error that leaves the block decides the outcome, unless `ended` was called before.
-
-    Args:
-        journal: The journal.
-        subject: The facts about the run.
-        warn: Called with a message if the end cannot be recorded; the run itself is unaffected.
-        resumes: The ID of the run to resume; None for a new run.
-
-    Attributes:
-        id: The run's ID.
+    An error that leaves the block decides the outcome, unless `ended` was called before. A run may
+    resume the one with a given ID. If the end cannot be recorded, which leaves the run itself
+    unaffected, ``warn`` is called with a message.
 
     Raises:
         AspenError: The journal cannot be written; nothing was changed.
@@ -420,11 +393,8 @@ class Recording:
     ) -> None:
         """Record that requests are about to be sent, each of which takes effect on its own.
 
-        Args:
-            undo_file: The undo file, if there is one.
-            renames: The journal of the requests' progress, if there is one.
-            begun: Returns True once a request was sent, or was about to be.
-            saved_file: The file with the data of what is deleted, if there is one.
+        ``begun`` returns True once a request was sent, or was about to be. ``renames`` is the
+        journal of the requests, and ``saved_file`` has the data of what is deleted.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
@@ -441,14 +411,9 @@ class Recording:
     ) -> Iterator[None]:
         """Record a file with the old values before the requests of the block are sent.
 
-        If the API rejects the first request, nothing was changed, and the file is removed.
-
-        Args:
-            path: The file.
-            done: The items changed so far; the block adds to it.
-            tell: Tells the operator about the file if the block fails after it may have changed
-                something.
-            undoes: True for an undo file, False for a file that only records what was there.
+        If the API rejects the first request, nothing was changed, and the file is removed. If the
+        block fails after it may have changed something, ``tell`` tells the operator about the file.
+        The block adds the changed items to ``done``.
 
         Raises:
             AspenError: The journal cannot be written; nothing was sent.

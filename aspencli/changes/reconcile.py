@@ -19,26 +19,15 @@ _NAMED = 10  # maximum number of bad undo-file lines to list
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a run, as determined afterward.
+    """The outcome of a run, as determined afterward."""
 
-    Attributes:
-        outcome: ``written`` or ``rolled back``.
-        basis: How that was determined.
-        rows: The comparison of its rows with the undo file, if made.
-    """
-
-    outcome: Outcome
+    outcome: Outcome  # ``written`` or ``rolled back``
     basis: str
-    rows: Comparison | None = None
+    rows: Comparison | None = None  # compared with the undo file
 
 
 def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdict:
-    """Determine whether a run with an unknown outcome was written.
-
-    Args:
-        run: The run.
-        label: The target's label.
-        open_database: Opens the target's database.
+    """Determine whether a run with an unknown outcome was written to the target with this label.
 
     Raises:
         BadInputError: It was made on another target.
@@ -124,13 +113,7 @@ def _has_undo_file(run: Run) -> bool:
 
 
 def _by_rows(run: Run, database: Database, unknown: str) -> Verdict:
-    """Determine the outcome from the rows.
-
-    Args:
-        run: The run.
-        database: Its database.
-        unknown: What is not known, as the beginning of a sentence.
-    """
+    """Determine the outcome from the rows; ``unknown`` begins the sentence of an error."""
     if not _has_undo_file(run):
         raise AspenError(
             f"{unknown}, and the undo file of run {run.id} is missing: {run.undo_file}",

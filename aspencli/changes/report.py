@@ -51,14 +51,8 @@ _Row = list[int | str]
 class Draft:
     """A file opened before any work is done, so that an unusable path is found in time.
 
-    Args:
-        path: The final path; an existing file is replaced.
-        kind: The word for the file in messages, such as ``report``.
-        suffixes: The suffixes that are allowed.
-
-    Attributes:
-        file: The temporary file to write to.
-        suffix: The suffix of the path.
+    An existing file is replaced. The kind is the word for the file in messages, such as ``report``;
+    the path must have one of the suffixes. Until it is published, ``file`` is a temporary file.
 
     Raises:
         BadInputError: The path exists and is not a file, or its suffix is not allowed.
@@ -118,12 +112,7 @@ class Draft:
         return self._path
 
     def unwritable(self, error: OSError, state: str) -> AspenError:
-        """Return the error for a file that cannot be written.
-
-        Args:
-            error: The cause.
-            state: The outcome of the change, in words.
-        """
+        """Return the error for a file that cannot be written; the state is the outcome in words."""
         option = self._kind.split(maxsplit=1)[0]
         reason = write_failure(self._target, error)
         return AspenError(
@@ -133,11 +122,7 @@ class Draft:
 
 
 class Fingerprint:
-    """The path, size, and SHA-256 of the bytes that a run has read.
-
-    Args:
-        given: The file name as given; ``-`` for standard input.
-    """
+    """The path, size, and SHA-256 of the bytes that a run has read."""
 
     def __init__(self, given: str):
         self._given = given
@@ -163,15 +148,11 @@ def _absolute(given: str) -> str:
 
 @dataclass(frozen=True)
 class ReportForm:
-    """The columns of a report between the line and the outcome.
-
-    Attributes:
-        columns: Their names.
-        cells: Returns their values, one tuple per report row, along with the change that the row
-            describes, if any.
-    """
+    """The columns of a report between the line and the outcome."""
 
     columns: tuple[str, ...]
+    # The values of the columns, one tuple per report row, along with the change that it describes,
+    # if any.
     cells: Callable[[AssessedRow], Iterable[_Cells]]
 
     @property
@@ -211,10 +192,6 @@ class ReportFile(Draft):
     It is opened before anything is done, written before the change is committed, and published
     afterward.
 
-    Args:
-        path: The file to create or replace.
-        form: Its columns.
-
     Raises:
         BadInputError: The path is not a regular file, or its suffix is not supported.
         AspenError: It cannot be written.
@@ -234,12 +211,8 @@ class ReportFile(Draft):
     ) -> None:
         """Write the outcome of every line, replacing what was written before.
 
-        Args:
-            rows: The readable rows of the file, ordered by line.
-            faults: The problems of the other rows, ordered by line.
-            changed: The outcome to report for changed rows: ``update``, ``updated``, or, if the
-                run failed, ``skipped``.
-            bad_only: True to leave out rows without problems.
+        Rows and faults (the problems of unreadable rows) are ordered by line. Changed rows get the
+        outcome ``update``, ``updated``, or, if the run failed, ``skipped``.
         """
         lines: Iterator[_Line] = (
             (row.line, *cells, *_outcome(row, change, changed))
@@ -279,17 +252,11 @@ def _outcome(row: AssessedRow, change: Change | None, changed: str) -> tuple[str
 
 @dataclass(frozen=True)
 class Rejected:
-    """The result of writing a rejects file.
-
-    Attributes:
-        path: The file.
-        rows: The number of rows in it.
-        others: The number of bad lines left out because they cannot be split into cells.
-    """
+    """The result of writing a rejects file."""
 
     path: Path
-    rows: int
-    others: int
+    rows: int  # the number in it
+    others: int  # the number of bad lines left out because they cannot be split into cells
 
 
 class RejectsFile(Draft):
@@ -297,9 +264,6 @@ class RejectsFile(Draft):
 
     The first two columns are the line and the reason; the mapping's own columns follow. When the
     file is used as a mapping, the first two are ignored as extra columns.
-
-    Args:
-        path: The file to create or replace.
 
     Raises:
         BadInputError: The path is not a regular file, or its suffix is not supported.
@@ -335,10 +299,7 @@ class RejectsFile(Draft):
             yield line, record
 
     def write(self, problems: Iterable[Problem]) -> Rejected:
-        """Write the rows that have problems, and publish the file.
-
-        Args:
-            problems: The problems, ordered by line.
+        """Write the rows that have problems (ordered by line), and publish the file.
 
         Raises:
             BadInputError: A cell is too long for a workbook.
@@ -399,15 +360,7 @@ def _bounded(row: _Row) -> _Row:
 
 
 class JobFiles:
-    """The input and output files of one bulk run.
-
-    Args:
-        stack: The exit stack that closes them.
-        source: The input file, or ``-``.
-        form: The columns of a report.
-        report: The path of the report; None for no report.
-        undo: The path of the undo file; None for the default.
-        rejects: The path of the rejects file; None for no rejects file.
+    """The input and output files of one bulk run; the stack closes them.
 
     Raises:
         BadInputError: A file would overwrite another one, or the undo file already exists.

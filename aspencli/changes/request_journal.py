@@ -34,33 +34,19 @@ _LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02  # Readers hold the lock only for a moment
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The facts about a run.
+    """The facts about a run that renames the samples of a group."""
 
-    Attributes:
-        run: Its ID in the history.
-        command: The command that started it.
-        target: The target's label.
-        group_id: The group whose samples are renamed.
-        group: The group's name.
-        slug: The pathogen in the request path, which need not be that of the samples.
-        file: The input file's name in messages.
-        sha256: The input file's checksum.
-        undo_file: The run's undo file.
-        undo_of: The run that it undoes, if any.
-        api: The address of the API; None in older journals.
-    """
-
-    run: str
+    run: str  # its ID in the history
     command: str
-    target: str
+    target: str  # its label
     group_id: int
     group: str
-    slug: str
-    file: str
-    sha256: str
+    slug: str  # of the pathogen in the request path, which need not be that of the samples
+    file: str  # the input file's name in messages
+    sha256: str  # of the input file
     undo_file: str
-    undo_of: str | None = None
-    api: str | None = None
+    undo_of: str | None = None  # the run that it undoes
+    api: str | None = None  # its address; None in older journals
 
 
 class Row(NamedTuple):
@@ -75,23 +61,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class RunState:
-    """The state of a run according to its journal.
-
-    Attributes:
-        path: The journal.
-        head: The facts about the run.
-        begun: True if a request was sent, or was about to be.
-        ended: The run's outcome, if it has ended.
-        basis: How the outcome was determined, if another run decided it.
-        busy: True if a process is working on it.
-    """
+    """The state of a run according to its journal."""
 
     path: Path
     head: RunFacts
-    begun: bool
-    ended: str | None
-    basis: str | None
-    busy: bool
+    begun: bool  # a request was sent, or was about to be
+    ended: str | None  # its outcome
+    basis: str | None  # how the outcome was determined, if another run decided it
+    busy: bool  # a process is working on it
 
     @property
     def is_open(self) -> bool:
@@ -107,13 +84,7 @@ def folder() -> Path:
 class RunJournal:
     """An open, locked journal, for use in a ``with`` block.
 
-    Attributes:
-        path: Its file.
-        head: The facts about the run.
-        rows: Every row of the file, including those that need no change.
-        ended: The run's outcome, if it has ended.
-        begun: True if a request was sent, or was about to be.
-        sent: The number of requests that succeeded.
+    Its rows are all rows of the file, including those that need no change.
     """
 
     def __init__(self, path: Path, file: IO[bytes], head: RunFacts, rows: list[Row]):
@@ -174,9 +145,7 @@ class RunJournal:
     def end(self, outcome: str, basis: str | None = None) -> None:
         """Record that the run has ended and cannot be resumed.
 
-        Args:
-            outcome: Its outcome.
-            basis: How the outcome was determined, if another run decided it.
+        The basis says how the outcome was determined, if another run decided it.
 
         Raises:
             AspenError: It cannot be written.
@@ -263,14 +232,9 @@ def read_state(run: str) -> RunState | None:
 def unfinished(
     target: str, group_id: int, but: Iterable[str | None] = (), api: str | None = None
 ) -> RunState | None:
-    """Return the newest run that blocks other runs in this group, if any.
+    """Return the newest run that blocks other runs in this group of a target, if any.
 
-    Args:
-        target: The target's label.
-        group_id: The group.
-        but: Runs to ignore.
-        api: The address of the API, or None if unknown. The same group ID in another API is
-            another group.
+    The same group ID in another API is another group, if the addresses are known.
     """
     from aspencli.targets import same_api
 

@@ -18,36 +18,22 @@ _OPEN = frozenset({Outcome.RUNNING, Outcome.UNFINISHED, Outcome.UNKNOWN})
 
 @dataclass(frozen=True)
 class Files:
-    """Files of one kind.
+    """Files of one kind."""
 
-    Attributes:
-        kind: What they are, such as ``undo files``.
-        paths: The files.
-        size: Their total size in bytes.
-    """
-
-    kind: str
+    kind: str  # such as ``undo files``
     paths: tuple[Path, ...]
-    size: int
+    size: int  # in bytes
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """A plan of what to remove.
+    """A plan of what to remove."""
 
-    Attributes:
-        before: Records older than this are removed.
-        runs: The runs to remove from the history, the newest first.
-        undoable: Those of them that can be undone now, and no longer afterward.
-        kept: Older runs that stay because they are not finished.
-        files: The files to remove, by kind.
-    """
-
-    before: dt.datetime
-    runs: tuple[Run, ...]
-    undoable: tuple[Run, ...]
-    kept: tuple[Run, ...]
-    files: tuple[Files, ...]
+    before: dt.datetime  # records older than this are removed
+    runs: tuple[Run, ...]  # to remove from the history, the newest first
+    undoable: tuple[Run, ...]  # those of them that can be undone now, and no longer afterward
+    kept: tuple[Run, ...]  # older runs that stay because they are not finished
+    files: tuple[Files, ...]  # to remove, by kind
 
     @property
     def size(self) -> int:
@@ -73,14 +59,10 @@ def stored() -> list[Files]:
 
 
 def plan_pruning(runs: Sequence[Run], before: dt.datetime) -> Pruning:
-    """Return what `prune` would remove.
+    """Return what `prune` would remove, given every run in the history, the newest first.
 
     Runs that are not finished are kept with all their files, and so is a run that another one is
     undoing. Files that belong to no run in the history are removed by their own age.
-
-    Args:
-        runs: Every run in the history, the newest first.
-        before: The limit, UTC.
     """
     kept: list[Run] = []
     removed: list[Run] = []

@@ -39,25 +39,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """The database or API that a run was made on, as far as known.
-
-    Attributes:
-        host: The server's host name in the address.
-        port: Its port.
-        name: The database's name.
-        system: The server's system identifier (``pg_control_system``).
-        oid: The database's OID on that server.
-        api: The address of the API, if the run went through it.
-        beside: The address of the other backend at that time: the target's API for a run in the
-            database, its database for a run through the API.
-    """
+    """The database or API that a run was made on, as far as known."""
 
     host: str | None = None
     port: int | None = None
     name: str | None = None
-    system: str | None = None
-    oid: int | None = None
-    api: str | None = None
+    system: str | None = None  # system identifier of the server (``pg_control_system``)
+    oid: int | None = None  # the database's, on that server
+    api: str | None = None  # address of the API, if the run went through it
+    # Address of the other backend at that time: the target's API for a run in the database, its
+    # database for a run through the API.
     beside: str | None = None
 
     @property
@@ -78,10 +69,7 @@ class Place:
 def is_same_place(recorded: Place, here: Place, run: str) -> bool:
     """Return True if a run's database or API is the current one, False if that is not certain.
 
-    Args:
-        recorded: The place recorded in the journal or the undo file.
-        here: The place that is about to be changed.
-        run: The run's name in messages.
+    ``run`` is its name in messages.
 
     Raises:
         RefusedError: It is a different one.
@@ -129,19 +117,12 @@ def _elsewhere(recorded: Place, here: Place, run: str) -> RefusedError:
 
 @dataclass(frozen=True)
 class InputFile:
-    """The file that a run read.
+    """The file that a run read."""
 
-    Attributes:
-        given: Its name as given; ``-`` for standard input.
-        path: Its absolute path; None for standard input.
-        size: The number of bytes read.
-        sha256: The SHA-256 checksum of these bytes, in hexadecimal.
-    """
-
-    given: str | None = None
-    path: str | None = None
-    size: int | None = None
-    sha256: str | None = None
+    given: str | None = None  # as given; ``-`` for standard input
+    path: str | None = None  # absolute; None for standard input
+    size: int | None = None  # the number of bytes read
+    sha256: str | None = None  # of these bytes, in hexadecimal
 
 
 @dataclass(frozen=True)
@@ -160,36 +141,12 @@ T = TypeVar("T", Place, InputFile, Counts)
 
 @dataclass(frozen=True)
 class Run:
-    """One bulk run.
+    """One bulk run."""
 
-    Attributes:
-        id: A short ID that sorts by time: ``20261124-034012-3f9a``.
-        started_at: When it was planned, UTC.
-        ended_at: When it ended, if recorded.
-        seconds: How long it took.
-        user: The account on this machine.
-        process: The process that ran it, or still does.
-        transaction: The ID of its server transaction, if it got that far.
-        committing: True if it was about to commit.
-        undo_file: Its undo file, if it got that far.
-        undo_of: The run that it undoes, if any.
-        undone_by: The runs that undid it.
-        undo_begun: The run that began to undo it and has not finished, if any.
-        outcome: Its outcome.
-        message: The message at its end.
-        checked_at: When `history check` queried the database, if it had to.
-        basis: How that check determined the outcome.
-        via: The backend: ``db`` or ``api``; None if the journal has no value.
-        renames: The journal from which it can be resumed, if any.
-        api: The address given with ``--api`` or ``ASPEN_API``, if any.
-        single: True if there is no request journal: the history is the only record.
-        saved_file: The file with the data of what it deleted, if it saved one.
-    """
-
-    id: str
-    started_at: dt.datetime
-    user: str | None
-    process: Process
+    id: str  # sorts by time: ``20261124-034012-3f9a``
+    started_at: dt.datetime  # when it was planned, UTC
+    user: str | None  # the account on this machine
+    process: Process  # that ran it, or still does
     version: str | None
     command: str | None
     target: str
@@ -201,20 +158,20 @@ class Run:
     undo_of: str | None
     ended_at: dt.datetime | None = None
     seconds: float | None = None
-    transaction: int | None = None
-    committing: bool = False
+    transaction: int | None = None  # the ID of its server transaction
+    committing: bool = False  # it was about to commit
     undo_file: Path | None = None
     undone_by: tuple[str, ...] = ()
-    undo_begun: str | None = None
+    undo_begun: str | None = None  # the run that began to undo it and has not finished
     outcome: Outcome = Outcome.RUNNING
-    message: str | None = None
-    checked_at: dt.datetime | None = None
-    basis: str | None = None
+    message: str | None = None  # at its end
+    checked_at: dt.datetime | None = None  # when `history check` queried the database, if it had to
+    basis: str | None = None  # how that check determined the outcome
     via: str | None = None
-    renames: Path | None = None
+    renames: Path | None = None  # the journal from which it can be resumed
     api: str | None = None
     single: bool = False
-    saved_file: Path | None = None
+    saved_file: Path | None = None  # the data of what it deleted
 
     def command_line(self, *words: str) -> str:
         """Return an aspencli command line for the target and the API of this run."""
@@ -263,9 +220,7 @@ def looks_like_id(text: str) -> bool:
 def undo_source(what: str, runs: Sequence[Run]) -> tuple[str, str | None]:
     """Return the undo file to use, and the ID of the run that it undoes, if known.
 
-    Args:
-        what: A file or a run ID; an existing file takes precedence.
-        runs: The known runs.
+    An existing file takes precedence over a run ID.
 
     Raises:
         AspenError: The run cannot be undone; see `undo_file_of`.
@@ -319,13 +274,7 @@ def undo_file_of(run: Run) -> Path:
 
 
 def command_for(target: str, *words: str, api: str | None = None) -> str:
-    """Return an aspencli command line for a target.
-
-    Args:
-        target: The target's label.
-        words: The command.
-        api: The API address that was given explicitly, to be included in the command line.
-    """
+    """Return an aspencli command line for a target, with the API address that was given."""
     name, _, stack = target.partition("/")
     place = ["--env", name, *(["--stack", stack] if stack else [])]
     place += ["--api", api] if api else []

@@ -54,19 +54,12 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of rows that undo files with several columns can restore.
-
-    Attributes:
-        table: The table that was changed.
-        columns: Its columns by name.
-        creates: True if the run may have created or deleted rows.
-        within: The column that locates values stored in other tables.
-    """
+    """A kind of rows that undo files with several columns can restore."""
 
     table: Stored
     columns: Mapping[str, Column]
-    creates: bool = False
-    within: Column | None = None
+    creates: bool = False  # the run may have created or deleted rows
+    within: Column | None = None  # locates values stored in other tables
 
 
 KINDS = {
@@ -79,29 +72,18 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin of an undo file: where and when its rows were written.
-
-    Attributes:
-        target: The target's label.
-        group_id: The submitting group, or None if the table has no groups.
-        made: The time in ISO 8601, UTC.
-        rows: The number of rows, to detect an incomplete file.
-        of: The kind of rows changed, such as ``samples``.
-        columns: The names of the changed columns; empty for a plain rename of samples, whose undo
-            files omit this and ``of``.
-        run: The run that wrote them, if the file names it.
-        place: The database or API that they were written to; None in older files.
-        by_key: True for an older plain-rename file without sample IDs.
-    """
+    """The origin of an undo file: where and when its rows were written."""
 
     target: str
-    group_id: int | None
-    made: str
-    rows: int
-    of: str = "samples"
+    group_id: int | None  # None if the table has no groups
+    made: str  # ISO 8601, UTC
+    rows: int  # to detect an incomplete file
+    of: str = "samples"  # the kind of rows
+    # Empty for a plain rename of samples, whose undo files omit this and ``of``.
     columns: tuple[str, ...] = ()
-    run: str | None = None
-    place: Place | None = None
+    run: str | None = None  # that wrote them, if the file names it
+    place: Place | None = None  # None in older files
+    # For an older plain-rename file without sample IDs.
     by_key: bool = field(default=False, compare=False)
 
     @property
@@ -151,27 +133,16 @@ def origin_of(
 
 
 class UndoRow(NamedTuple):
-    """One row of an undo file with several columns.
-
-    Attributes:
-        id: The ID of the row of the table.
-        label: Its label once the run has written it.
-        values: The new and the old value of each column; None for a column that does not change.
-    """
+    """One row of an undo file with several columns."""
 
     id: int
-    label: str
+    label: str  # once the run has written it
+    # the new and the old one of each column; None for a column that does not change
     values: Sequence[tuple[Value, Value] | None]
 
 
 def write_undo_rows(spec: Spec, rows: Iterable[UndoRow], file: IO[bytes]) -> None:
-    """Write the header and the rows of an undo file, as `aspen.database.bulk.sql_apply.undo` does.
-
-    Args:
-        spec: The specification of the run.
-        rows: The rows that change.
-        file: The file to write to.
-    """
+    """Write header and rows of an undo file, as `aspen.database.bulk.sql_apply.undo` does."""
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     sides = [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
@@ -198,14 +169,8 @@ def write_undo(
 ) -> Path:
     """Write an undo file, and return once it is safely on disk.
 
-    The file gets its name only once it is complete.
-
-    Args:
-        folder: The folder for a file with a generated name, unless ``path`` is given.
-        origin: The facts for its first line.
-        write_rows: Writes the header and the rows as CSV.
-        path: A file that must not exist yet.
-        before_naming: Called when everything is written, before the file is renamed into place.
+    The file gets its name only once it is complete, after a call of ``before_naming``. A path that
+    is given must not exist yet; otherwise a name in the folder is generated.
 
     Raises:
         AspenError: It cannot be written; no partial file is left behind.

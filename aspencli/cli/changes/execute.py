@@ -33,29 +33,18 @@ _WORK, _WORKED = PLANNED[:3], DONE[:3]  # the others change nothing
 
 
 class Change(ABC):
-    """A planned write, in the steps that `execute` takes.
-
-    Attributes:
-        context: The context of the run.
-        what: The change as a verb phrase, for the question.
-        reason: Why there is nothing to change; empty if everything is as wanted.
-        by_name: True to require the target's name even if it is not production.
-        default_yes: True to act as if ``--yes`` was given.
-        has_dry_run: True if the command has ``--dry-run``, which a refusal then suggests.
-        target: The target of the write, if it is not the selected one.
-        stdin: The noun for the file on standard input, on which no question can be answered then.
-        is_recorded: True to keep a record in the history.
-    """
+    """A planned write, in the steps that `execute` takes."""
 
     context: AppContext
-    what: str
-    reason: str = ""
-    by_name: bool = False
-    default_yes: bool = False
-    has_dry_run: bool = True
-    target: Target | None = None
+    what: str  # a verb phrase, for the question
+    reason: str = ""  # why there is nothing to change; empty if everything is as wanted
+    by_name: bool = False  # to require the target's name even if it is not production
+    default_yes: bool = False  # to act as if ``--yes`` was given
+    has_dry_run: bool = True  # the command has ``--dry-run``, which a refusal then suggests
+    target: Target | None = None  # the target of the write, if it is not the selected one
+    # the noun for the file on standard input, on which no question can be answered then
     stdin: str = ""
-    is_recorded: bool = True
+    is_recorded: bool = True  # to keep a record in the history
 
     @property
     @abstractmethod
@@ -146,72 +135,50 @@ def _recording(change: Change) -> Recording:
 
 @dataclass(frozen=True)
 class SavedFile:
-    """The old values of items, saved before they are changed.
-
-    Attributes:
-        path: The file.
-        tell: Tells the operator about the file.
-        undoes: True for an undo file, False for a file that only records what was there.
-    """
+    """The old values of items, saved before they are changed."""
 
     path: Path
-    tell: Callable[[], None]
-    undoes: bool = True
+    tell: Callable[[], None]  # tells the operator about it
+    undoes: bool = True  # False for a file that only records what was there
 
 
 @dataclass
 class ItemChange(Change):
-    """A write whose plan fits in memory: one row per item, in the plan as in the result.
-
-    Attributes:
-        context: The context of the run.
-        what: The change as a verb phrase.
-        columns: The columns of the result, and of the plan unless ``plan_columns`` are given.
-        plan: One row per item, with an ``outcome`` that is in `PLANNED`.
-        carry_out: Makes the change, and yields rows for the items of each step as soon as it is
-            done, with an ``outcome`` that is in `DONE`.
-        done: The message of success, or a function of the result that returns it.
-        next: What to do next, or a function of the result that returns it.
-        single: True to show the result with one line per field; the question says it all.
-        plan_columns: The columns of the plan, if it has rows where the result is one record.
-        shown: The columns and rows to show before the question instead of the plan.
-        details: Columns and rows that say more than the plan, shown before it and the question.
-        shows: The maximum number of rows to show before the question.
-        permitted: Checks that the user may make the change, for a dry run; see `Change.check`.
-        ended: Called with the result once it is shown; may raise an error about it.
-        label: The label of the progress bar.
-        partial: What was done to the items of a result cut short: ``samples were deleted``.
-        save: Saves the old values for a run, before the change.
-        group: The group whose items are changed, for the record.
-        is_idempotent: True to carry out an empty plan too, without a question.
-    """
+    """A write whose plan fits in memory: one row per item, in the plan as in the result."""
 
     context: AppContext
     what: str
-    columns: tuple[Column, ...]
-    plan: Sequence[Row]
+    columns: tuple[Column, ...]  # of the result, and of the plan unless ``plan_columns`` are given
+    plan: Sequence[Row]  # one row per item, with an ``outcome`` that is in `PLANNED`
+    # Makes the change, and yields rows for the items of each step as soon as it is done, with an
+    # ``outcome`` that is in `DONE`.
     carry_out: Callable[[], Iterable[Sequence[Row]]]
     _: KW_ONLY
-    done: str | Callable[[Sequence[Row]], str] = ""
-    next: str | Callable[[Sequence[Row]], str] = ""
+    done: str | Callable[[Sequence[Row]], str] = ""  # the message of success
+    next: str | Callable[[Sequence[Row]], str] = ""  # what to do next
     reason: str = ""
-    single: bool = False
+    single: bool = False  # to show the result with one line per field; the question says it all
+    # If the plan has rows where the result is one record.
     plan_columns: tuple[Column, ...] | None = None
+    # Columns and rows to show before the question instead of the plan.
     shown: tuple[tuple[Column, ...], Iterable[Row]] | None = None
+    # Columns and rows that say more than the plan, shown before it and the question.
     details: tuple[tuple[Column, ...], Iterable[Row]] | None = None
-    shows: int = 10
-    permitted: Callable[[], None] | None = None
+    shows: int = 10  # the maximum number of rows to show before the question
+    permitted: Callable[[], None] | None = None  # for a dry run; see `Change.check`
+    # Called with the result once it is shown; may raise an error about it.
     ended: Callable[[Sequence[Row]], None] | None = None
-    label: str = ""
-    partial: str = ""
+    label: str = ""  # of the progress bar
+    partial: str = ""  # what was done to the items of a result cut short: ``samples were deleted``
+    # Saves the old values for a run, before the change.
     save: Callable[[Recording], SavedFile] | None = None
-    group: Org | None = None
+    group: Org | None = None  # whose items are changed, for the record
     by_name: bool = False
     default_yes: bool = False
     has_dry_run: bool = True
     target: Target | None = None
     keeps_record: bool = True
-    is_idempotent: bool = False
+    is_idempotent: bool = False  # to carry out an empty plan too, without a question
 
     def __post_init__(self) -> None:
         self._work = [row for row in self.plan if row["outcome"] in _WORK]

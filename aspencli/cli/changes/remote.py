@@ -86,10 +86,6 @@ class GroupAccess:
 def open_grounds(context: AppContext, group_id: int) -> GroupAccess:
     """Find a group through the API.
 
-    Args:
-        context: Application context.
-        group_id: ID of the group.
-
     Raises:
         CredentialsError: If the user may not change its samples.
         NotFoundError: If the group does not exist.
@@ -263,13 +259,7 @@ def _interrupted(head: RunFacts, hint: str) -> ConflictError:
 
 
 def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: bool) -> None:
-    """Resume a run, and report its outcome.
-
-    Args:
-        context: Application context.
-        what: ID of the run, or its journal.
-        report: Path of the report; None for no report.
-        dry_run: Whether to only show what is left to do.
+    """Resume the run with an ID or a journal, and report its outcome.
 
     Raises:
         BadInputError: If there is nothing to resume on this target.
@@ -485,14 +475,9 @@ def drive(
 ) -> Remaining:
     """Send the requests of a run, from its current state, until it is done.
 
-    Args:
-        context: Application context.
-        place: Endpoint for the samples.
-        journal: Journal of the run.
-        snapshot: Current state of the samples.
-        finish: Records completion; an interrupt cannot come between the last request and this
-            call.
-        resumed: Whether an earlier process may have sent a request without recording its result.
+    No interrupt can come between the last request and the call of ``finish``, which records
+    completion. With ``resumed``, an earlier process may have sent a request without recording its
+    result.
 
     Raises:
         KeyboardInterrupt: If asked to stop.
@@ -543,12 +528,7 @@ def end(journal: RunJournal) -> None:
 
 
 def mark_rolled_back(undone: str | None, by: str) -> None:
-    """Mark an interrupted run as rolled back in its journal.
-
-    Args:
-        undone: Run that was undone, if any.
-        by: Run that undid it.
-    """
+    """Mark an interrupted run as rolled back in its journal, undone by another run."""
     standing = request_journal.read_state(undone) if undone else None
     if standing is not None and standing.ended is None:
         with request_journal.reopen(standing.path) as taken_back:

@@ -31,15 +31,8 @@ def take_back(
 ) -> None:
     """Restore what a bulk run changed, where the values are still those that it wrote.
 
-    Args:
-        context: Application context.
-        noun: Command group, such as ``samples``.
-        what: ID of the run, or its undo file.
-        dry_run: Whether to stop after the plan.
-        force: Whether to also restore what was changed since.
-        report: Path of the report; None for no report.
-        undo_file: Path of the undo file for this undo; None for the default location.
-        via: Backend to use; None for the one that the run used.
+    The run is given by its ID or its undo file; the backend is the one that it used unless one is
+    given. With ``force``, what was changed since is restored too.
 
     Raises:
         BadInputError: If the run was made on another target, or changed something else.

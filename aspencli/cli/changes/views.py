@@ -69,29 +69,17 @@ OUTCOME_COLUMNS = (
 
 @dataclass(frozen=True)
 class View:
-    """The presentation of a kind of bulk run.
+    """The presentation of a kind of bulk run."""
 
-    Attributes:
-        noun: Noun for a row: ``sample``.
-        file: Noun for the file: ``mapping``.
-        plan_columns: Columns of a plan.
-        plan_rows: Returns the output rows for a row of the plan.
-        moved_columns: Columns for values that were changed since.
-        moved_row: Returns the output row for such a value.
-        report: Columns of a report.
-        undo: Words of the command that undoes the run.
-        look: Command that shows a row.
-    """
-
-    noun: str
-    file: str
+    noun: str  # for a row: ``sample``
+    file: str  # the noun for the file: ``mapping``
     plan_columns: tuple[Column, ...]
-    plan_rows: Callable[[AssessedRow], Iterable[Row]]
-    moved_columns: tuple[Column, ...]
+    plan_rows: Callable[[AssessedRow], Iterable[Row]]  # the output rows for a row of the plan
+    moved_columns: tuple[Column, ...]  # for values that were changed since
     moved_row: Callable[[MovedRow], Row]
     report: ReportForm
-    undo: tuple[str, ...]
-    look: str
+    undo: tuple[str, ...]  # the words of the command that undoes the run
+    look: str  # the command that shows a row
 
     def shown(self, rows: Iterable[AssessedRow]) -> Iterator[Row]:
         """Return the output rows for the rows of a plan."""
@@ -239,12 +227,7 @@ def changing(
 ) -> View:
     """Return a view for runs that change any columns, with one row per value in the file.
 
-    Args:
-        noun: Noun for a row.
-        undo: Words of the command that undoes the run.
-        look: Command that shows a row.
-        placed: Whether some values belong to groups.
-        file: Noun for the file.
+    Some values may be placed in groups.
     """
     group = (Column("group", "Group", whole=True),) if placed else ()
     return View(
@@ -297,15 +280,7 @@ def nothing_to_do(plan: Plan) -> str:
 
 
 class Findings:
-    """A reporter of the problems found in a file.
-
-    Args:
-        out: Output to use.
-        store: Store that holds the plan.
-        files: Files for what does not fit on the screen.
-        view: Presentation of this kind of run.
-        faults: Invalid lines of the file itself.
-    """
+    """A reporter of the problems found in a file, whose plan is in the store."""
 
     def __init__(self, out: Output, store: PlanStore, files: JobFiles, view: View, faults: Faults):
         self._out = out
@@ -366,11 +341,7 @@ class Findings:
         return report.publish()
 
     def report(self, changed: str) -> None:
-        """Write the report, if requested, and print its path.
-
-        Args:
-            changed: Outcome to record for rows that were, or were to be, changed.
-        """
+        """Write the report, with this outcome for rows that change, and print its path."""
         self.prepare_report(changed)
         self.publish_report()
 
