@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aspen.database.bulk.spec import AssessedRow, Change
 from aspencli import files
@@ -34,7 +33,7 @@ from aspencli.changes.runs import (
     looks_like_id,
     runs_of,
 )
-from aspencli.cli.changes.runner import BulkChange, DataSource, Job, Purpose
+from aspencli.cli.changes.runner import Job, Purpose
 from aspencli.cli.changes.views import (
     RENAMING,
     RESULT_COLUMNS,
@@ -68,19 +67,16 @@ _STOPPING = b"\nStopping once no sample has a temporary identifier. Interrupt ag
 _UNSENT = "No request was sent; nothing was changed."
 
 
-@dataclass(frozen=True)
-class GroupAccess:
-    """Access to the samples of a group through the API.
-
-    Attributes:
-        place: Endpoint for the samples.
-        group: Name of the group.
-        stored: Identity of the API, as recorded in the history.
-    """
+class GroupAccess(NamedTuple):
+    """Access to the samples of a group through the API."""
 
     place: GroupSamples
-    group: str
-    stored: Place
+    group: str  # its name
+    stored: Place  # the identity of the API, as recorded in the history
+
+    def unfinished(self, target: str) -> RunState | None:
+        """Return the newest run that blocks other runs in the group, if any."""
+        return request_journal.unfinished(target, self.place.group_id, api=self.stored.api)
 
 
 def open_grounds(context: AppContext, group_id: int) -> GroupAccess:
@@ -105,13 +101,15 @@ def open_grounds(context: AppContext, group_id: int) -> GroupAccess:
 
 
 class ApiJob(Job[RenamePlan]):
-    """A bulk rename through the API.
+    """A bulk rename through the API, which applies a plan request by request.
 
     Raises:
         BadInputError: If the API does not support the change.
         CredentialsError: If the user may not make it.
         NotFoundError: If the group does not exist.
     """
+
+    _via = "api"
 
     def __init__(
         self,
@@ -126,13 +124,11 @@ class ApiJob(Job[RenamePlan]):
                 "The API only supports bulk updates of public identifiers.",
                 hint="Use the database instead: add --via db",
             )
-        grounds = open_grounds(context, group_id)
+        self._grounds = place, group, stored = open_grounds(context, group_id)
         undone = purpose.undo_of
         parked = partial(temporary_name, undone) if undone else None
-        store = RenamePlan(purpose.spec, grounds.place.read, parked)
-        ground = DataSource(store, grounds.group, lambda: grounds.stored, via="api")
-        super().__init__(context, stack, group_id, files, purpose, ground)
-        self.grounds = grounds
+        store = RenamePlan(purpose.spec, place.read, parked)
+        super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Run as `Job.go` does, but resume an interrupted run first.
@@ -140,48 +136,37 @@ class ApiJob(Job[RenamePlan]):
         Raises:
             ConflictError: If another run in this group was interrupted, and must be ended first.
         """
-        found = request_journal.unfinished(
-            self.scope.target, self.grounds.place.group_id, api=self.grounds.stored.api
-        )
+        found = self._grounds.unfinished(self.context.target.label)
         if found is not None:
             with request_journal.reopen(found.path) as journal:
                 self.context.out.warn(f"Run {journal.head.run} was interrupted before it finished.")
-                if not self.purpose.dry_run and self._is_same(journal.head):
+                if not self._purpose.dry_run and self._is_same(journal.head):
                     self._go_on(journal)
                     return
-                if not self.purpose.dry_run:
+                if not self._purpose.dry_run:
                     self._refuse_other(journal)
         super().go(assessment, name, remedy)
 
     def _is_same(self, head: RunFacts) -> bool:
         file = self.files.fingerprint.file
-        return (head.command, head.sha256) == (self.purpose.command, file.sha256)
+        return (head.command, head.sha256) == (self._purpose.command, file.sha256)
 
     def _refuse_other(self, journal: RunJournal) -> None:
         head = journal.head
         undone = request_journal.read_state(head.undo_of) if head.undo_of else None
         is_half_undo = undone is not None and undone.is_open
-        if self.purpose.undo_of == head.run and not is_half_undo:
+        if self._purpose.undo_of == head.run and not is_half_undo:
             return  # its changes are being undone
         hint = f"Resume it: {self.context.command('samples', 'resume', head.run)}"
         if not is_half_undo:  # otherwise there is no complete state to go back to
             hint += f" or undo it: {self.context.command('samples', 'undo', head.run)}"
-        raise _interrupted(head, hint)
+        raise interrupted(head, hint)
 
     def _go_on(self, journal: RunJournal) -> None:
-        what = f"resume run {journal.head.run}{self.scope.in_group}"
-        stdin = self.purpose.view.file if self.files.from_stdin else ""
-        self.context.authorize(what, stdin=stdin)
-        place, snapshot = self.grounds.place, self.store.snapshot
-        go_on(self.context, place, journal, snapshot, self.grounds.stored, self.files.report)
-
-    def change(self, assessment: Assessment, name: str, remedy: str | None) -> ApiChange:
-        """Return the change to execute."""
-        return ApiChange(self, assessment, name, remedy)
-
-
-class ApiChange(BulkChange[RenamePlan, ApiJob]):
-    """A change that applies a plan request by request."""
+        what = f"resume run {journal.head.run}{self._in_group}"
+        self.context.authorize(what, stdin=self.stdin)
+        place, snapshot = self._grounds.place, self._store.snapshot
+        go_on(self.context, place, journal, snapshot, self._grounds.stored, self.files.report)
 
     def apply(self, recording: Recording) -> None:
         """Write the plan, and report the result.
@@ -205,13 +190,13 @@ class ApiChange(BulkChange[RenamePlan, ApiJob]):
                 end(journal)
                 recording.ended(Outcome.WRITTEN)
 
-            drive(self.context, self._job.grounds.place, journal, self._store.snapshot, finish)
+            drive(self.context, self._grounds.place, journal, self._store.snapshot, finish)
         self._report_written(undo, recording)
 
     def leave(self, recording: Recording) -> None:
         """Report that nothing was changed; an interrupted run with nothing to undo has ended."""
         if self.before is None:
-            mark_rolled_back(self._job.purpose.undo_of, recording.id)
+            mark_rolled_back(self._purpose.undo_of, recording.id)
         super().leave(recording)
 
     def _refuse_beside_other(self, head: RunFacts) -> None:
@@ -223,23 +208,23 @@ class ApiChange(BulkChange[RenamePlan, ApiJob]):
         other = _other_run(head)
         if other is not None:
             resume = self.context.command("samples", "resume", other.head.run)
-            raise _interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
+            raise interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
 
     def _head(self, undo: Path, recording: Recording) -> RunFacts:
-        job, grounds = self._job, self._job.grounds
-        file = job.files.fingerprint.file
+        place, group, stored = self._grounds
+        file = self.files.fingerprint.file
         return RunFacts(
             run=recording.id,
-            command=job.purpose.command,
-            target=job.scope.target,
-            group_id=grounds.place.group_id,
-            group=grounds.group,
-            slug=grounds.place.slug,
+            command=self._purpose.command,
+            target=self.context.target.label,
+            group_id=place.group_id,
+            group=group,
+            slug=place.slug,
             file=file.given or "",
             sha256=file.sha256 or "",
             undo_file=str(undo.absolute()),
-            undo_of=job.purpose.undo_of,
-            api=grounds.stored.api,
+            undo_of=self._purpose.undo_of,
+            api=stored.api,
         )
 
 
@@ -250,7 +235,8 @@ def _other_run(head: RunFacts) -> RunState | None:
     )
 
 
-def _interrupted(head: RunFacts, hint: str) -> ConflictError:
+def interrupted(head: RunFacts, hint: str) -> ConflictError:
+    """Return the error for a run that must be finished before another one begins."""
     return ConflictError(
         f"Run {head.run} ({head.file}) in this group was interrupted and is not finished; "
         "nothing was changed.",

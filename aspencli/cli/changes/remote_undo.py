@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspencli.changes import request_journal
 from aspencli.changes.journal import Recording, Subject
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome
 from aspencli.changes.undo import write_undo_rows
-from aspencli.cli.changes.remote import open_grounds
-from aspencli.cli.changes.runner import BulkChange, DataSource, Job, Purpose
+from aspencli.cli.changes.remote import interrupted, open_grounds
+from aspencli.cli.changes.runner import Job, Purpose
 from aspencli.cli.context import AppContext
-from aspencli.errors import ConflictError
 from aspencli.reference.remote import Org
 from aspencli.reference.remote import Scope as Access
 from aspencli.samples.edit import apply_edits, check_edits
@@ -37,6 +35,8 @@ class RestoreJob(Job[RestorePlan]):
         NotFoundError: If the group does not exist.
     """
 
+    _via = "api"
+
     def __init__(
         self,
         context: AppContext,
@@ -45,10 +45,9 @@ class RestoreJob(Job[RestorePlan]):
         files: JobFiles,
         purpose: Purpose,
     ):
-        self.grounds = open_grounds(context, group_id)
-        store = RestorePlan(purpose.spec, self.grounds.place, context.api().locations)
-        ground = DataSource(store, self.grounds.group, lambda: self.grounds.stored, via="api")
-        super().__init__(context, stack, group_id, files, purpose, ground)
+        self._grounds = place, group, stored = open_grounds(context, group_id)
+        store = RestorePlan(purpose.spec, place, context.api().locations)
+        super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Run as `Job.go` does, unless samples of the group may have temporary identifiers.
@@ -56,26 +55,11 @@ class RestoreJob(Job[RestorePlan]):
         Raises:
             ConflictError: If a rename in this group was interrupted, and must be ended first.
         """
-        place = self.grounds.place
-        found = request_journal.unfinished(
-            self.scope.target, place.group_id, api=self.grounds.stored.api
-        )
-        if found is not None and not self.purpose.dry_run:
+        found = self._grounds.unfinished(self.context.target.label)
+        if found is not None and not self._purpose.dry_run:
             resume = self.context.command("samples", "resume", found.head.run)
-            raise ConflictError(
-                f"Run {found.head.run} ({found.head.file}) in this group was interrupted and is "
-                "not finished; nothing was changed.",
-                hint=f"Resume it: {resume}",
-            )
+            raise interrupted(found.head, f"Resume it: {resume}")
         super().go(assessment, name, remedy)
-
-    def change(self, assessment: Assessment, name: str, remedy: str | None) -> RestoreChange:
-        """Return the change to execute."""
-        return RestoreChange(self, assessment, name, remedy)
-
-
-class RestoreChange(BulkChange[RestorePlan, RestoreJob]):
-    """A change that sends the edits of an undo."""
 
     def subject(self) -> Subject:
         """Return the facts to record: only renames have a journal to be resumed from."""
@@ -89,11 +73,11 @@ class RestoreChange(BulkChange[RestorePlan, RestoreJob]):
             AspenError: If the API refused a request; the error says how many samples are restored.
         """
         self._findings.prepare_report("updated")
-        batches, samples = self._store.batches(), self._job.grounds.place.samples
+        batches, samples = self._store.batches(), self._grounds.place.samples
         checked = time.monotonic()
         for slug, edits in batches:
             check_edits(samples, self._access(slug), edits)
-        spec, total = self._job.purpose.spec, self._plan.to_change
+        spec, total = self._purpose.spec, self._plan.to_change
         rows = partial(write_undo_rows, spec, self._store.undo_rows())
         undo = self._save_undo(recording, rows)
         done: list[Sample] = []
@@ -109,7 +93,7 @@ class RestoreChange(BulkChange[RestorePlan, RestoreJob]):
         self._report_written(undo, recording)
 
     def _access(self, slug: str) -> Access:
-        grounds = self._job.grounds
+        grounds = self._grounds
         return Access(Org(grounds.place.group_id, grounds.group), slug)
 
     def _say_partial(self, done: int, undo: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aspencli import files
 from aspencli.changes import apply as bulk
@@ -47,117 +46,60 @@ if TYPE_CHECKING:
 
 
 StoreT = TypeVar("StoreT", bound=PlanStore)
-JobT = TypeVar("JobT", bound="Job[Any]")
 _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
 _TICK = 1_000  # rows between updates of the progress bar
 
 
 @dataclass(frozen=True)
-class DataSource(Generic[StoreT]):
-    """The data source of a bulk run, and the way to reach it.
-
-    Attributes:
-        store: Store that plans the run.
-        group: Name of the group whose rows are changed, if the run is limited to one.
-        place: Returns the identity of the database or API, as recorded in the history.
-        via: ``db`` or ``api``.
-    """
-
-    store: StoreT
-    group: str | None
-    place: Callable[[], Place]
-    via: str = "db"
-
-
-@dataclass(frozen=True)
 class Purpose:
-    """The purpose of a bulk run.
+    """The purpose of a bulk run."""
 
-    Attributes:
-        command: Name of the command in the history.
-        spec: Specification of the columns to change.
-        view: Presentation of the run.
-        dry_run: Whether to stop after the plan.
-        force: Whether to also change rows that do not hold the expected values.
-        undo_of: Run to undo, if any.
-        place: Where that run was made, as far as known; None if this is not an undo.
-    """
-
-    command: str
+    command: str  # its name in the history
     spec: Spec
     view: View
     dry_run: bool
-    force: bool = False
-    undo_of: str | None = None
-    place: Place | None = None
+    force: bool = False  # to also change rows that do not hold the expected values
+    undo_of: str | None = None  # the run to undo
+    place: Place | None = None  # where that run was made, as far as known
 
 
-@dataclass(frozen=True)
-class Scope:
-    """The target and group that a bulk run is limited to.
-
-    Attributes:
-        target: Label of the target.
-        group_id: Group whose rows are changed; None where the table has no groups.
-        group: Name of the group.
-    """
-
-    target: str
-    group_id: int | None
-    group: str | None
-
-    @property
-    def in_group(self) -> str:
-        """Return the group as the end of a phrase, or an empty string."""
-        return "" if self.group is None else f" in group {self.group_id} ({self.group})"
-
-    @property
-    def words(self) -> str:
-        """Return the group and target as text."""
-        if self.group is None:
-            return self.target
-        return f"group {self.group_id} ({self.group}) on {self.target}"
-
-
-class Job(ABC, Generic[StoreT]):
+class Job(Change, Generic[StoreT]):
     """A bulk run, independent of how its rows are reached.
 
-    Args:
-        context: Application context.
-        stack: Exit stack that closes what the job opens.
-        group_id: Group whose rows are changed; None where the table has no groups.
-        files: Files to read and write.
-        purpose: Purpose of the run.
-        ground: Data source.
+    The stack closes what it opens. A group is given where the run is limited to one. ``place``
+    returns the identity of the database or API, as recorded in the history.
+
+    Attributes:
+        before: The run that already wrote this file, if it must not be written again.
     """
+
+    _via = "db"
 
     def __init__(
         self,
         context: AppContext,
         stack: ExitStack,
         group_id: int | None,
+        group: str | None,
         files: JobFiles,
         purpose: Purpose,
-        ground: DataSource[StoreT],
+        store: StoreT,
+        place: Callable[[], Place],
     ):
         self.context = context
         self.faults = Faults()
         stack.callback(self.faults.close)
         self.files = files
-        self.purpose = purpose
-        self.ground = ground
-        self.store = ground.store
-        self.scope = Scope(context.target.label, group_id, ground.group)
-        self.findings = Findings(context.out, self.store, files, purpose.view, self.faults)
+        self.stdin = purpose.view.file if files.from_stdin else ""
+        self._group_id, self._group = group_id, group
+        self._purpose = purpose
+        self._view = purpose.view
+        self._store = store
+        self._look_at_place = place
+        self._findings = Findings(context.out, store, files, purpose.view, self.faults)
 
     def run(self, source: Table, requests: Iterator[Request], said: int) -> None:
-        """Read a file to its end and apply it.
-
-        Args:
-            source: File to read.
-            requests: Its rows, not yet read.
-            said: Number of the file's notes that were already printed.
-        """
+        """Read the rows of a file to its end and apply them; some notes were already printed."""
         assessment, out = self.assess(requests), self.context.out
         print_notes(out, source, said)
         if source.blank_lines:
@@ -166,132 +108,63 @@ class Job(ABC, Generic[StoreT]):
 
     def assess(self, requests: Iterator[Request], *, skip_moved: bool = False) -> Assessment:
         """Compare the file with the database."""
-        force = self.purpose.force
+        force = self._purpose.force
         with self.context.out.progress("Reading and planning") as tick:
             rows = _ticking(requests, tick)
-            return bulk.assess(self.store, rows, self.faults, skip_moved=skip_moved, force=force)
+            return bulk.assess(self._store, rows, self.faults, skip_moved=skip_moved, force=force)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Reject, show, or write the plan; all but dry runs are recorded in the history.
 
-        Args:
-            assessment: Result of the assessment.
-            name: Name of the file in messages.
-            remedy: Advice if the file is rejected, where fixing its lines is not enough.
+        The name is that of the file in messages. The remedy is the advice if the file is rejected,
+        where fixing its lines is not enough.
         """
-        change = self.change(assessment, name, remedy)
-        execute(change, dry_run=self.purpose.dry_run)
-        plan, view = assessment.plan, self.purpose.view
-        if plan.left_out and not change.before:
-            force = "" if self.purpose.force else "; or add --force to include those changed since"
-            raise ConflictError(
-                f"{plan.left_out:,} of {view.lines(plan, plan.rows)} skipped (listed above).",
-                hint=f"Check each one: {view.look}{force}",
-            )
-
-    @abstractmethod
-    def change(
-        self, assessment: Assessment, name: str, remedy: str | None
-    ) -> BulkChange[StoreT, Any]:
-        """Return the change to execute."""
-
-
-def _ticking(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
-    for count, request in enumerate(requests, start=1):
-        if count % _TICK == 0:
-            tick(count)
-        yield request
-
-
-class DatabaseJob(Job[BulkStore]):
-    """A bulk run directly in the database: all rows in one transaction.
-
-    Raises:
-        NotFoundError: If the group does not exist.
-    """
-
-    def __init__(
-        self,
-        context: AppContext,
-        stack: ExitStack,
-        group_id: int | None,
-        files: JobFiles,
-        purpose: Purpose,
-    ):
-        from aspen.database.bulk.run import BulkRun
-        from aspen.database.settings import Limits
-
-        limits = Limits(statement_ms=_STATEMENT_MS, lock_ms=_LOCK_MS)
-        database = context.database(writable=not purpose.dry_run, limits=limits)
-        store = stack.enter_context(BulkRun(database, purpose.spec, group_id))
-        group = None
-        if group_id is not None:
-            group = bulk.require_group(store.scope_name(), group_id)
-        ground: DataSource[BulkStore] = DataSource(
-            store, group, lambda: place_of(database.url, store.identity(), context.api_address)
-        )
-        super().__init__(context, stack, group_id, files, purpose, ground)
-
-    def change(self, assessment: Assessment, name: str, remedy: str | None) -> DatabaseChange:
-        """Return the change to execute."""
-        return DatabaseChange(self, assessment, name, remedy)
-
-
-class BulkChange(Change, Generic[StoreT, JobT]):
-    """The change that a bulk run makes.
-
-    Args:
-        job: The run.
-        assessment: Its plan, and the number of problems found.
-        name: Name of the file in messages.
-        remedy: Advice if the file is rejected, where fixing its lines is not enough.
-
-    Attributes:
-        before: The run that already wrote this file, if it must not be written again.
-    """
-
-    def __init__(self, job: JobT, assessment: Assessment, name: str, remedy: str | None):
-        self.context = job.context
-        self._job: JobT = job
-        self._store: StoreT = job.store
-        self._view = job.purpose.view
-        self._findings = job.findings
         self._plan = plan = assessment.plan
         self._assessment, self._name, self._remedy = assessment, name, remedy
-        self._place = job.ground.place()
-        self.stdin = self._view.file if job.files.from_stdin else ""
-        if job.purpose.place:
-            self.by_name = not self._is_there(job.purpose.place)
+        self._place = self._look_at_place()
+        if self._purpose.place:
+            self.by_name = not self._is_there(self._purpose.place)
         self.before = self._written_before()
-        self.what = f"{self._view.deed(plan)}{job.scope.in_group}"
+        self.what = f"{self._view.deed(plan)}{self._in_group}"
         if plan.forced:
             self.what += f" ({plan.forced:,} changed since that run)"
         self.reason = nothing_to_do(plan)
+        execute(self, dry_run=self._purpose.dry_run)
+        if plan.left_out and not self.before:
+            force = "" if self._purpose.force else "; or add --force to include those changed since"
+            raise ConflictError(
+                f"{plan.left_out:,} of {self._view.lines(plan, plan.rows)} skipped (listed above).",
+                hint=f"Check each one: {self._view.look}{force}",
+            )
+
+    @property
+    def _in_group(self) -> str:
+        """Return the group as the end of a phrase, or an empty string."""
+        return "" if self._group is None else f" in group {self._group_id} ({self._group})"
 
     @property
     def is_empty(self) -> bool:
         """Return True if there is nothing to change, or the file was already written."""
-        return not self._plan.to_change or bool(self.before and not self._job.purpose.dry_run)
+        return not self._plan.to_change or bool(self.before and not self._purpose.dry_run)
 
     def subject(self) -> Subject:
         """Return the facts to record in the history."""
-        job = self._job
         return Subject(
-            command=job.purpose.command,
-            target=job.scope.target,
+            command=self._purpose.command,
+            target=self.context.target.label,
             place=self._place,
-            group_id=job.scope.group_id,
-            group=job.scope.group,
-            file=job.files.fingerprint.file,
+            group_id=self._group_id,
+            group=self._group,
+            file=self.files.fingerprint.file,
             counts=counts_of(self._assessment),
-            undo_of=job.purpose.undo_of,
-            via=job.ground.via,
-            api=self.context.given_api if job.ground.via == "api" else None,
+            undo_of=self._purpose.undo_of,
+            via=self._via,
+            api=self.context.given_api if self._via == "api" else None,
         )
 
     def explain(self) -> None:
         """Print the totals of the plan, or the reasons why the file is rejected."""
-        if self.before and not self._job.purpose.dry_run:
+        if self.before and not self._purpose.dry_run:
             return
         if self.before:
             self.context.out.warn(
@@ -308,8 +181,10 @@ class BulkChange(Change, Generic[StoreT, JobT]):
         if detours := self._plan.detours:
             moves = f"{counted(detours, 'identifier')} move{'s' * (detours == 1)}"
             parts.append(f"{moves} between {self._view.noun}s in this file")
-        rows = counted(self._plan.rows, "row")
-        self.context.out.info(f"{rows} for {self._job.scope.words}: {', '.join(parts)}.")
+        rows, where = counted(self._plan.rows, "row"), self.context.target.label
+        if self._group is not None:
+            where = f"group {self._group_id} ({self._group}) on {where}"
+        self.context.out.info(f"{rows} for {where}: {', '.join(parts)}.")
 
     def show(self) -> None:
         """Print the whole plan as a result."""
@@ -349,14 +224,14 @@ class BulkChange(Change, Generic[StoreT, JobT]):
 
     def _written_before(self) -> Run | None:
         """Return the run that already wrote this file, if a repeat would not be a no-op."""
-        is_other, spec = self._assessment.problems or self._plan.passed_on, self._job.purpose.spec
+        is_other, spec = self._assessment.problems or self._plan.passed_on, self._purpose.spec
         if not (spec.changes_key and is_other) or spec.keeps_key:
             return None
         return written_before(runs_of(open_journal().read().events), self.subject())
 
     def _is_there(self, recorded: Place) -> bool:
         """Return True if the run being undone is known to have been made here."""
-        undone = self._job.purpose.undo_of
+        undone = self._purpose.undo_of
         run = f"run {undone}" if undone else "the run"
         if is_same_place(recorded, self._place, run):
             return True
@@ -372,18 +247,17 @@ class BulkChange(Change, Generic[StoreT, JobT]):
         before_naming: Callable[[], None] = lambda: None,
     ) -> Path:
         """Write the undo file, which is on disk when this returns."""
-        job = self._job
         origin = origin_of(
-            job.purpose.spec,
-            job.scope.target,
-            job.scope.group_id,
+            self._purpose.spec,
+            self.context.target.label,
+            self._group_id,
             dt.datetime.now(dt.UTC).isoformat(),
             self._plan.to_change,
             recording.id,
             self._place,
         )
         folder = files.state_dir() / "undo"
-        return write_undo(folder, origin, rows, job.files.undo, before_naming)
+        return write_undo(folder, origin, rows, self.files.undo, before_naming)
 
     def _report_written(self, undo_file: Path, recording: Recording) -> None:
         try:
@@ -394,8 +268,8 @@ class BulkChange(Change, Generic[StoreT, JobT]):
 
     def _show_result(self, plan: Plan, undo_file: Path | None, recording: Recording) -> None:
         result = {
-            "group_id": self._job.scope.group_id,
-            "group": self._job.scope.group,
+            "group_id": self._group_id,
+            "group": self._group,
             "rows": plan.rows,
             "changed": plan.to_change,
             "already": plan.already,
@@ -416,8 +290,42 @@ class BulkChange(Change, Generic[StoreT, JobT]):
         self.context.out.hint(f"Undo it: {self.context.command(*words)}")
 
 
-class DatabaseChange(BulkChange[BulkStore, DatabaseJob]):
-    """A change that applies a plan in one transaction."""
+def _ticking(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
+    for count, request in enumerate(requests, start=1):
+        if count % _TICK == 0:
+            tick(count)
+        yield request
+
+
+class DatabaseJob(Job[BulkStore]):
+    """A bulk run directly in the database: all rows in one transaction.
+
+    Raises:
+        NotFoundError: If the group does not exist.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        stack: ExitStack,
+        group_id: int | None,
+        files: JobFiles,
+        purpose: Purpose,
+    ):
+        from aspen.database.bulk.run import BulkRun
+        from aspen.database.settings import Limits
+
+        limits = Limits(statement_ms=_STATEMENT_MS, lock_ms=_LOCK_MS)
+        database = context.database(writable=not purpose.dry_run, limits=limits)
+        store = stack.enter_context(BulkRun(database, purpose.spec, group_id))
+        group = None
+        if group_id is not None:
+            group = bulk.require_group(store.scope_name(), group_id)
+
+        def place() -> Place:
+            return place_of(database.url, store.identity(), context.api_address)
+
+        super().__init__(context, stack, group_id, group, files, purpose, store, place)
 
     def check(self) -> None:
         """Check the rights; see `Change.check`."""
