@@ -15,8 +15,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, Problem, Request
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
-from aspencli.changes.journal import Subject
-from aspencli.changes.runs import Outcome, Run
+from aspencli.changes.runs import Outcome, Run, Subject
 from aspencli.errors import (
     AspenError,
     BadInputError,
@@ -253,7 +252,7 @@ def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
 
 
 def _is_same(run: Run, subject: Subject) -> bool:
-    def what(one: Run | Subject) -> tuple[object, ...]:
+    def what(one: Subject) -> tuple[object, ...]:
         place = one.place
         return (one.command, one.target, one.group_id, one.file.sha256, place.name, place.oid)
 

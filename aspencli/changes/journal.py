@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import errno
 import fcntl
+import io
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Self
 from aspen.database.errors import OutcomeUnknownError
 from aspen.database.settings import first_text
 from aspencli import __version__, files
-from aspencli.changes.runs import Counts, Event, InputFile, Outcome, Place
+from aspencli.changes.runs import Counts, Event, Outcome, Place, Subject
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.machine import this_process, this_user
 
@@ -93,12 +94,7 @@ class Journal:
         """
         events: list[Event] = []
         torn: list[int] = []
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
-            return Reading((), ())
-        with file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # wait until no line is half written
+        with self._open() as file:
             for number, line in enumerate(file, start=1):
                 event = _parse(line)
                 if event is None:
@@ -117,12 +113,7 @@ class Journal:
         """
         events: list[Event] = []
         torn: list[int] = []
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
-            return Reading((), ())
-        with file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+        with self._open() as file:
             for number, line in enumerate(_lines_from_end(file)):
                 event = _parse(line)
                 if event is None:
@@ -147,11 +138,7 @@ class Journal:
         Raises:
             OSError: The journal cannot be read.
         """
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
-            return 0
-        with file:
+        with self._open() as file:
             first = (line for line in file if line.startswith(_FIRST_LINE))
             if wanted is None:
                 return sum(1 for _ in first)
@@ -172,6 +159,15 @@ class Journal:
             files.write_whole(self.path, b"".join(kept))
         finally:
             os.close(descriptor)
+
+    def _open(self) -> IO[bytes]:
+        """Open the journal to read it, or an empty file if there is none yet."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return io.BytesIO()
+        fcntl.flock(file, fcntl.LOCK_SH)  # wait until no line is half written
+        return file
 
     def _open_locked(self) -> int:
         """Return a descriptor of the journal, locked against other writers."""
@@ -237,37 +233,6 @@ def _is_time(text: str) -> bool:
         return dt.datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The facts about a run to record.
-
-    Attributes:
-        command: The command, without its options.
-        target: The target's label.
-        place: The database or API that it changes.
-        group_id: The ID of the group whose rows are changed, or None if not limited to one.
-        group: The group's name.
-        file: The input file.
-        counts: The plan, in rows.
-        undo_of: The run that it undoes, if any.
-        via: The backend: ``db`` or ``api``.
-        api: The address given with ``--api`` or ``ASPEN_API``, if any.
-        single: True if there is no request journal: the history is the only record.
-    """
-
-    command: str
-    target: str
-    place: Place
-    group_id: int | None
-    group: str | None
-    file: InputFile
-    counts: Counts
-    undo_of: str | None = None
-    via: str = "db"
-    api: str | None = None
-    single: bool = False
 
 
 def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None) -> Place:

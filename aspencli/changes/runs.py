@@ -140,7 +140,24 @@ T = TypeVar("T", Place, InputFile, Counts)
 
 
 @dataclass(frozen=True)
-class Run:
+class Subject:
+    """The facts about a run that are recorded when it begins."""
+
+    command: str | None  # without its options
+    target: str  # the target's label
+    place: Place
+    group_id: int | None  # of the group whose rows are changed; None if not limited to one
+    group: str | None
+    file: InputFile
+    counts: Counts  # the plan, in rows
+    undo_of: str | None = None  # the run that it undoes
+    via: str | None = "db"  # or ``api``; None if the journal has no value
+    api: str | None = None  # the address given with ``--api`` or ``ASPEN_API``
+    single: bool = False  # there is no request journal: the history is the only record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Subject):
     """One bulk run."""
 
     id: str  # sorts by time: ``20261124-034012-3f9a``
@@ -148,14 +165,6 @@ class Run:
     user: str | None  # the account on this machine
     process: Process  # that ran it, or still does
     version: str | None
-    command: str | None
-    target: str
-    place: Place
-    group_id: int | None
-    group: str | None
-    file: InputFile
-    counts: Counts
-    undo_of: str | None
     ended_at: dt.datetime | None = None
     seconds: float | None = None
     transaction: int | None = None  # the ID of its server transaction
@@ -167,10 +176,7 @@ class Run:
     message: str | None = None  # at its end
     checked_at: dt.datetime | None = None  # when `history check` queried the database, if it had to
     basis: str | None = None  # how that check determined the outcome
-    via: str | None = None
     renames: Path | None = None  # the journal from which it can be resumed
-    api: str | None = None
-    single: bool = False
     saved_file: Path | None = None  # the data of what it deleted
 
     def command_line(self, *words: str) -> str:
@@ -342,25 +348,18 @@ def _writing(run: Run, event: Event) -> Run:
 
 
 def _committing(run: Run, event: Event) -> Run:
-    undo = _text(event, "undo_file")
     return replace(
         run,
         committing=True,
         transaction=_number(event, "transaction"),
         counts=_part(Counts, event.get("counts")),
-        undo_file=Path(undo) if undo else None,
+        undo_file=_path(event, "undo_file"),
     )
 
 
 def _sending(run: Run, event: Event) -> Run:
-    undo, renames = _text(event, "undo_file"), _text(event, "renames")
-    saved = _text(event, "saved_file")
-    return replace(
-        run,
-        undo_file=Path(undo) if undo else None,
-        renames=Path(renames) if renames else None,
-        saved_file=Path(saved) if saved else None,
-    )
+    found = {name: _path(event, name) for name in ("undo_file", "renames", "saved_file")}
+    return replace(run, **found)  # type: ignore[arg-type]
 
 
 def _resumed(run: Run, event: Event) -> Run:
@@ -481,6 +480,11 @@ def _time(event: Event) -> dt.datetime:
 def _text(event: Event, key: str) -> str | None:
     value = event.get(key)
     return value if isinstance(value, str) else None
+
+
+def _path(event: Event, key: str) -> Path | None:
+    found = _text(event, key)
+    return Path(found) if found else None
 
 
 def _number(event: Event, key: str) -> int | None:

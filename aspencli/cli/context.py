@@ -135,14 +135,14 @@ class AppContext:
         Raises:
             RefusedError: The write was declined, or there is no terminal to confirm it on.
         """
-        from aspencli.cli.changes.execute import Consent, authorize
+        from aspencli.cli.changes.execute import authorize
 
-        yes = bool(self.options["yes"]) or default_yes
         authorize(
             target or self.target,
-            Consent(yes, self.options["confirm"]),
             self.out,
             what,
+            yes=bool(self.options["yes"]) or default_yes,
+            name=self.options["confirm"],
             by_name=by_name,
             dry_run=dry_run,
             stdin=stdin,

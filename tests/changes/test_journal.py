@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from aspencli.changes import journal as history
-from aspencli.changes.journal import Journal, Recording, Subject
+from aspencli.changes.journal import Journal, Recording
 from aspencli.changes.runs import (
     Counts,
     InputFile,
     Outcome,
     Place,
     Run,
+    Subject,
     command_for,
     find,
     looks_like_id,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeGuard
 from typer._click.globals import get_current_context
 
 from aspen.database.errors import NotAllowedError
-from aspencli.changes.journal import Recording, Subject, Unrecorded, open_journal, place_of
-from aspencli.changes.runs import Counts, InputFile, Outcome, Place
+from aspencli.changes.journal import Recording, Unrecorded, open_journal, place_of
+from aspencli.changes.runs import Counts, InputFile, Outcome, Place, Subject
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
 from aspencli.errors import AspenError, ConflictError, RefusedError, UncertainError
@@ -32,11 +32,13 @@ _RESULT_OF = dict(zip(PLANNED, DONE, strict=False))
 _WORK, _WORKED = PLANNED[:3], DONE[:3]  # the others change nothing
 
 
+@dataclass(eq=False)
 class Change(ABC):
     """A planned write, in the steps that `execute` takes."""
 
     context: AppContext
     what: str  # a verb phrase, for the question
+    _: KW_ONLY
     reason: str = ""  # why there is nothing to change; empty if everything is as wanted
     by_name: bool = False  # to require the target's name even if it is not production
     default_yes: bool = False  # to act as if ``--yes`` was given
@@ -44,12 +46,16 @@ class Change(ABC):
     target: Target | None = None  # the target of the write, if it is not the selected one
     # the noun for the file on standard input, on which no question can be answered then
     stdin: str = ""
-    is_recorded: bool = True  # to keep a record in the history
 
     @property
     @abstractmethod
     def is_empty(self) -> bool:
         """Return True if there is nothing to change."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Return True to keep a record in the history."""
+        return True
 
     @abstractmethod
     def subject(self) -> Subject:
@@ -146,8 +152,6 @@ class SavedFile:
 class ItemChange(Change):
     """A write whose plan fits in memory: one row per item, in the plan as in the result."""
 
-    context: AppContext
-    what: str
     columns: tuple[Column, ...]  # of the result, and of the plan unless ``plan_columns`` are given
     plan: Sequence[Row]  # one row per item, with an ``outcome`` that is in `PLANNED`
     # Makes the change, and yields rows for the items of each step as soon as it is done, with an
@@ -156,7 +160,6 @@ class ItemChange(Change):
     _: KW_ONLY
     done: str | Callable[[Sequence[Row]], str] = ""  # the message of success
     next: str | Callable[[Sequence[Row]], str] = ""  # what to do next
-    reason: str = ""
     single: bool = False  # to show the result with one line per field; the question says it all
     # If the plan has rows where the result is one record.
     plan_columns: tuple[Column, ...] | None = None
@@ -173,10 +176,6 @@ class ItemChange(Change):
     # Saves the old values for a run, before the change.
     save: Callable[[Recording], SavedFile] | None = None
     group: Org | None = None  # whose items are changed, for the record
-    by_name: bool = False
-    default_yes: bool = False
-    has_dry_run: bool = True
-    target: Target | None = None
     keeps_record: bool = True
     is_idempotent: bool = False  # to carry out an empty plan too, without a question
 
@@ -189,7 +188,7 @@ class ItemChange(Change):
         return not self._work
 
     @property
-    def is_recorded(self) -> bool:  # type: ignore[override]  # read-only here
+    def is_recorded(self) -> bool:
         """Return True if there is something to record."""
         return self.keeps_record and not self.is_empty
 
@@ -343,25 +342,13 @@ def _place(context: AppContext, via: str) -> Place:
     return place_of(url, None)
 
 
-@dataclass(frozen=True)
-class Consent:
-    """The confirmation given on the command line.
-
-    Attributes:
-        yes: True if ``--yes`` was given.
-        name: The target's name given with ``--confirm``, or None.
-    """
-
-    yes: bool = False
-    name: str | None = None
-
-
 def authorize(
     target: Target,
-    consent: Consent,
     out: Output,
     what: str,
     *,
+    yes: bool,
+    name: str | None,
     by_name: bool = False,
     dry_run: bool = True,
     stdin: str = "",
@@ -373,18 +360,20 @@ def authorize(
     ``dry_run`` means that the command has ``--dry-run``, which the hint then mentions. ``stdin`` is
     the noun for the file on standard input, if that is where the input comes from.
 
+    ``yes`` and ``name`` are what was given with ``--yes`` and ``--confirm``.
+
     Raises:
         RefusedError: The write was declined, the name is wrong, or there is no terminal to ask on.
     """
     if target.warning:
         out.warn(target.warning)
-    if stdin and consent.name is None and (target.is_production or not consent.yes):
+    if stdin and name is None and (target.is_production or not yes):
         _refuse_beside(stdin, target, what)
-    if consent.name is not None:
-        _match(target, consent.name)
+    if name is not None:
+        _match(target, name)
     elif target.is_production or by_name:
         _ask_name(target, out, what, _first(dry_run))
-    elif not consent.yes:
+    elif not yes:
         _ask(target, out, what, _first(dry_run))
 
 

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aspen.database.bulk.spec import AssessedRow, Change
+from aspen.database.bulk.spec import AssessedRow, Change, Plan
 from aspencli import files
 from aspencli.changes import request_journal
 from aspencli.changes.apply import Assessment
-from aspencli.changes.journal import Recording, Subject, open_journal
+from aspencli.changes.journal import Recording, open_journal
 from aspencli.changes.report import RENAMES, JobFiles, ReportFile
 from aspencli.changes.request_journal import Row as RenameRow
 from aspencli.changes.request_journal import RunFacts, RunJournal, RunState
@@ -27,6 +27,7 @@ from aspencli.changes.runs import (
     Outcome,
     Place,
     Run,
+    Subject,
     command_for,
     find,
     is_same_place,
@@ -38,8 +39,8 @@ from aspencli.cli.changes.views import (
     RENAMING,
     RESULT_COLUMNS,
     SHOWN,
-    outcome_of,
     problem_line,
+    result_row,
 )
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import Row
@@ -392,38 +393,25 @@ def _show_rest(context: AppContext, journal: RunJournal, snapshot: Snapshot, wha
     for problem in left.aside[:SHOWN]:
         out.warn(f"Skipped {problem_line(problem)}")
     aside = {problem.line for problem in left.aside}
-    out.rows(RENAMING.plan_columns, (_rest(row, snapshot, aside) for row in journal.rows))
+    out.rows(
+        RENAMING.plan_columns, RENAMING.shown(_rest(row, snapshot, aside) for row in journal.rows)
+    )
     out.dry_run(what)
     _end_with_skipped(journal, left)
 
 
-def _rest(row: RenameRow, snapshot: Snapshot, aside: set[int]) -> Row:
+def _rest(row: RenameRow, snapshot: Snapshot, aside: set[int]) -> AssessedRow:
     held = snapshot.samples.get(row.id)
     is_done = row.before == row.after or (held and held.public_identifier == row.after)
     outcome = "skip" if row.line in aside else "unchanged" if is_done else "update"
-    return {
-        "line": row.line,
-        "private_identifier": row.key,
-        "public_identifier_before": row.before,
-        "public_identifier_after": row.after,
-        "action": outcome,
-        "outcome": outcome,
-    }
+    change = Change("public_identifier", row.before, row.after)
+    return AssessedRow(row.line, row.key, (change,), becomes=outcome)
 
 
-def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
-    head, rows = journal.head, journal.rows
-    return {
-        "group_id": head.group_id,
-        "group": head.group,
-        "rows": len(rows),
-        "changed": left.done,
-        "already": len(rows) - journal.to_change,
-        "left_out": len(left.aside),
-        "undo_file": Path(head.undo_file),
-        "run": head.run,
-        "outcome": outcome_of(left.done, len(left.aside)),
-    }
+def _result(journal: RunJournal, left: Remaining) -> Row:
+    head, rows = journal.head, len(journal.rows)
+    plan = Plan(rows, left.done, rows - journal.to_change, len(left.aside), detours=0, problems=0)
+    return result_row(plan, head.group_id, head.group, Path(head.undo_file), head.run)
 
 
 def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:

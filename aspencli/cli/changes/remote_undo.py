@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspencli.changes.journal import Recording, Subject
+from aspencli.changes.journal import Recording
 from aspencli.changes.report import JobFiles
-from aspencli.changes.runs import Outcome
+from aspencli.changes.runs import Outcome, Subject
 from aspencli.changes.undo import write_undo_rows
 from aspencli.cli.changes.remote import interrupted, open_grounds
 from aspencli.cli.changes.runner import Job, Purpose

@@ -20,9 +20,9 @@ from aspencli.changes.apply import (
     WriteRows,
     written_before,
 )
-from aspencli.changes.journal import Recording, Subject, counts_of, open_journal, place_of
+from aspencli.changes.journal import Recording, counts_of, open_journal, place_of
 from aspencli.changes.report import JobFiles
-from aspencli.changes.runs import Outcome, Place, Run, is_same_place, runs_of
+from aspencli.changes.runs import Outcome, Place, Run, Subject, is_same_place, runs_of
 from aspencli.changes.undo import origin_of, write_undo
 from aspencli.cli.changes.execute import Change, execute
 from aspencli.cli.changes.options import print_notes
@@ -32,7 +32,7 @@ from aspencli.cli.changes.views import (
     Findings,
     View,
     nothing_to_do,
-    outcome_of,
+    result_row,
 )
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.console import Tick
@@ -267,17 +267,7 @@ class Job(Change, Generic[StoreT]):
             self._show_result(self._plan, undo_file, recording)
 
     def _show_result(self, plan: Plan, undo_file: Path | None, recording: Recording) -> None:
-        result = {
-            "group_id": self._group_id,
-            "group": self._group,
-            "rows": plan.rows,
-            "changed": plan.to_change,
-            "already": plan.already,
-            "left_out": plan.left_out,
-            "undo_file": undo_file,
-            "run": recording.id,
-            "outcome": outcome_of(plan.to_change, plan.left_out, plan.tally),
-        }
+        result = result_row(plan, self._group_id, self._group, undo_file, recording.id)
         if plan.tally:
             self.context.out.record(TALLY_COLUMNS, {**result, **vars(plan.tally)})
         else:

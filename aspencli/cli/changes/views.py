@@ -121,13 +121,30 @@ def _deeds(tally: Tally) -> tuple[tuple[str, str, int], ...]:
     )
 
 
-def outcome_of(changed: int, left_out: int, tally: Tally | None = None) -> str:
+def result_row(
+    plan: Plan, group_id: int | None, group: str | None, undo_file: Path | None, run: str
+) -> Row:
+    """Return the result of a run, with `RESULT_COLUMNS`."""
+    return {
+        "group_id": group_id,
+        "group": group,
+        "rows": plan.rows,
+        "changed": plan.to_change,
+        "already": plan.already,
+        "left_out": plan.left_out,
+        "undo_file": undo_file,
+        "run": run,
+        "outcome": _outcome_of(plan),
+    }
+
+
+def _outcome_of(plan: Plan) -> str:
     """Return the outcome of a whole run: of its rows if they are all alike, else ``updated``."""
-    if not changed:
-        return "skipped" if left_out else "unchanged"
-    if tally is None:
+    if not plan.to_change:
+        return "skipped" if plan.left_out else "unchanged"
+    if plan.tally is None:
         return "updated"
-    (only, *others) = [done for _, done, number in _deeds(tally) if number] or ["updated"]
+    (only, *others) = [done for _, done, number in _deeds(plan.tally) if number] or ["updated"]
     return "updated" if others else only
 
 
