@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, Problem, Request
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
-from aspencli.changes.runs import Outcome, Run, Subject
+from aspencli.changes.runs import Counts, Outcome, Run, Subject
 from aspencli.errors import (
     AspenError,
     BadInputError,
@@ -137,6 +137,12 @@ class Assessment:
     def problems(self) -> int:
         """Return the total number of problems, any of which blocks the run."""
         return self.faults + self.plan.problems
+
+    @property
+    def counts(self) -> Counts:
+        """Return the row counts to record in the history."""
+        plan = self.plan
+        return Counts(plan.rows, plan.to_change, plan.already, plan.left_out, self.problems)
 
 
 def assess(

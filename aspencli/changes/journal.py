@@ -20,13 +20,12 @@ from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from aspen.database.errors import OutcomeUnknownError
 from aspen.database.settings import first_text
 from aspencli import __version__, files
-from aspencli.changes.runs import Counts, Event, Outcome, Place, Subject
+from aspencli.changes.runs import Event, Outcome, Place, Subject
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.machine import this_process, this_user
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
     from aspen.database.engine import DatabaseIdentity
-    from aspencli.changes.apply import Assessment
 
 VERSION = 1
 _NAME = "journal.jsonl"
@@ -245,12 +243,6 @@ def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None
     return replace(place, system=identity.system, oid=identity.oid) if identity else place
 
 
-def counts_of(assessment: Assessment) -> Counts:
-    """Return the row counts of a plan."""
-    plan = assessment.plan
-    return Counts(plan.rows, plan.to_change, plan.already, plan.left_out, assessment.problems)
-
-
 class Recording:
     """One run in the journal, recorded by a ``with`` block from start to end.
 
@@ -315,12 +307,7 @@ class Recording:
             "version": __version__,
         }
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             self.ended(self._outcome_of(error), _words(error))
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, groupby, islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from aspen.database.bulk.spec import AssessedRow, Change, Problem
@@ -89,12 +88,7 @@ class Draft:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         try:
             self.file.close()
         except OSError:  # closing retries a write that failed because the disk was full
@@ -280,12 +274,7 @@ class RejectsFile(Draft):
         self._delimiter = ","
         self._rows = self._others = 0
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._kept.close()
         super().__exit__(kind, error, trace)
 

@@ -166,8 +166,7 @@ class ApiJob(Job[RenamePlan]):
     def _go_on(self, journal: RunJournal) -> None:
         what = f"resume run {journal.head.run}{self._in_group}"
         self.context.authorize(what, stdin=self.stdin)
-        place, snapshot = self._grounds.place, self._store.snapshot
-        go_on(self.context, place, journal, snapshot, self._grounds.stored, self.files.report)
+        go_on(self.context, self._grounds, journal, self._store.snapshot, self.files.report)
 
     def apply(self, recording: Recording) -> None:
         """Write the plan, and report the result.
@@ -282,7 +281,7 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
             snapshot = grounds.place.read()
         if dry_run:
             return _show_rest(context, journal, snapshot, deed)
-        return go_on(context, grounds.place, journal, snapshot, grounds.stored, draft)
+        return go_on(context, grounds, journal, snapshot, draft)
 
 
 def _refuse_beside_other(journal: RunJournal) -> None:
@@ -337,10 +336,9 @@ def _path_of(what: str) -> Path:
 
 def go_on(
     context: AppContext,
-    place: GroupSamples,
+    grounds: GroupAccess,
     journal: RunJournal,
     snapshot: Snapshot,
-    stored: Place,
     report: ReportFile | None,
 ) -> None:
     """Resume an interrupted run, and report its outcome.
@@ -350,7 +348,7 @@ def go_on(
         AspenError: See `drive`.
     """
     out, head = context.out, journal.head
-    subject = _subject_of(journal, stored)
+    subject = _subject_of(journal, grounds.stored)
     with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
         journal.resumed()
 
@@ -359,7 +357,7 @@ def go_on(
             aside = f"{counted(len(left.aside), 'sample')} skipped" if left.aside else None
             recording.ended(Outcome.WRITTEN, aside)
 
-        left = drive(context, place, journal, snapshot, finish, resumed=True)
+        left = drive(context, grounds.place, journal, snapshot, finish, resumed=True)
     for problem in left.aside[:SHOWN]:
         out.warn(f"Skipped {problem_line(problem)}")
     if report:

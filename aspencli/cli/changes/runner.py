@@ -20,7 +20,7 @@ from aspencli.changes.apply import (
     WriteRows,
     written_before,
 )
-from aspencli.changes.journal import Recording, counts_of, open_journal, place_of
+from aspencli.changes.journal import Recording, open_journal, place_of
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, Subject, is_same_place, runs_of
 from aspencli.changes.undo import origin_of, write_undo
@@ -68,11 +68,9 @@ class Job(Change, Generic[StoreT]):
 
     The stack closes what it opens. A group is given where the run is limited to one. ``place``
     returns the identity of the database or API, as recorded in the history.
-
-    Attributes:
-        before: The run that already wrote this file, if it must not be written again.
     """
 
+    before: Run | None  # that already wrote this file, if it must not be written again
     _via = "db"
 
     def __init__(
@@ -156,7 +154,7 @@ class Job(Change, Generic[StoreT]):
             group_id=self._group_id,
             group=self._group,
             file=self.files.fingerprint.file,
-            counts=counts_of(self._assessment),
+            counts=self._assessment.counts,
             undo_of=self._purpose.undo_of,
             via=self._via,
             api=self.context.given_api if self._via == "api" else None,
@@ -192,9 +190,6 @@ class Job(Change, Generic[StoreT]):
         rows = merge(self._store.rows(), skipped, key=lambda row: row.line)
         self.context.out.rows(self._view.plan_columns, self._view.shown(rows))
         self._findings.report("update")
-
-    def check(self) -> None:
-        """Check nothing here: through the API, the plan itself has checked the rights."""
 
     def preview(self) -> None:
         """Show the first rows that change."""
