@@ -226,19 +226,11 @@ def open_job(
 ) -> Job[Any]:
     """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
     context.announce(backend)
-    if (
-        backend is Backend.API
-        and group_id is not None
-        and purpose.spec.expects
-        and not purpose.spec.is_plain
-    ):
-        from aspencli.cli.changes.remote_undo import RestoreJob
-
-        return RestoreJob(context, stack, group_id, files, purpose)
     if backend is Backend.API and group_id is not None:
-        from aspencli.cli.changes.remote import ApiJob
+        from aspencli.cli.changes.remote import ApiJob, RestoreJob
 
-        return ApiJob(context, stack, group_id, files, purpose)
+        job = RestoreJob if purpose.spec.expects and not purpose.spec.is_plain else ApiJob
+        return job(context, stack, group_id, files, purpose)
     from aspencli.cli.changes.runner import DatabaseJob
 
     return DatabaseJob(context, stack, group_id, files, purpose)

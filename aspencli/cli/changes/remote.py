@@ -1,13 +1,15 @@
-"""Bulk renames through the API: planned as in a database, written request by request.
+"""Bulk runs through the API, renames and undos: planned as in a database, written by requests.
 
-The journal of a run records each request before it is sent, so that an interrupted run can be
+The journal of a rename records each request before it is sent, so that an interrupted run can be
 resumed. While a run is unfinished, no other run can start in its group, except one that undoes it.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +36,7 @@ from aspencli.changes.runs import (
     looks_like_id,
     runs_of,
 )
+from aspencli.changes.undo import write_undo_rows
 from aspencli.cli.changes.runner import Job, Purpose
 from aspencli.cli.changes.views import (
     RENAMING,
@@ -45,9 +48,10 @@ from aspencli.cli.changes.views import (
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import Row
 from aspencli.errors import AspenError, BadInputError, ConflictError
-from aspencli.reference.remote import Org, find_slugs, require_writer
+from aspencli.reference.remote import Org, Scope, find_slugs, require_writer
+from aspencli.samples.edit import apply_edits, check_edits
 from aspencli.samples.remote import GroupSamples, Snapshot
-from aspencli.samples.remote_plan import RenamePlan
+from aspencli.samples.remote_plan import RenamePlan, RestorePlan
 from aspencli.samples.rename_run import (
     Running,
     Stopped,
@@ -61,6 +65,7 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from aspencli.remote.api import Sample
     from aspencli.samples.rename_run import Remaining
 
 
@@ -161,7 +166,7 @@ class ApiJob(Job[RenamePlan]):
         hint = f"Resume it: {self.context.command('samples', 'resume', head.run)}"
         if not is_half_undo:  # otherwise there is no complete state to go back to
             hint += f" or undo it: {self.context.command('samples', 'undo', head.run)}"
-        raise interrupted(head, hint)
+        raise _interrupted(head, hint)
 
     def _go_on(self, journal: RunJournal) -> None:
         what = f"resume run {journal.head.run}{self._in_group}"
@@ -208,7 +213,7 @@ class ApiJob(Job[RenamePlan]):
         other = _other_run(head)
         if other is not None:
             resume = self.context.command("samples", "resume", other.head.run)
-            raise interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
+            raise _interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
 
     def _head(self, undo: Path, recording: Recording) -> RunFacts:
         place, group, stored = self._grounds
@@ -228,6 +233,84 @@ class ApiJob(Job[RenamePlan]):
         )
 
 
+class RestoreJob(Job[RestorePlan]):
+    """An undo of several columns of samples through the API.
+
+    Raises:
+        CredentialsError: If the user may not change the samples.
+        NotFoundError: If the group does not exist.
+    """
+
+    _via = "api"
+
+    def __init__(
+        self,
+        context: AppContext,
+        stack: ExitStack,
+        group_id: int,
+        files: JobFiles,
+        purpose: Purpose,
+    ):
+        self._grounds = place, group, stored = open_grounds(context, group_id)
+        store = RestorePlan(purpose.spec, place, context.api().locations)
+        super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
+
+    def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
+        """Run as `Job.go` does, unless samples of the group may have temporary identifiers.
+
+        Raises:
+            ConflictError: If a rename in this group was interrupted, and must be ended first.
+        """
+        found = self._grounds.unfinished(self.context.target.label)
+        if found is not None and not self._purpose.dry_run:
+            resume = self.context.command("samples", "resume", found.head.run)
+            raise _interrupted(found.head, f"Resume it: {resume}")
+        super().go(assessment, name, remedy)
+
+    def subject(self) -> Subject:
+        """Return the facts to record: only renames have a journal to be resumed from."""
+        return replace(super().subject(), single=True)
+
+    def apply(self, recording: Recording) -> None:
+        """Write the plan, and report the result.
+
+        Raises:
+            ConflictError: If samples were changed in the meantime.
+            AspenError: If the API refused a request; the error says how many samples are restored.
+        """
+        self._findings.prepare_report("updated")
+        batches, samples = self._store.batches(), self._grounds.place.samples
+        checked = time.monotonic()
+        for slug, edits in batches:
+            check_edits(samples, self._access(slug), edits)
+        spec, total = self._purpose.spec, self._plan.to_change
+        rows = partial(write_undo_rows, spec, self._store.undo_rows())
+        undo = self._save_undo(recording, rows)
+        done: list[Sample] = []
+        with (
+            recording.keeping(undo, done, lambda: self._say_partial(len(done), undo)),
+            self.context.out.progress("Updating samples", total) as tick,
+        ):
+            for slug, edits in batches:
+                for some in apply_edits(samples, self._access(slug), edits, checked):
+                    done += some
+                    tick(len(done))
+        recording.ended(Outcome.WRITTEN)
+        self._report_written(undo, recording)
+
+    def _access(self, slug: str) -> Scope:
+        grounds = self._grounds
+        return Scope(Org(grounds.place.group_id, grounds.group), slug)
+
+    def _say_partial(self, done: int, undo: Path) -> None:
+        total = counted(self._plan.to_change, "sample")
+        self.context.out.warn(
+            f"{done:,} of {total} updated before the error, and perhaps those of the last request. "
+            "To update the others, run the command again."
+        )
+        self._hint_undo(undo)
+
+
 def _other_run(head: RunFacts) -> RunState | None:
     """Return a run that blocks the group of this one, unless this one undoes it."""
     return request_journal.unfinished(
@@ -235,8 +318,7 @@ def _other_run(head: RunFacts) -> RunState | None:
     )
 
 
-def interrupted(head: RunFacts, hint: str) -> ConflictError:
-    """Return the error for a run that must be finished before another one begins."""
+def _interrupted(head: RunFacts, hint: str) -> ConflictError:
     return ConflictError(
         f"Run {head.run} ({head.file}) in this group was interrupted and is not finished; "
         "nothing was changed.",
