@@ -37,18 +37,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Key:
-    """The definition of a setting.
+    """The definition of a setting."""
 
-    Attributes:
-        name: Its name in the config file's ``[defaults]`` and on the command line.
-        variables: The environment variables that set it; the first one found wins.
-        choices: The allowed values; empty if any value is allowed.
-    """
-
-    name: str
-    variables: tuple[str, ...]
+    name: str  # in the config file's [defaults] and on the command line
+    variables: tuple[str, ...]  # of the environment; the first one found wins
     default: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # empty if any value is allowed
 
     @property
     def flag(self) -> str:
@@ -66,10 +60,7 @@ KEYS = (
     Key("via", ("ASPEN_VIA",), None, ("db", "api")),
 )
 _SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
-_TARGET_KEYS = (
-    *("safety", "api_url", "database_url", "secret_name", "aws_profile"),
-    *_SIGN_IN_KEYS,
-)
+_TARGET_KEYS = ("safety", "api_url", "database_url", "secret_name", "aws_profile", *_SIGN_IN_KEYS)
 _MOST_BYTES = 1_048_576
 _NO_WORD = re.compile(r"\W")
 # Characters that look like letters of the built-in names, most of them Cyrillic or Greek.
@@ -81,11 +72,7 @@ _LOOKS = str.maketrans(
 
 
 class Config:
-    """The settings from the flags, the environment, and the config file.
-
-    Args:
-        flags: The values from the command line; missing or None if not given.
-    """
+    """The settings from the flags, the environment, and the config file."""
 
     def __init__(self, flags: Mapping[str, str | None], environ: Mapping[str, str] = os.environ):
         self._flags = flags

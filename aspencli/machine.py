@@ -32,15 +32,11 @@ _GLANCES, _GLANCE_S = 5, 0.002
 
 @dataclass(frozen=True)
 class Process:
-    """A process, distinguishable from a later one with the same PID.
-
-    Attributes:
-        started: The start time, in a form that only the same machine can compare.
-    """
+    """A process, distinguishable from a later one with the same PID."""
 
     host: str
     pid: int
-    started: str
+    started: str  # in a form that only the same machine can compare
 
     @property
     def is_here(self) -> bool:
@@ -134,14 +130,10 @@ def _ps(*arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Postmaster:
-    """The main process of a PostgreSQL server.
-
-    Attributes:
-        since: When it started, in seconds since 1970.
-    """
+    """The main process of a PostgreSQL server."""
 
     pid: int
-    since: float
+    since: float  # when it started, in seconds since 1970
     port: int
 
 
@@ -169,25 +161,15 @@ def is_postmaster(pid: int, data: Path) -> bool:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The addresses of a local deployment, which its parts keep while they are stopped.
+    """The addresses of a local deployment, which its parts keep while they are stopped."""
 
-    Attributes:
-        database: The URL of the database for the role of the program, including the password.
-        admin: The same for the server's superuser.
-        data: PostgreSQL's data folder.
-        services: The URL of each service by name, without a trailing slash; ``api`` and
-            ``identity`` (the identity provider) among them.
-        client_id: The client that the command line signs in as.
-        record: The file in which the supervisor records the processes of the services.
-    """
-
-    database: str
-    admin: str
+    database: str  # its URL for the role of the program, including the password
+    admin: str  # the same for the server's superuser
     port: int
-    data: str
-    services: dict[str, str]
-    client_id: str
-    record: str
+    data: str  # PostgreSQL's data folder
+    services: dict[str, str]  # URLs without a trailing slash, of "api" and "identity" among others
+    client_id: str  # the client that the command line signs in as
+    record: str  # the file in which the supervisor records the processes of the services
 
     @property
     def api_url(self) -> str | None:

@@ -154,10 +154,8 @@ class Shield(_Recorder):
 class Brake(_Recorder):
     """A context manager that records the first interrupt and raises the second.
 
-    It is for work in resumable steps, which can stop after the current step.
-
-    Args:
-        tell: Called when the first interrupt comes.
+    It is for work in resumable steps, which can stop after the current step. `tell` is called when
+    the first interrupt comes.
     """
 
     def __init__(self, tell: Callable[[], None]):

@@ -42,32 +42,19 @@ class Safety(Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """One deployment.
-
-    Attributes:
-        stack: The stack of a remote development environment, or None.
-        api_url: The address of its API, without a trailing slash; None if not known.
-        database_url: The address of its database; None if not known. It may contain a password, so
-            it is left out of ``repr``.
-        secret_name: The name of its secret in AWS Secrets Manager, or None.
-        aws_profile: The AWS profile that can read that secret, or None.
-        auth_url: Its OpenID issuer, such as ``https://x.auth0.com``; None if not known.
-        auth_client_id: The client whose tokens its API accepts; None if not known.
-        auth_audience: The audience to request for the access token; usually None.
-        belongs_to: The label of a stricter target at the same address, whose safety level therefore
-            applies; None if there is none.
-    """
+    """One deployment. An attribute is None if it is not known, or does not apply."""
 
     name: str
     safety: Safety
-    stack: str | None = None
-    api_url: str | None = None
-    database_url: str | None = None
-    secret_name: str | None = None
-    aws_profile: str | None = None
-    auth_url: str | None = None
-    auth_client_id: str | None = None
-    auth_audience: str | None = None
+    stack: str | None = None  # of a remote development environment
+    api_url: str | None = None  # without a trailing slash
+    database_url: str | None = None  # may contain a password, so it is left out of repr
+    secret_name: str | None = None  # in AWS Secrets Manager
+    aws_profile: str | None = None  # the one that can read that secret
+    auth_url: str | None = None  # its OpenID issuer, such as https://x.auth0.com
+    auth_client_id: str | None = None  # the client whose tokens its API accepts
+    auth_audience: str | None = None  # requested for the access token; usually None
+    # The label of a stricter target at the same address, whose safety level therefore applies.
     belongs_to: str | None = None
 
     def __repr__(self) -> str:
@@ -131,13 +118,9 @@ BUILT_IN: dict[str, Target] = {
 
 @dataclass(frozen=True)
 class Server:
-    """A host and a port.
+    """A host and a port."""
 
-    Attributes:
-        host: The normalized host, or `THIS_MACHINE` for a loopback address or a socket.
-    """
-
-    host: str
+    host: str  # normalized; `THIS_MACHINE` for a loopback address or a socket
     port: int
 
     def __str__(self) -> str:
@@ -146,15 +129,10 @@ class Server:
 
 @dataclass(frozen=True)
 class DatabaseAddress:
-    """The databases that a connection address may lead to.
+    """The databases that a connection address may lead to."""
 
-    Attributes:
-        servers: The servers; more than one if the address lists several.
-        names: The database names; more than one if the address names it twice.
-    """
-
-    servers: frozenset[Server]
-    names: frozenset[str]
+    servers: frozenset[Server]  # more than one if the address lists several
+    names: frozenset[str]  # of databases; more than one if the address names it twice
 
     def __str__(self) -> str:
         return " ".join(sorted(f"{one}/{name}" for one in self.servers for name in self.names))
@@ -335,9 +313,7 @@ def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
 def canonical_host(host: str) -> str:
     """Normalize a host: letter case, trailing dot, IP notation, and IDN."""
     host = unquote(host).strip().strip("[]").rstrip(".").lower()
-    if not host or host.startswith(("/", "@")) or host == "localhost":
-        return THIS_MACHINE
-    if host.endswith(".localhost"):
+    if not host or host.startswith(("/", "@")) or f".{host}".endswith(".localhost"):
         return THIS_MACHINE
     if not host.isascii():
         host = _ascii(host)
@@ -364,8 +340,7 @@ def _number(host: str) -> str | None:
             found = ipaddress.ip_address(socket.inet_aton(host))
         except OSError:
             return None
-    mapped = getattr(found, "ipv4_mapped", None)
-    found = mapped or found
+    found = getattr(found, "ipv4_mapped", None) or found
     return THIS_MACHINE if _is_here(str(found)) else str(found)
 
 

@@ -202,15 +202,12 @@ def _free(params: Sequence[Any], *, is_root: bool = False) -> list[TyperOption]:
 
 
 class Entry(NamedTuple):
-    """A command group of the root.
-
-    Attributes:
-        source: Its module in `aspencli.cli.commands` if that is not the name, and after a colon the
-            name of its `typer.Typer` there, by default `app`.
-    """
+    """A command group of the root."""
 
     name: str
     help: str
+    # Its module in `aspencli.cli.commands` if that is not the name, and after a colon the name of
+    # its `typer.Typer` there, by default `app`.
     source: str = ""
     aliases: tuple[str, ...] = ()
 
@@ -360,27 +357,20 @@ class AspenTyper(typer.Typer):
         return super().command(*args, **attrs)
 
 
-TRUE, FALSE = (
-    frozenset({"true", "t", "yes", "y", "on"}),
-    frozenset({"false", "f", "no", "n", "off"}),
-)
+TRUE = frozenset({"true", "t", "yes", "y", "on"})
+FALSE = frozenset({"false", "f", "no", "n", "off"})
 """The words for booleans, without 1 and 0, which can also be sample IDs."""
 
 
 @dataclass(frozen=True)
 class Old:
-    """The old spellings of one command.
+    """The old spellings of one command."""
 
-    Attributes:
-        options: What replaces each option: its current name, or an option and its value.
-        booleans: The current flags for yes and no, by option that took a word.
-        headers: The flags that asked for headers, which every machine format now has.
-        positionals: Rewrites the positional arguments.
-    """
-
+    # What replaces each option: its current name, or an option and its value.
     options: Mapping[str, str] = field(default_factory=dict)
+    # The current flags for yes and no, by option that took a word.
     booleans: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    headers: Collection[str] = ()
+    headers: Collection[str] = ()  # flags that asked for headers, which machine formats now have
     positionals: Callable[[list[str]], tuple[list[str], list[str]]] | None = None
 
 

@@ -200,13 +200,11 @@ class AppContext:
         """Return the access to the target's API, including the sign-in."""
         from aspencli.cli.access import Access
 
-        debug = bool(self.options["debug"])
-        target = self._with_laptop(self.target)
         return Access(
-            target,
+            self._with_laptop(self.target),
             self.config,
             self.out,
-            debug=debug,
+            debug=bool(self.options["debug"]),
             exits=self._exits,
             broken=self._broken_samples,
         )
@@ -285,11 +283,7 @@ class AppContext:
         return self.target.name == "local" and not self.target.database_url
 
     def require_laptop(self, database: Database, what: str) -> None:
-        """Check that a database was created by the deployment on this machine.
-
-        Args:
-            database: The database; its connections are closed afterwards.
-            what: The action, as a verb phrase.
+        """Check that the deployment on this machine created a database; close its connections.
 
         Raises:
             RefusedError: It was not, or its origin cannot be determined.
@@ -317,12 +311,9 @@ class AppContext:
     ) -> Database:
         """Return the target's database, which connects on first use.
 
-        Args:
-            writable: True if its sessions may write.
-            limits: Time limits to use instead of the defaults.
-            admin: True to connect as a role that can create and drop databases. On a target with an
-                address, the user in the address is used.
-            guard: Restrictions for code that is not ours; None for our own code.
+        With ``admin`` it connects as a role that can create and drop databases; on a target with an
+        address, as the user in the address. ``guard`` has the restrictions for code that is not
+        ours.
 
         Raises:
             UnreachableError: No database address is configured.
@@ -367,9 +358,8 @@ class AppContext:
         tunnel or a pooler; from then on, that target's safety level applies. If the database cannot
         be reached, nothing changes: the command itself fails later.
 
-        Args:
-            writable: True if the command may write. For reads, a production database already
-                recorded under its address is not checked again.
+        Unless the command may write, a production database already recorded under its address is
+        not checked again.
 
         Raises:
             UnreachableError: No database address is configured.
@@ -387,18 +377,13 @@ class AppContext:
 
         from aspen.database.engine import Database, identify
         from aspen.database.errors import NotAllowedError, StandbyError
-        from aspen.database.settings import Limits, Overrides, SessionPolicy, cut_name
+        from aspen.database.settings import Limits, Overrides
 
-        database = Database(
-            self.database_url(),
-            policy=SessionPolicy(
-                application_name=cut_name(self.application_name),
-                limits=Limits(statement_ms=5_000, connect_s=5),
-                writable=True,  # it only reads, but read-only mode is not available everywhere
-                # Production must also be recognized where sessions are read-only by default.
-                overrides=Overrides(read_only=True),
-            ),
-        )
+        # It only reads, but read-only mode is not available everywhere.
+        policy = self.policy(writable=True, limits=Limits(statement_ms=5_000, connect_s=5))
+        # Production must also be recognized where sessions are read-only by default.
+        policy = replace(policy, overrides=Overrides(read_only=True))
+        database = Database(self.database_url(), policy=policy)
         addresses = {entry["address"] for entry in recorded.values()}
         if self.target.is_production and not writable and database.display_url in addresses:
             return

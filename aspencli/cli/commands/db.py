@@ -9,9 +9,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,8 +76,6 @@ STATUS_COLUMNS = (
 WriteOption = Annotated[
     bool, typer.Option("--write", help="Allow writes; asks for confirmation. Default: read-only.")
 ]
-# Arguments after the first belong to the script, or to psql.
-_HANDED_ON = {"allow_interspersed_args": False}
 
 
 def interact(
@@ -319,28 +316,6 @@ def _become(call: PsqlCall) -> None:
     os.execve(call.program, call.arguments, environment)  # noqa: S606 - no shell is wanted
 
 
-def register_console(app: typer.Typer) -> None:
-    """Add the commands to their group."""
-    app.command(
-        rich_help_panel="Console",
-        epilog=examples(
-            "aspencli db interact --profile",
-            'aspencli db interact -c "print(session.query(User).count())"',
-            "aspencli --env staging db interact report.py 2023-01",
-        ),
-        context_settings=_HANDED_ON,
-    )(interact)
-    app.command(
-        rich_help_panel="Console",
-        epilog=examples(
-            'aspencli db psql -c "select * from users"',
-            "aspencli db psql -- --csv -f report.sql",
-            "aspencli --env staging db psql --write",
-        ),
-        context_settings=_HANDED_ON,
-    )(psql)
-
-
 def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     """Create the database if it does not exist, and upgrade its schema to the newest revision.
 
@@ -469,16 +444,6 @@ def _require_name(target: Target, given: str | None) -> None:
         )
 
 
-def register_admin(app: typer.Typer) -> None:
-    """Add the commands to their group."""
-    app.command(rich_help_panel="Schema", epilog=examples("aspencli db setup"))(setup)
-    app.command(rich_help_panel="Schema", epilog=examples("aspencli db create"))(create)
-    app.command(
-        rich_help_panel="Schema",
-        epilog=examples("aspencli db drop", "aspencli --env staging db drop --confirm staging"),
-    )(drop)
-
-
 def status(ctx: typer.Context) -> None:
     """Show the server, the schema revision, sizes, counts, and connections.
 
@@ -537,25 +502,80 @@ def _seconds(milliseconds: int) -> str:
     return f"{milliseconds / 1_000:g} s" if milliseconds else "none"
 
 
-def register_status(app: typer.Typer) -> None:
-    """Add the command to its group."""
-    app.command(
-        rich_help_panel="Health",
-        epilog=examples("aspencli db status", "aspencli --env prod db status -o json"),
-    )(status)
-
-
 app = group("Console, psql, schema migrations, and database health.")
 
-for register in (
-    register_console,
-    db_schema.register,
-    register_admin,
-    register_status,
-    partial(db_diagnostics.register, panel="Sessions"),
-    db_diagnostics.register_signals,
-    partial(db_diagnostics.register, panel="Health"),
-    db_profile.register,
-    db_diagnostics.register_doctor,
-):
-    register(app)
+
+def _add(
+    panel: str, command: Callable[..., None], *lines: str, name: str | None = None, **settings: bool
+) -> None:
+    """Add a command with its examples to a panel of the help."""
+    register = app.command(
+        name, rich_help_panel=panel, epilog=examples(*lines), context_settings=settings
+    )
+    register(command)
+
+
+_add(
+    "Console",
+    interact,
+    "aspencli db interact --profile",
+    'aspencli db interact -c "print(session.query(User).count())"',
+    "aspencli --env staging db interact report.py 2023-01",
+    allow_interspersed_args=False,  # arguments after the first belong to the script
+)
+_add(
+    "Console",
+    psql,
+    'aspencli db psql -c "select * from users"',
+    "aspencli db psql -- --csv -f report.sql",
+    "aspencli --env staging db psql --write",
+    allow_interspersed_args=False,  # same, to psql
+)
+_add(
+    "Schema",
+    db_schema.upgrade,
+    "aspencli db upgrade",
+    "aspencli --env staging db upgrade --dry-run",
+)
+_add(
+    "Schema",
+    db_schema.downgrade,
+    "aspencli db downgrade -1",
+    ignore_unknown_options=True,  # makes -1 an argument instead of an unknown option
+)
+_add("Schema", db_schema.show_current, "aspencli db current", name="current")
+_add("Schema", db_schema.history, "aspencli db history")
+_add("Schema", db_schema.check, "aspencli db check")
+_add("Schema", db_schema.revision, 'aspencli db revision -m "add samples.collection_site"')
+_add("Schema", setup, "aspencli db setup")
+_add("Schema", create, "aspencli db create")
+_add("Schema", drop, "aspencli db drop", "aspencli --env staging db drop --confirm staging")
+_add("Health", status, "aspencli db status", "aspencli --env prod db status -o json")
+db_diagnostics.register(app, "Sessions")
+_add(
+    "Sessions",
+    db_diagnostics.cancel,
+    "aspencli db cancel 4711",
+    "aspencli --env prod db cancel 4711 --confirm prod",
+)
+_add(
+    "Sessions",
+    db_diagnostics.terminate,
+    "aspencli db terminate 4711",
+    "aspencli --env prod db terminate 4711 4712 --confirm prod",
+)
+db_diagnostics.register(app, "Health")
+_add(
+    "Health",
+    db_profile.profile,
+    'aspencli db profile --sql "SELECT count(*) FROM samples" --explain',
+    'aspencli db profile -c "[s.lineages for s in session.scalars(select(Sample))]"',
+    'aspencli db profile --request "GET /v2/users/me" --as admin@example.org',
+    allow_interspersed_args=False,
+)
+_add(
+    "Health",
+    db_diagnostics.doctor,
+    "aspencli db doctor",
+    "aspencli --env prod db doctor --strict -o json",
+)

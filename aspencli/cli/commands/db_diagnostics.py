@@ -271,23 +271,6 @@ def _row(context: AppContext, seen: VisibleSession) -> dict[str, object]:
     }
 
 
-def register_signals(app: typer.Typer) -> None:
-    """Add the commands to their group."""
-    app.command(
-        rich_help_panel="Sessions",
-        epilog=examples(
-            "aspencli db cancel 4711", "aspencli --env prod db cancel 4711 --confirm prod"
-        ),
-    )(cancel)
-    app.command(
-        rich_help_panel="Sessions",
-        epilog=examples(
-            "aspencli db terminate 4711",
-            "aspencli --env prod db terminate 4711 4712 --confirm prod",
-        ),
-    )(terminate)
-
-
 FINDING_COLUMNS = (
     Column("verdict", "Verdict", whole=True),
     Column("check", "Check", whole=True),
@@ -375,11 +358,3 @@ def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bo
 def _tally(verdict: str, count: int) -> str:
     nouns = {"note", "warning", "problem"}
     return counted(count, verdict) if verdict in nouns else f"{count} {verdict}"
-
-
-def register_doctor(app: typer.Typer) -> None:
-    """Add the command to its group."""
-    app.command(
-        rich_help_panel="Health",
-        epilog=examples("aspencli db doctor", "aspencli --env prod db doctor --strict -o json"),
-    )(doctor)

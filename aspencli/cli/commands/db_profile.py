@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspen.database.settings import Guard
-from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.profile import (
     Wanted,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from aspen.database.profiling.recorder import Recorder
 
 
-_HANDED_ON = {"allow_interspersed_args": False}  # arguments after the first are the script's
 # SQLSTATEs and classes: connection, sign-in, resources, read-only, locks, privileges, timeouts.
 _NOT_THE_STATEMENT = ("08", "28", "53", "57", "40", "25006", "55P03", "42501")
 _ACTIVE_TRANSACTION = "25001"
@@ -403,16 +401,3 @@ def _execute(context: AppContext, work: Work, bench: Bench, database: Database) 
             ended=bench.stop,
         )
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to its group."""
-    app.command(
-        rich_help_panel="Health",
-        epilog=examples(
-            'aspencli db profile --sql "SELECT count(*) FROM samples" --explain',
-            'aspencli db profile -c "[s.lineages for s in session.scalars(select(Sample))]"',
-            'aspencli db profile --request "GET /v2/users/me" --as admin@example.org',
-        ),
-        context_settings=_HANDED_ON,
-    )(profile)

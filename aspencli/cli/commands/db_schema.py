@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption
@@ -61,8 +60,6 @@ DirectoryOption = Annotated[
         help="Folder with revisions to use in addition to the built-in ones.",
     ),
 ]
-# Makes -1 an argument instead of an unknown option.
-_STEPS_BACK = {"ignore_unknown_options": True}
 
 
 def upgrade(
@@ -241,25 +238,3 @@ def _count(steps: Sequence[Revision]) -> str:
 
 def _rows(revisions: Iterable[Revision]) -> Iterable[Row]:
     return (vars(revision) for revision in revisions)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to their group."""
-    app.command(
-        rich_help_panel="Schema",
-        epilog=examples("aspencli db upgrade", "aspencli --env staging db upgrade --dry-run"),
-    )(upgrade)
-    app.command(
-        rich_help_panel="Schema",
-        epilog=examples("aspencli db downgrade -1"),
-        context_settings=_STEPS_BACK,
-    )(downgrade)
-    app.command("current", rich_help_panel="Schema", epilog=examples("aspencli db current"))(
-        show_current
-    )
-    app.command(rich_help_panel="Schema", epilog=examples("aspencli db history"))(history)
-    app.command(rich_help_panel="Schema", epilog=examples("aspencli db check"))(check)
-    app.command(
-        rich_help_panel="Schema",
-        epilog=examples('aspencli db revision -m "add samples.collection_site"'),
-    )(revision)

@@ -34,42 +34,27 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class ConsoleRequest:
-    """One use of the console.
+    """One use of the console."""
 
-    Attributes:
-        open_database: Creates the database, read-only or writable. At a prompt it is called in a
-            background thread while the operator starts to type, so it must not ask anything.
-        address: Database address, for the banner. It may contain a password, which is never
-            shown, so it is left out of ``repr``.
-        target_label: Display name of the target: ``local``, ``rdev/mystack``, ``prod``.
-        safety: Safety level of the target; sets the color of the prompt.
-        confirm_write: Asks the operator whether ``%write`` may open a writable session.
-        writing: Whether ``open_database`` creates a writable one (the banner needs it earlier).
-        code: Code to run instead of showing a prompt.
-        script: File to run instead; ``-`` means standard input.
-        arguments: Contents of ``sys.argv[1:]`` for the code or script.
-        connect: Whether to connect immediately, so that a wrong password is reported early.
-        how_to_write: Hint for a script that tries to write without permission.
-        around: Context manager entered with the console's engine at startup, exited at the end.
-        ended: Called when the code or script has ended.
-    """
-
+    # At a prompt it is called in a background thread while the operator starts to type, so it must
+    # not ask anything.
     open_database: Callable[[], Database]
-    address: str = field(repr=False)
-    target_label: str
-    safety: Safety
-    confirm_write: Callable[[], bool]
-    writing: bool = False
-    code: str | None = None
-    script: Path | None = None
-    arguments: Sequence[str] = ()
+    address: str = field(repr=False)  # for the banner, which never shows the password in it
+    target_label: str  # for people: local, rdev/mystack, prod
+    safety: Safety  # sets the color of the prompt
+    confirm_write: Callable[[], bool]  # asks whether %write may open a writable session
+    writing: bool = False  # open_database creates a writable one; the banner needs it earlier
+    code: str | None = None  # to run instead of showing a prompt
+    script: Path | None = None  # to run instead; - is standard input
+    arguments: Sequence[str] = ()  # sys.argv[1:] of the code or script
     profile: bool = False
-    connect: bool = True
+    connect: bool = True  # immediately, so that a wrong password is reported early
     debug: bool = False
-    how_to_write: str = "Run it again with --write."
+    how_to_write: str = "Run it again with --write."  # for a script that may not write, but tries
     messages: Output = field(default_factory=Output)
+    # Entered with the console's engine at startup, exited at the end.
     around: Callable[[Engine], AbstractContextManager[None]] | None = None
-    ended: Callable[[], None] = lambda: None
+    ended: Callable[[], None] = lambda: None  # called when the code or script has ended
 
     @property
     def interactive(self) -> bool:
@@ -100,20 +85,13 @@ def run(request: ConsoleRequest) -> int:
 
 @dataclass(frozen=True)
 class Source:
-    """Code to run, and the name and place Python reports for it.
-
-    Attributes:
-        filename: File name in tracebacks.
-        argv0: Value of ``sys.argv[0]`` during the run.
-        folder: First folder to import modules from.
-        shows_last: Whether to print the value of a final expression.
-    """
+    """Code to run, and the name and place Python reports for it."""
 
     text: str
-    filename: str
-    argv0: str
-    folder: str = ""
-    shows_last: bool = False
+    filename: str  # in tracebacks
+    argv0: str  # sys.argv[0] during the run
+    folder: str = ""  # the first to import modules from
+    shows_last: bool = False  # print the value of a final expression
 
 
 def execute(request: ConsoleRequest) -> int:

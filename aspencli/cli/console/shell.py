@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from IPython.core.magic import no_var_expand
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 from IPython.terminal.ipapp import TerminalIPythonApp
 from IPython.terminal.prompts import Prompts
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.completion import Completer, DynamicCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
@@ -214,7 +214,7 @@ class ConsoleShell(TerminalInteractiveShell):
         self.prompts = ConsolePrompts(self, self._request.target_label, self._is_writing)
         super().init_prompt_toolkit_cli()
         if self.pt_app is not None and self.pt_app.completer is not None:
-            self.pt_app.completer = CompleterWhenReady(self.pt_app.completer, self._settle)
+            self.pt_app.completer = self._when_ready(self.pt_app.completer)
             self.pt_app.app.after_render += lambda _app: self._begin_loading()
 
     def _extra_prompt_options(self) -> dict[str, Any]:
@@ -292,13 +292,18 @@ class ConsoleShell(TerminalInteractiveShell):
         self._give_names(workspace)
         return workspace
 
-    def _settle(self) -> None:
-        """Wait as `_ready` does, but leave a failure to callers that can end the console."""
-        self._loading.start()
-        wait([self._loading])
-        workspace = self._loading.loaded()
-        if workspace is not None:
-            self._give_names(workspace)
+    def _when_ready(self, completer: Completer) -> Completer:
+        """Return a completer that waits as `_ready` does, but leaves a failure to the next cell."""
+
+        def ready() -> Completer:
+            self._loading.start()
+            wait([self._loading])
+            workspace = self._loading.loaded()
+            if workspace is not None:
+                self._give_names(workspace)
+            return completer
+
+        return DynamicCompleter(ready)
 
     def _give_names(self, workspace: Workspace) -> None:
         # Done here and not in the loading thread, because this thread iterates over the namespace.
@@ -416,21 +421,6 @@ class LexerWhenTyped(Lexer):
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
         """Return a function from a line number to the styled text of that line."""
         return self._lexer.lex_document(document) if document.text else lambda _line: []
-
-
-class CompleterWhenReady(Completer):
-    """A completer that first waits until the names are loaded."""
-
-    def __init__(self, completer: Completer, wait: Callable[[], object]):
-        self._completer = completer
-        self._wait = wait
-
-    def get_completions(
-        self, document: Document, complete_event: CompleteEvent
-    ) -> Iterable[Completion]:
-        """Return the possible completions."""
-        self._wait()
-        return self._completer.get_completions(document, complete_event)
 
 
 class ConsoleHistory(HistoryManager):

@@ -106,11 +106,7 @@ Tick = Callable[[int], None]
 
 
 class _Guarded:
-    """A stream that reports write failures to a callback and then continues.
-
-    Args:
-        fail: Called with each failure; may raise it to end the command.
-    """
+    """A stream that reports write failures to a callback, which may raise them, and continues."""
 
     def __init__(self, stream: TextIO, fail: Callable[[OSError], None]):
         self._stream = stream
@@ -142,20 +138,14 @@ class _Guarded:
 
 @dataclass
 class Output:
-    """The two output streams and the settings for using them.
+    """The two output streams and the settings for using them."""
 
-    Attributes:
-        form: ``table``, ``json``, ``jsonl``, ``csv`` or ``tsv``; None means a table on a terminal
-            and ``tsv`` elsewhere.
-        no_input: Whether to refuse questions instead of asking them.
-        lost: Error that prevented a writing command from printing its result, or None.
-    """
-
-    form: str | None = None
-    no_input: bool = False
+    form: str | None = None  # one of OUTPUT_FORMATS; None: a table on a terminal, otherwise tsv
+    no_input: bool = False  # refuse questions instead of asking them
     stdout: TextIO | None = None
     stderr: TextIO | None = None
     is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
+    # The error that prevented a writing command from printing its result.
     lost: OSError | None = field(default=None, init=False)
     _finishes: bool = field(default=False, init=False, repr=False)
     _noted: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
@@ -242,11 +232,7 @@ class Output:
     # Messages
 
     def dry_run(self, plan: str = "") -> None:
-        """End a dry run: it wrote nothing.
-
-        Args:
-            plan: What the command would do, as a verb phrase; empty if the rows say all of it.
-        """
+        """End a dry run; the plan is a verb phrase, or empty if the rows say all of it."""
         if plan:
             self.info(f"Would {plan}.")
         self.info("Dry run: nothing was written.")

@@ -14,30 +14,17 @@ from aspencli.text import csv_cell, json_text, no_formula, tsv_cell, visible
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a result.
+    """One column of a result."""
 
-    Attributes:
-        key: Its name in every machine-readable format; a contract.
-        title: Its heading in a table.
-        right: Whether tables right-align it, as for numbers.
-        secondary: Whether tables shorten or drop it first on a narrow terminal.
-        whole: Whether tables never cut or wrap it, as for identifiers.
-        sql: Whether it holds statements, which tables shorten inside their lists.
-        tail: Whether tables cut its beginning instead of its end, as for places whose county is at
-            the end.
-        blank: Returns what people read instead of a missing value, such as ``(cleared)``.
-        retired: Whether only scripts get it, because people read the same in another column.
-    """
-
-    key: str
-    title: str
-    right: bool = False
-    secondary: bool = False
-    whole: bool = False
-    sql: bool = False
-    tail: bool = False
-    blank: Callable[[Row], str] | None = None
-    retired: bool = False
+    key: str  # its name in every machine-readable format; a contract
+    title: str  # its heading in a table
+    right: bool = False  # tables right-align it, as for numbers
+    secondary: bool = False  # tables shorten or drop it first on a narrow terminal
+    whole: bool = False  # tables never cut or wrap it, as for identifiers
+    sql: bool = False  # it holds statements, which tables shorten inside their lists
+    tail: bool = False  # tables cut its beginning, as for places, whose county is at the end
+    blank: Callable[[Row], str] | None = None  # what people read if missing, such as (cleared)
+    retired: bool = False  # only for scripts: people read the same in another column
 
 
 Row = Mapping[str, Any]

@@ -37,11 +37,7 @@ class Layout:
     """A table that fits the width without cutting an identifier or a number.
 
     Rows may be added in parts; the first part determines which columns are shown, or that records
-    are shown instead of a table.
-
-    Args:
-        width: Maximum width, in characters.
-        ellipsis: What replaces the end of text that is cut.
+    are shown instead of a table. The width is in characters.
     """
 
     def __init__(
