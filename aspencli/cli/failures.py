@@ -195,9 +195,8 @@ def _of_system(error: Exception) -> Failure | None:
         what = error.filename or "the results"
         return Failure(1, f"{what}: {error.strerror}", "Free up space, then run the command again.")
     if error.filename:
-        return Failure(
-            1, f"{error.filename}: {error.strerror}", "Fix this, then run the command again."
-        )
+        what = f"{error.filename}: {error.strerror}"
+        return Failure(1, what, "Fix this, then run the command again.")
     if error.errno == errno.EBADF:
         return Failure(
             1,
@@ -268,10 +267,7 @@ def _character(text: str) -> str:
 
 
 def _by_state(state: str) -> Failure | None:
-    for length in (5, 3, 2):
-        if state[:length] in _STATES:
-            return _STATES[state[:length]]
-    return None
+    return next((_STATES[state[:n]] for n in (5, 3, 2) if state[:n] in _STATES), None)
 
 
 def _of_connection(error: DBAPIError, text: str) -> Failure | None:

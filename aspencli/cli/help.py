@@ -160,7 +160,8 @@ def _parts(command: Any, ctx: Any, console: Console) -> Iterator[RenderableType]
 
     from aspencli.cli.output.console import rich_style
 
-    yield _usage(command, ctx)
+    words = f"{ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}"
+    yield Text.assemble(("Usage: ", "bold"), words)
     for paragraph in paragraphs(command.help):
         yield Text()
         yield _highlighted(paragraph)
@@ -171,19 +172,13 @@ def _parts(command: Any, ctx: Any, console: Console) -> Iterator[RenderableType]
     arguments = [param for param in params if param.param_type_name == "argument"]
     options = [param for param in params if param.param_type_name == "option"]
     for title, group in _panels(arguments, _ARGUMENTS):
-        yield _table(title, [_argument_row(param) for param in group], console)
+        rows = [(argument_name(param), param.help or "", details(param)) for param in group]
+        yield _table(title, rows, console)
     if hasattr(command, "list_commands"):
         yield from _commands(command, ctx, console)
     for title, group in _panels(options, _OPTIONS):
         yield _table(title, _option_rows(group), console)
     yield from _epilog(command.epilog)
-
-
-def _usage(command: Any, ctx: Any) -> Text:
-    from rich.text import Text
-
-    words = f"{ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}"
-    return Text.assemble(("Usage: ", "bold"), words)
 
 
 def _panels(items: Iterable[Any], usual: str) -> Iterator[tuple[str, list[Any]]]:
@@ -194,10 +189,6 @@ def _panels(items: Iterable[Any], usual: str) -> Iterator[tuple[str, list[Any]]]
     for title, group in found.items():
         if group:
             yield title, group
-
-
-def _argument_row(param: Any) -> tuple[str, str, str]:
-    return argument_name(param), param.help or "", details(param)
 
 
 def _option_rows(params: list[Any]) -> list[tuple[str, str, str]]:

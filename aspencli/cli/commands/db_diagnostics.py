@@ -28,6 +28,7 @@ from aspencli.diagnostics import (
     Report,
     Shown,
     Verdict,
+    activity,
     diagnostics,
 )
 from aspencli.diagnostics.activity import Outcome, Signal, VisibleSession
@@ -196,12 +197,10 @@ def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> 
 
 def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool) -> None:
     from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.diagnostics.activity import Signal, find_sessions
-    from aspencli.diagnostics.session import looking
 
     database = context.database()
     with looking(database) as session:
-        found = find_sessions(session, pids)
+        found = activity.find_sessions(session, pids)
     plan, done = ("update", "updated") if signal is Signal.CANCEL else ("delete", "deleted")
     idle = [seen for seen in found if signal is Signal.CANCEL and not seen.may_run]
     for seen in idle:
@@ -241,14 +240,7 @@ def _refuse_pending(rows: Sequence[Row]) -> None:
 
 
 def _send_one(context: AppContext, database: Database, seen: VisibleSession, signal: Signal) -> str:
-    from aspencli.diagnostics.activity import send
-
-    outcome = send(database, seen, signal)
-    _tell(context, seen, signal, outcome)
-    return outcome.value
-
-
-def _tell(context: AppContext, seen: VisibleSession, signal: Signal, outcome: Outcome) -> None:
+    outcome = activity.send(database, seen, signal)
     cancelling = signal is Signal.CANCEL
     if outcome is Outcome.DONE:
         what = "Canceled the statement of" if cancelling else "Terminated"
@@ -256,6 +248,7 @@ def _tell(context: AppContext, seen: VisibleSession, signal: Signal, outcome: Ou
     elif outcome is Outcome.GONE:
         what = "its statement" if cancelling else "the session"
         context.out.info(f"PID {seen.pid}: {what} had already ended; nothing was done.")
+    return outcome.value
 
 
 def _words(signal: Signal, found: list[VisibleSession]) -> str:

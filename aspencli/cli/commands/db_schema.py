@@ -98,7 +98,7 @@ def upgrade(
 
     change = migration(
         context,
-        f"apply {_count(steps)}",
+        f"apply {counted(len(steps), 'revision')}",
         UPGRADE_COLUMNS,
         steps,
         apply,
@@ -129,7 +129,7 @@ def downgrade(
         result = databases.downgrade(database, steps, directory=directory)
         yield [{**vars(result), "outcome": "updated" if result.reverted else "unchanged"}]
 
-    what = f"revert {_count(steps)} and delete their data"
+    what = f"revert {counted(len(steps), 'revision')} and delete their data"
     change = migration(context, what, DOWNGRADE_COLUMNS, steps, revert, asked=True)
     change.done = lambda rows: f"Downgraded to {rows[0]['after'] or 'base'}"
     execute(change, dry_run=dry_run)
@@ -152,7 +152,7 @@ def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:
 
     context = current(ctx)
     revisions = databases.history(context.database(), directory=directory)
-    context.out.rows(HISTORY_COLUMNS, _rows(revisions))
+    context.out.rows(HISTORY_COLUMNS, map(vars, revisions))
 
 
 def check(ctx: typer.Context) -> None:
@@ -216,7 +216,7 @@ def migration(
         context,
         what,
         columns,
-        [{**row, "outcome": "update"} for row in _rows(steps)],
+        [{**vars(step), "outcome": "update"} for step in steps],
         apply,
         single=True,
         plan_columns=PLAN_COLUMNS,
@@ -230,11 +230,3 @@ def migration(
 def needs_consent(context: AppContext) -> bool:
     """Return True if an upgrade needs confirmation, as on all targets that are not local."""
     return context.target.safety is not Safety.LOCAL
-
-
-def _count(steps: Sequence[Revision]) -> str:
-    return "1 revision" if len(steps) == 1 else f"{len(steps)} revisions"
-
-
-def _rows(revisions: Iterable[Revision]) -> Iterable[Row]:
-    return (vars(revision) for revision in revisions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +151,7 @@ def tell(context: AppContext, recorder: Recorder | None, what: str, wanted: Want
     Raises:
         AspenError: If the page cannot be written, or a limit is exceeded.
     """
+    from aspen.database.profiling.budgets import broken
     from aspen.database.profiling.report import as_document
     from aspen.database.profiling.summary import summarize
 
@@ -164,7 +165,8 @@ def tell(context: AppContext, recorder: Recorder | None, what: str, wanted: Want
     _show(context, found, document, wanted)
     if wanted.page is not None:
         _write_page(context, found, document, wanted.page)
-    _check(wanted.limits, found)
+    if problems := broken(wanted.limits, found):
+        raise AspenError("Budget exceeded: " + "; ".join(problems))
 
 
 def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
@@ -202,13 +204,6 @@ def _write_page(context: AppContext, found: Profile, document: dict[str, Any], p
     context.out.info(f"Wrote the report to {path}")
 
 
-def _check(limits: list[Limit], found: Profile) -> None:
-    from aspen.database.profiling.budgets import broken
-
-    if problems := broken(limits, found):
-        raise AspenError("Budget exceeded: " + "; ".join(problems))
-
-
 def show(
     out: Output, profile: Profile, statements: Sequence[Statement], *, parameters: bool
 ) -> None:
@@ -242,16 +237,13 @@ def totals_text(profile: Profile) -> str:
         "waiting for connections": totals.waiting_ms,
         "Python": totals.python_ms,
     }
-    spent = [f"{name} {took:,.1f} ms" for name, took in _falling(parts) if took >= _SPENT_MS]
+    falling = sorted(parts.items(), key=lambda part: -part[1])
+    spent = [f"{name} {took:,.1f} ms" for name, took in falling if took >= _SPENT_MS]
     return (
         f"{queries} ({totals.distinct:,} distinct{failed}), "
         f"{counted(totals.rows, 'row')}, {counted(totals.transactions, 'transaction')} "
         f"in {totals.wall_ms:,.1f} ms\n{', '.join(spent)}"
     )
-
-
-def _falling(parts: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(parts.items(), key=lambda part: -part[1])
 
 
 def _row(one: Statement, *, people: bool) -> dict[str, Any]:

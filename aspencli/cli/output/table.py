@@ -28,11 +28,6 @@ _COMFORTABLE_SQL = 40
 Bold = Callable[[str], str]
 
 
-def plainly(text: str) -> str:
-    """Return text without any style."""
-    return text
-
-
 class Layout:
     """A table that fits the width without cutting an identifier or a number.
 
@@ -40,9 +35,7 @@ class Layout:
     are shown instead of a table. The width is in characters.
     """
 
-    def __init__(
-        self, columns: Sequence[Column], width: int, bold: Bold = plainly, ellipsis: str = "…"
-    ):
+    def __init__(self, columns: Sequence[Column], width: int, bold: Bold, ellipsis: str):
         self.left_out: list[Column] = []
         self._all = tuple(columns)
         self._columns = list(columns)
@@ -111,9 +104,7 @@ class Layout:
             yield from record_lines(self._columns, row, self.width, self._bold)
 
 
-def record_lines(
-    columns: Sequence[Column], row: Row, width: int, bold: Bold = plainly
-) -> Iterator[str]:
+def record_lines(columns: Sequence[Column], row: Row, width: int, bold: Bold) -> Iterator[str]:
     """Yield the lines of one item, one field per line. Text wraps; identifiers do not."""
     margin = max((cell_len(column.title) for column in columns), default=0) + _GAP
     for column in columns:
