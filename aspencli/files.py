@@ -158,6 +158,11 @@ def is_stream(path: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
+def open_stream(path: Path) -> IO[bytes]:
+    """Open a pipe or a device for writing."""
+    return path.open("wb")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces the path when the block ends without an error.
@@ -168,7 +173,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         RefusedError: The path is a symbolic link.
     """
     if is_stream(path):
-        with path.open("wb") as stream:
+        with open_stream(path) as stream:
             yield stream
         return
     check_own(path)

@@ -340,8 +340,9 @@ class AppContext:
         """Return the policy for database sessions of this run; see `database`."""
         from aspen.database.settings import Guard, Limits, Overrides, SessionPolicy, cut_name
 
+        name = f"aspencli/{__version__} {self.target.label} {_user()}"  # in activity views
         return SessionPolicy(
-            application_name=cut_name(self.application_name),
+            application_name=cut_name(name),
             limits=limits or Limits(),
             writable=writable,
             overrides=Overrides(
@@ -422,11 +423,6 @@ class AppContext:
             hint=f"Set {Config.database_variable(target.name)}, or database_url under "
             f"[targets.{target.name}] in {self.config.path}.",
         )
-
-    @property
-    def application_name(self) -> str:
-        """Return the name that the server's activity views show for this run."""
-        return f"aspencli/{__version__} {self.target.label} {_user()}"
 
 
 def current(ctx: typer.Context) -> AppContext:

@@ -62,7 +62,7 @@ def destination(context: AppContext, out: str | None, usual: str, *, force: bool
     if path.is_dir():
         path = path / usual
     if files.is_stream(path):
-        return Destination(None, context.closing(path.open("wb")))
+        return Destination(None, context.closing(files.open_stream(path)))
     files.check_own(path)
     if not path.parent.is_dir():
         raise BadInputError(f"Directory not found: {path.parent}", hint="Create it with mkdir -p.")

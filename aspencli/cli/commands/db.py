@@ -251,11 +251,7 @@ def _announce(context: AppContext, address: Address, standing: SessionFacts) -> 
 
 
 def _require_kept_role(context: AppContext, standing: SessionFacts, words: Words) -> None:
-    """Ask for the target's name on production if SQL could make this session write.
-
-    Raises:
-        RefusedError: If it could, and the name was not given.
-    """
+    """Require the target's name on production if SQL could make this session write."""
     from aspencli.admin.psql import could_leave
 
     if not context.target.is_production or not standing.can_write:

@@ -319,12 +319,7 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
 def _answer(
     dsn: str, bench: Bench, method: str, path: str, user: str | None, body: bytes | None
 ) -> Answer:
-    """Answer a request with the service's own code in this process, without a port.
-
-    Raises:
-        AspenError: The service is not installed.
-        BadInputError: Its settings in the environment cannot be used.
-    """
+    """Answer a request with the service's own code in this process, without a port."""
     try:
         from aspen.api.in_process import Asked, answer, settings_for
         from aspen.api.settings import SettingsError
@@ -342,12 +337,7 @@ def _answer(
 
 
 def _split_request(text: str, *, write: bool) -> tuple[str, str]:
-    """Return the method and the path of a request such as ``GET /v2/users/me``.
-
-    Raises:
-        BadInputError: It has another form.
-        RefusedError: It writes, and ``write`` is False.
-    """
+    """Return the method, which may write only if requested, and the path of a request."""
     method, _, path = text.strip().partition(" ")
     method, path = method.upper(), path.strip()
     if method not in _METHODS or not path.startswith("/"):
@@ -364,11 +354,7 @@ def _split_request(text: str, *, write: bool) -> tuple[str, str]:
 
 
 def _require_direct(context: AppContext) -> None:
-    """Check that there is no connection pooler.
-
-    Raises:
-        RefusedError: If there is one.
-    """
+    """Check that there is no connection pooler."""
     with context.database().reading() as session:
         driver: Any = session.connection().connection.driver_connection
         if driver.pooled:

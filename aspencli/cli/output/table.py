@@ -114,34 +114,26 @@ def record_lines(columns: Sequence[Column], row: Row, width: int, bold: Bold) ->
             text = shorten_sql(text, _SQL_LINES * max(width - margin, _LEAST_SQL))
         lines = text.split("\n")
         if not column.whole:
-            is_nested = isinstance(row[column.key], (dict, list, tuple))
-            wrapped = _wrapped_at_commas if is_nested else _wrapped
-            lines = [part for line in lines for part in wrapped(line, width - margin)]
+            nested = isinstance(row[column.key], (dict, list, tuple))
+            room = width - margin
+            lines = [part for line in lines for part in _wrapped(line, room, at_commas=nested)]
         for number, line in enumerate(lines):
             yield ((" " * margin if number else lead) + line).rstrip()
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    """Return the lines of a text; a word that is longer than a line is not broken."""
+def _wrapped(text: str, width: int, *, at_commas: bool = False) -> list[str]:
+    """Return the lines of a text, broken between words, or where possible only after commas.
+
+    A word that is longer than a line is not broken.
+    """
     if cell_len(text) <= width:
         return [text]
     lines: list[str] = []
-    for word in text.split(" "):
-        if lines and cell_len(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
-
-
-def _wrapped_at_commas(text: str, width: int) -> list[str]:
-    """Return the lines of a list of fields; a field that fits in a line is not broken."""
-    lines: list[str] = []
-    for part in re.split(r"(?<=,) ", text):
+    for part in re.split(r"(?<=,) " if at_commas else " ", text):
         if lines and cell_len(f"{lines[-1]} {part}") <= width:
             lines[-1] += f" {part}"
         else:
-            lines += _wrapped(part, width)
+            lines += _wrapped(part, width) if at_commas else [part]
     return lines
 
 
