@@ -69,7 +69,7 @@ def others(server: Engine, words: str = "") -> int:
 
 
 def until(server: Engine, words: str, *, there: bool) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (others(server, words) > 0) is not there:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -233,7 +233,7 @@ def session_of(database: Database, text: str) -> int | None:
 
 
 def until(look: Callable[[], object | None]) -> object:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while (found := look()) is None:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

@@ -74,7 +74,7 @@ def told(workspace: Workspace) -> str:
 
 def wait_for_sleeping(database: Database, count: int) -> None:
     """Wait until the server runs the given number of statements that only sleep."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         with database.reading() as session:
             if session.scalar(SLEEPING) == count:

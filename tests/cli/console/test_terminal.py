@@ -220,7 +220,7 @@ def wait_until_sleeping(engine: sa.Engine) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
         " AND state = 'active' AND datname = current_database()"
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     with engine.connect() as connection:
         while not connection.scalar(query):
             assert time.monotonic() < deadline
