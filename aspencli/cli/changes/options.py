@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +18,7 @@ from aspencli.errors import BadInputError
 if TYPE_CHECKING:
     from aspencli.cli.changes.runner import Job, Purpose
     from aspencli.cli.output.console import Output
+    from aspencli.tabular.source import Observer
     from aspencli.tabular.table import Table
 
 
@@ -113,19 +112,61 @@ DateFormat = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class BulkOptions:
-    """The options of every command that changes rows from a file."""
+class ReadingOptions:
+    """The options of every command that reads a table."""
 
-    dry_run: DryRun = False
-    report: Report = None
-    rejects: Rejects = None
-    undo_file: UndoFile = None
+    names: Names = None
     encoding: Encoding = None
     delimiter: Delimiter = None
     sheet: Sheet = None
-    names: Names = None
     skip_lines: SkipLines = 0
     missing_words: MissingWords = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """The options of every command that changes rows, or undoes that."""
+
+    dry_run: DryRun = False
+    report: Report = None
+    undo_file: UndoFile = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions(ReadingOptions, OutputOptions):
+    """The options of every command that changes rows from a file."""
+
+    rejects: Rejects = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoOptions(OutputOptions):
+    """The options of every command that undoes a bulk change."""
+
+    force: Force = False
+
+
+@contextmanager
+def opened_table(
+    context: AppContext,
+    path: str,
+    given: ReadingOptions,
+    template: str,
+    observe: Observer | None = None,
+) -> Iterator[tuple[Table, int]]:
+    """Provide a table read as the options say, and the number of notes printed about it."""
+    from aspencli.tabular.reading import open_table
+
+    with open_table(
+        path,
+        observe,
+        encoding=given.encoding,
+        delimiter=chosen_delimiter(given.delimiter),
+        sheet=given.sheet,
+        skip_lines=given.skip_lines,
+        template=template,
+    ) as source:
+        yield source, print_notes(context.out, source)
 
 
 def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
@@ -144,32 +185,6 @@ def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
         else:
             names.append(words)
     return names
-
-
-def expanded(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command with an option for each field of its parameter `given`, a dataclass."""
-    hints = get_type_hints(function, include_extras=True)
-    bundle = hints.pop("given")
-    options = get_type_hints(bundle, include_extras=True)
-
-    @wraps(function)
-    def command(**values: Any) -> None:
-        given = bundle(**{name: values.pop(name) for name in options})
-        function(**values, given=given)
-
-    parameters: list[Parameter] = []
-    for one in signature(function).parameters.values():
-        if one.name != "given":
-            parameters.append(one.replace(annotation=hints[one.name]))
-            continue
-        for field in fields(bundle):
-            option = {"annotation": options[field.name], "default": field.default}
-            parameters.append(one.replace(name=field.name, **option))
-    parameters.sort(key=lambda one: one.default is not Parameter.empty)
-    # Typer reads both.
-    command.__annotations__ = {**hints, **options}
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # inspect uses it
-    return command
 
 
 def chosen_group_id(context: AppContext, given: int | None) -> int:

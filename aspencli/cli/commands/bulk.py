@@ -12,8 +12,9 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
-from aspencli.cli.changes.options import BulkOptions, expanded
+from aspencli.cli.changes.options import BulkOptions, UndoOptions
 from aspencli.cli.context import AppContext, current
+from aspencli.cli.params import expanded
 
 if TYPE_CHECKING:
     from aspen.database.bulk.spec import Request
@@ -115,10 +116,8 @@ def update_public_ids(
     from aspencli.cli.changes.views import RENAMING
 
     context = current(ctx)
-    group, names = (
-        options.chosen_group_id(context, group_id),
-        options.chosen_names(context, given.names),
-    )
+    group = options.chosen_group_id(context, group_id)
+    names = options.chosen_names(context, given.names)
 
     def prepare(
         stack: ExitStack, files: JobFiles, source: Table
@@ -295,35 +294,24 @@ def _run(
 ) -> None:
     """Open a file, and run the change that it asks for."""
     from aspencli.changes.report import JobFiles
-    from aspencli.tabular.reading import open_table
 
-    delimiter = options.chosen_delimiter(given.delimiter)
+    options.chosen_delimiter(given.delimiter)  # refused before any file is created
     with ExitStack() as stack:
         files = JobFiles(stack, file, view.report, given.report, given.undo_file, given.rejects)
-        source = stack.enter_context(
-            open_table(
-                file,
-                files.fingerprint.take,
-                encoding=given.encoding,
-                delimiter=delimiter,
-                sheet=given.sheet,
-                skip_lines=given.skip_lines,
-                template=template,
-            )
+        source, said = stack.enter_context(
+            options.opened_table(context, file, given, template, files.fingerprint.take)
         )
-        said = options.print_notes(context.out, source)
         job, rows = prepare(stack, files, source)
         said = options.print_notes(context.out, source, said)
         job.run(source, rows, said)
 
 
+@expanded
 def undo_samples(
     ctx: typer.Context,
     what: options.Undone,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    report: options.Report = None,
-    undo_file: options.UndoFile = None,
+    *,
+    given: UndoOptions,
     via: params.ViaOption = None,
 ) -> None:
     """Undo an update or a bulk update of samples.
@@ -337,7 +325,7 @@ def undo_samples(
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "samples", what, dry_run, force, report, undo_file, via)
+    take_back(current(ctx), "samples", what, given, via)
 
 
 def resume(
@@ -361,14 +349,8 @@ def resume(
     take_up(current(ctx), what, report, dry_run=dry_run)
 
 
-def undo_users(
-    ctx: typer.Context,
-    what: options.Undone,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    report: options.Report = None,
-    undo_file: options.UndoFile = None,
-) -> None:
+@expanded
+def undo_users(ctx: typer.Context, what: options.Undone, given: UndoOptions) -> None:
     """Undo an import of users.
 
     Users that the import created are deleted, unless they are referenced elsewhere by now. Those
@@ -377,17 +359,11 @@ def undo_users(
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "users", what, dry_run, force, report, undo_file)
+    take_back(current(ctx), "users", what, given)
 
 
-def undo_groups(
-    ctx: typer.Context,
-    what: options.Undone,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    report: options.Report = None,
-    undo_file: options.UndoFile = None,
-) -> None:
+@expanded
+def undo_groups(ctx: typer.Context, what: options.Undone, given: UndoOptions) -> None:
     """Undo an import of groups.
 
     Groups that the import created are deleted, unless they are referenced elsewhere by now, for
@@ -397,4 +373,4 @@ def undo_groups(
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "groups", what, dry_run, force, report, undo_file)
+    take_back(current(ctx), "groups", what, given)

@@ -110,19 +110,15 @@ def list_(ctx: typer.Context) -> None:
 
 @app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
 @app.command(epilog=_SHOW_EXAMPLES)
-def show(
-    ctx: typer.Context,
-    group: params.GroupKey = None,
-    old: params.OldGroupKey = None,
-    via: params.ViaOption = None,
-) -> None:
+@params.expanded
+def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """Show a group, its members, and their roles.
 
     The API only shows groups in which you are an admin or a member, without their number of
     samples, division, location, organization, and tree parameters.
     """
     context = current(ctx)
-    key = params.named_group(context, group, old)
+    key = params.named_group(context, named)
     backend = context.backend(via)
     if backend is Backend.API:
         from aspencli.groups.remote import ask_group
@@ -136,15 +132,11 @@ def show(
 
 
 @app.command(epilog=examples("aspencli groups members CZI"))
-def members(
-    ctx: typer.Context,
-    group: params.GroupKey = None,
-    old: params.OldGroupKey = None,
-    via: params.ViaOption = None,
-) -> None:
+@params.expanded
+def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """List the members of a group with their highest role."""
     context = current(ctx)
-    key = params.named_group(context, group, old)
+    key = params.named_group(context, named)
     backend = context.backend(via)
     if backend is Backend.API:
         from aspencli.groups.remote import ask_members
@@ -230,15 +222,14 @@ def create(
 
 
 @app.command("invites", epilog=examples("aspencli groups invites CZI"))
-def invites(
-    ctx: typer.Context, group: params.GroupKey = None, old: params.OldGroupKey = None
-) -> None:
+@params.expanded
+def invites(ctx: typer.Context, named: params.MemberOptions) -> None:
     """List invitations to a group, oldest first, including expired ones (API only)."""
     from aspencli.groups.remote import list_invitations
     from aspencli.reference.remote import find_org
 
     context = current(ctx)
-    key = params.named_group(context, group, old)
+    key = params.named_group(context, named)
     context.announce(Backend.API)
     api = context.api()
     rows = list_invitations(api.groups, find_org(api, key))
@@ -294,7 +285,7 @@ def invite(
 
     context = current(ctx)
     first, rest = _split(emails or [])
-    key = params.named_group(context, first, group)
+    key = params.named_group(context, params.MemberOptions(group=first, old=group))
     wanted = params.chosen_ids(context, rest, file, ("email",))
     context.announce(Backend.API)
     api = context.api()

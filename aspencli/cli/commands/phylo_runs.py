@@ -5,7 +5,6 @@ They are listed from either backend, and started, renamed, and deleted through t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.context import AppContext, Backend, current
+from aspencli.cli.context import Backend, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.errors import BadInputError
 from aspencli.text import counted
@@ -62,18 +61,6 @@ _DELETE_EXAMPLES = examples(
     "aspencli phylo-runs delete 7 9 --dry-run", "aspencli phylo-runs delete --from ids.txt --yes"
 )
 
-RunKeys = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="RUN...", help="Run ids; - reads them from stdin."),
-]
-RunsFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        help="File with one id per line, or a table with an id column; - for stdin.",
-    ),
-]
 Name = Annotated[
     str,
     typer.Option(
@@ -120,6 +107,7 @@ def list_(
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
+@params.expanded
 def create(
     ctx: typer.Context,
     name: Name,
@@ -127,18 +115,18 @@ def create(
         TreeKind,
         typer.Option(case_sensitive=False, help="How to select the public samples to add."),
     ],
-    ids: params.Identifiers = None,
-    file: params.From = None,
+    *,
+    samples: params.SampleOptions,
     start_date: Annotated[
         str | None,
-        typer.Option(
-            "--start-date", "--filter-start-date", metavar="DATE", help="Earliest collection date."
+        params.text_option(
+            "Earliest collection date.", "--start-date", "--filter-start-date", metavar="DATE"
         ),
     ] = None,
     end_date: Annotated[
         str | None,
-        typer.Option(
-            "--end-date", "--filter-end-date", metavar="DATE", help="Latest collection date."
+        params.text_option(
+            "Latest collection date.", "--end-date", "--filter-end-date", metavar="DATE"
         ),
     ] = None,
     lineages: Annotated[
@@ -152,44 +140,39 @@ def create(
     ] = None,
     location: Annotated[
         str | None,
-        typer.Option(
-            "--location",
-            "--location-id",
-            metavar="ID|PLACE",
-            help="Location to focus on: an id, or Region / Country / Division / Location.",
+        params.place_option(
+            "Location to focus on: an id, or Region / Country / Division / Location."
         ),
     ] = None,
     template_args: Annotated[
         str | None,
-        typer.Option(
-            "--template-args",
+        params.text_option(
+            'Extra workflow arguments as an object: {"filter_start_date": "2023-01-01"}.',
             metavar="JSON",
-            help='Extra workflow arguments as an object: {"filter_start_date": "2023-01-01"}.',
         ),
     ] = None,
-    skip_missing: params.SkipMissing = False,
     dry_run: params.DryRunOption = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Start a run that builds a phylogenetic tree of samples and related public samples."""
     from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.options import parse_day
     from aspencli.phylo.remote import start_run
-    from aspencli.samples.models import IDENTIFIERS
+    from aspencli.reference.remote import Gazetteer
 
     context = current(ctx)
-    days = _days(context, {"filter_start_date": start_date, "filter_end_date": end_date})
-    samples = params.chosen_ids(context, ids, file, IDENTIFIERS)
-    scope = params.chosen_scope(context, group, pathogen, writing=True)
-    wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": samples}
+    said = {"filter_start_date": start_date, "filter_end_date": end_date}
+    days = {key: parse_day(context, key, day) for key, day in said.items() if day is not None}
+    ids, scope = params.chosen_samples(context, samples, scoped, writing=True)
+    wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": ids}
     arguments: dict[str, object] = {**_arguments(template_args), **days}
     if lineages:
         arguments["filter_pango_lineages"] = lineages
     if location is not None:
-        arguments["location_id"] = _place(context, location)
+        arguments["location_id"] = Gazetteer(context.api().locations).find(location)["id"]
     if arguments:
         wanted["template_args"] = arguments
-    wanted["samples"] = params.known_ids(context, scope, samples, skip_missing=skip_missing)
+    wanted["samples"] = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     count = counted(len(wanted["samples"]), "sample")
 
     def start() -> Iterator[Sequence[Row]]:
@@ -211,20 +194,21 @@ def create(
 
 @app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)
 @app.command(epilog=_UPDATE_EXAMPLES)
+@params.expanded
 def update(
     ctx: typer.Context,
     run: Annotated[int, typer.Argument(metavar="RUN", help="Run id.")],
     name: Name,
+    *,
     dry_run: params.DryRunOption = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Rename a finished run and its tree."""
     from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.phylo.remote import find_runs
 
     context = current(ctx)
-    scope = params.chosen_scope(context, group, pathogen, writing=True)
+    scope = params.chosen_scope(context, scoped, writing=True)
     runs = context.api().phylo_runs
     (before,) = find_runs(runs, scope, [run])
 
@@ -245,13 +229,17 @@ def update(
 
 
 @app.command(epilog=_DELETE_EXAMPLES)
+@params.expanded
 def delete(
     ctx: typer.Context,
-    runs: RunKeys = None,
-    file: RunsFrom = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN...", help="Run ids; - reads them from stdin."),
+    ] = None,
+    file: Annotated[str | None, params.file_option("id", "an id")] = None,
     dry_run: params.DryRunOption = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    *,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Permanently delete finished runs and their trees.
 
@@ -262,7 +250,7 @@ def delete(
 
     context = current(ctx)
     ids = run_ids(params.chosen_ids(context, runs, file, ("id",)))
-    scope = params.chosen_scope(context, group, pathogen, writing=True)
+    scope = params.chosen_scope(context, scoped, writing=True)
     service = context.api().phylo_runs
     found = find_runs(service, scope, ids)
     rows = {run["id"]: run_outcome(run, "delete") for run in found}
@@ -310,22 +298,7 @@ def _arguments(text: str | None) -> dict[str, object]:
     """
     if text is None:
         return {}
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise BadInputError(f"Invalid JSON for --template-args: {error}", hint=_OBJECT) from error
+    found = params.parse_json(text, "--template-args", _OBJECT)
     if not isinstance(found, dict):
         raise BadInputError("Invalid value for --template-args: not an object", hint=_OBJECT)
     return found
-
-
-def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:
-    from aspencli.cli.changes.options import parse_day
-
-    return {name: parse_day(context, name, day) for name, day in said.items() if day is not None}
-
-
-def _place(context: AppContext, said: str) -> int:
-    from aspencli.reference.remote import Gazetteer
-
-    return Gazetteer(context.api().locations).find(said)["id"]

@@ -60,67 +60,57 @@ Style = Annotated[
 
 
 @app.command(epilog=examples("aspencli phylo-trees download 61 --out tree.json"))
+@params.expanded
 def download(
     ctx: typer.Context,
     tree: Tree,
+    *,
     id_style: Style = IdStyle.PRIVATE,
-    out: params.Out = None,
-    force: params.Force = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    to: params.OutOptions,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Download a tree as JSON for Auspice."""
     context = current(ctx)
-    scope = params.chosen_scope(context, group, pathogen)
+    scope = params.chosen_scope(context, scoped)
     public = id_style is IdStyle.PUBLIC
     fetch = partial(context.api().phylo_trees.download, *scope.key, tree, public_ids=public)
-    _land(context, out, f"tree_{tree}.json", force, f"tree {tree} ({id_style} identifiers)", fetch)
+    _land(context, to, f"tree_{tree}.json", f"tree {tree} ({id_style} identifiers)", fetch)
 
 
 @app.command("selected-samples", epilog=examples("aspencli phylo-trees selected-samples 61"))
+@params.expanded
 def selected_samples(
     ctx: typer.Context,
     tree: Tree,
+    *,
     id_style: Style = IdStyle.PRIVATE,
-    out: params.Out = None,
-    force: params.Force = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    to: params.OutOptions,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Download the samples of a tree as TSV, marking those that were selected for it."""
     context = current(ctx)
-    scope = params.chosen_scope(context, group, pathogen)
+    scope = params.chosen_scope(context, scoped)
     public = id_style is IdStyle.PUBLIC
     fetch = partial(context.api().phylo_trees.samples, *scope.key, tree, public_ids=public)
     what = f"samples of tree {tree} ({id_style} identifiers)"
-    _land(context, out, f"tree_{tree}_samples.tsv", force, what, fetch)
+    _land(context, to, f"tree_{tree}_samples.tsv", what, fetch)
 
 
 def _land(
-    context: AppContext,
-    out: str | None,
-    usual: str,
-    force: bool,
-    what: str,
-    fetch: partial[Downloaded],
+    context: AppContext, to: params.OutOptions, usual: str, what: str, fetch: partial[Downloaded]
 ) -> None:
-    from aspencli.cli.downloads import destination, report_saved
-    from aspencli.cli.downloads import run_download as land
+    from aspencli.cli.downloads import destination, report_saved, run_download
 
     def take(landing: Landing, progress: Progress) -> Downloaded:
         return fetch(landing=landing, progress=progress)
 
-    place = destination(context, out, usual, force=force)
-    report_saved(context, place, land(context, place, what, take))
+    place = destination(context, to, usual)
+    report_saved(context, place, run_download(context, place, what, take))
 
 
 @auspice_app.command(epilog=examples("aspencli auspice link 61"))
-def link(
-    ctx: typer.Context,
-    tree: Tree,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
-) -> None:
+@params.expanded
+def link(ctx: typer.Context, tree: Tree, scoped: params.ScopeOptions) -> None:
     """Create a link that lets anyone view a tree for a week.
 
     On the live service as last published, anyone with the link can do everything there that you
@@ -129,7 +119,7 @@ def link(
     from aspencli.phylo.remote import with_scheme
 
     context = current(ctx)
-    scope = params.chosen_scope(context, group, pathogen)
+    scope = params.chosen_scope(context, scoped)
     api = context.api()
     found = api.phylo_trees.auspice_link(*scope.key, tree)
     context.out.warn(
@@ -163,10 +153,11 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
 @usher_app.command(
     "get-link", epilog=examples("aspencli usher get-link RCPHL-0000001 RCPHL-0000002 --output json")
 )
+@params.expanded
 def get_link(
     ctx: typer.Context,
-    identifiers: params.Identifiers = None,
-    file: params.From = None,
+    *,
+    samples: params.SampleOptions,
     subtree_size: Annotated[
         int | None,
         typer.Option(
@@ -176,22 +167,17 @@ def get_link(
             help="Print a link to UCSC's UShER instead, for a subtree of N samples.",
         ),
     ] = None,
-    skip_missing: params.SkipMissing = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Create a link from which UShER, or anyone, can download sequences for an hour.
 
     Enter it in UShER as the URL of a FASTA file, with a tree listed by get-tree-versions. Or pass
     --subtree-size to get a link that opens UShER directly.
     """
-    from aspencli.samples.models import IDENTIFIERS
-
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
-    scope = params.chosen_scope(context, group, pathogen)
+    ids, scope = params.chosen_samples(context, samples, scoped)
     genome = _genome(scope.slug) if subtree_size is not None else None
-    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     url = context.api().samples.fasta_link(*scope.key, known, CONSUMER)
     if genome is not None:
         asked = {"db": genome, "remoteFile": url, "subtreeSize": subtree_size}

@@ -161,25 +161,20 @@ qc_mutations_app = command_group("Download quality control results and mutations
         "aspencli qc-mutations download --from ids.txt --out quality.tsv",
     )
 )
+@params.expanded
 def download(
     ctx: typer.Context,
-    identifiers: params.Identifiers = None,
-    file: params.From = None,
-    out: params.Out = None,
-    force: params.Force = False,
-    skip_missing: params.SkipMissing = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    samples: params.SampleOptions,
+    to: params.OutOptions,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Download QC results and mutations of samples as TSV."""
     from aspencli.cli.downloads import destination, download_of, report_saved
-    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
-    scope = params.chosen_scope(context, group, pathogen)
-    place = destination(context, out, f"{scope.slug}_qc_mutations.tsv", force=force)
-    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
+    ids, scope = params.chosen_samples(context, samples, scoped)
+    place = destination(context, to, f"{scope.slug}_qc_mutations.tsv")
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     fetch = partial(context.api().samples.qc_mutations, *scope.key)
     what = "QC results and mutations"
     report_saved(context, place, download_of(context, place, what, known, fetch, header=True))

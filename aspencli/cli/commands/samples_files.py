@@ -45,16 +45,14 @@ _TEMPLATE_EXAMPLES = examples(
 )
 
 
+@params.expanded
 def download(
     ctx: typer.Context,
-    identifiers: params.Identifiers = None,
-    file: params.From = None,
-    out: params.Out = None,
-    force: params.Force = False,
+    *,
+    samples: params.SampleOptions,
+    to: params.OutOptions,
     repository: params.Repository = None,
-    skip_missing: params.SkipMissing = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Download the sequences of samples as FASTA.
 
@@ -62,23 +60,22 @@ def download(
     sequence, or you do not have permission to see it, the exit code is 6.
     """
     from aspencli.cli.downloads import demand_all, destination, download_fasta
-    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
-    scope = params.chosen_scope(context, group, pathogen)
-    place = destination(context, out, f"{scope.slug}.fasta", force=force)
-    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
+    ids, scope = params.chosen_samples(context, samples, scoped)
+    place = destination(context, to, f"{scope.slug}.fasta")
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     fetch = partial(context.api().samples.sequences, *scope.key, repository=repository)
     demand_all(context, place, len(known), download_fasta(context, place, known, fetch))
 
 
+@params.expanded
 def validate_ids(
     ctx: typer.Context,
     identifiers: params.Identifiers = None,
     file: params.From = None,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    *,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Check which identifiers match samples that you can see.
 
@@ -90,7 +87,7 @@ def validate_ids(
 
     context = current(ctx)
     ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
-    scope = params.chosen_scope(context, group, pathogen)
+    scope = params.chosen_scope(context, scoped)
     with context.out.progress("Looking up samples", len(ids)) as tick:
         missing = find_missing(context.api().samples, scope, ids, tick)
     gone = frozenset(missing)
@@ -99,6 +96,7 @@ def validate_ids(
         raise unknown(missing, len(ids), "Check their spelling, --group, and --pathogen.")
 
 
+@params.expanded
 def submission_template(
     ctx: typer.Context,
     repository: Annotated[
@@ -111,31 +109,25 @@ def submission_template(
             help=f"Repository to submit to: {', '.join(Form)}.",
         ),
     ],
-    identifiers: params.Identifiers = None,
-    file: params.From = None,
-    out: params.Out = None,
-    force: params.Force = False,
-    skip_missing: params.SkipMissing = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    samples: params.SampleOptions,
+    to: params.OutOptions,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Download a submission form for a public repository (CSV, or TSV for GenBank)."""
     from aspencli.cli.downloads import destination, download_of, report_saved
-    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
-    scope = params.chosen_scope(context, group, pathogen)
+    ids, scope = params.chosen_samples(context, samples, scoped)
     ending = "csv" if repository is Form.GISAID else "tsv"
-    place = destination(context, out, f"{repository}_{scope.slug}.{ending}", force=force)
-    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
-    samples = context.api().samples
+    place = destination(context, to, f"{repository}_{scope.slug}.{ending}")
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
+    service = context.api().samples
     size = download_of(
         context,
         place,
         f"{repository} submission form",
         known,
-        lambda some, *landing: samples.submission_template(
+        lambda some, *landing: service.submission_template(
             *scope.key, some, repository.value, *landing
         ),
         header=True,
