@@ -57,11 +57,8 @@ def _rows(config: Config, target: Target) -> Iterator[Row]:
     yield {"name": "auth_url", "value": _masked(target.auth_url), "source": "target"}
     yield {"name": "auth_client_id", "value": target.auth_client_id, "source": "target"}
     yield {"name": "database_url", "value": _masked(target.database_url), "source": "target"}
-    yield {"name": "config_file", "value": str(config.path), "source": _exists(config)}
-
-
-def _exists(config: Config) -> str:
-    return "read" if config.path.exists() else "not found"
+    found_file = "read" if config.path.exists() else "not found"
+    yield {"name": "config_file", "value": str(config.path), "source": found_file}
 
 
 def _masked(address: str | None) -> str | None:

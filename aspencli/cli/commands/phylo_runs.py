@@ -20,7 +20,6 @@ from aspencli.errors import BadInputError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspencli.reference.remote import Scope
     from aspencli.remote.api import NewPhyloRun, PhyloRun
 
 
@@ -174,6 +173,11 @@ def create(
         wanted["template_args"] = arguments
     wanted["samples"] = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     count = counted(len(wanted["samples"]), "sample")
+    row = {
+        **{column.key: None for column in CHANGE_COLUMNS},
+        "name": name, "tree_type": wanted["tree_type"], "group": scope.org.name,
+        "outcome": "create",
+    }
 
     def start() -> Iterator[Sequence[Row]]:
         yield [run_outcome(start_run(context.api().phylo_runs, scope, wanted), "created")]
@@ -182,7 +186,7 @@ def create(
         context,
         f"start run {name!r} with {count} in {scope}",
         CHANGE_COLUMNS,
-        [_wanted_row(wanted, scope)],
+        [row],
         start,
         done=lambda rows: f"Started run {rows[0]['id']}.",
         next="Check its status: aspencli phylo-runs list",
@@ -278,16 +282,6 @@ def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
     from aspencli.phylo.remote import run_row
 
     return {**run_row(run), "outcome": outcome}
-
-
-def _wanted_row(wanted: NewPhyloRun, scope: Scope) -> dict[str, object]:
-    return {
-        **{column.key: None for column in CHANGE_COLUMNS},
-        "name": wanted["name"],
-        "tree_type": wanted["tree_type"],
-        "group": scope.org.name,
-        "outcome": "create",
-    }
 
 
 def _arguments(text: str | None) -> dict[str, object]:

@@ -39,11 +39,7 @@ _EMPTY = "No locations found."
 
 
 def _named(what: str) -> Any:
-    return typer.Option(
-        metavar="TEXT",
-        help=f"The {what}; the spelling can be approximate.",
-        callback=params.checked(f"the {what}"),
-    )
+    return params.text_option(f"The {what}; the spelling can be approximate.", what=f"the {what}")
 
 
 @locations_app.command("list", epilog=examples("aspencli locations list --depth division"))
@@ -62,8 +58,7 @@ def list_locations(
 ) -> None:
     """List locations and their ids."""
     context = current(ctx)
-    backend = context.backend(via)
-    if backend is Backend.API:
+    if context.backend(via) is Backend.API:
         found = sorted(context.api().locations.all(depth), key=itemgetter("id"))
         return context.out.rows(LOCATION_COLUMNS, found, empty=_EMPTY)
     from aspencli.reference.database import list_locations
@@ -98,11 +93,9 @@ def search(
             hint="Pass one or more of --region, --country, --division, and --location.",
         )
     context = current(ctx)
-    backend = context.backend(via)
-    if backend is Backend.API:
-        return context.out.rows(
-            LOCATION_COLUMNS, context.api().locations.search(query), empty=_EMPTY
-        )
+    if context.backend(via) is Backend.API:
+        found = context.api().locations.search(query)
+        return context.out.rows(LOCATION_COLUMNS, found, empty=_EMPTY)
     from aspencli.reference.database import search_locations
 
     with context.database().reading() as session:
@@ -122,8 +115,7 @@ PATHOGEN_COLUMNS = (
 def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List pathogens and the slugs to use with --pathogen."""
     context = current(ctx)
-    backend = context.backend(via)
-    if backend is Backend.API:
+    if context.backend(via) is Backend.API:
         found = sorted(context.api().pathogens(), key=itemgetter("id"))
         return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
     from aspencli.reference.database import list_pathogens

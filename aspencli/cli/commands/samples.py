@@ -6,10 +6,9 @@ The commands that change samples, or download their data, are in modules of thei
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -20,14 +19,8 @@ from aspencli.cli.commands import samples_create, samples_edit, samples_files
 from aspencli.cli.commands.bulk import register_samples
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.console import show_page
-from aspencli.cli.output.formats import Column
-from aspencli.samples.models import SampleKey, SampleQuery, SampleSort
-
-if TYPE_CHECKING:
-    from aspencli.cli.context import AppContext
-    from aspencli.cli.output.console import Found
-    from aspencli.samples.models import SampleDetails
-
+from aspencli.cli.output.formats import Column, titled
+from aspencli.samples.models import SampleQuery, SampleSort
 
 app = command_group("List, create, update, delete, and download samples.")
 
@@ -44,32 +37,22 @@ LIST_COLUMNS = (
     Column("uploaded_by", "Uploaded by", secondary=True),
 )
 SHOW_COLUMNS = (
-    Column("id", "Id"),
-    Column("matched_by", "Matched by"),
+    *titled("id", "matched_by"),
     Column("private_identifier", "Private identifier", whole=True),
     Column("public_identifier", "Public identifier", whole=True),
-    Column("private", "Private"),
-    Column("group", "Group"),
-    Column("pathogen", "Pathogen"),
+    *titled("private", "group", "pathogen"),
     Column("collection_date", "Collected", whole=True),
     Column("location", "Location"),
     Column("collection_location", "Location details"),
-    Column("uploaded_by", "Uploaded by"),
-    Column("organism", "Organism"),
-    Column("host", "Host"),
+    *titled("uploaded_by", "organism", "host"),
     Column("purpose_of_sampling", "Purpose"),
     Column("specimen_processing", "Processing"),
     Column("sample_collected_by", "Collected by"),
     Column("sample_collector_contact_email", "Collector e-mail"),
     Column("sample_collector_contact_address", "Collector address"),
-    Column("authors", "Authors"),
-    Column("genome", "Genome"),
-    Column("aligned_genome", "Aligned genome"),
-    Column("accessions", "Accessions"),
-    Column("lineages", "Lineages"),
+    *titled("authors", "genome", "aligned_genome", "accessions", "lineages"),
     Column("qc_metrics", "QC metrics"),
-    Column("mutations", "Mutations"),
-    Column("original_submission", "Original submission"),
+    *titled("mutations", "original_submission"),
 )
 
 
@@ -98,18 +81,15 @@ def list_(
     ] = None,
     location: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Part of 'Region / Country / Division / Location' (case-insensitive).",
-            callback=params.checked("the location"),
+        params.text_option(
+            "Part of 'Region / Country / Division / Location' (case-insensitive).",
+            what="the location",
         ),
     ] = None,
     search: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Part of the private or public identifier (case-insensitive).",
-            callback=params.checked("the search text"),
+        params.text_option(
+            "Part of the private or public identifier (case-insensitive).", what="the search text"
         ),
     ] = None,
     sort: Annotated[
@@ -137,8 +117,15 @@ def list_(
         reverse=reverse,
     )
     limit = params.chosen_limit(context.out, limit, everything)
-    with listed(context, via, query) as found:
-        show_page(context.out, LIST_COLUMNS, found, limit, noun="samples")
+    show_first = partial(show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples")
+    if context.backend(via) is Backend.API:
+        from aspencli.samples.remote import SamplesAsked
+
+        return show_first(SamplesAsked(context.api(), query, params.chosen_org(context)))
+    from aspencli.samples.database import SampleList
+
+    with context.database().reading() as session:
+        return show_first(SampleList(session, query))
 
 
 @app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
@@ -154,54 +141,23 @@ def show(
         ),
     ],
     group: params.GroupOption = None,
-    by: Annotated[
-        SampleKey | None,
-        typer.Option(
-            metavar="FIELD",
-            help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
-        ),
-    ] = None,
+    by: params.By = None,
     via: params.ViaOption = None,
 ) -> None:
     """Show samples with their genomes, accessions, lineages, and QC metrics."""
     context = current(ctx)
-    found = described(context, via, keys, params.chosen_group(context, group), by)
-    context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
-
-
-@contextmanager
-def listed(context: AppContext, via: Backend | None, query: SampleQuery) -> Iterator[Found]:
-    """Provide the samples that match a query."""
-    backend = context.backend(via)
-    if backend is Backend.API:
-        from aspencli.samples.remote import SamplesAsked
-
-        yield SamplesAsked(context.api(), query, params.chosen_org(context))
-        return
-    from aspencli.samples.database import SampleList
-
-    with context.database().reading() as session:
-        yield SampleList(session, query)
-
-
-def described(
-    context: AppContext,
-    via: Backend | None,
-    keys: Sequence[str],
-    group: str | None,
-    by: SampleKey | None,
-) -> list[SampleDetails]:
-    """Return the details of the samples that the keys identify."""
-    backend = context.backend(via)
-    if backend is Backend.API:
+    group = params.chosen_group(context, group)
+    if context.backend(via) is Backend.API:
         from aspencli.samples.remote import describe_asked
 
         org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
-        return describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
-    from aspencli.samples.database import describe_samples, match_samples
+        found = describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
+    else:
+        from aspencli.samples.database import describe_samples, match_samples
 
-    with context.database().reading() as session:
-        return describe_samples(session, match_samples(session, keys, group=group, by=by))
+        with context.database().reading() as session:
+            found = describe_samples(session, match_samples(session, keys, group=group, by=by))
+    context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 
 
 samples_create.register(app)
