@@ -123,15 +123,10 @@ _pathogen = partial(text_option, metavar="SLUG", what="the pathogen")
 GroupOption = Annotated[
     str | None, group_option("Only this group. Default: --org, or else all groups.", "--group")
 ]
-Group = Annotated[
-    str | None,
-    group_option("Group that owns the data. Default: --org, or else your only group.", "--group"),
-]
 PathogenOption = Annotated[
     str | None,
     _pathogen("Only this pathogen. Default: --pathogen-slug if set, or else all.", "--pathogen"),
 ]
-Pathogen = Annotated[str | None, _pathogen("Pathogen. Default: --pathogen-slug.", "--pathogen")]
 LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -156,18 +151,6 @@ ViaOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be written without writing anything.")
 ]
-GroupKey = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[GROUP]",
-        help="Group id, name, or prefix. Default: --org.",
-        show_default=False,
-        callback=checked("the group"),
-    ),
-]
-OldGroupKey = Annotated[
-    str | None, typer.Option("--group", "--group-id", hidden=True, callback=checked("the group"))
-]
 Identifiers = Annotated[
     list[str] | None,
     typer.Argument(
@@ -176,16 +159,6 @@ Identifiers = Annotated[
     ),
 ]
 From = Annotated[str | None, file_option("identifier", "a private_identifier or public_identifier")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY...",
-        help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
-    ),
-]
-KeysFrom = Annotated[
-    str | None, file_option("key", "an id, private_identifier, or public_identifier")
-]
 By = Annotated[
     SampleKey | None,
     typer.Option(
@@ -194,44 +167,40 @@ By = Annotated[
         help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
     ),
 ]
-Repository = Annotated[
-    str | None,
-    typer.Option(
-        "--repository",
-        "--public-repository-name",
-        metavar="NAME",
-        help="Name sequences in the format of this public repository: GISAID or GenBank.",
-    ),
-]
 SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Skip identifiers that match no sample.")
 ]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-O",
-        metavar="FILE",
-        help="Output file; - for stdout. Default: a new file here, or stdout if redirected.",
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScopeOptions:
     """The options of every command that works in one group, for one pathogen."""
 
-    group: Group = None
-    pathogen: Pathogen = None
+    group: Annotated[
+        str | None,
+        group_option(
+            "Group that owns the data. Default: --org, or else your only group.", "--group"
+        ),
+    ] = None
+    pathogen: Annotated[
+        str | None, _pathogen("Pathogen. Default: --pathogen-slug.", "--pathogen")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyOptions:
     """The options of every command for samples that are named by keys of any type."""
 
-    keys: Keys = None
-    file: KeysFrom = None
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY...",
+            help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
+        ),
+    ] = None
+    file: Annotated[
+        str | None, file_option("key", "an id, private_identifier, or public_identifier")
+    ] = None
     by: By = None
 
 
@@ -248,16 +217,35 @@ class SampleOptions:
 class OutOptions:
     """The options of every command that downloads something."""
 
-    out: Out = None
-    force: Force = False
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-O",
+            metavar="FILE",
+            help="Output file; - for stdout. Default: a new file here, or stdout if redirected.",
+        ),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberOptions:
     """The options of every command about one group."""
 
-    group: GroupKey = None
-    old: OldGroupKey = None
+    group: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[GROUP]",
+            help="Group id, name, or prefix. Default: --org.",
+            show_default=False,
+            callback=checked("the group"),
+        ),
+    ] = None
+    old: Annotated[
+        str | None,
+        typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
+    ] = None
 
 
 def expanded(function: Callable[..., None]) -> Callable[..., None]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspencli.changes.report import JobFiles
+from aspencli.cli import params
 from aspencli.cli.context import AppContext, Backend
 from aspencli.errors import BadInputError
 
@@ -38,58 +39,18 @@ Report = Annotated[
         help="Write each row and its outcome to a file: .csv, .json, or .xlsx.",
     ),
 ]
-Rejects = Annotated[
-    Path | None,
-    typer.Option(
-        "--rejects",
-        metavar="FILE",
-        help="Write invalid rows to a file that you can fix and pass again: .csv, .tsv, or .xlsx.",
-    ),
-]
 UndoFile = Annotated[
     Path | None,
     typer.Option("--undo-file", metavar="FILE", help="Path of the undo file; must not exist."),
 ]
-Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="Encoding of the file, if not UTF-8.")
-]
-Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", help="Column delimiter. Default: detected.")
-]
-Sheet = Annotated[
-    str | None,
-    typer.Option("--sheet", metavar="NAME|NUMBER", help="Sheet of a workbook to read."),
-]
 ClearWord = Annotated[
     str | None,
-    typer.Option(metavar="WORD", help="Cell value that clears a field, in addition to \\N."),
+    params.text_option("Cell value that clears a field, in addition to \\N.", metavar="WORD"),
 ]
 MissingWords = Annotated[
     bool,
     typer.Option(
         "--allow-missing-words", help="Accept words such as NA, NULL, or unknown as identifiers."
-    ),
-]
-Undone = Annotated[
-    str,
-    typer.Argument(help="Run id from `aspencli history`, or an undo file.", metavar="ID|FILE"),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Also revert values changed since; they are shown first.")
-]
-Names = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="HEADER=COLUMN|@MAP",
-        help="Map a header to a column: 'Lab ID=private_identifier'. 'Note=' ignores a column; "
-        "@NAME uses a map from the config file. Can be repeated.",
-    ),
-]
-SkipLines = Annotated[
-    int,
-    typer.Option(
-        "--skip-lines", min=0, metavar="N", help="Number of lines or rows before the header."
     ),
 ]
 TemplateName = Annotated[
@@ -103,10 +64,8 @@ TemplateName = Annotated[
 ]
 DateFormat = Annotated[
     str | None,
-    typer.Option(
-        "--date-format",
-        metavar="FORMAT",
-        help="Date format in addition to YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.",
+    params.text_option(
+        "Date format in addition to YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.", metavar="FORMAT"
     ),
 ]
 
@@ -115,11 +74,30 @@ DateFormat = Annotated[
 class ReadingOptions:
     """The options of every command that reads a table."""
 
-    names: Names = None
-    encoding: Encoding = None
-    delimiter: Delimiter = None
-    sheet: Sheet = None
-    skip_lines: SkipLines = 0
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="HEADER=COLUMN|@MAP",
+            help="Map a header to a column: 'Lab ID=private_identifier'. 'Note=' ignores a column; "
+            "@NAME uses a map from the config file. Can be repeated.",
+        ),
+    ] = None
+    encoding: Annotated[str | None, params.text_option("Encoding of the file, if not UTF-8.")] = (
+        None
+    )
+    delimiter: Annotated[str | None, params.text_option("Column delimiter. Default: detected.")] = (
+        None
+    )
+    sheet: Annotated[
+        str | None, params.text_option("Sheet of a workbook to read.", metavar="NAME|NUMBER")
+    ] = None
+    skip_lines: Annotated[
+        int,
+        typer.Option(
+            "--skip-lines", min=0, metavar="N", help="Number of lines or rows before the header."
+        ),
+    ] = 0
     missing_words: MissingWords = False
 
 
@@ -136,14 +114,29 @@ class OutputOptions:
 class BulkOptions(ReadingOptions, OutputOptions):
     """The options of every command that changes rows from a file."""
 
-    rejects: Rejects = None
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            "--rejects",
+            metavar="FILE",
+            help="Write invalid rows to a file that you can fix and pass again: .csv, .tsv, or "
+            ".xlsx.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class UndoOptions(OutputOptions):
-    """The options of every command that undoes a bulk change."""
+    """The run to undo, and how."""
 
-    force: Force = False
+    what: Annotated[
+        str,
+        typer.Argument(help="Run id from `aspencli history`, or an undo file.", metavar="ID|FILE"),
+    ]
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also revert values changed since; they are shown first."),
+    ] = False
 
 
 @contextmanager

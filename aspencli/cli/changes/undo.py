@@ -19,11 +19,7 @@ _VIEWS = {"samples": CHANGING, "users": USERS, "groups": GROUPS}
 
 
 def take_back(
-    context: AppContext,
-    noun: str,
-    what: str,
-    given: UndoOptions,
-    via: Backend | None = None,
+    context: AppContext, noun: str, given: UndoOptions, via: Backend | None = None
 ) -> None:
     """Restore what a bulk run changed, where the values are still those that it wrote.
 
@@ -35,6 +31,7 @@ def take_back(
     """
     runs = runs_of(open_journal().read().events)
     known = {run.id: run for run in runs}
+    what = given.what
     file, run = undo_source(what, runs)
     origin = read_origin(file)
     api = known[run].api if run in known else None

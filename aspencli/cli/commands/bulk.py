@@ -153,10 +153,10 @@ def bulk_update(
     group_id: options.GroupId = None,
     key: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column that identifies samples: private_identifier, public_identifier, or id. "
+        params.text_option(
+            "Column that identifies samples: private_identifier, public_identifier, or id. "
             "Default: the one in the header.",
+            metavar="COLUMN",
         ),
     ] = None,
     clear_word: options.ClearWord = None,
@@ -193,9 +193,9 @@ def import_users(
     file: File,
     key: Annotated[
         str | None,
-        typer.Option(
+        params.text_option(
+            "Column that identifies users: email or auth0_user_id. Default: email.",
             metavar="COLUMN",
-            help="Column that identifies users: email or auth0_user_id. Default: email.",
         ),
     ] = None,
     clear_word: options.ClearWord = None,
@@ -307,13 +307,7 @@ def _run(
 
 
 @expanded
-def undo_samples(
-    ctx: typer.Context,
-    what: options.Undone,
-    *,
-    given: UndoOptions,
-    via: params.ViaOption = None,
-) -> None:
+def undo_samples(ctx: typer.Context, given: UndoOptions, via: params.ViaOption = None) -> None:
     """Undo an update or a bulk update of samples.
 
     Samples changed since the update are listed and skipped, unless --force is given. Samples whose
@@ -325,7 +319,7 @@ def undo_samples(
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "samples", what, given, via)
+    take_back(current(ctx), "samples", given, via)
 
 
 def resume(
@@ -350,7 +344,7 @@ def resume(
 
 
 @expanded
-def undo_users(ctx: typer.Context, what: options.Undone, given: UndoOptions) -> None:
+def undo_users(ctx: typer.Context, given: UndoOptions) -> None:
     """Undo an import of users.
 
     Users that the import created are deleted, unless they are referenced elsewhere by now. Those
@@ -359,11 +353,11 @@ def undo_users(ctx: typer.Context, what: options.Undone, given: UndoOptions) -> 
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "users", what, given)
+    take_back(current(ctx), "users", given)
 
 
 @expanded
-def undo_groups(ctx: typer.Context, what: options.Undone, given: UndoOptions) -> None:
+def undo_groups(ctx: typer.Context, given: UndoOptions) -> None:
     """Undo an import of groups.
 
     Groups that the import created are deleted, unless they are referenced elsewhere by now, for
@@ -373,4 +367,4 @@ def undo_groups(ctx: typer.Context, what: options.Undone, given: UndoOptions) ->
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "groups", what, given)
+    take_back(current(ctx), "groups", given)

@@ -175,7 +175,9 @@ def create(
     count = counted(len(wanted["samples"]), "sample")
     row = {
         **{column.key: None for column in CHANGE_COLUMNS},
-        "name": name, "tree_type": wanted["tree_type"], "group": scope.org.name,
+        "name": name,
+        "tree_type": wanted["tree_type"],
+        "group": scope.org.name,
         "outcome": "create",
     }
 

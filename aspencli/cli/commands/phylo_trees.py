@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +19,7 @@ from aspencli.cli.output.formats import Column
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
+    from aspencli.remote.api import PhyloTrees
     from aspencli.remote.downloads import Downloaded, Landing, Progress
 
 
@@ -49,63 +52,58 @@ Tree = Annotated[
     int,
     typer.Argument(metavar="TREE", min=0, help="Tree id; see: aspencli phylo-runs list."),
 ]
-Style = Annotated[
-    IdStyle,
-    typer.Option(
-        "--id-style",
-        metavar="STYLE",
-        help="Identifiers to use for your group's own samples: private or public.",
-    ),
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeOptions(params.ScopeOptions, params.OutOptions):
+    """A tree, and how to download it."""
+
+    tree: Tree
+    id_style: Annotated[
+        IdStyle,
+        typer.Option(
+            "--id-style",
+            metavar="STYLE",
+            help="Identifiers to use for your group's own samples: private or public.",
+        ),
+    ] = IdStyle.PRIVATE
 
 
 @app.command(epilog=examples("aspencli phylo-trees download 61 --out tree.json"))
 @params.expanded
-def download(
-    ctx: typer.Context,
-    tree: Tree,
-    *,
-    id_style: Style = IdStyle.PRIVATE,
-    to: params.OutOptions,
-    scoped: params.ScopeOptions,
-) -> None:
+def download(ctx: typer.Context, given: TreeOptions) -> None:
     """Download a tree as JSON for Auspice."""
-    context = current(ctx)
-    scope = params.chosen_scope(context, scoped)
-    public = id_style is IdStyle.PUBLIC
-    fetch = partial(context.api().phylo_trees.download, *scope.key, tree, public_ids=public)
-    _land(context, to, f"tree_{tree}.json", f"tree {tree} ({id_style} identifiers)", fetch)
+    name = f"tree_{given.tree}.json"
+    _download(current(ctx), given, name, "tree", lambda trees: trees.download)
 
 
 @app.command("selected-samples", epilog=examples("aspencli phylo-trees selected-samples 61"))
 @params.expanded
-def selected_samples(
-    ctx: typer.Context,
-    tree: Tree,
-    *,
-    id_style: Style = IdStyle.PRIVATE,
-    to: params.OutOptions,
-    scoped: params.ScopeOptions,
-) -> None:
+def selected_samples(ctx: typer.Context, given: TreeOptions) -> None:
     """Download the samples of a tree as TSV, marking those that were selected for it."""
-    context = current(ctx)
-    scope = params.chosen_scope(context, scoped)
-    public = id_style is IdStyle.PUBLIC
-    fetch = partial(context.api().phylo_trees.samples, *scope.key, tree, public_ids=public)
-    what = f"samples of tree {tree} ({id_style} identifiers)"
-    _land(context, to, f"tree_{tree}_samples.tsv", what, fetch)
+    name = f"tree_{given.tree}_samples.tsv"
+    _download(current(ctx), given, name, "samples of tree", lambda trees: trees.samples)
 
 
-def _land(
-    context: AppContext, to: params.OutOptions, usual: str, what: str, fetch: partial[Downloaded]
+def _download(
+    context: AppContext,
+    given: TreeOptions,
+    usual: str,
+    what: str,
+    method: Callable[[PhyloTrees], Callable[..., Downloaded]],
 ) -> None:
     from aspencli.cli.downloads import destination, report_saved, run_download
+
+    scope = params.chosen_scope(context, given)
+    public = given.id_style is IdStyle.PUBLIC
+    fetch = partial(method(context.api().phylo_trees), *scope.key, given.tree, public_ids=public)
 
     def take(landing: Landing, progress: Progress) -> Downloaded:
         return fetch(landing=landing, progress=progress)
 
-    place = destination(context, to, usual)
-    report_saved(context, place, run_download(context, place, what, take))
+    place = destination(context, given, usual)
+    described = f"{what} {given.tree} ({given.id_style} identifiers)"
+    report_saved(context, place, run_download(context, place, described, take))
 
 
 @auspice_app.command(epilog=examples("aspencli auspice link 61"))

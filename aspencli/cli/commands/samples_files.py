@@ -51,7 +51,14 @@ def download(
     *,
     samples: params.SampleOptions,
     to: params.OutOptions,
-    repository: params.Repository = None,
+    repository: Annotated[
+        str | None,
+        params.text_option(
+            "Name sequences in the format of this public repository: GISAID or GenBank.",
+            *("--repository", "--public-repository-name"),
+            metavar="NAME",
+        ),
+    ] = None,
     scoped: params.ScopeOptions,
 ) -> None:
     """Download the sequences of samples as FASTA.
