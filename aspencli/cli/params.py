@@ -15,7 +15,7 @@ import typer
 from aspencli.cli.context import Backend
 from aspencli.errors import BadInputError
 from aspencli.samples.models import SampleKey
-from aspencli.stored_text import clean_name, clean_text
+from aspencli.stored_text import clean_text
 from aspencli.text import counted
 
 if TYPE_CHECKING:
@@ -27,22 +27,11 @@ if TYPE_CHECKING:
 TABLE_LIMIT = 100  # rows; more than a person reads
 
 
-def checked(what: str) -> Callable[[str | None], str | None]:
-    """Return an option callback that refuses blank or invisible text."""
-
-    def check(value: str | None) -> str | None:
-        return None if value is None else clean_text(value, what)
-
-    return check
-
-
-def stored(what: str) -> Callable[[str | None], str | None]:
-    """Return an option callback that refuses text not allowed in stored names."""
-
-    def check(value: str | None) -> str | None:
-        return None if value is None else clean_name(value, what)
-
-    return check
+def checked(
+    what: str, clean: Callable[[str, str], str] = clean_text
+) -> Callable[[str | None], str | None]:
+    """Return an option callback that refuses blank or invisible text, or as ``clean`` does."""
+    return lambda value: None if value is None else clean(value, what)
 
 
 def all_checked(what: str) -> Callable[[list[str]], list[str]]:

@@ -32,8 +32,7 @@ LIST_COLUMNS = (
     Column("run", "Run", whole=True),
     Column("started_at", "Started", secondary=True, whole=True),
     Column("user", "User", secondary=True),
-    Column("target", "Target"),
-    Column("command", "Command"),
+    *titled("target", "command"),
     Column("group_id", "Group", right=True, secondary=True),
     Column("group", "Group name", secondary=True),
     Column("file", "File", secondary=True),
@@ -70,8 +69,7 @@ SHOW_COLUMNS = (
 )
 PRUNE_COLUMNS = (
     Column("kind", "To remove", whole=True),
-    Column("number", "Number", right=True),
-    Column("bytes", "Bytes", right=True),
+    *titled("number", "bytes", right=True),
     OUTCOME,
 )
 CHECK_COLUMNS = (

@@ -15,8 +15,9 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
 from aspencli.errors import BadInputError
+from aspencli.stored_text import clean_name
 from aspencli.text import counted
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ COLUMNS = (
     Column("name", "Name"),
     Column("workflow_status", "Status", whole=True),
     Column("tree_type", "Type"),
-    Column("group", "Group", secondary=True),
-    Column("pathogen", "Pathogen", secondary=True),
+    *titled("group", "pathogen", secondary=True),
     Column("start_datetime", "Started", whole=True),
     Column("end_datetime", "Ended", secondary=True),
     Column("user", "Started by", secondary=True),
@@ -39,16 +39,8 @@ COLUMNS = (
     Column("template_args", "Arguments", secondary=True),
     Column("contextual_data_source", "Contextual data", secondary=True),
 )
-CHANGE_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("workflow_status", "Status", whole=True),
-    Column("tree_type", "Type"),
-    Column("group", "Group", secondary=True),
-    Column("start_datetime", "Started", whole=True),
-    Column("phylo_tree", "Tree", right=True, whole=True),
-    OUTCOME,
-)
+_CHANGED = {"id", "name", "workflow_status", "tree_type", "group", "start_datetime", "phylo_tree"}
+CHANGE_COLUMNS = (*(column for column in COLUMNS if column.key in _CHANGED), OUTCOME)
 _OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
 _CREATE_EXAMPLES = examples(
     "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
@@ -66,7 +58,7 @@ Name = Annotated[
         "--name",
         metavar="TEXT",
         help="Name of the run and its tree, up to 128 characters.",
-        callback=params.stored("the name"),
+        callback=params.checked("the name", clean_name),
     ),
 ]
 

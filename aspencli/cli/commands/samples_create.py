@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -144,8 +144,9 @@ def create(
             wanted = _one(context, given, path, faults, places, reading)
         else:
             wanted = _table(context, metadata, reading, faults, places)
-        batch = Batch(context, scope, path, wanted, places)
-        batch.check(faults)
+        sequences = Sequences(path, wanted)
+        _refuse(context, faults, sequences.check(faults.append))
+        batch = Batch(context, scope, sequences, wanted, places)
         batch.create(skip_existing=skip_existing, dry_run=dry_run)
 
 
@@ -271,25 +272,9 @@ class Batch:
 
     context: AppContext
     scope: Scope
-    path: Path  # the FASTA file; it is read twice
-    wanted: list[Wanted]  # without their sequences
+    sequences: Sequences
+    wanted: list[Wanted]
     places: Gazetteer
-    _sequences: Sequences = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._sequences = Sequences(self.path, self.wanted)
-
-    def check(self, faults: list[Fault]) -> None:
-        """Check every sequence.
-
-        Args:
-            faults: Problems that are known already.
-
-        Raises:
-            BadInputError: If there is any problem; all of them are listed.
-        """
-        foreign = self._sequences.check(faults.append)
-        _refuse(self.context, faults, foreign)
 
     def create(self, *, skip_existing: bool, dry_run: bool) -> None:
         """Ask for confirmation, create the samples, and report the outcome of each.
@@ -327,7 +312,7 @@ class Batch:
     def _send(self, new: list[Wanted], same: list[Row]) -> Iterator[Sequence[Row]]:
         self._name_organism(new)
         samples = self.context.api().samples
-        for some in create_samples(samples, self.scope, self._sequences.samples(new)):
+        for some in create_samples(samples, self.scope, self.sequences.samples(new)):
             yield [outcome_row(sample, "created") for sample in some]
         yield [{**row, "outcome": "skipped"} for row in same]
 

@@ -346,12 +346,8 @@ def _save_undo(
     )
     rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
     path = write_undo(files.state_dir() / "undo", origin, rows, undo_file)
-    return SavedFile(path, partial(_hint_undo, context, path))
-
-
-def _hint_undo(context: AppContext, path: Path) -> None:
-    words = ("samples", "undo", str(path.absolute()))
-    context.out.hint(f"Undo it: {context.command(*words)}")
+    undo = context.command("samples", "undo", str(path.absolute()))
+    return SavedFile(path, partial(context.out.hint, f"Undo it: {undo}"))
 
 
 def _changes(edit: Edit) -> list[Row]:

@@ -47,14 +47,8 @@ SHOW_COLUMNS = (
     Column("samples", "Samples uploaded"),
 )
 CREATE_COLUMNS = (Column("status", "Status", retired=True), *LIST_COLUMNS, OUTCOME)
-ME_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("groups", "Groups and roles"),
-    Column("agreed_to_tos", "Agreed to terms"),
-    Column("acknowledged_policy_version", "Policy acknowledged"),
-    Column("gisaid_submitter_id", "GISAID submitter id"),
-)
+_NOT_MINE = {"email", "auth0_user_id", "system_admin", "created_at", "samples"}  # not in the API
+ME_COLUMNS = tuple(column for column in SHOW_COLUMNS if column.key not in _NOT_MINE)
 UPDATE_ME_COLUMNS = (*ME_COLUMNS, OUTCOME)
 _CREATE_EXAMPLES = examples(
     "aspencli --env staging users create --name 'Ada Love' --email ada@lab.example.org "
