@@ -119,7 +119,6 @@ PathogenOption = Annotated[
 LimitOption = Annotated[
     int | None,
     typer.Option(
-        "--limit",
         metavar="N",
         min=0,
         help=f"Maximum rows (0 for all). Default: {TABLE_LIMIT} in a table, otherwise all.",
@@ -132,7 +131,6 @@ AfterOption = Annotated[
 ViaOption = Annotated[
     Backend | None,
     typer.Option(
-        "--via",
         help="Backend: database or API. Default: the database for local, the API for other "
         "targets. (env: ASPEN_VIA)",
     ),
@@ -151,7 +149,6 @@ From = Annotated[str | None, file_option("identifier", "a private_identifier or 
 By = Annotated[
     SampleKey | None,
     typer.Option(
-        "--by",
         metavar="FIELD",
         help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
     ),
@@ -363,6 +360,14 @@ def chosen_samples(
     return ids, chosen_scope(context, given, writing=writing)
 
 
+def missing_ids(context: AppContext, scope: Scope, ids: Sequence[str]) -> list[str]:
+    """Return the identifiers that match no sample."""
+    from aspencli.samples.remote import find_missing
+
+    with context.out.progress("Looking up samples", len(ids)) as tick:
+        return find_missing(context.api().samples, scope, ids, tick)
+
+
 def known_ids(
     context: AppContext, scope: Scope, ids: Sequence[str], *, skip_missing: bool
 ) -> list[str]:
@@ -371,10 +376,9 @@ def known_ids(
     Raises:
         NotFoundError: If some do not, and ``skip_missing`` is not set; or if none does.
     """
-    from aspencli.samples.remote import find_missing, unknown
+    from aspencli.samples.remote import unknown
 
-    with context.out.progress("Looking up samples", len(ids)) as tick:
-        missing = find_missing(context.api().samples, scope, ids, tick)
+    missing = missing_ids(context, scope, ids)
     gone = frozenset(missing)
     known = [each for each in ids if each not in gone]
     if missing and not (skip_missing and known):

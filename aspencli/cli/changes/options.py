@@ -94,9 +94,7 @@ class ReadingOptions:
     ] = None
     skip_lines: Annotated[
         int,
-        typer.Option(
-            "--skip-lines", min=0, metavar="N", help="Number of lines or rows before the header."
-        ),
+        typer.Option(min=0, metavar="N", help="Number of lines or rows before the header."),
     ] = 0
     missing_words: MissingWords = False
 
@@ -117,7 +115,6 @@ class BulkOptions(ReadingOptions, OutputOptions):
     rejects: Annotated[
         Path | None,
         typer.Option(
-            "--rejects",
             metavar="FILE",
             help="Write invalid rows to a file that you can fix and pass again: .csv, .tsv, or "
             ".xlsx.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -135,8 +134,12 @@ def status(
     """
     context = current(ctx)
     if everything:
+        from aspencli.auth.store import Ledger  # no request is sent for these
+
+        stored = [one for one in Ledger(context.access.folder).all().values() if one.store]
+        rows = [_row_of(context, noted) for noted in stored]
         empty = "No sign-ins are stored on this machine."
-        return context.out.rows(STATUS_COLUMNS, list(_all_rows(context)), empty=empty)
+        return context.out.rows(STATUS_COLUMNS, rows, empty=empty)
     access = context.access
     held = access.session.found()
     if held is None:
@@ -225,15 +228,6 @@ def _revoke(access: Access, refresh_token: str) -> None:
             f"The sign-in could not be revoked and was kept: {error.message}",
             hint="Try again, or remove it from this machine only: --forget",
         ) from error
-
-
-def _all_rows(context: AppContext) -> Iterator[Row]:
-    """Yield every sign-in on this machine, without any network request."""
-    from aspencli.auth.store import Ledger
-
-    for noted in Ledger(context.access.folder).all().values():
-        if noted.store is not None:
-            yield _row_of(context, noted)
 
 
 def _row_of(context: AppContext, noted: Noted) -> Row:

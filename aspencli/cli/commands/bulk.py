@@ -39,12 +39,11 @@ File = Annotated[
 
 def register_samples(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
-    app.command("update-public-ids", rich_help_panel="Bulk", epilog=_RENAME_EXAMPLES)(
-        update_public_ids
-    )
-    app.command("bulk-update", rich_help_panel="Bulk", epilog=_UPDATE_EXAMPLES)(bulk_update)
-    app.command("undo", rich_help_panel="Bulk", epilog=_UNDO_EXAMPLES)(undo_samples)
-    app.command("resume", rich_help_panel="Bulk", epilog=_RESUME_EXAMPLES)(resume)
+    command = partial(app.command, rich_help_panel="Bulk")
+    command("update-public-ids", epilog=_RENAME_EXAMPLES)(update_public_ids)
+    command("bulk-update", epilog=_UPDATE_EXAMPLES)(bulk_update)
+    command("undo", epilog=_UNDO_EXAMPLES)(undo_samples)
+    command("resume", epilog=_RESUME_EXAMPLES)(resume)
 
 
 def register_users(app: typer.Typer) -> None:
@@ -179,12 +178,12 @@ def bulk_update(
     context = current(ctx)
     group = options.chosen_group_id(context, group_id)
     days = DayFormat(date_format) if date_format is not None else None
-    prepare = _changes(
-        *(context, "samples bulk-update", SAMPLE_CHANGES, CHANGING, given, key, clear_word),
+    _change(
+        *(context, "samples bulk-update", file, SAMPLE_CHANGES, CHANGING, given, key, clear_word),
         group=group,
         days=days,
+        template=template,
     )
-    _run(context, file, CHANGING, given, prepare, template)
 
 
 @expanded
@@ -214,8 +213,7 @@ def import_users(
     from aspencli.users.bulk import USER_CHANGES
 
     context = current(ctx)
-    prepare = _changes(context, "users import", USER_CHANGES, USERS, given, key, clear_word)
-    _run(context, file, USERS, given, prepare)
+    _change(context, "users import", file, USER_CHANGES, USERS, given, key, clear_word)
 
 
 @expanded
@@ -242,13 +240,13 @@ def import_groups(
     from aspencli.users.bulk import GROUP_CHANGES
 
     context = current(ctx)
-    prepare = _changes(context, "groups import", GROUP_CHANGES, GROUPS, given, key, clear_word)
-    _run(context, file, GROUPS, given, prepare)
+    _change(context, "groups import", file, GROUP_CHANGES, GROUPS, given, key, clear_word)
 
 
-def _changes(
+def _change(
     context: AppContext,
     command: str,
+    file: str,
     kind: Kind,
     view: View,
     given: BulkOptions,
@@ -257,8 +255,9 @@ def _changes(
     *,
     group: int | None = None,
     days: DayFormat | None = None,
-) -> Prepare:
-    """Return the preparation of a run that updates the columns named in the header."""
+    template: str = "none",
+) -> None:
+    """Create or update rows, in the columns named in the header."""
     from aspencli.changes.cells import checked_clear_word, lay_out, read_changes
     from aspencli.cli.changes.runner import DatabaseJob, Purpose
 
@@ -281,7 +280,7 @@ def _changes(
             days=days,
         )
 
-    return prepare
+    _run(context, file, view, given, prepare, template)
 
 
 def _run(
@@ -290,7 +289,7 @@ def _run(
     view: View,
     given: BulkOptions,
     prepare: Prepare,
-    template: str = "none",
+    template: str,
 ) -> None:
     """Open a file, and run the change that it asks for."""
     from aspencli.changes.report import JobFiles

@@ -69,15 +69,13 @@ SEED_COLUMNS = (
 class SeedRequest:
     """The test data to add: the options of ``aspencli local seed``."""
 
-    samples: Annotated[
-        int, typer.Option("--samples", metavar="N", min=0, help="Generate N samples.")
-    ] = 0
+    samples: Annotated[int, typer.Option(metavar="N", min=0, help="Generate N samples.")] = 0
     roles: Annotated[
         bool,
         typer.Option("--roles", help="Fill the test groups up to 1,000, 20, and 5 samples."),
     ] = False
     group: Annotated[
-        int, typer.Option("--group", metavar="ID", min=1, help="The group to add the samples to.")
+        int, typer.Option(metavar="ID", min=1, help="The group to add the samples to.")
     ] = 1
     number: Annotated[
         int,
@@ -85,19 +83,15 @@ class SeedRequest:
     ] = 0
     metadata: Annotated[
         Path | None,
-        typer.Option("--metadata", metavar="TSV", help="Load a Nextstrain metadata file."),
+        typer.Option(metavar="TSV", help="Load a Nextstrain metadata file."),
     ] = None
     sequences: Annotated[
         Path | None,
-        typer.Option(
-            "--sequences", metavar="FASTA", help="Genomes for the metadata file; may be gzipped."
-        ),
+        typer.Option(metavar="FASTA", help="Genomes for the metadata file; may be gzipped."),
     ] = None
     lat_longs: Annotated[
         Path | None,
-        typer.Option(
-            "--lat-longs", metavar="TSV", help="Coordinates for the locations in the metadata file."
-        ),
+        typer.Option(metavar="TSV", help="Coordinates for the locations in the metadata file."),
     ] = None
 
 
@@ -107,7 +101,6 @@ def up(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only",
             metavar="PART",
             help=f"Only this part and those it needs: {', '.join(PARTS)}. Repeatable.",
             callback=all_among("part", PARTS),

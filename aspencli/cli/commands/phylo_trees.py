@@ -62,7 +62,6 @@ class TreeOptions(params.ScopeOptions, params.OutOptions):
     id_style: Annotated[
         IdStyle,
         typer.Option(
-            "--id-style",
             metavar="STYLE",
             help="Identifiers to use for your group's own samples: private or public.",
         ),
@@ -159,7 +158,6 @@ def get_link(
     subtree_size: Annotated[
         int | None,
         typer.Option(
-            "--subtree-size",
             metavar="N",
             min=1,
             help="Print a link to UCSC's UShER instead, for a subtree of N samples.",

@@ -90,13 +90,12 @@ def validate_ids(
     match, the exit code is 6.
     """
     from aspencli.samples.models import IDENTIFIERS
-    from aspencli.samples.remote import find_missing, unknown
+    from aspencli.samples.remote import unknown
 
     context = current(ctx)
     ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
     scope = params.chosen_scope(context, scoped)
-    with context.out.progress("Looking up samples", len(ids)) as tick:
-        missing = find_missing(context.api().samples, scope, ids, tick)
+    missing = params.missing_ids(context, scope, ids)
     gone = frozenset(missing)
     context.out.rows(VALIDATED_COLUMNS, ({"identifier": i, "found": i not in gone} for i in ids))
     if missing:

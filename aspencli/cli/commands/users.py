@@ -152,7 +152,6 @@ def create(
     via: Annotated[
         Backend | None,
         typer.Option(
-            "--via",
             help="Backend: database or API. Default: the database, on every target. "
             "(env: ASPEN_VIA)",
         ),
