@@ -33,16 +33,12 @@ def show(ctx: typer.Context) -> None:
     if context.out.chosen_form == "table":
         # A record, because addresses and paths are too long for a column and must not be cut.
         columns = [Column(row["name"], row["name"], whole=True) for row in rows]
-        context.out.record(columns, {row["name"]: _setting_text(row) for row in rows})
+        shown = {row["name"]: f"{row['value'] or 'not set'} ({row['source']})" for row in rows}
+        context.out.record(columns, shown)
     else:
         context.out.rows(COLUMNS, rows)
     if context.target.warning:
         context.out.warn(context.target.warning)
-
-
-def _setting_text(row: Row) -> str:
-    value = "not set" if row["value"] in {None, ""} else row["value"]
-    return f"{value} ({row['source']})"
 
 
 def _rows(config: Config, target: Target) -> Iterator[Row]:
