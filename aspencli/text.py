@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,11 @@ def visible(text: str) -> str:
     if text.isprintable():  # true of nearly all text, and fast to check
         return text
     return _UNSAFE.sub(lambda match: _escape(match[0]), text)
+
+
+def local_time(seconds: float) -> str:
+    """Return a Unix timestamp as local time, to the minute."""
+    return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
 
 
 def quote(text: str) -> str:

@@ -16,11 +16,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aspencli.errors import CredentialsError, UnreachableError
 from aspencli.signals import Shield
+from aspencli.text import local_time
 
 if TYPE_CHECKING:
     from aspencli.auth.store import Store
@@ -275,7 +275,7 @@ class Session:
         if given.lasts():
             return given
         raise CredentialsError(
-            f"The token in {TOKEN_VARIABLE} expired {_moment(given.expires_at)}.",
+            f"The token in {TOKEN_VARIABLE} expired at {local_time(given.expires_at)}.",
             hint=f"Set a new one, or unset {TOKEN_VARIABLE} and sign in: {self.command}",
         )
 
@@ -286,16 +286,12 @@ class Session:
         elif self._revoked:
             reason = f"Your sign-in to {target} has expired or was revoked"
         else:
-            reason = f"Your sign-in to {target} expired {_moment(stored.expires_at)}"
+            reason = f"Your sign-in to {target} expired at {local_time(stored.expires_at)}"
         if self.sign_in is None:
             raise CredentialsError(
                 f"{reason}.", hint=f"Sign in: {self.command} (in scripts, set {TOKEN_VARIABLE})"
             )
         return self.sign_in(reason)
-
-
-def _moment(seconds: float) -> str:
-    return f"at {datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
 
 
 class _Approver(Protocol):

@@ -180,8 +180,7 @@ class Access:
     def choose_store(self, asked: str | None = None) -> str:
         """Choose the backend for a new sign-in, and check that it works before signing in.
 
-        Args:
-            asked: ``keyring`` or ``file`` if the user asked for one; the choice is remembered.
+        The user may have asked for ``keyring`` or ``file``; the choice is remembered.
 
         Raises:
             CredentialsError: The keyring cannot be used, and the user did not choose a file.

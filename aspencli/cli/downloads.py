@@ -20,6 +20,7 @@ from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
+    from aspencli.cli.params import OutOptions
 
 STDOUT = "-"
 CHUNK = 2_000
@@ -43,19 +44,16 @@ class Destination:
         return StreamLanding(self.stream) if self.path is None else FileLanding(self.path, source)
 
 
-def destination(context: AppContext, out: str | None, usual: str, *, force: bool) -> Destination:
+def destination(context: AppContext, given: OutOptions, usual: str) -> Destination:
     """Return the destination of a download, checked before any request is made.
 
-    Args:
-        context: Application context.
-        out: Destination given on the command line.
-        usual: File name where only a folder is given, or nothing on a terminal.
-        force: Whether an existing file may be replaced.
+    The usual file name is for where only a folder is given, or nothing on a terminal.
 
     Raises:
         BadInputError: If the folder does not exist.
         ConflictError: If the file already exists.
     """
+    out = given.out
     if out == STDOUT or (out is None and not context.out.out.isatty()):
         return Destination(None, sys.stdout.buffer)
     path = files.expand(out or ".")
@@ -66,7 +64,7 @@ def destination(context: AppContext, out: str | None, usual: str, *, force: bool
     files.check_own(path)
     if not path.parent.is_dir():
         raise BadInputError(f"Directory not found: {path.parent}", hint="Create it with mkdir -p.")
-    if path.exists() and not force:
+    if path.exists() and not given.force:
         raise ConflictError(
             f"{path} already exists; nothing was downloaded.",
             hint="Choose another file with --out, or add --force to overwrite it.",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial, wraps
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from aspencli.cli.context import Backend
 from aspencli.errors import BadInputError
 from aspencli.samples.models import SampleKey
-from aspencli.stored_text import clean_name, clean_text
+from aspencli.stored_text import clean_text
 from aspencli.text import counted
 
 if TYPE_CHECKING:
@@ -24,27 +27,39 @@ if TYPE_CHECKING:
 TABLE_LIMIT = 100  # rows; more than a person reads
 
 
-def checked(what: str) -> Callable[[str | None], str | None]:
-    """Return an option callback that refuses blank or invisible text."""
-
-    def check(value: str | None) -> str | None:
-        return None if value is None else clean_text(value, what)
-
-    return check
-
-
-def stored(what: str) -> Callable[[str | None], str | None]:
-    """Return an option callback that refuses text not allowed in stored names."""
-
-    def check(value: str | None) -> str | None:
-        return None if value is None else clean_name(value, what)
-
-    return check
+def checked(
+    what: str, clean: Callable[[str, str], str] = clean_text
+) -> Callable[[str | None], str | None]:
+    """Return an option callback that refuses blank or invisible text, or as ``clean`` does."""
+    return lambda value: None if value is None else clean(value, what)
 
 
 def all_checked(what: str) -> Callable[[list[str]], list[str]]:
     """Return a callback like `checked` for an option or argument with several values."""
     return lambda values: [clean_text(value, what) for value in values]
+
+
+def text_option(help_text: str, *names: str, metavar: str = "TEXT", what: str = "") -> Any:
+    """Return an option with one text; if it is said what that is, it cannot be blank."""
+    callback = checked(what) if what else None
+    return typer.Option(*names, metavar=metavar, help=help_text, callback=callback)
+
+
+def place_option(help_text: str) -> Any:
+    """Return the option for a location by its id or name."""
+    return text_option(help_text, "--location", "--location-id", metavar="ID|PLACE")
+
+
+def parse_json(text: str, option: str, hint: str) -> Any:
+    """Return the value of an option that is JSON.
+
+    Raises:
+        BadInputError: It is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadInputError(f"Invalid JSON for {option}: {error}", hint=hint) from error
 
 
 def all_among(what: str, known: Sequence[str]) -> Callable[[list[str] | None], list[str]]:
@@ -86,30 +101,24 @@ def parse_typed_day(text: str) -> dt.date:
     return understand_day(text).day
 
 
-def _reference(name: str, metavar: str, help_text: str) -> Any:
-    what = f"the {name.removeprefix('--')}"
-    return typer.Option(name, metavar=metavar, help=help_text, callback=checked(what))
-
-
-def _file(noun: str, columns: str) -> Any:
+def file_option(noun: str, columns: str) -> Any:
+    """Return the option for a file with one key per line, or a table with a column of keys."""
     text = f"File with one {noun} per line, or a table with {columns} column; - for stdin."
     return typer.Option("--from", metavar="FILE", help=text)
 
 
-_group = partial(_reference, "--group", "ID|NAME|PREFIX")
-_pathogen = partial(_reference, "--pathogen", "SLUG")
-GroupOption = Annotated[str | None, _group("Only this group. Default: --org, or else all groups.")]
-Group = Annotated[
-    str | None, _group("Group that owns the data. Default: --org, or else your only group.")
+group_option = partial(text_option, metavar="ID|NAME|PREFIX", what="the group")
+_pathogen = partial(text_option, metavar="SLUG", what="the pathogen")
+GroupOption = Annotated[
+    str | None, group_option("Only this group. Default: --org, or else all groups.", "--group")
 ]
 PathogenOption = Annotated[
-    str | None, _pathogen("Only this pathogen. Default: --pathogen-slug if set, or else all.")
+    str | None,
+    _pathogen("Only this pathogen. Default: --pathogen-slug if set, or else all.", "--pathogen"),
 ]
-Pathogen = Annotated[str | None, _pathogen("Pathogen. Default: --pathogen-slug.")]
 LimitOption = Annotated[
     int | None,
     typer.Option(
-        "--limit",
         metavar="N",
         min=0,
         help=f"Maximum rows (0 for all). Default: {TABLE_LIMIT} in a table, otherwise all.",
@@ -122,26 +131,12 @@ AfterOption = Annotated[
 ViaOption = Annotated[
     Backend | None,
     typer.Option(
-        "--via",
         help="Backend: database or API. Default: the database for local, the API for other "
         "targets. (env: ASPEN_VIA)",
     ),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be written without writing anything.")
-]
-GroupKey = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[GROUP]",
-        help="Group id, name, or prefix. Default: --org.",
-        show_default=False,
-        callback=checked("the group"),
-    ),
-]
-OldGroupKey = Annotated[
-    str | None,
-    typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
 ]
 Identifiers = Annotated[
     list[str] | None,
@@ -150,45 +145,123 @@ Identifiers = Annotated[
         help="Public or private identifiers; - reads them from stdin.",
     ),
 ]
-From = Annotated[str | None, _file("identifier", "a private_identifier or public_identifier")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY...",
-        help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
-    ),
-]
-KeysFrom = Annotated[str | None, _file("key", "an id, private_identifier, or public_identifier")]
+From = Annotated[str | None, file_option("identifier", "a private_identifier or public_identifier")]
 By = Annotated[
     SampleKey | None,
     typer.Option(
-        "--by",
         metavar="FIELD",
         help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
-    ),
-]
-Repository = Annotated[
-    str | None,
-    typer.Option(
-        "--repository",
-        "--public-repository-name",
-        metavar="NAME",
-        help="Name sequences in the format of this public repository: GISAID or GenBank.",
     ),
 ]
 SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Skip identifiers that match no sample.")
 ]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-O",
-        metavar="FILE",
-        help="Output file; - for stdout. Default: a new file here, or stdout if redirected.",
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScopeOptions:
+    """The options of every command that works in one group, for one pathogen."""
+
+    group: Annotated[
+        str | None,
+        group_option(
+            "Group that owns the data. Default: --org, or else your only group.", "--group"
+        ),
+    ] = None
+    pathogen: Annotated[
+        str | None, _pathogen("Pathogen. Default: --pathogen-slug.", "--pathogen")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyOptions:
+    """The options of every command for samples that are named by keys of any type."""
+
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY...",
+            help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
+        ),
+    ] = None
+    file: Annotated[
+        str | None, file_option("key", "an id, private_identifier, or public_identifier")
+    ] = None
+    by: By = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """The options of every command for samples that are named by their identifiers."""
+
+    identifiers: Identifiers = None
+    file: From = None
+    skip_missing: SkipMissing = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOptions:
+    """The options of every command that downloads something."""
+
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-O",
+            metavar="FILE",
+            help="Output file; - for stdout. Default: a new file here, or stdout if redirected.",
+        ),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberOptions:
+    """The options of every command about one group."""
+
+    group: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[GROUP]",
+            help="Group id, name, or prefix. Default: --org.",
+            show_default=False,
+            callback=checked("the group"),
+        ),
+    ] = None
+    old: Annotated[
+        str | None,
+        typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
+    ] = None
+
+
+def expanded(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with an option for each field of its parameters that are dataclasses."""
+    hints = get_type_hints(function, include_extras=True)
+    bundles: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: dict[str, Parameter] = {}
+    for one in signature(function).parameters.values():
+        parameters[one.name] = one.replace(annotation=hints[one.name])
+        if one.name not in bundles:
+            continue
+        del parameters[one.name]
+        options = get_type_hints(bundles[one.name], include_extras=True)
+        for field in fields(bundles[one.name]):
+            default = Parameter.empty if field.default is MISSING else field.default
+            option = {"annotation": options[field.name], "default": default}
+            parameters[field.name] = one.replace(name=field.name, **option)
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        for name, bundle in bundles.items():
+            given = {field.name: values.pop(field.name) for field in fields(bundle)}
+            values[name] = bundle(**given)
+        function(**values)
+
+    ordered = sorted(parameters.values(), key=lambda one: one.default is not Parameter.empty)
+    # Typer reads both.
+    command.__annotations__ = {one.name: one.annotation for one in ordered}
+    command.__signature__ = Signature(ordered)  # type: ignore[attr-defined]  # inspect uses it
+    return command
 
 
 def chosen_group(context: AppContext, given: str | None) -> str | None:
@@ -227,9 +300,7 @@ def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None
     return limit
 
 
-def chosen_scope(
-    context: AppContext, group: str | None, pathogen: str | None, *, writing: bool = False
-) -> Scope:
+def chosen_scope(context: AppContext, given: ScopeOptions, *, writing: bool = False) -> Scope:
     """Return the chosen group and pathogen, and print them on a terminal.
 
     ``writing`` means that the command changes data of the group, including in a dry run.
@@ -239,21 +310,22 @@ def chosen_scope(
     """
     from aspencli.reference.remote import Scope, find_org, require_writer
 
-    org = find_org(context.api(), chosen_group(context, group))
+    org = find_org(context.api(), chosen_group(context, given.group))
     if writing:
         require_writer(context.api().users.me(), org)
-    scope = Scope(org, pathogen or context.config.value("pathogen_slug") or "")
+    scope = Scope(org, given.pathogen or context.config.value("pathogen_slug") or "")
     if context.out.err.isatty():
         context.out.info(f"{context.describe_target(Backend.API)}, {scope}")
     return scope
 
 
-def named_group(context: AppContext, given: str | None, option: str | None) -> str:
+def named_group(context: AppContext, named: MemberOptions) -> str:
     """Return the group named by argument, option, or ``--org``; there is no other default.
 
     Raises:
         BadInputError: If no group is named, or two different ones are.
     """
+    given, option = named.group, named.old
     if given is not None and option is not None and given != option:
         raise BadInputError(
             f"Two different groups were given: {given} and {option}.", hint="Pass one of them."
@@ -267,15 +339,33 @@ def named_group(context: AppContext, given: str | None, option: str | None) -> s
 
 
 def chosen_ids(
-    context: AppContext, given: Iterable[str] | None, file: str | None, columns: Sequence[str]
+    context: AppContext, given: list[str] | None, file: str | None, columns: Sequence[str]
 ) -> list[str]:
     """Return the given identifiers without duplicates."""
     from aspencli.tabular.reading import read_ids
 
-    found = read_ids(list(given or ()), file, columns)
+    found = read_ids(given or [], file, columns)
     if found.repeated:
         context.out.info(f"Note: ignored {counted(found.repeated, 'duplicate')}.")
     return found.ids
+
+
+def chosen_samples(
+    context: AppContext, samples: SampleOptions, given: ScopeOptions, *, writing: bool = False
+) -> tuple[list[str], Scope]:
+    """Return the identifiers of samples, and the group and pathogen that they belong to."""
+    from aspencli.samples.models import IDENTIFIERS
+
+    ids = chosen_ids(context, samples.identifiers, samples.file, IDENTIFIERS)
+    return ids, chosen_scope(context, given, writing=writing)
+
+
+def missing_ids(context: AppContext, scope: Scope, ids: Sequence[str]) -> list[str]:
+    """Return the identifiers that match no sample."""
+    from aspencli.samples.remote import find_missing
+
+    with context.out.progress("Looking up samples", len(ids)) as tick:
+        return find_missing(context.api().samples, scope, ids, tick)
 
 
 def known_ids(
@@ -286,10 +376,9 @@ def known_ids(
     Raises:
         NotFoundError: If some do not, and ``skip_missing`` is not set; or if none does.
     """
-    from aspencli.samples.remote import find_missing, unknown
+    from aspencli.samples.remote import unknown
 
-    with context.out.progress("Looking up samples", len(ids)) as tick:
-        missing = find_missing(context.api().samples, scope, ids, tick)
+    missing = missing_ids(context, scope, ids)
     gone = frozenset(missing)
     known = [each for each in ids if each not in gone]
     if missing and not (skip_missing and known):

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from aspencli.errors import NotFoundError
-from aspencli.reference.remote import LOCATION_LEVELS, Org, Scope, find_both, find_slugs
+from aspencli.reference.remote import LOCATION_LEVELS, Org, Scope, find_both, find_slugs, name_of
 from aspencli.remote.api import Api, Location, Sample, SampleRecord, Samples
 from aspencli.samples.models import (
     LINEAGE,
@@ -198,9 +198,7 @@ def listed(sample: Sample) -> SampleRow:
 
 def place_of(location: Location | None) -> str | None:
     """Format a location as ``Region / Country / Division / Location``; None if there is none."""
-    if location is None:
-        return None
-    return " / ".join(str(location[part]) for part in LOCATION_LEVELS if location[part]) or None  # type: ignore[literal-required] # the parts are keys
+    return (name_of(location) or None) if location else None
 
 
 def _describe(sample: Sample, by: SampleKey) -> SampleDetails:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aspencli.changes.report import JobFiles
+from aspencli.cli import params
 from aspencli.cli.context import AppContext, Backend
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.runner import Job, Purpose
     from aspencli.cli.output.console import Output
+    from aspencli.tabular.source import Observer
     from aspencli.tabular.table import Table
 
 
@@ -39,58 +39,18 @@ Report = Annotated[
         help="Write each row and its outcome to a file: .csv, .json, or .xlsx.",
     ),
 ]
-Rejects = Annotated[
-    Path | None,
-    typer.Option(
-        "--rejects",
-        metavar="FILE",
-        help="Write invalid rows to a file that you can fix and pass again: .csv, .tsv, or .xlsx.",
-    ),
-]
 UndoFile = Annotated[
     Path | None,
     typer.Option("--undo-file", metavar="FILE", help="Path of the undo file; must not exist."),
 ]
-Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="Encoding of the file, if not UTF-8.")
-]
-Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", help="Column delimiter. Default: detected.")
-]
-Sheet = Annotated[
-    str | None,
-    typer.Option("--sheet", metavar="NAME|NUMBER", help="Sheet of a workbook to read."),
-]
 ClearWord = Annotated[
     str | None,
-    typer.Option(metavar="WORD", help="Cell value that clears a field, in addition to \\N."),
+    params.text_option("Cell value that clears a field, in addition to \\N.", metavar="WORD"),
 ]
 MissingWords = Annotated[
     bool,
     typer.Option(
         "--allow-missing-words", help="Accept words such as NA, NULL, or unknown as identifiers."
-    ),
-]
-Undone = Annotated[
-    str,
-    typer.Argument(help="Run id from `aspencli history`, or an undo file.", metavar="ID|FILE"),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Also revert values changed since; they are shown first.")
-]
-Names = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="HEADER=COLUMN|@MAP",
-        help="Map a header to a column: 'Lab ID=private_identifier'. 'Note=' ignores a column; "
-        "@NAME uses a map from the config file. Can be repeated.",
-    ),
-]
-SkipLines = Annotated[
-    int,
-    typer.Option(
-        "--skip-lines", min=0, metavar="N", help="Number of lines or rows before the header."
     ),
 ]
 TemplateName = Annotated[
@@ -104,28 +64,99 @@ TemplateName = Annotated[
 ]
 DateFormat = Annotated[
     str | None,
-    typer.Option(
-        "--date-format",
-        metavar="FORMAT",
-        help="Date format in addition to YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.",
+    params.text_option(
+        "Date format in addition to YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.", metavar="FORMAT"
     ),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BulkOptions:
-    """The options of every command that changes rows from a file."""
+class ReadingOptions:
+    """The options of every command that reads a table."""
+
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="HEADER=COLUMN|@MAP",
+            help="Map a header to a column: 'Lab ID=private_identifier'. 'Note=' ignores a column; "
+            "@NAME uses a map from the config file. Can be repeated.",
+        ),
+    ] = None
+    encoding: Annotated[str | None, params.text_option("Encoding of the file, if not UTF-8.")] = (
+        None
+    )
+    delimiter: Annotated[str | None, params.text_option("Column delimiter. Default: detected.")] = (
+        None
+    )
+    sheet: Annotated[
+        str | None, params.text_option("Sheet of a workbook to read.", metavar="NAME|NUMBER")
+    ] = None
+    skip_lines: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Number of lines or rows before the header."),
+    ] = 0
+    missing_words: MissingWords = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """The options of every command that changes rows, or undoes that."""
 
     dry_run: DryRun = False
     report: Report = None
-    rejects: Rejects = None
     undo_file: UndoFile = None
-    encoding: Encoding = None
-    delimiter: Delimiter = None
-    sheet: Sheet = None
-    names: Names = None
-    skip_lines: SkipLines = 0
-    missing_words: MissingWords = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions(ReadingOptions, OutputOptions):
+    """The options of every command that changes rows from a file."""
+
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write invalid rows to a file that you can fix and pass again: .csv, .tsv, or "
+            ".xlsx.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoOptions(OutputOptions):
+    """The run to undo, and how."""
+
+    what: Annotated[
+        str,
+        typer.Argument(help="Run id from `aspencli history`, or an undo file.", metavar="ID|FILE"),
+    ]
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also revert values changed since; they are shown first."),
+    ] = False
+
+
+@contextmanager
+def opened_table(
+    context: AppContext,
+    path: str,
+    given: ReadingOptions,
+    template: str,
+    observe: Observer | None = None,
+) -> Iterator[tuple[Table, int]]:
+    """Provide a table read as the options say, and the number of notes printed about it."""
+    from aspencli.tabular.reading import open_table
+
+    with open_table(
+        path,
+        observe,
+        encoding=given.encoding,
+        delimiter=chosen_delimiter(given.delimiter),
+        sheet=given.sheet,
+        skip_lines=given.skip_lines,
+        template=template,
+    ) as source:
+        yield source, print_notes(context.out, source)
 
 
 def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
@@ -144,32 +175,6 @@ def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
         else:
             names.append(words)
     return names
-
-
-def expanded(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command with an option for each field of its parameter `given`, a dataclass."""
-    hints = get_type_hints(function, include_extras=True)
-    bundle = hints.pop("given")
-    options = get_type_hints(bundle, include_extras=True)
-
-    @wraps(function)
-    def command(**values: Any) -> None:
-        given = bundle(**{name: values.pop(name) for name in options})
-        function(**values, given=given)
-
-    parameters: list[Parameter] = []
-    for one in signature(function).parameters.values():
-        if one.name != "given":
-            parameters.append(one.replace(annotation=hints[one.name]))
-            continue
-        for field in fields(bundle):
-            option = {"annotation": options[field.name], "default": field.default}
-            parameters.append(one.replace(name=field.name, **option))
-    parameters.sort(key=lambda one: one.default is not Parameter.empty)
-    # Typer reads both.
-    command.__annotations__ = {**hints, **options}
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # inspect uses it
-    return command
 
 
 def chosen_group_id(context: AppContext, given: int | None) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 
 from aspencli.changes.journal import open_journal
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, command_for, runs_of, undo_source
 from aspencli.changes.undo import Origin, read_origin, read_undo
-from aspencli.cli.changes.options import open_job
+from aspencli.cli.changes.options import UndoOptions, open_job
 from aspencli.cli.changes.runner import Purpose
 from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
 from aspencli.cli.context import AppContext, Backend
@@ -20,25 +19,19 @@ _VIEWS = {"samples": CHANGING, "users": USERS, "groups": GROUPS}
 
 
 def take_back(
-    context: AppContext,
-    noun: str,
-    what: str,
-    dry_run: bool,
-    force: bool,
-    report: Path | None,
-    undo_file: Path | None,
-    via: Backend | None = None,
+    context: AppContext, noun: str, given: UndoOptions, via: Backend | None = None
 ) -> None:
     """Restore what a bulk run changed, where the values are still those that it wrote.
 
     The run is given by its ID or its undo file; the backend is the one that it used unless one is
-    given. With ``force``, what was changed since is restored too.
+    given. With ``--force``, what was changed since is restored too.
 
     Raises:
         BadInputError: If the run was made on another target, or changed something else.
     """
     runs = runs_of(open_journal().read().events)
     known = {run.id: run for run in runs}
+    what = given.what
     file, run = undo_source(what, runs)
     origin = read_origin(file)
     api = known[run].api if run in known else None
@@ -55,10 +48,10 @@ def take_back(
     run = run or origin.run  # a file that was moved is not in the history under its new path
     view = _VIEWS[origin.of] if origin.columns else RENAMING
     with ExitStack() as stack:
-        files = JobFiles(stack, file, view.report, report, undo_file)
+        files = JobFiles(stack, file, view.report, given.report, given.undo_file)
         before = known.get(run or "")
         place = origin.place or (before.place if before else Place())
-        purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run, place)
+        purpose = Purpose(f"{noun} undo", origin.spec, view, given.dry_run, given.force, run, place)
         backend = _backend(context, origin, via, before)
         if backend is Backend.DB:
             _refuse_half_done(before)

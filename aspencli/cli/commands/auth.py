@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
+from aspencli.text import local_time
 
 if TYPE_CHECKING:
     from aspencli.auth.session import SignIn
@@ -134,10 +134,12 @@ def status(
     """
     context = current(ctx)
     if everything:
-        rows = list(_all_rows(context))
-        return context.out.rows(
-            STATUS_COLUMNS, rows, empty="No sign-ins are stored on this machine."
-        )
+        from aspencli.auth.store import Ledger  # no request is sent for these
+
+        stored = [one for one in Ledger(context.access.folder).all().values() if one.store]
+        rows = [_row_of(context, noted) for noted in stored]
+        empty = "No sign-ins are stored on this machine."
+        return context.out.rows(STATUS_COLUMNS, rows, empty=empty)
     access = context.access
     held = access.session.found()
     if held is None:
@@ -175,7 +177,7 @@ def token(
     held = context.access.session.current()
     if context.out.out.isatty():
         context.out.warn(
-            f"Anyone who sees this token can act as you until {_moment_words(held.expires_at)}."
+            f"Anyone who sees this token can act as you until {local_time(held.expires_at)}."
         )
     context.out.text(f"Authorization: Bearer {held.id_token}" if header else held.id_token)
 
@@ -193,7 +195,7 @@ def _is_accepted(context: AppContext) -> bool:
 
 def _greet(context: AppContext, held: SignIn, did: str) -> None:
     """Report who is signed in, with their groups according to the API."""
-    until = f"expires {_moment_words(held.expires_at)}"
+    until = f"expires {local_time(held.expires_at)}"
     if held.refresh_token:
         until = f"{until}, auto-renews"
     context.out.done(f"{did} to {context.target.label} as {held.who} ({until})")
@@ -226,15 +228,6 @@ def _revoke(access: Access, refresh_token: str) -> None:
             f"The sign-in could not be revoked and was kept: {error.message}",
             hint="Try again, or remove it from this machine only: --forget",
         ) from error
-
-
-def _all_rows(context: AppContext) -> Iterator[Row]:
-    """Yield every sign-in on this machine, without any network request."""
-    from aspencli.auth.store import Ledger
-
-    for noted in Ledger(context.access.folder).all().values():
-        if noted.store is not None:
-            yield _row_of(context, noted)
 
 
 def _row_of(context: AppContext, noted: Noted) -> Row:
@@ -277,7 +270,7 @@ def _row(context: AppContext, held: SignIn | None, me: Me | None = None) -> dict
     if held:
         until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
         row["name"], row["email"], row["subject"] = held.name, held.email, held.subject
-        row["expires_at"] = _moment_words(held.expires_at) if people else until
+        row["expires_at"] = local_time(held.expires_at) if people else until
         row["renewable"] = held.refresh_token is not None
     if me:
         row["name"], row["user_id"] = me["name"], me["id"]
@@ -287,8 +280,3 @@ def _row(context: AppContext, held: SignIn | None, me: Me | None = None) -> dict
 
 def _group_words(group: GroupRoles) -> str:
     return f"{group['name']} ({', '.join(group['roles'])})"
-
-
-def _moment_words(seconds: float) -> str:
-    """Return a Unix timestamp as local time."""
-    return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"

@@ -12,8 +12,9 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
-from aspencli.cli.changes.options import BulkOptions, expanded
+from aspencli.cli.changes.options import BulkOptions, UndoOptions
 from aspencli.cli.context import AppContext, current
+from aspencli.cli.params import expanded
 
 if TYPE_CHECKING:
     from aspen.database.bulk.spec import Request
@@ -38,12 +39,11 @@ File = Annotated[
 
 def register_samples(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
-    app.command("update-public-ids", rich_help_panel="Bulk", epilog=_RENAME_EXAMPLES)(
-        update_public_ids
-    )
-    app.command("bulk-update", rich_help_panel="Bulk", epilog=_UPDATE_EXAMPLES)(bulk_update)
-    app.command("undo", rich_help_panel="Bulk", epilog=_UNDO_EXAMPLES)(undo_samples)
-    app.command("resume", rich_help_panel="Bulk", epilog=_RESUME_EXAMPLES)(resume)
+    command = partial(app.command, rich_help_panel="Bulk")
+    command("update-public-ids", epilog=_RENAME_EXAMPLES)(update_public_ids)
+    command("bulk-update", epilog=_UPDATE_EXAMPLES)(bulk_update)
+    command("undo", epilog=_UNDO_EXAMPLES)(undo_samples)
+    command("resume", epilog=_RESUME_EXAMPLES)(resume)
 
 
 def register_users(app: typer.Typer) -> None:
@@ -115,10 +115,8 @@ def update_public_ids(
     from aspencli.cli.changes.views import RENAMING
 
     context = current(ctx)
-    group, names = (
-        options.chosen_group_id(context, group_id),
-        options.chosen_names(context, given.names),
-    )
+    group = options.chosen_group_id(context, group_id)
+    names = options.chosen_names(context, given.names)
 
     def prepare(
         stack: ExitStack, files: JobFiles, source: Table
@@ -154,10 +152,10 @@ def bulk_update(
     group_id: options.GroupId = None,
     key: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column that identifies samples: private_identifier, public_identifier, or id. "
+        params.text_option(
+            "Column that identifies samples: private_identifier, public_identifier, or id. "
             "Default: the one in the header.",
+            metavar="COLUMN",
         ),
     ] = None,
     clear_word: options.ClearWord = None,
@@ -180,12 +178,12 @@ def bulk_update(
     context = current(ctx)
     group = options.chosen_group_id(context, group_id)
     days = DayFormat(date_format) if date_format is not None else None
-    prepare = _changes(
-        *(context, "samples bulk-update", SAMPLE_CHANGES, CHANGING, given, key, clear_word),
+    _change(
+        *(context, "samples bulk-update", file, SAMPLE_CHANGES, CHANGING, given, key, clear_word),
         group=group,
         days=days,
+        template=template,
     )
-    _run(context, file, CHANGING, given, prepare, template)
 
 
 @expanded
@@ -194,9 +192,9 @@ def import_users(
     file: File,
     key: Annotated[
         str | None,
-        typer.Option(
+        params.text_option(
+            "Column that identifies users: email or auth0_user_id. Default: email.",
             metavar="COLUMN",
-            help="Column that identifies users: email or auth0_user_id. Default: email.",
         ),
     ] = None,
     clear_word: options.ClearWord = None,
@@ -215,8 +213,7 @@ def import_users(
     from aspencli.users.bulk import USER_CHANGES
 
     context = current(ctx)
-    prepare = _changes(context, "users import", USER_CHANGES, USERS, given, key, clear_word)
-    _run(context, file, USERS, given, prepare)
+    _change(context, "users import", file, USER_CHANGES, USERS, given, key, clear_word)
 
 
 @expanded
@@ -243,13 +240,13 @@ def import_groups(
     from aspencli.users.bulk import GROUP_CHANGES
 
     context = current(ctx)
-    prepare = _changes(context, "groups import", GROUP_CHANGES, GROUPS, given, key, clear_word)
-    _run(context, file, GROUPS, given, prepare)
+    _change(context, "groups import", file, GROUP_CHANGES, GROUPS, given, key, clear_word)
 
 
-def _changes(
+def _change(
     context: AppContext,
     command: str,
+    file: str,
     kind: Kind,
     view: View,
     given: BulkOptions,
@@ -258,8 +255,9 @@ def _changes(
     *,
     group: int | None = None,
     days: DayFormat | None = None,
-) -> Prepare:
-    """Return the preparation of a run that updates the columns named in the header."""
+    template: str = "none",
+) -> None:
+    """Create or update rows, in the columns named in the header."""
     from aspencli.changes.cells import checked_clear_word, lay_out, read_changes
     from aspencli.cli.changes.runner import DatabaseJob, Purpose
 
@@ -282,7 +280,7 @@ def _changes(
             days=days,
         )
 
-    return prepare
+    _run(context, file, view, given, prepare, template)
 
 
 def _run(
@@ -291,41 +289,24 @@ def _run(
     view: View,
     given: BulkOptions,
     prepare: Prepare,
-    template: str = "none",
+    template: str,
 ) -> None:
     """Open a file, and run the change that it asks for."""
     from aspencli.changes.report import JobFiles
-    from aspencli.tabular.reading import open_table
 
-    delimiter = options.chosen_delimiter(given.delimiter)
+    options.chosen_delimiter(given.delimiter)  # refused before any file is created
     with ExitStack() as stack:
         files = JobFiles(stack, file, view.report, given.report, given.undo_file, given.rejects)
-        source = stack.enter_context(
-            open_table(
-                file,
-                files.fingerprint.take,
-                encoding=given.encoding,
-                delimiter=delimiter,
-                sheet=given.sheet,
-                skip_lines=given.skip_lines,
-                template=template,
-            )
+        source, said = stack.enter_context(
+            options.opened_table(context, file, given, template, files.fingerprint.take)
         )
-        said = options.print_notes(context.out, source)
         job, rows = prepare(stack, files, source)
         said = options.print_notes(context.out, source, said)
         job.run(source, rows, said)
 
 
-def undo_samples(
-    ctx: typer.Context,
-    what: options.Undone,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    report: options.Report = None,
-    undo_file: options.UndoFile = None,
-    via: params.ViaOption = None,
-) -> None:
+@expanded
+def undo_samples(ctx: typer.Context, given: UndoOptions, via: params.ViaOption = None) -> None:
     """Undo an update or a bulk update of samples.
 
     Samples changed since the update are listed and skipped, unless --force is given. Samples whose
@@ -337,7 +318,7 @@ def undo_samples(
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "samples", what, dry_run, force, report, undo_file, via)
+    take_back(current(ctx), "samples", given, via)
 
 
 def resume(
@@ -361,14 +342,8 @@ def resume(
     take_up(current(ctx), what, report, dry_run=dry_run)
 
 
-def undo_users(
-    ctx: typer.Context,
-    what: options.Undone,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    report: options.Report = None,
-    undo_file: options.UndoFile = None,
-) -> None:
+@expanded
+def undo_users(ctx: typer.Context, given: UndoOptions) -> None:
     """Undo an import of users.
 
     Users that the import created are deleted, unless they are referenced elsewhere by now. Those
@@ -377,17 +352,11 @@ def undo_users(
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "users", what, dry_run, force, report, undo_file)
+    take_back(current(ctx), "users", given)
 
 
-def undo_groups(
-    ctx: typer.Context,
-    what: options.Undone,
-    dry_run: options.DryRun = False,
-    force: options.Force = False,
-    report: options.Report = None,
-    undo_file: options.UndoFile = None,
-) -> None:
+@expanded
+def undo_groups(ctx: typer.Context, given: UndoOptions) -> None:
     """Undo an import of groups.
 
     Groups that the import created are deleted, unless they are referenced elsewhere by now, for
@@ -397,4 +366,4 @@ def undo_groups(
     """
     from aspencli.cli.changes.undo import take_back
 
-    take_back(current(ctx), "groups", what, dry_run, force, report, undo_file)
+    take_back(current(ctx), "groups", given)

@@ -33,16 +33,12 @@ def show(ctx: typer.Context) -> None:
     if context.out.chosen_form == "table":
         # A record, because addresses and paths are too long for a column and must not be cut.
         columns = [Column(row["name"], row["name"], whole=True) for row in rows]
-        context.out.record(columns, {row["name"]: _setting_text(row) for row in rows})
+        shown = {row["name"]: f"{row['value'] or 'not set'} ({row['source']})" for row in rows}
+        context.out.record(columns, shown)
     else:
         context.out.rows(COLUMNS, rows)
     if context.target.warning:
         context.out.warn(context.target.warning)
-
-
-def _setting_text(row: Row) -> str:
-    value = "not set" if row["value"] in {None, ""} else row["value"]
-    return f"{value} ({row['source']})"
 
 
 def _rows(config: Config, target: Target) -> Iterator[Row]:
@@ -57,11 +53,8 @@ def _rows(config: Config, target: Target) -> Iterator[Row]:
     yield {"name": "auth_url", "value": _masked(target.auth_url), "source": "target"}
     yield {"name": "auth_client_id", "value": target.auth_client_id, "source": "target"}
     yield {"name": "database_url", "value": _masked(target.database_url), "source": "target"}
-    yield {"name": "config_file", "value": str(config.path), "source": _exists(config)}
-
-
-def _exists(config: Config) -> str:
-    return "read" if config.path.exists() else "not found"
+    found_file = "read" if config.path.exists() else "not found"
+    yield {"name": "config_file", "value": str(config.path), "source": found_file}
 
 
 def _masked(address: str | None) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.bulk import register_groups
 from aspencli.cli.context import Backend, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
 from aspencli.errors import AspenError
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ LIST_COLUMNS = (
 )
 SHOW_COLUMNS = (
     *LIST_COLUMNS,
-    Column("address", "Address"),
-    Column("division", "Division"),
-    Column("location", "Location"),
-    Column("submitting_lab", "Submitting lab"),
+    *titled("address", "division", "location", "submitting_lab"),
     Column("auth0_org_id", "Auth0 organization"),
-    Column("tree_parameters", "Tree parameters"),
-    Column("members", "Members"),
+    *titled("tree_parameters", "members"),
 )
 MEMBER_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
@@ -59,10 +55,7 @@ CREATE_COLUMNS = (
     Column("name", "Name"),
     Column("prefix", "Prefix"),
     Column("default_tree_location", "Default tree location", tail=True),
-    Column("address", "Address", secondary=True),
-    Column("division", "Division", secondary=True),
-    Column("location", "Location", secondary=True),
-    Column("submitting_lab", "Submitting lab", secondary=True),
+    *titled("address", "division", "location", "submitting_lab", secondary=True),
     OUTCOME,
 )
 INVITE_COLUMNS = (
@@ -110,21 +103,16 @@ def list_(ctx: typer.Context) -> None:
 
 @app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
 @app.command(epilog=_SHOW_EXAMPLES)
-def show(
-    ctx: typer.Context,
-    group: params.GroupKey = None,
-    old: params.OldGroupKey = None,
-    via: params.ViaOption = None,
-) -> None:
+@params.expanded
+def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """Show a group, its members, and their roles.
 
     The API only shows groups in which you are an admin or a member, without their number of
     samples, division, location, organization, and tree parameters.
     """
     context = current(ctx)
-    key = params.named_group(context, group, old)
-    backend = context.backend(via)
-    if backend is Backend.API:
+    key = params.named_group(context, named)
+    if context.backend(via) is Backend.API:
         from aspencli.groups.remote import ask_group
 
         return context.out.records(SHOW_COLUMNS, [ask_group(context.api(), key)])
@@ -136,17 +124,12 @@ def show(
 
 
 @app.command(epilog=examples("aspencli groups members CZI"))
-def members(
-    ctx: typer.Context,
-    group: params.GroupKey = None,
-    old: params.OldGroupKey = None,
-    via: params.ViaOption = None,
-) -> None:
+@params.expanded
+def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """List the members of a group with their highest role."""
     context = current(ctx)
-    key = params.named_group(context, group, old)
-    backend = context.backend(via)
-    if backend is Backend.API:
+    key = params.named_group(context, named)
+    if context.backend(via) is Backend.API:
         from aspencli.groups.remote import ask_members
 
         found = ask_members(context.api(), key)
@@ -158,32 +141,32 @@ def members(
         return context.out.rows(MEMBER_COLUMNS, rows, empty="No members found.")
 
 
-def _text(what: str) -> Any:
-    return typer.Option(metavar="TEXT", help=what)
-
-
 @app.command(epilog=_CREATE_EXAMPLES)
 def create(
     ctx: typer.Context,
-    name: Annotated[str, _text("Name: 3 to 128 characters, unique among groups.")],
+    name: Annotated[str, params.text_option("Name: 3 to 128 characters, unique among groups.")],
     prefix: Annotated[
-        str, _text("Prefix of its public identifiers: 2 to 25 characters, unique among groups.")
+        str,
+        params.text_option(
+            "Prefix of its public identifiers: 2 to 25 characters, unique among groups."
+        ),
     ],
     default_tree_location: Annotated[
         str,
-        typer.Option(
-            "--default-tree-location",
-            "--default-tree-location-id",
-            metavar="ID|PLACE",
-            help="Default location for its trees: an id, or Region / Country / Division / Location "
+        params.text_option(
+            "Default location for its trees: an id, or Region / Country / Division / Location "
             "(the last parts are optional). See: aspencli locations search.",
-            callback=params.checked("the location"),
+            *("--default-tree-location", "--default-tree-location-id"),
+            metavar="ID|PLACE",
+            what="the location",
         ),
     ],
-    submitting_lab: Annotated[str | None, _text("Laboratory that submits its samples.")] = None,
-    address: Annotated[str | None, _text("Street address.")] = None,
-    division: Annotated[str | None, _text("Division, such as a state.")] = None,
-    location: Annotated[str | None, _text("City or county.")] = None,
+    submitting_lab: Annotated[
+        str | None, params.text_option("Laboratory that submits its samples.")
+    ] = None,
+    address: Annotated[str | None, params.text_option("Street address.")] = None,
+    division: Annotated[str | None, params.text_option("Division, such as a state.")] = None,
+    location: Annotated[str | None, params.text_option("City or county.")] = None,
     dry_run: params.DryRunOption = False,
 ) -> None:
     """Create a group and its organization at the identity provider (API only).
@@ -230,15 +213,14 @@ def create(
 
 
 @app.command("invites", epilog=examples("aspencli groups invites CZI"))
-def invites(
-    ctx: typer.Context, group: params.GroupKey = None, old: params.OldGroupKey = None
-) -> None:
+@params.expanded
+def invites(ctx: typer.Context, named: params.MemberOptions) -> None:
     """List invitations to a group, oldest first, including expired ones (API only)."""
     from aspencli.groups.remote import list_invitations
     from aspencli.reference.remote import find_org
 
     context = current(ctx)
-    key = params.named_group(context, group, old)
+    key = params.named_group(context, named)
     context.announce(Backend.API)
     api = context.api()
     rows = list_invitations(api.groups, find_org(api, key))
@@ -254,27 +236,14 @@ def invite(
             metavar="E-MAIL...", help="E-mail addresses to invite; - reads them from stdin."
         ),
     ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            help="File with one address per line, or a table with an email column; - for stdin.",
-        ),
-    ] = None,
+    file: Annotated[str | None, params.file_option("address", "an email")] = None,
     role: Annotated[
         GroupRole,
         typer.Option(metavar="NAME", help=f"Role to invite them as: {', '.join(GroupRole)}."),
     ] = GroupRole.MEMBER,
     group: Annotated[
         str | None,
-        typer.Option(
-            "--group",
-            "--group-id",
-            metavar="ID|NAME|PREFIX",
-            help="Group to invite them to. Default: --org.",
-            callback=params.checked("the group"),
-        ),
+        params.group_option("Group to invite them to. Default: --org.", "--group", "--group-id"),
     ] = None,
     again: Annotated[
         bool,
@@ -294,7 +263,7 @@ def invite(
 
     context = current(ctx)
     first, rest = _split(emails or [])
-    key = params.named_group(context, first, group)
+    key = params.named_group(context, params.MemberOptions(group=first, old=group))
     wanted = params.chosen_ids(context, rest, file, ("email",))
     context.announce(Backend.API)
     api = context.api()

@@ -12,7 +12,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import AspenGroup, AspenTyper, examples
 from aspencli.cli.context import current
-from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
 from aspencli.errors import AspenError
 from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text
@@ -32,8 +32,7 @@ LIST_COLUMNS = (
     Column("run", "Run", whole=True),
     Column("started_at", "Started", secondary=True, whole=True),
     Column("user", "User", secondary=True),
-    Column("target", "Target"),
-    Column("command", "Command"),
+    *titled("target", "command"),
     Column("group_id", "Group", right=True, secondary=True),
     Column("group", "Group name", secondary=True),
     Column("file", "File", secondary=True),
@@ -45,35 +44,23 @@ LIST_COLUMNS = (
     Column("undone_by", "Undone by", secondary=True),
 )
 SHOW_COLUMNS = (
-    Column("run", "Run"),
-    Column("outcome", "Outcome"),
-    Column("message", "Message"),
+    *titled("run", "outcome", "message"),
     Column("started_at", "Started"),
     Column("ended_at", "Ended"),
-    Column("seconds", "Seconds"),
-    Column("user", "User"),
-    Column("host", "Host"),
+    *titled("seconds", "user", "host"),
     Column("pid", "PID"),
     Column("version", "aspencli version"),
-    Column("command", "Command"),
-    Column("target", "Target"),
-    Column("database", "Database"),
+    *titled("command", "target", "database"),
     Column("group_id", "Group"),
     Column("group", "Group name"),
-    Column("file", "File"),
-    Column("path", "Path"),
+    *titled("file", "path"),
     Column("size", "Bytes"),
     Column("sha256", "SHA-256"),
     Column("rows", "Rows"),
     Column("to_change", "Planned changes"),
     Column("already", "Unchanged"),
     Column("left_out", "Skipped"),
-    Column("problems", "Problems"),
-    Column("changed", "Changed"),
-    Column("transaction", "Transaction"),
-    Column("undo_file", "Undo file"),
-    Column("undo_of", "Undo of"),
-    Column("undone_by", "Undone by"),
+    *titled("problems", "changed", "transaction", "undo_file", "undo_of", "undone_by"),
     Column("checked_at", "Checked"),
     Column("basis", "Evidence"),
     Column("via", "Backend"),
@@ -82,13 +69,11 @@ SHOW_COLUMNS = (
 )
 PRUNE_COLUMNS = (
     Column("kind", "To remove", whole=True),
-    Column("number", "Number", right=True),
-    Column("bytes", "Bytes", right=True),
+    *titled("number", "bytes", right=True),
     OUTCOME,
 )
 CHECK_COLUMNS = (
-    Column("run", "Run"),
-    Column("outcome", "Outcome"),
+    *titled("run", "outcome"),
     Column("basis", "Evidence"),
     Column("written", "Rows as written"),
     Column("before", "Rows as before"),
@@ -126,10 +111,10 @@ def list_(
     ctx: typer.Context,
     target: Annotated[
         str | None,
-        typer.Option(
+        params.text_option(
+            "Only runs on this target: prod, or rdev/STACK. Default: all.",
             metavar="NAME",
-            help="Only runs on this target: prod, or rdev/STACK. Default: all.",
-            callback=params.checked("the target"),
+            what="the target",
         ),
     ] = None,
     limit: params.LimitOption = None,

@@ -16,8 +16,8 @@ import typer
 from aspen.local.services import PARTS, SUPERVISOR
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.params import DryRunOption, all_among
+from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
+from aspencli.cli.params import DryRunOption, all_among, expanded
 from aspencli.errors import BadInputError, UnreachableError
 from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text, visible
@@ -35,9 +35,7 @@ app = group("Run a full deployment on this machine.")
 _VOICES = (*PARTS, SUPERVISOR)  # the parts that keep logs
 
 UP_COLUMNS = (
-    Column("part", "Part"),
-    Column("state", "State"),
-    Column("port", "Port"),
+    *titled("part", "state", "port"),
     Column("url", "URL", whole=True),
 )
 _HEALTH = (
@@ -49,43 +47,52 @@ _HEALTH = (
 _SIZE = Column("size", "Size", right=True, secondary=True)
 STATUS_COLUMNS = (
     *_HEALTH,
-    Column("last_restart", "Last restart"),
-    Column("reason", "Reason"),
-    Column("version", "Version"),
+    *titled("last_restart", "reason", "version"),
     _SIZE,
-    Column("data", "Data"),
-    Column("program", "Program"),
+    *titled("data", "program"),
 )
 DOWN_COLUMNS = (
-    Column("part", "Part"),
-    Column("was_running", "Was running"),
+    *titled("part", "was_running"),
     Column("how", "Method"),
     Column("seconds", "Seconds"),
 )
-RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"), OUTCOME)
+RESET_COLUMNS = (*titled("part", "deleted"), OUTCOME)
 SEED_COLUMNS = (
-    *(
-        Column(key, key.capitalize(), right=True)
-        for key in ("groups", "users", "locations", "samples", "runs", "trees", "genomes")
-    ),
+    *titled("groups", "users", "locations", "samples", "runs", "trees", "genomes", right=True),
     Column("already", "Unchanged", right=True),
-    Column("rejected", "Rejected", right=True),
-    Column("seconds", "Seconds", right=True),
+    *titled("rejected", "seconds", right=True),
     OUTCOME,
 )
 
 
 @dataclass(frozen=True)
 class SeedRequest:
-    """The test data to add; see the options of ``aspencli local seed``."""
+    """The test data to add: the options of ``aspencli local seed``."""
 
-    group: int = 1
-    samples: int = 0
-    roles: bool = False
-    seed: int = 0
-    metadata: Path | None = None
-    sequences: Path | None = None
-    lat_longs: Path | None = None
+    samples: Annotated[int, typer.Option(metavar="N", min=0, help="Generate N samples.")] = 0
+    roles: Annotated[
+        bool,
+        typer.Option("--roles", help="Fill the test groups up to 1,000, 20, and 5 samples."),
+    ] = False
+    group: Annotated[
+        int, typer.Option(metavar="ID", min=1, help="The group to add the samples to.")
+    ] = 1
+    number: Annotated[
+        int,
+        typer.Option("--seed", metavar="K", help="Random seed; another K generates other samples."),
+    ] = 0
+    metadata: Annotated[
+        Path | None,
+        typer.Option(metavar="TSV", help="Load a Nextstrain metadata file."),
+    ] = None
+    sequences: Annotated[
+        Path | None,
+        typer.Option(metavar="FASTA", help="Genomes for the metadata file; may be gzipped."),
+    ] = None
+    lat_longs: Annotated[
+        Path | None,
+        typer.Option(metavar="TSV", help="Coordinates for the locations in the metadata file."),
+    ] = None
 
 
 @app.command(epilog=examples("aspencli local up", "aspencli local up --only postgres"))
@@ -94,7 +101,6 @@ def up(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only",
             metavar="PART",
             help=f"Only this part and those it needs: {', '.join(PARTS)}. Repeatable.",
             callback=all_among("part", PARTS),
@@ -228,39 +234,8 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         "aspencli local seed --metadata metadata.tsv --sequences sequences.fasta.gz",
     )
 )
-def seed(
-    ctx: typer.Context,
-    samples: Annotated[
-        int, typer.Option("--samples", metavar="N", min=0, help="Generate N samples.")
-    ] = 0,
-    roles: Annotated[
-        bool,
-        typer.Option("--roles", help="Fill the test groups up to 1,000, 20, and 5 samples."),
-    ] = False,
-    group: Annotated[
-        int, typer.Option("--group", metavar="ID", min=1, help="The group to add the samples to.")
-    ] = 1,
-    number: Annotated[
-        int,
-        typer.Option("--seed", metavar="K", help="Random seed; another K generates other samples."),
-    ] = 0,
-    metadata: Annotated[
-        Path | None,
-        typer.Option("--metadata", metavar="TSV", help="Load a Nextstrain metadata file."),
-    ] = None,
-    sequences: Annotated[
-        Path | None,
-        typer.Option(
-            "--sequences", metavar="FASTA", help="Genomes for the metadata file; may be gzipped."
-        ),
-    ] = None,
-    lat_longs: Annotated[
-        Path | None,
-        typer.Option(
-            "--lat-longs", metavar="TSV", help="Coordinates for the locations in the metadata file."
-        ),
-    ] = None,
-) -> None:
+@expanded
+def seed(ctx: typer.Context, request: SeedRequest) -> None:
     """Add test data: test groups and users, generated samples, or samples from a file.
 
     A database without groups first gets the test groups, with their phylogenetic runs and trees;
@@ -269,11 +244,11 @@ def seed(
     and skipped; the exit code is 2 if no line is valid.
     """
     context = on_laptop(ctx)
-    if metadata is None and (sequences or lat_longs):
+    if request.metadata is None and (request.sequences or request.lat_longs):
         raise BadInputError(
             "--sequences and --lat-longs require --metadata", hint="Give the metadata file, too."
         )
-    add_data(context, SeedRequest(group, samples, roles, number, metadata, sequences, lat_longs))
+    add_data(context, request)
 
 
 def on_laptop(ctx: typer.Context) -> AppContext:
@@ -437,7 +412,9 @@ def _generate(context: AppContext, request: SeedRequest, database: Database) -> 
     if not (count := request.samples):
         return Seeded()
     with _counting(context, "Generating samples", count) as tell:
-        made = seed_samples(database, count, group=request.group, seed=request.seed, progress=tell)
+        made = seed_samples(
+            database, count, group=request.group, seed=request.number, progress=tell
+        )
     return Seeded(samples=made.samples_added, seconds=made.seconds)
 
 

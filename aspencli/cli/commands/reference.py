@@ -39,11 +39,7 @@ _EMPTY = "No locations found."
 
 
 def _named(what: str) -> Any:
-    return typer.Option(
-        metavar="TEXT",
-        help=f"The {what}; the spelling can be approximate.",
-        callback=params.checked(f"the {what}"),
-    )
+    return params.text_option(f"The {what}; the spelling can be approximate.", what=f"the {what}")
 
 
 @locations_app.command("list", epilog=examples("aspencli locations list --depth division"))
@@ -62,8 +58,7 @@ def list_locations(
 ) -> None:
     """List locations and their ids."""
     context = current(ctx)
-    backend = context.backend(via)
-    if backend is Backend.API:
+    if context.backend(via) is Backend.API:
         found = sorted(context.api().locations.all(depth), key=itemgetter("id"))
         return context.out.rows(LOCATION_COLUMNS, found, empty=_EMPTY)
     from aspencli.reference.database import list_locations
@@ -98,11 +93,9 @@ def search(
             hint="Pass one or more of --region, --country, --division, and --location.",
         )
     context = current(ctx)
-    backend = context.backend(via)
-    if backend is Backend.API:
-        return context.out.rows(
-            LOCATION_COLUMNS, context.api().locations.search(query), empty=_EMPTY
-        )
+    if context.backend(via) is Backend.API:
+        found = context.api().locations.search(query)
+        return context.out.rows(LOCATION_COLUMNS, found, empty=_EMPTY)
     from aspencli.reference.database import search_locations
 
     with context.database().reading() as session:
@@ -122,8 +115,7 @@ PATHOGEN_COLUMNS = (
 def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List pathogens and the slugs to use with --pathogen."""
     context = current(ctx)
-    backend = context.backend(via)
-    if backend is Backend.API:
+    if context.backend(via) is Backend.API:
         found = sorted(context.api().pathogens(), key=itemgetter("id"))
         return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
     from aspencli.reference.database import list_pathogens
@@ -161,25 +153,20 @@ qc_mutations_app = command_group("Download quality control results and mutations
         "aspencli qc-mutations download --from ids.txt --out quality.tsv",
     )
 )
+@params.expanded
 def download(
     ctx: typer.Context,
-    identifiers: params.Identifiers = None,
-    file: params.From = None,
-    out: params.Out = None,
-    force: params.Force = False,
-    skip_missing: params.SkipMissing = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    samples: params.SampleOptions,
+    to: params.OutOptions,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Download QC results and mutations of samples as TSV."""
     from aspencli.cli.downloads import destination, download_of, report_saved
-    from aspencli.samples.models import IDENTIFIERS
 
     context = current(ctx)
-    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
-    scope = params.chosen_scope(context, group, pathogen)
-    place = destination(context, out, f"{scope.slug}_qc_mutations.tsv", force=force)
-    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
+    ids, scope = params.chosen_samples(context, samples, scoped)
+    place = destination(context, to, f"{scope.slug}_qc_mutations.tsv")
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     fetch = partial(context.api().samples.qc_mutations, *scope.key)
     what = "QC results and mutations"
     report_saved(context, place, download_of(context, place, what, known, fetch, header=True))

@@ -1,33 +1,27 @@
-"""``aspencli samples``: list and show samples, from either backend.
+"""``aspencli samples``: list and show samples from either backend, and download their data.
 
-The commands that change samples, or download their data, are in modules of their own.
+The commands that change samples are in modules of their own.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.commands import samples_create, samples_edit, samples_files
+from aspencli.cli.commands import samples_create, samples_edit
 from aspencli.cli.commands.bulk import register_samples
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.console import show_page
-from aspencli.cli.output.formats import Column
-from aspencli.samples.models import SampleKey, SampleQuery, SampleSort
-
-if TYPE_CHECKING:
-    from aspencli.cli.context import AppContext
-    from aspencli.cli.output.console import Found
-    from aspencli.samples.models import SampleDetails
-
+from aspencli.cli.output.formats import Column, titled
+from aspencli.samples.models import SampleQuery, SampleSort
 
 app = command_group("List, create, update, delete, and download samples.")
 
@@ -44,33 +38,43 @@ LIST_COLUMNS = (
     Column("uploaded_by", "Uploaded by", secondary=True),
 )
 SHOW_COLUMNS = (
-    Column("id", "Id"),
-    Column("matched_by", "Matched by"),
+    *titled("id", "matched_by"),
     Column("private_identifier", "Private identifier", whole=True),
     Column("public_identifier", "Public identifier", whole=True),
-    Column("private", "Private"),
-    Column("group", "Group"),
-    Column("pathogen", "Pathogen"),
+    *titled("private", "group", "pathogen"),
     Column("collection_date", "Collected", whole=True),
     Column("location", "Location"),
     Column("collection_location", "Location details"),
-    Column("uploaded_by", "Uploaded by"),
-    Column("organism", "Organism"),
-    Column("host", "Host"),
+    *titled("uploaded_by", "organism", "host"),
     Column("purpose_of_sampling", "Purpose"),
     Column("specimen_processing", "Processing"),
     Column("sample_collected_by", "Collected by"),
     Column("sample_collector_contact_email", "Collector e-mail"),
     Column("sample_collector_contact_address", "Collector address"),
-    Column("authors", "Authors"),
-    Column("genome", "Genome"),
-    Column("aligned_genome", "Aligned genome"),
-    Column("accessions", "Accessions"),
-    Column("lineages", "Lineages"),
+    *titled("authors", "genome", "aligned_genome", "accessions", "lineages"),
     Column("qc_metrics", "QC metrics"),
-    Column("mutations", "Mutations"),
-    Column("original_submission", "Original submission"),
+    *titled("mutations", "original_submission"),
 )
+
+_DOWNLOAD_EXAMPLES = examples(
+    "aspencli samples download RCPHL-0000001 RCPHL-0000002 --out two.fasta",
+    "aspencli samples list --collected-after 2023-01-01 | aspencli samples download - > new.fasta",
+)
+_VALIDATE_EXAMPLES = examples("aspencli samples validate-ids --from ids.txt")
+_TEMPLATE_EXAMPLES = examples(
+    "aspencli samples submission-template --from ids.txt --repository GISAID --out gisaid.csv"
+)
+VALIDATED_COLUMNS = (
+    Column("identifier", "Identifier", whole=True),
+    Column("found", "Found"),
+)
+
+
+class Form(StrEnum):
+    """The public repositories with a submission form, spelled as the service does."""
+
+    GISAID = "GISAID"
+    GENBANK = "GenBank"
 
 
 @app.command(
@@ -98,18 +102,15 @@ def list_(
     ] = None,
     location: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Part of 'Region / Country / Division / Location' (case-insensitive).",
-            callback=params.checked("the location"),
+        params.text_option(
+            "Part of 'Region / Country / Division / Location' (case-insensitive).",
+            what="the location",
         ),
     ] = None,
     search: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Part of the private or public identifier (case-insensitive).",
-            callback=params.checked("the search text"),
+        params.text_option(
+            "Part of the private or public identifier (case-insensitive).", what="the search text"
         ),
     ] = None,
     sort: Annotated[
@@ -137,8 +138,15 @@ def list_(
         reverse=reverse,
     )
     limit = params.chosen_limit(context.out, limit, everything)
-    with listed(context, via, query) as found:
-        show_page(context.out, LIST_COLUMNS, found, limit, noun="samples")
+    show_first = partial(show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples")
+    if context.backend(via) is Backend.API:
+        from aspencli.samples.remote import SamplesAsked
+
+        return show_first(SamplesAsked(context.api(), query, params.chosen_org(context)))
+    from aspencli.samples.database import SampleList
+
+    with context.database().reading() as session:
+        return show_first(SampleList(session, query))
 
 
 @app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
@@ -154,57 +162,126 @@ def show(
         ),
     ],
     group: params.GroupOption = None,
-    by: Annotated[
-        SampleKey | None,
-        typer.Option(
-            metavar="FIELD",
-            help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
-        ),
-    ] = None,
+    by: params.By = None,
     via: params.ViaOption = None,
 ) -> None:
     """Show samples with their genomes, accessions, lineages, and QC metrics."""
     context = current(ctx)
-    found = described(context, via, keys, params.chosen_group(context, group), by)
-    context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
-
-
-@contextmanager
-def listed(context: AppContext, via: Backend | None, query: SampleQuery) -> Iterator[Found]:
-    """Provide the samples that match a query."""
-    backend = context.backend(via)
-    if backend is Backend.API:
-        from aspencli.samples.remote import SamplesAsked
-
-        yield SamplesAsked(context.api(), query, params.chosen_org(context))
-        return
-    from aspencli.samples.database import SampleList
-
-    with context.database().reading() as session:
-        yield SampleList(session, query)
-
-
-def described(
-    context: AppContext,
-    via: Backend | None,
-    keys: Sequence[str],
-    group: str | None,
-    by: SampleKey | None,
-) -> list[SampleDetails]:
-    """Return the details of the samples that the keys identify."""
-    backend = context.backend(via)
-    if backend is Backend.API:
+    group = params.chosen_group(context, group)
+    if context.backend(via) is Backend.API:
         from aspencli.samples.remote import describe_asked
 
         org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
-        return describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
-    from aspencli.samples.database import describe_samples, match_samples
+        found = describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
+    else:
+        from aspencli.samples.database import describe_samples, match_samples
 
-    with context.database().reading() as session:
-        return describe_samples(session, match_samples(session, keys, group=group, by=by))
+        with context.database().reading() as session:
+            found = describe_samples(session, match_samples(session, keys, group=group, by=by))
+    context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
+
+
+@params.expanded
+def download(
+    ctx: typer.Context,
+    *,
+    samples: params.SampleOptions,
+    to: params.OutOptions,
+    repository: Annotated[
+        str | None,
+        params.text_option(
+            "Name sequences in the format of this public repository: GISAID or GenBank.",
+            *("--repository", "--public-repository-name"),
+            metavar="NAME",
+        ),
+    ] = None,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Download the sequences of samples as FASTA.
+
+    If any identifier does not match a sample, nothing is downloaded. If some samples have no
+    sequence, or you do not have permission to see it, the exit code is 6.
+    """
+    from aspencli.cli.downloads import demand_all, destination, download_fasta
+
+    context = current(ctx)
+    ids, scope = params.chosen_samples(context, samples, scoped)
+    place = destination(context, to, f"{scope.slug}.fasta")
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
+    fetch = partial(context.api().samples.sequences, *scope.key, repository=repository)
+    demand_all(context, place, len(known), download_fasta(context, place, known, fetch))
+
+
+@params.expanded
+def validate_ids(
+    ctx: typer.Context,
+    identifiers: params.Identifiers = None,
+    file: params.From = None,
+    *,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Check which identifiers match samples that you can see.
+
+    Public and private identifiers, strain names, and GISAID accessions are checked. If any do not
+    match, the exit code is 6.
+    """
+    from aspencli.samples.models import IDENTIFIERS
+    from aspencli.samples.remote import unknown
+
+    context = current(ctx)
+    ids = params.chosen_ids(context, identifiers, file, IDENTIFIERS)
+    scope = params.chosen_scope(context, scoped)
+    missing = params.missing_ids(context, scope, ids)
+    gone = frozenset(missing)
+    context.out.rows(VALIDATED_COLUMNS, ({"identifier": i, "found": i not in gone} for i in ids))
+    if missing:
+        raise unknown(missing, len(ids), "Check their spelling, --group, and --pathogen.")
+
+
+@params.expanded
+def submission_template(
+    ctx: typer.Context,
+    repository: Annotated[
+        Form,
+        typer.Option(
+            "--repository",
+            "--public-repository-name",
+            metavar="NAME",
+            case_sensitive=False,
+            help=f"Repository to submit to: {', '.join(Form)}.",
+        ),
+    ],
+    samples: params.SampleOptions,
+    to: params.OutOptions,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Download a submission form for a public repository (CSV, or TSV for GenBank)."""
+    from aspencli.cli.downloads import destination, download_of, report_saved
+
+    context = current(ctx)
+    ids, scope = params.chosen_samples(context, samples, scoped)
+    ending = "csv" if repository is Form.GISAID else "tsv"
+    place = destination(context, to, f"{repository}_{scope.slug}.{ending}")
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
+    service = context.api().samples
+    size = download_of(
+        context,
+        place,
+        f"{repository} submission form",
+        known,
+        lambda some, *landing: service.submission_template(
+            *scope.key, some, repository.value, *landing
+        ),
+        header=True,
+    )
+    report_saved(context, place, size)
 
 
 samples_create.register(app)
 samples_edit.register(app)
-samples_files.register(app)
+app.command(rich_help_panel="Files", epilog=_DOWNLOAD_EXAMPLES)(download)
+app.command("validate-ids", rich_help_panel="Look", epilog=_VALIDATE_EXAMPLES)(validate_ids)
+app.command("submission-template", rich_help_panel="Files", epilog=_TEMPLATE_EXAMPLES)(
+    submission_template
+)
 register_samples(app)

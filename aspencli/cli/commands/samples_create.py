@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.errors import BadInputError, ConflictError
-from aspencli.reference.remote import Gazetteer, Scope
+from aspencli.reference.remote import Gazetteer, Scope, name_of
 from aspencli.samples.create import (
     Sequences,
     Wanted,
@@ -37,7 +37,6 @@ from aspencli.samples.create import (
     taken_names,
     understand,
 )
-from aspencli.samples.remote import place_of
 from aspencli.tabular.source import STDIN
 from aspencli.tabular.table import Fault
 from aspencli.text import counted
@@ -57,75 +56,76 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Change", epilog=_EXAMPLES)(create)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleFields:
+    """The options for a single sample."""
+
+    private_identifier: Annotated[
+        str | None, params.text_option("Private identifier of a single sample.")
+    ] = None
+    public_identifier: Annotated[
+        str | None,
+        params.text_option("Public identifier of a single sample. Default: generated."),
+    ] = None
+    collection_date: Annotated[
+        str | None, params.text_option("Collection date of a single sample.", metavar="DATE")
+    ] = None
+    sequencing_date: Annotated[
+        str | None, params.text_option("Sequencing date of a single sample.", metavar="DATE")
+    ] = None
+    location: Annotated[
+        str | None,
+        params.place_option(
+            "Location of a single sample: an id, or Region / Country / Division / Location."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(options.ReadingOptions):
+    """The options for reading the samples of a table."""
+
+    template: options.TemplateName = "auto"
+    date_format: options.DateFormat = None
+    private: Annotated[
+        bool,
+        typer.Option("--private/--public", help="Hide from, or show to, other groups."),
+    ] = True
+
+
+@params.expanded
 def create(
     ctx: typer.Context,
+    *,
     fasta: Annotated[
         str | None,
-        typer.Option(
-            "--fasta",
-            "--sequence-file",
-            metavar="FILE",
-            help="FASTA file, optionally compressed, with private identifiers as sequence names; "
+        params.text_option(
+            "FASTA file, optionally compressed, with private identifiers as sequence names; "
             "- for stdin.",
+            *("--fasta", "--sequence-file"),
+            metavar="FILE",
         ),
     ] = None,
     metadata: Annotated[
         str | None,
-        typer.Option(
-            "--metadata",
-            metavar="FILE",
-            help="Table (CSV, TSV, or .xlsx) with private_identifier, collection_date, location, "
+        params.text_option(
+            "Table (CSV, TSV, or .xlsx) with private_identifier, collection_date, location, "
             "and optional columns.",
+            metavar="FILE",
         ),
     ] = None,
-    names: options.Names = None,
     sequence: Annotated[
         str | None,
-        typer.Option(metavar="LETTERS", help="Sequence of a single sample, instead of --fasta."),
+        params.text_option("Sequence of a single sample, instead of --fasta.", metavar="LETTERS"),
     ] = None,
-    private_identifier: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Private identifier of a single sample."),
-    ] = None,
-    public_identifier: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="Public identifier of a single sample. Default: generated."
-        ),
-    ] = None,
-    collection_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Collection date of a single sample.")
-    ] = None,
-    sequencing_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Sequencing date of a single sample.")
-    ] = None,
-    location: Annotated[
-        str | None,
-        typer.Option(
-            "--location",
-            "--location-id",
-            metavar="ID|PLACE",
-            help="Location of a single sample: an id, or Region / Country / Division / Location.",
-        ),
-    ] = None,
-    private: Annotated[
-        bool,
-        typer.Option("--private/--public", help="Hide from, or show to, other groups."),
-    ] = True,
+    fields: SampleFields,
+    reading: TableOptions,
     skip_existing: Annotated[
         bool,
         typer.Option("--skip-existing", help="Skip samples whose private identifier exists."),
     ] = False,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    sheet: options.Sheet = None,
-    template: options.TemplateName = "auto",
-    skip_lines: options.SkipLines = 0,
-    date_format: options.DateFormat = None,
-    missing_words: options.MissingWords = False,
     dry_run: params.DryRunOption = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Create samples with their sequences.
 
@@ -133,47 +133,21 @@ def create(
     is created in full or not at all. To continue after an interruption, use --skip-existing.
     """
     context = current(ctx)
-    one = {
-        "private_identifier": private_identifier,
-        "public_identifier": public_identifier,
-        "collection_date": collection_date,
-        "sequencing_date": sequencing_date,
-        "location": location,
-    }
-    given = {name: text for name, text in one.items() if text is not None}
+    given = {name: text for name, text in vars(fields).items() if text is not None}
     _check_sources(fasta, sequence, metadata, given)
-    scope = params.chosen_scope(context, group, pathogen, writing=True)
+    scope = params.chosen_scope(context, scoped, writing=True)
     places = Gazetteer(context.api().locations)
     faults: list[Fault] = []
     with ExitStack() as stack:
         path = stack.enter_context(_file(fasta) if fasta else _written(sequence or ""))
         if metadata is None:
-            wanted = _one(
-                context, given, path, faults, places, private=private, missing_words=missing_words
-            )
+            wanted = _one(context, given, path, faults, places, reading)
         else:
-            reading = _Reading(metadata, encoding, delimiter, sheet, template, skip_lines)
-            chosen = options.chosen_names(context, names)
-            wanted = _table(
-                *(context, reading, chosen, faults, places, date_format),
-                private=private,
-                missing_words=missing_words,
-            )
-        batch = Batch(context, scope, path, wanted, places)
-        batch.check(faults)
+            wanted = _table(context, metadata, reading, faults, places)
+        sequences = Sequences(path, wanted)
+        _refuse(context, faults, sequences.check(faults.append))
+        batch = Batch(context, scope, sequences, wanted, places)
         batch.create(skip_existing=skip_existing, dry_run=dry_run)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """The options for reading the table; see `aspencli.tabular.reading.open_table`."""
-
-    path: str
-    encoding: str | None
-    delimiter: str | None
-    sheet: str | None
-    template: str
-    skip_lines: int
 
 
 def _check_sources(
@@ -246,9 +220,7 @@ def _one(
     path: Path,
     faults: list[Fault],
     places: Gazetteer,
-    *,
-    private: bool,
-    missing_words: bool,
+    reading: TableOptions,
 ) -> list[Wanted]:
     from aspencli.tabular.fasta import read_fasta
 
@@ -267,43 +239,27 @@ def _one(
         {**cells, "sequence_name": headers[0]},
         faults.append,
         places,
-        private=private,
-        missing_words=missing_words,
+        private=reading.private,
+        missing_words=reading.missing_words,
     )
     return [found] if found else []
 
 
 def _table(
-    context: AppContext,
-    reading: _Reading,
-    names: Sequence[str],
-    faults: list[Fault],
-    places: Gazetteer,
-    date_format: str | None,
-    *,
-    private: bool,
-    missing_words: bool,
+    context: AppContext, path: str, given: TableOptions, faults: list[Fault], places: Gazetteer
 ) -> list[Wanted]:
     from aspencli.tabular.dates import DayFormat
-    from aspencli.tabular.reading import open_table
 
-    days = DayFormat(date_format) if date_format is not None else None
-    with open_table(
-        reading.path,
-        encoding=reading.encoding,
-        delimiter=options.chosen_delimiter(reading.delimiter),
-        sheet=reading.sheet,
-        skip_lines=reading.skip_lines,
-        template=reading.template,
-    ) as source:
-        said = options.print_notes(context.out, source)
+    names = options.chosen_names(context, given.names)
+    days = DayFormat(given.date_format) if given.date_format is not None else None
+    with options.opened_table(context, path, given, given.template) as (source, said):
         found = read_wanted(
             source,
             faults.append,
             places,
-            private=private,
+            private=given.private,
             names=names,
-            missing_words=missing_words,
+            missing_words=given.missing_words,
             days=days,
         )
         options.print_notes(context.out, source, said)
@@ -312,37 +268,13 @@ def _table(
 
 @dataclass
 class Batch:
-    """A batch of samples to create.
-
-    Attributes:
-        context: Application context.
-        scope: Group and pathogen.
-        path: FASTA file; it is read twice.
-        wanted: Samples, without their sequences.
-        places: Known locations.
-    """
+    """A batch of samples to create."""
 
     context: AppContext
     scope: Scope
-    path: Path
+    sequences: Sequences
     wanted: list[Wanted]
     places: Gazetteer
-    _sequences: Sequences = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._sequences = Sequences(self.path, self.wanted)
-
-    def check(self, faults: list[Fault]) -> None:
-        """Check every sequence.
-
-        Args:
-            faults: Problems that are known already.
-
-        Raises:
-            BadInputError: If there is any problem; all of them are listed.
-        """
-        foreign = self._sequences.check(faults.append)
-        _refuse(self.context, faults, foreign)
 
     def create(self, *, skip_existing: bool, dry_run: bool) -> None:
         """Ask for confirmation, create the samples, and report the outcome of each.
@@ -380,7 +312,7 @@ class Batch:
     def _send(self, new: list[Wanted], same: list[Row]) -> Iterator[Sequence[Row]]:
         self._name_organism(new)
         samples = self.context.api().samples
-        for some in create_samples(samples, self.scope, self._sequences.samples(new)):
+        for some in create_samples(samples, self.scope, self.sequences.samples(new)):
             yield [outcome_row(sample, "created") for sample in some]
         yield [{**row, "outcome": "skipped"} for row in same]
 
@@ -410,7 +342,7 @@ class Batch:
         place = self.places.find(str(one.fields["location_id"]))
         return {
             **{column.key: known.get(column.key) for column in OUTCOME_COLUMNS},
-            "location": place_of(place),
+            "location": name_of(place) or None,
             "outcome": outcome,
         }
 

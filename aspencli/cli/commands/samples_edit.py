@@ -56,48 +56,75 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Change", epilog=_DELETE_EXAMPLES)(delete)
 
 
-def update(
-    ctx: typer.Context,
-    keys: params.Keys = None,
-    file: params.KeysFrom = None,
-    by: params.By = None,
+@dataclass(frozen=True, kw_only=True)
+class ChangeOptions:
+    """The options for the new values of a sample."""
+
     private_identifier: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="New private identifier (single sample only)."),
-    ] = None,
+        str | None, params.text_option("New private identifier (single sample only).")
+    ] = None
     public_identifier: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="New public identifier (single sample only).")
-    ] = None,
+        str | None, params.text_option("New public identifier (single sample only).")
+    ] = None
     collection_date: Annotated[
         str | None,
-        typer.Option(metavar="DATE", help="Date: 2023-05-17, '17 May 2023', '2 days ago'."),
-    ] = None,
+        params.text_option("Date: 2023-05-17, '17 May 2023', '2 days ago'.", metavar="DATE"),
+    ] = None
     sequencing_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Date, or 'none' to clear it.")
-    ] = None,
+        str | None, params.text_option("Date, or 'none' to clear it.", metavar="DATE")
+    ] = None
     location: Annotated[
         str | None,
-        typer.Option(
+        params.text_option(
+            "An id, or Region / Country / Division / Location (the last parts are optional).",
             metavar="ID|PLACE",
-            help="An id, or Region / Country / Division / Location (the last parts are optional).",
         ),
-    ] = None,
+    ] = None
     private: Annotated[
         bool | None,
         typer.Option("--private/--public", help="Hide from, or show to, other groups."),
-    ] = None,
+    ] = None
+    missing_words: options.MissingWords = False
+
+    def checked(self, context: AppContext) -> dict[str, Any]:
+        """Return the changes under the API's names, but a location as it was given.
+
+        Raises:
+            BadInputError: If an identifier or a date is not valid; no request has been made.
+        """
+        found: dict[str, Any] = {}
+        for name in ("private_identifier", "public_identifier"):
+            if (text := getattr(self, name)) is not None:
+                found[name] = _checked_identifier(name, text, missing_words=self.missing_words)
+        for name in ("collection_date", "sequencing_date"):
+            said = getattr(self, name)
+            if said is None:
+                continue
+            is_cleared = name == "sequencing_date" and said.strip().lower() == _CLEAR_WORD
+            found[name] = None if is_cleared else options.parse_day(context, name, said)
+        if self.location is not None:
+            found["collection_location"] = self.location
+        if self.private is not None:
+            found["private"] = self.private
+        return found
+
+
+@params.expanded
+def update(
+    ctx: typer.Context,
+    *,
+    named: params.KeyOptions,
+    given: ChangeOptions,
     json_data: Annotated[
         str | None,
-        typer.Option(
+        params.text_option(
+            'Updates as JSON, instead of other options: {"samples": [{"id": 7, ...}]}.',
             metavar="JSON",
-            help='Updates as JSON, instead of other options: {"samples": [{"id": 7, ...}]}.',
         ),
     ] = None,
-    missing_words: options.MissingWords = False,
     dry_run: params.DryRunOption = False,
     undo_file: options.UndoFile = None,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Update samples. Fields that are not given stay unchanged.
 
@@ -106,39 +133,35 @@ def update(
     samples, use samples bulk-update.
     """
     from aspencli.changes.report import new_undo_file
+    from aspencli.reference.remote import Gazetteer
     from aspencli.samples.edit import plan_edits, plan_records
     from aspencli.samples.models import KEYS
 
     context = current(ctx)
     undo_path = new_undo_file(undo_file)
-    change = _Change(
-        context,
-        {"private_identifier": private_identifier, "public_identifier": public_identifier},
-        {"collection_date": collection_date, "sequencing_date": sequencing_date},
-        location,
-        private,
-        missing_words,
-    )
-    records = _read_records(json_data, change, bool(keys or file))
-    ids = params.chosen_ids(context, keys, file, KEYS) if records is None else []
-    scope = params.chosen_scope(context, group, pathogen, writing=True)
+    change = given.checked(context)
+    records = _read_records(json_data, bool(change or named.keys or named.file))
+    ids = params.chosen_ids(context, named.keys, named.file, KEYS) if records is None else []
+    scope = params.chosen_scope(context, scoped, writing=True)
     samples, began = context.api().samples, time.monotonic()
     if records is not None:
-        edits = plan_records(samples, scope, records, missing_words=missing_words)
+        edits = plan_records(samples, scope, records, missing_words=given.missing_words)
     else:
-        edits = plan_edits(samples, scope, ids, by, change.values())
+        if given.location is not None:
+            place = Gazetteer(context.api().locations).find(given.location)
+            change["collection_location"] = place["id"]
+        edits = plan_edits(samples, scope, ids, named.by, change)
     _write(context, scope, edits, began, undo_path, dry_run=dry_run)
 
 
+@params.expanded
 def delete(
     ctx: typer.Context,
-    keys: params.Keys = None,
-    file: params.KeysFrom = None,
-    by: params.By = None,
+    *,
+    named: params.KeyOptions,
     skip_missing: params.SkipMissing = False,
     dry_run: params.DryRunOption = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
+    scoped: params.ScopeOptions,
 ) -> None:
     """Permanently delete samples and their sequences.
 
@@ -154,13 +177,13 @@ def delete(
     from aspencli.samples.models import KEYS
 
     context = current(ctx)
-    if not keys and file is None:  # as in older versions; stdin is read only for -
+    if not named.keys and named.file is None:  # as in older versions; stdin is read only for -
         context.out.rows(OUTCOME_COLUMNS, ())
         return context.out.nothing("no samples were given")
-    ids = params.chosen_ids(context, keys, file, KEYS)
-    scope = params.chosen_scope(context, group, pathogen, writing=True)
+    ids = params.chosen_ids(context, named.keys, named.file, KEYS)
+    scope = params.chosen_scope(context, scoped, writing=True)
     samples = context.api().samples
-    found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
+    found = find_samples(samples, scope, ids, named.by, skip_missing=skip_missing)
     rows = {each.record["id"]: outcome_row(each.sample, "delete") for each in found}
 
     def remove() -> Iterator[Sequence[Row]]:
@@ -182,67 +205,7 @@ def delete(
     return execute(change, dry_run=dry_run)
 
 
-@dataclass
-class _Change:
-    """The changes given by options, validated on creation, before any request is made.
-
-    Attributes:
-        context: Application context.
-        texts: Identifiers.
-        days: Dates as typed.
-        location: ID or name.
-        private: Whether to hide the samples from other groups.
-        missing_words: Whether to accept words such as ``NA`` as identifiers.
-    """
-
-    context: AppContext
-    texts: Mapping[str, str | None]
-    days: Mapping[str, str | None]
-    location: str | None
-    private: bool | None
-    missing_words: bool = False
-
-    def __post_init__(self) -> None:
-        self._checked: dict[str, Any] = {}
-        for name, text in self.texts.items():
-            if text is not None:
-                self._checked[name] = _checked_identifier(
-                    name, text, missing_words=self.missing_words
-                )
-        for name, said in self.days.items():
-            if (
-                said is not None
-                and said.strip().lower() == _CLEAR_WORD
-                and name == "sequencing_date"
-            ):
-                self._checked[name] = None
-            elif said is not None:
-                self._checked[name] = options.parse_day(self.context, name, said)
-
-    @property
-    def is_empty(self) -> bool:
-        """Return True if no change was given."""
-        return not self._checked and self.location is None and self.private is None
-
-    def values(self) -> dict[str, Any]:
-        """Return the changes under the API's names, with the location looked up."""
-        from aspencli.reference.remote import Gazetteer
-
-        found = dict(self._checked)
-        if self.location is not None:
-            places = Gazetteer(self.context.api().locations)
-            found["collection_location"] = places.find(self.location)["id"]
-        if self.private is not None:
-            found["private"] = self.private
-        return found
-
-
-def _checked_identifier(name: str, text: str, *, missing_words: bool = False) -> str:
-    """Return an identifier without surrounding white space.
-
-    Raises:
-        BadInputError: If it is not a valid identifier.
-    """
+def _checked_identifier(name: str, text: str, *, missing_words: bool) -> str:
     from aspencli.changes.cells import identifier
 
     _value, reason = identifier(text.strip(), missing_words=missing_words)
@@ -251,9 +214,7 @@ def _checked_identifier(name: str, text: str, *, missing_words: bool = False) ->
     return text.strip()
 
 
-def _read_records(
-    text: str | None, change: _Change, any_keys: bool
-) -> Sequence[Mapping[str, Any]] | None:
+def _read_records(text: str | None, any_other: bool) -> Sequence[Mapping[str, Any]] | None:
     """Return the samples of ``--json-data``, or None if it was not given.
 
     Raises:
@@ -261,24 +222,16 @@ def _read_records(
     """
     if text is None:
         return None
-    if any_keys or not change.is_empty:
+    if any_other:
         raise BadInputError(
             "--json-data cannot be combined with keys or other updates.",
             hint="Use one or the other.",
         )
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise BadInputError(
-            f"Invalid JSON for --json-data: {error}",
-            hint='Expected: {"samples": [{"id": 7, ...}]}.',
-        ) from error
+    hint = 'Expected: {"samples": [{"id": 7, ...}]}.'
+    found = params.parse_json(text, "--json-data", hint)
     samples = found.get("samples") if isinstance(found, dict) else None
     if not isinstance(samples, list):
-        raise BadInputError(
-            "Invalid value for --json-data: no list of samples",
-            hint='Expected: {"samples": [{"id": 7, ...}]}.',
-        )
+        raise BadInputError("Invalid value for --json-data: no list of samples", hint=hint)
     return samples
 
 
@@ -393,12 +346,8 @@ def _save_undo(
     )
     rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
     path = write_undo(files.state_dir() / "undo", origin, rows, undo_file)
-    return SavedFile(path, partial(_hint_undo, context, path))
-
-
-def _hint_undo(context: AppContext, path: Path) -> None:
-    words = ("samples", "undo", str(path.absolute()))
-    context.out.hint(f"Undo it: {context.command(*words)}")
+    undo = context.command("samples", "undo", str(path.absolute()))
+    return SavedFile(path, partial(context.out.hint, f"Undo it: {undo}"))
 
 
 def _changes(edit: Edit) -> list[Row]:

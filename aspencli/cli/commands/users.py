@@ -47,14 +47,8 @@ SHOW_COLUMNS = (
     Column("samples", "Samples uploaded"),
 )
 CREATE_COLUMNS = (Column("status", "Status", retired=True), *LIST_COLUMNS, OUTCOME)
-ME_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("groups", "Groups and roles"),
-    Column("agreed_to_tos", "Agreed to terms"),
-    Column("acknowledged_policy_version", "Policy acknowledged"),
-    Column("gisaid_submitter_id", "GISAID submitter id"),
-)
+_NOT_MINE = {"email", "auth0_user_id", "system_admin", "created_at", "samples"}  # not in the API
+ME_COLUMNS = tuple(column for column in SHOW_COLUMNS if column.key not in _NOT_MINE)
 UPDATE_ME_COLUMNS = (*ME_COLUMNS, OUTCOME)
 _CREATE_EXAMPLES = examples(
     "aspencli --env staging users create --name 'Ada Love' --email ada@lab.example.org "
@@ -68,10 +62,10 @@ def list_(
     group: params.GroupOption = None,
     role: Annotated[
         str | None,
-        typer.Option(
+        params.text_option(
+            "Only users with this role (in --group, if given): admin, member, or viewer.",
             metavar="NAME",
-            help="Only users with this role (in --group, if given): admin, member, or viewer.",
-            callback=params.checked("the role"),
+            what="the role",
         ),
     ] = None,
     system_admin: Annotated[
@@ -83,10 +77,8 @@ def list_(
     ] = None,
     search: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Part of the name or e-mail address (case-insensitive).",
-            callback=params.checked("the search text"),
+        params.text_option(
+            "Part of the name or e-mail address (case-insensitive).", what="the search text"
         ),
     ] = None,
     limit: params.LimitOption = None,
@@ -105,17 +97,10 @@ def list_(
         after=after,
     )
     limit = params.chosen_limit(context.out, limit, everything)
-    table = context.out.chosen_form == "table"
+    as_row = for_reading if context.out.chosen_form == "table" else dict
     with context.database().reading() as session:
         found = UserList(session, query)
-        show_page(
-            context.out,
-            LIST_COLUMNS,
-            found,
-            limit,
-            noun="users",
-            as_row=for_reading if table else dict,
-        )
+        show_page(context.out, LIST_COLUMNS, found, limit, noun="users", as_row=as_row)
 
 
 @app.command(epilog=examples("aspencli users show ada@lab.example.org"))
@@ -142,15 +127,14 @@ def show(
 @app.command(epilog=_CREATE_EXAMPLES)
 def create(
     ctx: typer.Context,
-    name: Annotated[str, typer.Option(metavar="TEXT", help="Display name.")],
+    name: Annotated[str, params.text_option("Display name.")],
     email: Annotated[
-        str,
-        typer.Option(metavar="ADDRESS", help="E-mail address, unique among users."),
+        str, params.text_option("E-mail address, unique among users.", metavar="ADDRESS")
     ],
     auth0_user_id: Annotated[
         str,
-        typer.Option(
-            metavar="ID", help="Auth0 user id; quote it in the shell, because it contains a |."
+        params.text_option(
+            "Auth0 user id; quote it in the shell, because it contains a |.", metavar="ID"
         ),
     ],
     group: Annotated[
@@ -168,7 +152,6 @@ def create(
     via: Annotated[
         Backend | None,
         typer.Option(
-            "--via",
             help="Backend: database or API. Default: the database, on every target. "
             "(env: ASPEN_VIA)",
         ),
@@ -193,14 +176,8 @@ def create(
     from aspencli.users.remote import NewUser
 
     context = current(ctx)
-    wanted = NewUser.checked(
-        name=name,
-        email=email,
-        auth0_user_id=auth0_user_id,
-        group=group,
-        role=role,
-        system_admin=system_admin,
-    )
+    asked = {"name": name, "email": email, "auth0_user_id": auth0_user_id, "group": group}
+    wanted = NewUser.checked(**asked, role=role, system_admin=system_admin)
     backend = context.backend(via, usual=Backend.DB)
     plan = _plan_in_api if backend is Backend.API else _plan_in_database
     execute(plan(context, wanted), dry_run=dry_run)
@@ -280,15 +257,15 @@ def me(ctx: typer.Context) -> None:
     """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
     context.announce(Backend.API)
-    _show(context, ME_COLUMNS, {**context.api().users.me()})
+    context.out.records(ME_COLUMNS, [_shown(context, {**context.api().users.me()})])
 
 
 @app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))
 def update_me(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Option(metavar="TEXT", help="Display name.")] = None,
+    name: Annotated[str | None, params.text_option("Display name.")] = None,
     gisaid_submitter_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="Your GISAID submitter id.")
+        str | None, params.text_option("Your GISAID submitter id.", metavar="ID")
     ] = None,
     agreed_to_tos: Annotated[
         bool | None,
@@ -348,10 +325,6 @@ def _change(context: AppContext, wanted: MeChange, *, dry_run: bool) -> None:
         single=True,
     )
     execute(change, dry_run=dry_run)
-
-
-def _show(context: AppContext, columns: Sequence[Column], found: Row) -> None:
-    context.out.records(columns, [_shown(context, found)])
 
 
 def _shown(context: AppContext, found: Row) -> Row:

@@ -27,6 +27,11 @@ class Column:
     retired: bool = False  # only for scripts: people read the same in another column
 
 
+def titled(*keys: str, **style: Any) -> tuple[Column, ...]:
+    """Return columns whose titles are their keys, as words."""
+    return tuple(Column(key, key.replace("_", " ").capitalize(), **style) for key in keys)
+
+
 Row = Mapping[str, Any]
 PLANNED = ("create", "update", "delete", "unchanged", "skip")
 """The outcomes of an item in the plan of a write."""

@@ -1,0 +1,469 @@
+"""``aspencli phylo-runs``, ``phylo-trees``, ``auspice``, and ``usher``: trees, and their runs.
+
+Runs are listed from either backend, and started, renamed, and deleted through the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli.app import examples
+from aspencli.cli.app import group as command_group
+from aspencli.cli.context import AppContext, Backend, current
+from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
+from aspencli.errors import BadInputError
+from aspencli.stored_text import clean_name
+from aspencli.text import counted
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import NewPhyloRun, PhyloRun, PhyloTrees
+    from aspencli.remote.downloads import Downloaded, Landing, Progress
+
+
+runs_app = command_group("List, start, rename, and delete runs that build phylogenetic trees.")
+
+COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("workflow_status", "Status", whole=True),
+    Column("tree_type", "Type"),
+    *titled("group", "pathogen", secondary=True),
+    Column("start_datetime", "Started", whole=True),
+    Column("end_datetime", "Ended", secondary=True),
+    Column("user", "Started by", secondary=True),
+    Column("phylo_tree", "Tree", right=True, whole=True),
+    Column("template_args", "Arguments", secondary=True),
+    Column("contextual_data_source", "Contextual data", secondary=True),
+)
+_CHANGED = {"id", "name", "workflow_status", "tree_type", "group", "start_datetime", "phylo_tree"}
+CHANGE_COLUMNS = (*(column for column in COLUMNS if column.key in _CHANGED), OUTCOME)
+_OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
+_CREATE_EXAMPLES = examples(
+    "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
+    "aspencli phylo-runs create --from ids.txt --name Cannery --tree-type overview "
+    "--start-date 2023-01-01 --lineage BA.2",
+)
+_UPDATE_EXAMPLES = examples("aspencli phylo-runs update 7 --name 'Cluster at the cannery'")
+_DELETE_EXAMPLES = examples(
+    "aspencli phylo-runs delete 7 9 --dry-run", "aspencli phylo-runs delete --from ids.txt --yes"
+)
+
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        metavar="TEXT",
+        help="Name of the run and its tree, up to 128 characters.",
+        callback=params.checked("the name", clean_name),
+    ),
+]
+
+
+class TreeKind(StrEnum):
+    """The types of phylogenetic trees."""
+
+    OVERVIEW = "overview"
+    TARGETED = "targeted"
+    NON_CONTEXTUALIZED = "non_contextualized"
+
+
+@runs_app.command("list", epilog=examples("aspencli phylo-runs list --group 1"))
+def list_(
+    ctx: typer.Context,
+    group: params.GroupOption = None,
+    pathogen: params.PathogenOption = None,
+    via: params.ViaOption = None,
+) -> None:
+    """List runs and the ids of their trees."""
+    context = current(ctx)
+    backend = context.choose_backend(via)
+    group = params.chosen_group(context, group)
+    pathogen = params.chosen_pathogen(context, pathogen)
+    context.announce(backend)
+    if backend is Backend.API:
+        from aspencli.phylo.remote import ask_runs
+
+        org = params.chosen_org(context)
+        rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
+        return context.out.rows(COLUMNS, rows, empty="No runs found.")
+    from aspencli.phylo.database import list_runs
+
+    with context.database().reading() as session:
+        rows = list_runs(session, group=group, pathogen=pathogen)
+        return context.out.rows(COLUMNS, rows, empty="No runs found.")
+
+
+@runs_app.command(epilog=_CREATE_EXAMPLES)
+@params.expanded
+def create(
+    ctx: typer.Context,
+    name: Name,
+    tree_type: Annotated[
+        TreeKind,
+        typer.Option(case_sensitive=False, help="How to select the public samples to add."),
+    ],
+    *,
+    samples: params.SampleOptions,
+    start_date: Annotated[
+        str | None,
+        params.text_option(
+            "Earliest collection date.", "--start-date", "--filter-start-date", metavar="DATE"
+        ),
+    ] = None,
+    end_date: Annotated[
+        str | None,
+        params.text_option(
+            "Latest collection date.", "--end-date", "--filter-end-date", metavar="DATE"
+        ),
+    ] = None,
+    lineages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lineage",
+            "--filter-pango-lineages",
+            metavar="NAME",
+            help="Only this Pango lineage; can be repeated.",
+        ),
+    ] = None,
+    location: Annotated[
+        str | None,
+        params.place_option(
+            "Location to focus on: an id, or Region / Country / Division / Location."
+        ),
+    ] = None,
+    template_args: Annotated[
+        str | None,
+        params.text_option(
+            'Extra workflow arguments as an object: {"filter_start_date": "2023-01-01"}.',
+            metavar="JSON",
+        ),
+    ] = None,
+    dry_run: params.DryRunOption = False,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Start a run that builds a phylogenetic tree of samples and related public samples."""
+    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.options import parse_day
+    from aspencli.phylo.remote import start_run
+    from aspencli.reference.remote import Gazetteer
+
+    context = current(ctx)
+    said = {"filter_start_date": start_date, "filter_end_date": end_date}
+    days = {key: parse_day(context, key, day) for key, day in said.items() if day is not None}
+    ids, scope = params.chosen_samples(context, samples, scoped, writing=True)
+    wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": ids}
+    arguments: dict[str, object] = {**_arguments(template_args), **days}
+    if lineages:
+        arguments["filter_pango_lineages"] = lineages
+    if location is not None:
+        arguments["location_id"] = Gazetteer(context.api().locations).find(location)["id"]
+    if arguments:
+        wanted["template_args"] = arguments
+    wanted["samples"] = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
+    count = counted(len(wanted["samples"]), "sample")
+    row = {
+        **{column.key: None for column in CHANGE_COLUMNS},
+        "name": name,
+        "tree_type": wanted["tree_type"],
+        "group": scope.org.name,
+        "outcome": "create",
+    }
+
+    def start() -> Iterator[Sequence[Row]]:
+        yield [run_outcome(start_run(context.api().phylo_runs, scope, wanted), "created")]
+
+    change = ItemChange(
+        context,
+        f"start run {name!r} with {count} in {scope}",
+        CHANGE_COLUMNS,
+        [row],
+        start,
+        done=lambda rows: f"Started run {rows[0]['id']}.",
+        next="Check its status: aspencli phylo-runs list",
+        single=True,
+        group=scope.org,
+    )
+    execute(change, dry_run=dry_run)
+
+
+@runs_app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)
+@runs_app.command(epilog=_UPDATE_EXAMPLES)
+@params.expanded
+def update(
+    ctx: typer.Context,
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Run id.")],
+    name: Name,
+    *,
+    dry_run: params.DryRunOption = False,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Rename a finished run and its tree."""
+    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.phylo.remote import find_runs
+
+    context = current(ctx)
+    scope = params.chosen_scope(context, scoped, writing=True)
+    runs = context.api().phylo_runs
+    (before,) = find_runs(runs, scope, [run])
+
+    def rename() -> Iterator[Sequence[Row]]:
+        yield [run_outcome(runs.rename(*scope.key, run, name), "updated")]
+
+    change = ItemChange(
+        context,
+        f"rename run {run} in {scope} from {before['name']!r} to {name!r}",
+        CHANGE_COLUMNS,
+        [run_outcome(before, "unchanged" if before["name"] == name else "update")],
+        rename,
+        done=lambda rows: f"Renamed run {run} to {rows[0]['name']!r}.",
+        single=True,
+        group=scope.org,
+    )
+    execute(change, dry_run=dry_run)
+
+
+@runs_app.command(epilog=_DELETE_EXAMPLES)
+@params.expanded
+def delete(
+    ctx: typer.Context,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN...", help="Run ids; - reads them from stdin."),
+    ] = None,
+    file: Annotated[str | None, params.file_option("id", "an id")] = None,
+    dry_run: params.DryRunOption = False,
+    *,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Permanently delete finished runs and their trees.
+
+    If any of the runs does not exist or is still running, nothing is deleted.
+    """
+    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.phylo.remote import delete_runs, find_runs, run_ids
+
+    context = current(ctx)
+    ids = run_ids(params.chosen_ids(context, runs, file, ("id",)))
+    scope = params.chosen_scope(context, scoped, writing=True)
+    service = context.api().phylo_runs
+    found = find_runs(service, scope, ids)
+    rows = {run["id"]: run_outcome(run, "delete") for run in found}
+
+    def remove() -> Iterator[Sequence[Row]]:
+        for gone in delete_runs(service, scope, list(rows)):
+            yield [{**rows[gone], "outcome": "deleted"}]
+
+    change = ItemChange(
+        context,
+        f"delete {counted(len(rows), 'run')} in {scope} and their trees",
+        CHANGE_COLUMNS,
+        list(rows.values()),
+        remove,
+        done=f"{counted(len(rows), 'run')} deleted.",
+        label="Deleting runs",
+        partial="runs were deleted",
+        group=scope.org,
+    )
+    execute(change, dry_run=dry_run)
+
+
+def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
+    """Return the report row of a run."""
+    from aspencli.phylo.remote import run_row
+
+    return {**run_row(run), "outcome": outcome}
+
+
+def _arguments(text: str | None) -> dict[str, object]:
+    """Return the value of ``--template-args``.
+
+    Raises:
+        BadInputError: If it is not a JSON object.
+    """
+    if text is None:
+        return {}
+    found = params.parse_json(text, "--template-args", _OBJECT)
+    if not isinstance(found, dict):
+        raise BadInputError("Invalid value for --template-args: not an object", hint=_OBJECT)
+    return found
+
+
+trees_app = command_group("Download phylogenetic trees.")
+auspice_app = command_group("Create links to view trees.")
+usher_app = command_group("Place samples on UShER trees.")
+
+LINK_COLUMNS = (Column("url", "Link", whole=True),)
+TREE_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("value", "Value", whole=True),
+    Column("description", "Description"),
+    Column("priority", "Priority", right=True),
+)
+_PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
+_GENOMES = {"SC2": "wuhCor1"}
+"""UCSC's names of the reference genomes, by pathogen."""
+CONSUMER = "USHER"
+"""The consumer of the sequences, as reported to the service."""
+
+
+class IdStyle(StrEnum):
+    """The kinds of identifiers for the group's own samples in a download."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+Tree = Annotated[
+    int,
+    typer.Argument(metavar="TREE", min=0, help="Tree id; see: aspencli phylo-runs list."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeOptions(params.ScopeOptions, params.OutOptions):
+    """A tree, and how to download it."""
+
+    tree: Tree
+    id_style: Annotated[
+        IdStyle,
+        typer.Option(
+            metavar="STYLE",
+            help="Identifiers to use for your group's own samples: private or public.",
+        ),
+    ] = IdStyle.PRIVATE
+
+
+@trees_app.command(epilog=examples("aspencli phylo-trees download 61 --out tree.json"))
+@params.expanded
+def download(ctx: typer.Context, given: TreeOptions) -> None:
+    """Download a tree as JSON for Auspice."""
+    name = f"tree_{given.tree}.json"
+    _download(current(ctx), given, name, "tree", lambda trees: trees.download)
+
+
+@trees_app.command("selected-samples", epilog=examples("aspencli phylo-trees selected-samples 61"))
+@params.expanded
+def selected_samples(ctx: typer.Context, given: TreeOptions) -> None:
+    """Download the samples of a tree as TSV, marking those that were selected for it."""
+    name = f"tree_{given.tree}_samples.tsv"
+    _download(current(ctx), given, name, "samples of tree", lambda trees: trees.samples)
+
+
+def _download(
+    context: AppContext,
+    given: TreeOptions,
+    usual: str,
+    what: str,
+    method: Callable[[PhyloTrees], Callable[..., Downloaded]],
+) -> None:
+    from aspencli.cli.downloads import destination, report_saved, run_download
+
+    scope = params.chosen_scope(context, given)
+    public = given.id_style is IdStyle.PUBLIC
+    fetch = partial(method(context.api().phylo_trees), *scope.key, given.tree, public_ids=public)
+
+    def take(landing: Landing, progress: Progress) -> Downloaded:
+        return fetch(landing=landing, progress=progress)
+
+    place = destination(context, given, usual)
+    described = f"{what} {given.tree} ({given.id_style} identifiers)"
+    report_saved(context, place, run_download(context, place, described, take))
+
+
+@auspice_app.command(epilog=examples("aspencli auspice link 61"))
+@params.expanded
+def link(ctx: typer.Context, tree: Tree, scoped: params.ScopeOptions) -> None:
+    """Create a link that lets anyone view a tree for a week.
+
+    On the live service as last published, anyone with the link can do everything there that you
+    can, until it expires. Treat it like your password.
+    """
+    from aspencli.phylo.remote import with_scheme
+
+    context = current(ctx)
+    scope = params.chosen_scope(context, scoped)
+    api = context.api()
+    found = api.phylo_trees.auspice_link(*scope.key, tree)
+    context.out.warn(
+        "Anyone with this link can view the tree for a week. On the live service as last "
+        "published, they can also do everything there that you can."
+    )
+    context.out.rows(LINK_COLUMNS, [{"url": with_scheme(found, context.access.at.api_url)}])
+
+
+@usher_app.command("get-tree-versions", epilog=examples("aspencli usher get-tree-versions"))
+def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
+    """List the UShER trees available for the pathogen, the default one first."""
+    context = current(ctx)
+    backend = context.choose_backend(via)
+    slug = context.config.value("pathogen_slug") or ""
+    context.announce(backend)
+    if backend is Backend.API:
+        from aspencli.reference.remote import find_org, find_slugs
+
+        api = context.api()
+        org, (slug,) = find_org(api, params.chosen_org(context)), find_slugs(api, slug)
+        trees = api.usher_trees(org.id, slug)
+        return context.out.rows(TREE_COLUMNS, trees, empty="No trees found.")
+    from aspencli.phylo.database import list_usher_trees
+
+    with context.database().reading() as session:
+        found = list_usher_trees(session, slug)
+        return context.out.rows(TREE_COLUMNS, found, empty="No trees found.")
+
+
+@usher_app.command(
+    "get-link", epilog=examples("aspencli usher get-link RCPHL-0000001 RCPHL-0000002 --output json")
+)
+@params.expanded
+def get_link(
+    ctx: typer.Context,
+    *,
+    samples: params.SampleOptions,
+    subtree_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Print a link to UCSC's UShER instead, for a subtree of N samples.",
+        ),
+    ] = None,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Create a link from which UShER, or anyone, can download sequences for an hour.
+
+    Enter it in UShER as the URL of a FASTA file, with a tree listed by get-tree-versions. Or pass
+    --subtree-size to get a link that opens UShER directly.
+    """
+    context = current(ctx)
+    ids, scope = params.chosen_samples(context, samples, scoped)
+    genome = _genome(scope.slug) if subtree_size is not None else None
+    known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
+    url = context.api().samples.fasta_link(*scope.key, known, CONSUMER)
+    if genome is not None:
+        asked = {"db": genome, "remoteFile": url, "subtreeSize": subtree_size}
+        url = f"{_PLACER}?{urlencode(asked)}"
+    context.out.warn("Anyone with this link can download the sequences for an hour.")
+    context.out.rows(LINK_COLUMNS, [{"url": url}])
+
+
+def _genome(slug: str) -> str:
+    """Return UCSC's name of a pathogen's reference genome.
+
+    Raises:
+        BadInputError: If UCSC does not support this pathogen.
+    """
+    if slug not in _GENOMES:
+        raise BadInputError(
+            f"Invalid pathogen for --subtree-size: {slug!r} (choose {', '.join(_GENOMES)})",
+            hint="Omit --subtree-size, then enter the link in UShER yourself.",
+        )
+    return _GENOMES[slug]
