@@ -36,7 +36,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Key:
+class ConfigKey:
     """The definition of a setting."""
 
     name: str  # in the config file's [defaults] and on the command line
@@ -51,13 +51,13 @@ class Key:
 
 
 KEYS = (
-    Key("env", ("ASPEN_ENV",), "local"),
-    Key("stack", ("ASPEN_STACK",)),
-    Key("api", ("ASPEN_API",)),
-    Key("org", ("CZGE_ORG",)),
-    Key("pathogen_slug", ("CZGE_PATHOGEN",), "SC2"),
-    Key("output", ("ASPEN_OUTPUT",), None, OUTPUT_FORMATS),
-    Key("via", ("ASPEN_VIA",), None, ("db", "api")),
+    ConfigKey("env", ("ASPEN_ENV",), "local"),
+    ConfigKey("stack", ("ASPEN_STACK",)),
+    ConfigKey("api", ("ASPEN_API",)),
+    ConfigKey("org", ("CZGE_ORG",)),
+    ConfigKey("pathogen_slug", ("CZGE_PATHOGEN",), "SC2"),
+    ConfigKey("output", ("ASPEN_OUTPUT",), None, OUTPUT_FORMATS),
+    ConfigKey("via", ("ASPEN_VIA",), None, ("db", "api")),
 )
 _SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
 _TARGET_KEYS = ("safety", "api_url", "database_url", "secret_name", "aws_profile", *_SIGN_IN_KEYS)
@@ -239,7 +239,7 @@ class Config:
             )
         return maps[name]
 
-    def _find(self, key: Key) -> Setting:
+    def _find(self, key: ConfigKey) -> Setting:
         given = self._flags.get(key.name)
         if given is not None:
             return Setting(given, f"flag {key.flag}")

@@ -46,7 +46,7 @@ class Count:
         return f"about {self.rows:,}" if self.estimated else f"{self.rows:,}"
 
 
-class Verdict(NamedTuple):
+class StatusVerdict(NamedTuple):
     """The most important finding, and the next step, if one is needed."""
 
     word: str  # ready, empty, behind, unknown, read-only, blocked, or busy
@@ -95,7 +95,7 @@ class Status:
     limits: dict[str, dict[str, int]]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> StatusVerdict:
         """Return the most important finding."""
         return _schema_verdict(self.state) or _server_verdict(self) or _ready(self)
 
@@ -174,25 +174,25 @@ def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int
         raise
 
 
-def _schema_verdict(schema: SchemaState) -> Verdict | None:
+def _schema_verdict(schema: SchemaState) -> StatusVerdict | None:
     if schema.hidden:
         return None
     if schema.revision is None:
-        return Verdict("empty", "The database has no schema yet.", "aspencli db setup")
+        return StatusVerdict("empty", "The database has no schema yet.", "aspencli db setup")
     if schema.older is not None:
         found = (
             f"Schema revision {schema.revision} is older than any revision that aspencli can "
             "migrate from."
         )
-        return Verdict("behind", found, schema.older)
+        return StatusVerdict("behind", found, schema.older)
     if schema.behind is None:
-        return Verdict(
+        return StatusVerdict(
             "unknown",
             f"This version of aspencli does not know schema revision {schema.revision}.",
             "Use the version of aspencli that migrated it, or a newer one.",
         )
     if schema.behind:
-        return Verdict(
+        return StatusVerdict(
             "behind",
             f"The schema is {counted(schema.behind, 'revision')} behind.",
             "aspencli db upgrade",
@@ -200,10 +200,10 @@ def _schema_verdict(schema: SchemaState) -> Verdict | None:
     return None
 
 
-def _server_verdict(status: Status) -> Verdict | None:
+def _server_verdict(status: Status) -> StatusVerdict | None:
     if status.waiting:
         pids = ", ".join(map(str, status.blockers))
-        return Verdict(
+        return StatusVerdict(
             "blocked",
             f"{counted(status.waiting, 'session')} waiting for a lock, blocked by PID {pids}.",
             "See what is blocking: aspencli db locks",
@@ -212,10 +212,10 @@ def _server_verdict(status: Status) -> Verdict | None:
         step = "Ask the server's administrator why"
         if not status.standby:
             step += ", or override it for one run: --override-read-only"
-        return Verdict("read-only", "The server is read-only.", f"{step}.")
+        return StatusVerdict("read-only", "The server is read-only.", f"{step}.")
     longest_s = status.longest_transaction_s
     if longest_s is not None and longest_s > _LONG_TRANSACTION_S:
-        return Verdict(
+        return StatusVerdict(
             "busy",
             f"A transaction has been open for {longest_s:.0f} s ({status.longest_transaction}).",
             "Have it committed or rolled back: it holds locks and can block migrations.",
@@ -223,15 +223,15 @@ def _server_verdict(status: Status) -> Verdict | None:
     return None
 
 
-def _ready(status: Status) -> Verdict:
+def _ready(status: Status) -> StatusVerdict:
     if status.state.hidden:
-        return Verdict(
+        return StatusVerdict(
             "unknown",
             f"Could not read the schema revision: {status.state.hidden}",
             "Ask an administrator to run: GRANT SELECT ON public.alembic_version TO "
             f"{sql_name(status.user)}",
         )
-    return Verdict(
+    return StatusVerdict(
         "ready", "Ready. The schema is up to date.", "Open a console: aspencli db interact"
     )
 

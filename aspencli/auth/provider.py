@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, NoReturn, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from aspencli.auth.session import DeviceCode, NotYet, Place, SignIn, sign_in_of
+from aspencli.auth.session import DeviceCode, NotYet, SignInTarget, StoredSignIn, sign_in_of
 from aspencli.errors import BadInputError, CredentialsError, UnreachableError
 from aspencli.remote.http import Answer, Http, Request, WireLog
 from aspencli.remote.retry import Caller, Deadline, Patience, SetbackError, retry_after
@@ -81,7 +81,7 @@ class Provider:
 
     def __init__(
         self,
-        place: Place,
+        place: SignInTarget,
         log: WireLog | None = None,
         tell: Callable[[str], None] = lambda _words: None,
     ):
@@ -119,7 +119,7 @@ class Provider:
             raise self.refusal(reply.error, reply.description or f"HTTP {reply.status}")
         return self._device_code(reply.body)
 
-    def poll(self, code: DeviceCode) -> SignIn | NotYet:
+    def poll(self, code: DeviceCode) -> StoredSignIn | NotYet:
         """Ask once whether the sign-in was approved.
 
         Errors are recognized by the JSON, not by the status, which can be 200, 400, or 403.
@@ -136,7 +136,7 @@ class Provider:
             return NotYet("", error.reason, passing=True)
         return self._result(reply)
 
-    def refresh(self, before: SignIn) -> SignIn | NotYet:
+    def refresh(self, before: StoredSignIn) -> StoredSignIn | NotYet:
         """Exchange a refresh token for a new sign-in, which replaces the old one.
 
         Raises:
@@ -145,7 +145,7 @@ class Provider:
         """
         form = {"grant_type": "refresh_token", "refresh_token": before.refresh_token or ""}
         found = self._result(self._post("token_endpoint", form), before.refresh_token)
-        if isinstance(found, SignIn) and found.subject != before.subject:
+        if isinstance(found, StoredSignIn) and found.subject != before.subject:
             raise CredentialsError(
                 f"Renewing the sign-in of {before.who} returned a token for a different user.",
                 hint="The token was not used. Sign out, then sign in again.",
@@ -179,7 +179,7 @@ class Provider:
             hint = "Try again. If it keeps failing, contact the provider's administrators."
         return CredentialsError(f"Request rejected by {self.name}: {words}", hint=hint)
 
-    def _result(self, reply: Reply, refresh_token: str | None = None) -> SignIn | NotYet:
+    def _result(self, reply: Reply, refresh_token: str | None = None) -> StoredSignIn | NotYet:
         self._seconds_ahead = reply.seconds_ahead
         overloaded = reply.status == _TOO_MANY or reply.status >= _SERVER_ERRORS
         if reply.error or overloaded:

@@ -37,7 +37,7 @@ _EXPIRED = frozenset({"expired_token", "invalid_grant"})  # Auth0 sends the seco
 
 
 @dataclass(frozen=True)
-class Place:
+class SignInTarget:
     """The properties of a target that matter for signing in."""
 
     target: str  # its label, such as ``rdev/mystack``
@@ -56,7 +56,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class SignIn:
+class StoredSignIn:
     """A sign-in: the token that the API accepts, and the means to renew it."""
 
     id_token: str = field(repr=False)  # the token that is sent to the API
@@ -107,7 +107,7 @@ class NotYet:
     wait: float | None = None  # the number of seconds that the provider asks to wait, or None
 
 
-def read_token(token: str) -> tuple[SignIn, str, list[Any]]:
+def read_token(token: str) -> tuple[StoredSignIn, str, list[Any]]:
     """Return the sign-in for a token, its issuer, and its audiences, all unverified.
 
     Raises:
@@ -125,9 +125,11 @@ def read_token(token: str) -> tuple[SignIn, str, list[Any]]:
     return found, issuer, audience if isinstance(audience, list) else [audience]
 
 
-def sign_in_of(token: str, claims: Mapping[str, Any], refresh_token: str | None = None) -> SignIn:
+def sign_in_of(
+    token: str, claims: Mapping[str, Any], refresh_token: str | None = None
+) -> StoredSignIn:
     """Return the sign-in for a token with these claims."""
-    return SignIn(
+    return StoredSignIn(
         id_token=token,
         refresh_token=refresh_token,
         subject=str(claims["sub"]),
@@ -139,7 +141,7 @@ def sign_in_of(token: str, claims: Mapping[str, Any], refresh_token: str | None 
 
 
 class _Renewer(Protocol):
-    def refresh(self, before: SignIn) -> SignIn | NotYet: ...
+    def refresh(self, before: StoredSignIn) -> StoredSignIn | NotYet: ...
     def refusal(self, error: str, description: str) -> CredentialsError: ...
 
 
@@ -147,16 +149,16 @@ class _Renewer(Protocol):
 class Session:
     """The sign-in used for the requests of one command."""
 
-    place: Place
+    place: SignInTarget
     store: Store
     provider: Callable[[], _Renewer]  # opens the identity provider
     # Signs in interactively, given the reason; None if not interactive.
-    sign_in: Callable[[str], SignIn] | None = None
-    given: SignIn | None = None  # the sign-in from ``ASPEN_TOKEN``; None if unset
+    sign_in: Callable[[str], StoredSignIn] | None = None
+    given: StoredSignIn | None = None  # the sign-in from ``ASPEN_TOKEN``; None if unset
     use_old: bool = True  # True if the old tool's sign-in may be used
     command: str = "aspencli auth login"  # the command to suggest for signing in
     is_new: bool = False  # True if the user signed in during this command
-    _held: SignIn | None = None
+    _held: StoredSignIn | None = None
     _revoked: bool = False
 
     def token(self) -> str:
@@ -168,13 +170,13 @@ class Session:
         """
         return self.current().id_token
 
-    def current(self) -> SignIn:
+    def current(self) -> StoredSignIn:
         """Return the sign-in to use now; see `token`."""
         if self._held is None or not self._held.lasts():
             self._held = self.found() or self._new()
         return self._held
 
-    def found(self, *, old: bool = True) -> SignIn | None:
+    def found(self, *, old: bool = True) -> StoredSignIn | None:
         """Return a valid sign-in without asking the user, renewed if needed; None if there is none.
 
         Args:
@@ -217,7 +219,7 @@ class Session:
             self._held = found
         return found.id_token if found else None
 
-    def use(self, sign_in: SignIn) -> None:
+    def use(self, sign_in: StoredSignIn) -> None:
         """Use a sign-in that was just made."""
         self._held, self.is_new = sign_in, True
 
@@ -231,7 +233,7 @@ class Session:
             f"users list). To sign in as a different user: {self.command} --force"
         )
 
-    def _renewed(self, refused: str | None = None) -> SignIn | None:
+    def _renewed(self, refused: str | None = None) -> StoredSignIn | None:
         """Return a valid sign-in whose token differs from the rejected one, or None.
 
         The first process to get the lock renews it for all: a refresh token works only once.
@@ -244,12 +246,12 @@ class Session:
                 return stored
             shield.raise_shield()  # An interrupt before the save would lose the token.
             found = self.provider().refresh(stored)
-            if isinstance(found, SignIn):
+            if isinstance(found, StoredSignIn):
                 self.store.save(found)
             elif found.error == _WORTHLESS:
                 self.store.save(replace(stored, refresh_token=None))
             shield.check()
-        if isinstance(found, SignIn):
+        if isinstance(found, StoredSignIn):
             return found
         self._note(found)
         return None
@@ -271,7 +273,7 @@ class Session:
             raise self.provider().refusal(found.error, found.description)
         self._revoked = True
 
-    def _still_given(self, given: SignIn) -> SignIn:
+    def _still_given(self, given: StoredSignIn) -> StoredSignIn:
         if given.lasts():
             return given
         raise CredentialsError(
@@ -279,7 +281,7 @@ class Session:
             hint=f"Set a new one, or unset {TOKEN_VARIABLE} and sign in: {self.command}",
         )
 
-    def _new(self) -> SignIn:
+    def _new(self) -> StoredSignIn:
         stored, target = self.store.load(), self.place.target
         if stored is None:
             reason = f"You are not signed in to {target}"
@@ -295,7 +297,7 @@ class Session:
 
 
 class _Approver(Protocol):
-    def poll(self, code: DeviceCode) -> SignIn | NotYet: ...
+    def poll(self, code: DeviceCode) -> StoredSignIn | NotYet: ...
     def refusal(self, error: str, description: str) -> CredentialsError: ...
 
 
@@ -312,7 +314,7 @@ def wait_for_approval(
     code: DeviceCode,
     passed: Callable[[int], None],
     clock: Clock | None = None,
-) -> SignIn:
+) -> StoredSignIn:
     """Poll until the operator has approved the sign-in, and return it.
 
     ``passed`` is called about once a second with the number of seconds waited so far.
@@ -326,7 +328,7 @@ def wait_for_approval(
     while (left := code.seconds - (clock.now() - start)) > 0:
         _sleep(clock, min(pause, left), lambda: passed(int(clock.now() - start)))
         found = provider.poll(code)
-        if isinstance(found, SignIn):
+        if isinstance(found, StoredSignIn):
             return found
         troubles = troubles + 1 if found.passing else 0
         if found.error == "slow_down":

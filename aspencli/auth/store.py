@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from aspencli.auth.session import Place, SignIn, read_token
+from aspencli.auth.session import SignInTarget, StoredSignIn, read_token
 from aspencli.config import Config
 from aspencli.errors import BadInputError, ConflictError, CredentialsError, UnreachableError
 from aspencli.files import make_folder, read_private, write_private
@@ -47,14 +47,14 @@ _LOCK_S = 90  # longer than a refresh may take
 class Noted:
     """A sign-in's entry in the ledger."""
 
-    place: Place  # the target that it is for
+    place: SignInTarget  # the target that it is for
     store: str | None  # the kind of backend that holds it; None after signing out
 
 
 class Store:
     """The store for the sign-in to one target; ``folder`` has the ledger, files, and locks."""
 
-    def __init__(self, folder: Path, place: Place, keyring: KeyringBox):
+    def __init__(self, folder: Path, place: SignInTarget, keyring: KeyringBox):
         self._folder = folder
         self._place = place
         self._boxes: dict[str, _FileBox | KeyringBox] = {
@@ -69,7 +69,7 @@ class Store:
         box = self._box()
         return box.where(self._place.key) if box else None
 
-    def load(self) -> SignIn | None:
+    def load(self) -> StoredSignIn | None:
         """Return the sign-in, or None if there is none.
 
         Raises:
@@ -83,11 +83,11 @@ class Store:
         if found.get("place") != asdict(self._place):
             return None  # from another version or for another target, so it cannot be used
         try:
-            return SignIn(**found["sign_in"])
+            return StoredSignIn(**found["sign_in"])
         except (LookupError, TypeError):
             return None  # same
 
-    def save(self, sign_in: SignIn, kind: str | None = None) -> None:
+    def save(self, sign_in: StoredSignIn, kind: str | None = None) -> None:
         """Save a sign-in, by default in the backend that it was in."""
         before = self._noted_kind()
         kind = kind or before or self.ledger.choice or "keyring"
@@ -109,7 +109,7 @@ class Store:
         """Keep other threads and processes from renewing this sign-in during the block."""
         return locked(self._folder / self._place.key)
 
-    def old_tools(self) -> SignIn | None:
+    def old_tools(self) -> StoredSignIn | None:
         """Return the sign-in that the old tool left in the keyring, without changing it.
 
         None if there is none, it cannot be used here, or the ledger has an entry for this target.
@@ -181,14 +181,16 @@ class Ledger:
     def all(self) -> dict[str, Noted]:
         """Return every sign-in ever recorded, by its key."""
         entries = self._read().get("sign_ins", {})
-        return {key: Noted(Place(**one["place"]), one["store"]) for key, one in entries.items()}
+        return {
+            key: Noted(SignInTarget(**one["place"]), one["store"]) for key, one in entries.items()
+        }
 
     def _read(self) -> dict[str, Any]:
         text = read_private(self._path)
         return {} if text is None else _object(text, str(self._path))
 
 
-def _old(text: str, place: Place) -> SignIn | None:
+def _old(text: str, place: SignInTarget) -> StoredSignIn | None:
     try:
         found, issuer, audiences = read_token(json.loads(text)["id_token"])
     except (ValueError, LookupError, TypeError):  # not in a known format, so it cannot be used
@@ -404,7 +406,7 @@ class Whereabouts:
         return target.api_url
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> SignInTarget:
         """Return the API, issuer, and client to sign in with.
 
         They come from the settings, or from an earlier sign-in, or from the API itself.
@@ -421,7 +423,7 @@ class Whereabouts:
         else:
             issuer, client = self._noted(api) or self._told()
         self._check(issuer, f"the {target.label} identity provider")
-        return Place(target.label, api, issuer.rstrip("/"), client, target.auth_audience)
+        return SignInTarget(target.label, api, issuer.rstrip("/"), client, target.auth_audience)
 
     def _noted(self, api: str) -> tuple[str, str] | None:
         for noted in Ledger(self.folder).all().values():

@@ -13,7 +13,7 @@ from heapq import merge
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, Problem, Request
+from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, Problem, RowRequest
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
 from aspencli.changes.runs import Counts, Outcome, Run, Subject
 from aspencli.errors import (
@@ -41,7 +41,7 @@ class PlanStore(Protocol):
     def encoding(self) -> str | None:
         """Return Python's name for the text encoding, or None if it can store every character."""
 
-    def load(self, requests: Iterable[Request]) -> int:
+    def load(self, requests: Iterable[RowRequest]) -> int:
         """Load the rows of the file and return their number."""
 
     def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
@@ -147,7 +147,7 @@ class Assessment:
 
 def assess(
     store: PlanStore,
-    requests: Iterable[Request],
+    requests: Iterable[RowRequest],
     faults: Faults,
     *,
     skip_moved: bool = False,
@@ -162,7 +162,7 @@ def assess(
     return Assessment(plan, faults.count)
 
 
-def _storable(requests: Iterable[Request], codec: str, faults: Faults) -> Iterator[Request]:
+def _storable(requests: Iterable[RowRequest], codec: str, faults: Faults) -> Iterator[RowRequest]:
     """Yield the rows that the database's encoding can store, and report the others."""
     for request in requests:
         _line, key, values, expected, within, label = request

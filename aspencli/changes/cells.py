@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec, make_request
-from aspen.database.bulk.spec import Table as Stored
+from aspen.database.bulk.spec import KEEP, BulkColumn, Cell, RowRequest, Spec, make_request
+from aspen.database.bulk.spec import BulkTable as Stored
 from aspencli.errors import BadInputError
 from aspencli.stored_text import LONGEST_TEXT, as_id, identifier_flaw, line_flaw, name_flaw
 from aspencli.tabular.damage import (
-    Count,
+    DamageCount,
     Unusable,
     damage_to_identifier,
     error_in,
@@ -53,7 +53,7 @@ _Read = tuple[Cell, str | None]
 class Field:
     """A column of a file."""
 
-    column: Column
+    column: BulkColumn
     # parses a cell that is not blank, with white space stripped
     understand: Callable[[str], Understood]
     uncleared: str | None = None  # why the value cannot be cleared; None if it can
@@ -119,7 +119,7 @@ def read_mapping(
     *,
     sought: SoughtKey = lambda _line, _key: None,
     missing_words: bool = False,
-) -> Iterator[Request]:
+) -> Iterator[RowRequest]:
     """Yield the valid rows of a mapping, and report the bad ones to ``fault``.
 
     The file may have names of its own for the columns: ``Lab ID=private_identifier``. ``sought`` is
@@ -132,7 +132,7 @@ def read_mapping(
     private, public = locate(source, (PRIVATE, PUBLIC), names=names)
     understand = partial(identifier, missing_words=missing_words)
     width = len(source.header)
-    powers = Count()
+    powers = DamageCount()
     for line, cells in pass_on(source.records(fault)):
         record = cells if len(cells) == width else source.fit(line, cells, fault)
         if record is None:
@@ -169,7 +169,7 @@ def _finds(line: int, lab: str, sought: SoughtKey) -> bool:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ChangeKind:
     """The columns that a kind of file of changes may have."""
 
     table: Stored
@@ -178,7 +178,7 @@ class Kind:
     keys: Mapping[str, Field]
     fields: Mapping[str, Field]  # that may change, by header
     renaming: Mapping[str, str]  # headers that change the key under another header
-    creates: tuple[Column, ...] = ()  # all columns of the table, if missing rows are created
+    creates: tuple[BulkColumn, ...] = ()  # all columns of the table, if missing rows are created
     # The header and field that scope the values stored in other tables, such as the group; a row
     # may then span several lines.
     within: tuple[str, Field] | None = None
@@ -188,10 +188,10 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """The roles of the columns in a file."""
 
-    kind: Kind
+    kind: ChangeKind
     key: str  # the header of the key column
     places: Mapping[str, int]  # the positions of the used columns, by header
     headers: tuple[str, ...]  # of the columns that change
@@ -222,7 +222,9 @@ class Layout:
         return lambda values: tuple([KEEP if n is None else values[n] for n in found])
 
 
-def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str]) -> Layout:
+def lay_out(
+    source: Table, kind: ChangeKind, *, key: str | None, names: Sequence[str]
+) -> FileLayout:
     """Determine the roles of the columns in a file, and note any others.
 
     The operator may choose the header of the key column, and give the file's names for some
@@ -248,10 +250,10 @@ def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str])
     used = {name: places[name] for name in (chosen, *headers, within) if name}
     note_further(source, list(used.values()), names)
     source.days = [places[name] for name in headers if kind.fields[name].column.type == "date"]
-    return Layout(kind, chosen, used, headers, within)
+    return FileLayout(kind, chosen, used, headers, within)
 
 
-def _read_as_listing(source: Table, kind: Kind, known: Sequence[str]) -> list[str]:
+def _read_as_listing(source: Table, kind: ChangeKind, known: Sequence[str]) -> list[str]:
     """Prepare for the output of the command that lists the table; return columns to ignore."""
     found = {header.strip() for header in source.header}
     if not kind.listing or not found.issuperset(kind.listing):
@@ -262,7 +264,7 @@ def _read_as_listing(source: Table, kind: Kind, known: Sequence[str]) -> list[st
     return [f"{header}=" for header in ignored]
 
 
-def _choose_key(source: Table, kind: Kind, places: Mapping[str, int], key: str | None) -> str:
+def _choose_key(source: Table, kind: ChangeKind, places: Mapping[str, int], key: str | None) -> str:
     found = [name for name in kind.keys if name in places]
     if key is not None:
         if key not in kind.keys:
@@ -295,7 +297,7 @@ def _choose_key(source: Table, kind: Kind, places: Mapping[str, int], key: str |
 
 
 def _within(
-    source: Table, kind: Kind, places: Mapping[str, int], headers: Sequence[str]
+    source: Table, kind: ChangeKind, places: Mapping[str, int], headers: Sequence[str]
 ) -> str | None:
     """Return the header that scopes some values; the file must have both or neither."""
     if kind.within is None:
@@ -312,7 +314,7 @@ def _within(
     )
 
 
-def _refuse_twice(source: Table, kind: Kind, headers: Sequence[str]) -> None:
+def _refuse_twice(source: Table, kind: ChangeKind, headers: Sequence[str]) -> None:
     for header in headers:
         other = kind.renaming.get(header)
         if other in headers:
@@ -338,7 +340,7 @@ def checked_clear_word(word: str | None) -> str | None:
 
 def read_changes(
     source: Table,
-    layout: Layout,
+    layout: FileLayout,
     fault: Callable[[Fault], None],
     pass_on: PassOn = iter,
     clear_word: str | None = None,
@@ -346,7 +348,7 @@ def read_changes(
     sought: SoughtKey = lambda _line, _key: None,
     missing_words: bool = False,
     days: DayFormat | None = None,
-) -> Iterator[Request]:
+) -> Iterator[RowRequest]:
     r"""Yield the valid rows of a file, and report the bad ones to ``fault``.
 
     A blank cell leaves its value unchanged; ``\N`` or the given word clears it. Dates are in ISO
@@ -387,7 +389,7 @@ def read_changes(
             where = place if isinstance(place, str) else None
             for at, counter in future:
                 counter.look_at(line, values[at])
-            yield Request(line, name, arranged(values), None, where)
+            yield RowRequest(line, name, arranged(values), None, where)
             continue
         for header, reason in zip(headers, reasons, strict=True):
             if reason:

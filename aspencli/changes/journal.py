@@ -45,7 +45,7 @@ _FIRST_LINE = json.dumps({"v": VERSION, "event": _FIRST}).rstrip("}").encode()
 
 
 @dataclass(frozen=True)
-class Reading:
+class JournalEvents:
     """The contents of a journal."""
 
     events: tuple[Event, ...]  # oldest first
@@ -84,7 +84,7 @@ class Journal:
             os.close(descriptor)
         return True
 
-    def read(self) -> Reading:
+    def read(self) -> JournalEvents:
         """Return all events, or none if there is no journal yet.
 
         Raises:
@@ -99,9 +99,11 @@ class Journal:
                     torn.append(number)
                 else:
                     events.append(event)
-        return Reading(tuple(events), tuple(torn))
+        return JournalEvents(tuple(events), tuple(torn))
 
-    def read_recent(self, runs: int, wanted: Callable[[Event], bool] = lambda _: True) -> Reading:
+    def read_recent(
+        self, runs: int, wanted: Callable[[Event], bool] = lambda _: True
+    ) -> JournalEvents:
         """Return the events of the newest runs, without reading the rest of the file.
 
         A run counts if ``wanted`` returns True for its first event.
@@ -126,7 +128,7 @@ class Journal:
                 file.seek(0)
                 last = sum(1 for _ in file)
                 torn = [last - number for number in reversed(torn)]
-        return Reading(tuple(reversed(events)), tuple(torn))
+        return JournalEvents(tuple(reversed(events)), tuple(torn))
 
     def count_runs(self, wanted: Callable[[Event], bool] | None = None) -> int:
         """Return the number of runs whose first event is ``wanted``.

@@ -18,7 +18,7 @@ _NAMED = 10  # maximum number of bad undo-file lines to list
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """The outcome of a run, as determined afterward."""
 
     outcome: Outcome  # ``written`` or ``rolled back``
@@ -26,7 +26,7 @@ class Verdict:
     rows: Comparison | None = None  # compared with the undo file
 
 
-def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdict:
+def judge(run: Run, label: str, open_database: Callable[[], Database]) -> RunVerdict:
     """Determine whether a run with an unknown outcome was written to the target with this label.
 
     Raises:
@@ -50,7 +50,7 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
     if run.via == "api" or run.transaction is None:
         # The journal of a run through the API would show the first request, had it been sent.
         deed = "sent any request" if run.via == "api" else "wrote anything"
-        return Verdict(Outcome.ROLLED_BACK, f"it ended before it {deed}")
+        return RunVerdict(Outcome.ROLLED_BACK, f"it ended before it {deed}")
     database = open_database()
     status = _status(run, run.transaction, database)
     if status == "in progress":
@@ -62,18 +62,18 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
         )
     number = run.transaction
     if status == "aborted":
-        return Verdict(Outcome.ROLLED_BACK, f"transaction {number} was rolled back")
+        return RunVerdict(Outcome.ROLLED_BACK, f"transaction {number} was rolled back")
     if not run.committing:
-        return Verdict(Outcome.ROLLED_BACK, "it ended before the commit")
+        return RunVerdict(Outcome.ROLLED_BACK, "it ended before the commit")
     if status == "committed":
         rows = _compare(run, database) if _has_undo_file(run) else None
-        return Verdict(Outcome.WRITTEN, f"transaction {number} was committed", rows)
+        return RunVerdict(Outcome.WRITTEN, f"transaction {number} was committed", rows)
     return _by_rows(
         run, database, f"The database no longer has the outcome of transaction {run.transaction}"
     )
 
 
-def keep(journal: Journal, run: Run, verdict: Verdict) -> None:
+def keep(journal: Journal, run: Run, verdict: RunVerdict) -> None:
     """Record a verdict in the journal.
 
     Raises:
@@ -93,11 +93,11 @@ def _status(run: Run, transaction: int, database: Database) -> str | None:
         return transaction_status(connection, transaction)
 
 
-def _judge_single(run: Run, open_database: Callable[[], Database]) -> Verdict:
+def _judge_single(run: Run, open_database: Callable[[], Database]) -> RunVerdict:
     """Determine the outcome of a run without a request journal or a transaction; see `judge`."""
     if run.undo_file is None:
         if run.command == "samples undo":  # it records its undo file before it sends anything
-            return Verdict(Outcome.ROLLED_BACK, "it ended before it sent any request")
+            return RunVerdict(Outcome.ROLLED_BACK, "it ended before it sent any request")
         raise ConflictError(
             f"nothing recorded whether run {run.id} ({run.command}) took effect",
             hint=f"Check on the target whether it took effect: aspencli {run.noun} --help",
@@ -112,7 +112,7 @@ def _has_undo_file(run: Run) -> bool:
     return run.undo_file is not None and run.undo_file.is_file()
 
 
-def _by_rows(run: Run, database: Database, unknown: str) -> Verdict:
+def _by_rows(run: Run, database: Database, unknown: str) -> RunVerdict:
     """Determine the outcome from the rows; ``unknown`` begins the sentence of an error."""
     if not _has_undo_file(run):
         raise AspenError(
@@ -123,9 +123,9 @@ def _by_rows(run: Run, database: Database, unknown: str) -> Verdict:
     row = run.noun.removesuffix("s")
     total = rows.written + rows.before + rows.otherwise + rows.gone
     if rows.written == total:
-        return Verdict(Outcome.WRITTEN, f"every {row} has the value that it wrote", rows)
+        return RunVerdict(Outcome.WRITTEN, f"every {row} has the value that it wrote", rows)
     if rows.before == total:
-        return Verdict(Outcome.ROLLED_BACK, f"every {row} has its previous value", rows)
+        return RunVerdict(Outcome.ROLLED_BACK, f"every {row} has its previous value", rows)
     raise ConflictError(
         f"{unknown}, and the {run.noun} of run {run.id} do not show it.",
         hint=f"Review each: {run.command_line(run.noun, 'undo', str(run.undo_file))} --dry-run",

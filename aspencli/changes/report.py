@@ -22,7 +22,7 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Self
 
-from aspen.database.bulk.spec import AssessedRow, Change, Problem
+from aspen.database.bulk.spec import AssessedRow, Problem, ValueChange
 from aspencli import files
 from aspencli.changes.runs import InputFile
 from aspencli.errors import AspenError, BadInputError
@@ -41,7 +41,7 @@ _BECOMES = {
 _REJECTS_SUFFIXES = (".csv", ".tsv", ".xlsx")
 _LOST = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
 
-_Cells = tuple[tuple[str | None, ...], Change | None]
+_Cells = tuple[tuple[str | None, ...], ValueChange | None]
 _Line = tuple[Any, ...]  # the line number, then texts or None
 _Record = tuple[int, list[str]]
 _Row = list[int | str]
@@ -234,7 +234,7 @@ def reason_of(problem: Problem) -> str:
     return f"{problem.column}: {problem.reason}" if problem.column else problem.reason
 
 
-def _outcome(row: AssessedRow, change: Change | None, changed: str) -> tuple[str, str | None]:
+def _outcome(row: AssessedRow, change: ValueChange | None, changed: str) -> tuple[str, str | None]:
     """Return the outcome and the reason for one row of the report."""
     if row.reason:
         skipped = "skip" if changed == _PLANNED else _SKIPPED

@@ -48,7 +48,7 @@ class RunFacts:
     api: str | None = None  # its address; None in older journals
 
 
-class Row(NamedTuple):
+class RenameRow(NamedTuple):
     """One row of the file: a sample's original name and its new one."""
 
     line: int
@@ -86,7 +86,7 @@ class RunJournal:
     Its rows are all rows of the file, including those that need no change.
     """
 
-    def __init__(self, path: Path, file: IO[bytes], head: RunFacts, rows: list[Row]):
+    def __init__(self, path: Path, file: IO[bytes], head: RunFacts, rows: list[RenameRow]):
         self.path = path
         self.head = head
         self.rows = rows
@@ -160,7 +160,7 @@ class RunJournal:
             ) from error
 
 
-def create(head: RunFacts, rows: list[Row]) -> RunJournal:
+def create(head: RunFacts, rows: list[RenameRow]) -> RunJournal:
     """Create a journal, and return once it is safely on disk.
 
     Raises:
@@ -286,14 +286,14 @@ def _head(fields: Any) -> RunFacts:
     return RunFacts(**fields)
 
 
-def _rows(lines: Iterator[bytes]) -> Iterator[Row]:
+def _rows(lines: Iterator[bytes]) -> Iterator[RenameRow]:
     for count, line in enumerate(lines):
         value = json.loads(line)
         if isinstance(value, dict):
             if value != {"event": _READY, "rows": count} or not line.endswith(b"\n"):
                 raise ValueError
             return
-        yield Row(*value)
+        yield RenameRow(*value)
     raise ValueError
 
 

@@ -24,8 +24,8 @@ from aspen.database.bulk.columns import (
     USER_COLUMNS,
     USERS,
 )
-from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec, Value
-from aspen.database.bulk.spec import Table as Stored
+from aspen.database.bulk.spec import KEEP, BulkColumn, Cell, RowRequest, Spec, Value
+from aspen.database.bulk.spec import BulkTable as Stored
 from aspencli import files
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
@@ -53,25 +53,25 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class RestorableKind:
     """A kind of rows that undo files with several columns can restore."""
 
     table: Stored
-    columns: Mapping[str, Column]
+    columns: Mapping[str, BulkColumn]
     creates: bool = False  # the run may have created or deleted rows
-    within: Column | None = None  # locates values stored in other tables
+    within: BulkColumn | None = None  # locates values stored in other tables
 
 
 KINDS = {
-    "samples": Kind(SAMPLES, COLUMNS),
-    "users": Kind(USERS, USER_COLUMNS, creates=True, within=IN_GROUP),
-    "groups": Kind(GROUPS, GROUP_COLUMNS, creates=True),
+    "samples": RestorableKind(SAMPLES, COLUMNS),
+    "users": RestorableKind(USERS, USER_COLUMNS, creates=True, within=IN_GROUP),
+    "groups": RestorableKind(GROUPS, GROUP_COLUMNS, creates=True),
 }
 """The kinds, by the command group that undoes them."""
 
 
 @dataclass(frozen=True)
-class Origin:
+class UndoOrigin:
     """The origin of an undo file: where and when its rows were written."""
 
     target: str
@@ -123,13 +123,13 @@ def origin_of(
     rows: int,
     run: str | None = None,
     place: Place | None = None,
-) -> Origin:
+) -> UndoOrigin:
     """Return the origin to record in the undo file of a run with this specification."""
     if spec.is_plain:
-        return Origin(target, group_id, made, rows, place=place)
+        return UndoOrigin(target, group_id, made, rows, place=place)
     of = next(name for name, kind in KINDS.items() if kind.table == spec.table)
     columns = tuple(column.name for column in spec.columns)
-    return Origin(target, group_id, made, rows, of, columns, run, place)
+    return UndoOrigin(target, group_id, made, rows, of, columns, run, place)
 
 
 class UndoRow(NamedTuple):
@@ -162,7 +162,7 @@ def _cell(value: Cell) -> str:
 
 def write_undo(
     folder: Path,
-    origin: Origin,
+    origin: UndoOrigin,
     write_rows: Callable[[IO[bytes]], None],
     path: Path | None = None,
     before_naming: Callable[[], None] = lambda: None,
@@ -205,7 +205,7 @@ def _name(part: Path, target: Path) -> None:
         raise
 
 
-def read_origin(path: str) -> Origin:
+def read_origin(path: str) -> UndoOrigin:
     """Read the origin from the first line of an undo file.
 
     Raises:
@@ -227,12 +227,12 @@ def read_origin(path: str) -> Origin:
     return origin
 
 
-def _origin(fields: dict[str, object], *, by_key: bool) -> Origin:
+def _origin(fields: dict[str, object], *, by_key: bool) -> UndoOrigin:
     if any(type(value) not in _FIELDS[name] for name, value in fields.items()):
         raise TypeError
     columns = tuple(map(str, fields.pop("columns", ())))  # type: ignore[call-overload]
     place = Place(**fields.pop("place")) if "place" in fields else None  # type: ignore[arg-type]
-    origin = Origin(**fields, columns=columns, place=place, by_key=by_key)  # type: ignore[arg-type]
+    origin = UndoOrigin(**fields, columns=columns, place=place, by_key=by_key)  # type: ignore[arg-type]
     # The file may come from a newer version, so check that its kind is known here.
     if (origin.spec.table.scope is None) != (origin.group_id is None):
         raise TypeError
@@ -241,10 +241,10 @@ def _origin(fields: dict[str, object], *, by_key: bool) -> Origin:
 
 def read_undo(
     path: str,
-    origin: Origin,
+    origin: UndoOrigin,
     fault: Callable[[Fault], None],
     observe: Observer | None = None,
-) -> Iterator[Request]:
+) -> Iterator[RowRequest]:
     """Yield each row of an undo file as a request to restore the previous values."""
     spec = origin.spec
     names = [spec.key.name]
@@ -259,7 +259,7 @@ def read_undo(
             if _is_whole(source, line, record, fault):
                 cells = [unguard(record[place]) for place in places]
                 request = _request(spec, line, cells)
-                if isinstance(request, Request):
+                if isinstance(request, RowRequest):
                     yield request
                 else:
                     fault(request)
@@ -277,14 +277,14 @@ def _ends_with_line(path: str) -> bool:
         return file.read() == b"\n"
 
 
-def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
+def _request(spec: Spec, line: int, cells: Sequence[str]) -> RowRequest | Fault:
     key, *sides = cells
     label = sides.pop(0) if spec.tells_label else None
     within = sides.pop(0) if spec.within else ""
     if spec.by_id and not _NUMBER(key):
         return Fault(line, spec.key.name, f"is not a number: {json.dumps(key)}")
     if spec.is_plain:
-        return Request(line, key, (sides[1],), (sides[0],), None, label)
+        return RowRequest(line, key, (sides[1],), (sides[0],), None, label)
     written = [_value(cell) for cell in sides[::2]]
     before = [_value(cell) for cell in sides[1::2]]
     if spec.within and within and not _is_integer(within):
@@ -292,7 +292,7 @@ def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
     for column, new, old in zip(spec.columns, written, before, strict=True):
         if (new is KEEP) != (old is KEEP) or not (_fits(column, new) and _fits(column, old)):
             return Fault(line, column.name, "is damaged")
-    return Request(line, key, tuple(before), tuple(written), within or None, label)
+    return RowRequest(line, key, tuple(before), tuple(written), within or None, label)
 
 
 def _value(cell: str) -> Cell:
@@ -304,7 +304,7 @@ def _value(cell: str) -> Cell:
     return cell.removeprefix("\\")
 
 
-def _fits(column: Column, value: Cell) -> bool:
+def _fits(column: BulkColumn, value: Cell) -> bool:
     """Return True if a column can hold a value."""
     if not isinstance(value, str):
         return value is KEEP or column.nullable
@@ -359,7 +359,7 @@ def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Faul
     return False
 
 
-def _free_name(folder: Path, origin: Origin) -> Path:
+def _free_name(folder: Path, origin: UndoOrigin) -> Path:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = origin.target.replace("/", "-")
     what = origin.of if origin.group_id is None else f"group{origin.group_id}"

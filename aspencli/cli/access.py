@@ -14,7 +14,7 @@ from aspencli.auth.session import (
     TOKEN_VARIABLE,
     DeviceCode,
     Session,
-    SignIn,
+    StoredSignIn,
     has_browser,
     open_browser,
     read_token,
@@ -38,7 +38,7 @@ _COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
 
 
 @dataclass
-class Access:
+class ApiAccess:
     """Access to the API of one target."""
 
     target: Target  # the target, with all settings resolved
@@ -84,7 +84,7 @@ class Access:
         return self.exits.enter_context(Provider(self.at.place, self._log, self.out.info))
 
     @cached_property
-    def given(self) -> SignIn | None:
+    def given(self) -> StoredSignIn | None:
         """Return the sign-in from ``ASPEN_TOKEN``, or None if that is not set.
 
         Raises:
@@ -203,7 +203,7 @@ class Access:
         question = f"Store sign-ins in {self.folder} instead, in files that only you can read?"
         return self.out.confirm(question)
 
-    def sign_in(self, kind: str, *, browser: bool = True) -> SignIn:
+    def sign_in(self, kind: str, *, browser: bool = True) -> StoredSignIn:
         """Sign in with a device code, and save the sign-in in the given kind of backend.
 
         Raises:
@@ -222,7 +222,7 @@ class Access:
             self.out.warn(f"{skew}. Correct it, or tokens will appear to be expired.")
         return found
 
-    def _sign_in_now(self, reason: str) -> SignIn:
+    def _sign_in_now(self, reason: str) -> StoredSignIn:
         self.out.info(f"{reason.removesuffix('.')}. Signing in...")
         return self.sign_in(self.choose_store())
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aspen.database.engine import Database
     from aspen.database.settings import Guard, Limits, SessionPolicy
     from aspen.local.deployment import Laptop
-    from aspencli.cli.access import Access
+    from aspencli.cli.access import ApiAccess
     from aspencli.cli.output.console import Output
     from aspencli.remote.api import Api
 
@@ -196,11 +196,11 @@ class AppContext:
         return command_for(self.target.label, *words, api=self.given_api)
 
     @cached_property
-    def access(self) -> Access:
+    def access(self) -> ApiAccess:
         """Return the access to the target's API, including the sign-in."""
-        from aspencli.cli.access import Access
+        from aspencli.cli.access import ApiAccess
 
-        return Access(
+        return ApiAccess(
             self._with_laptop(self.target),
             self.config,
             self.out,

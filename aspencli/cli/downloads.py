@@ -191,7 +191,7 @@ def demand_all(context: AppContext, place: Destination, wanted: int, came: int) 
     )
 
 
-class Tally:
+class DownloadTally:
     """A counter of the sequences in a FASTA text, which passes the text on to a stream."""
 
     def __init__(self, stream: IO[bytes]):
@@ -216,7 +216,7 @@ def download_fasta(
     context: AppContext, place: Destination, ids: Sequence[str], fetch: Fetch
 ) -> int:
     """Download the sequences of samples, and return their number."""
-    tally = Tally(place.stream)
+    tally = DownloadTally(place.stream)
     counting = Destination(place.path, cast("IO[bytes]", tally))
     download_of(context, counting, "sequences", ids, fetch)
     if place.path is None:

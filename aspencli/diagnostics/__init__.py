@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aspen.database.engine import Database, ReadSession
 
 
-class Verdict(enum.Enum):
+class Severity(enum.Enum):
     """The severity of a result, mildest first."""
 
     OK = "ok"
@@ -34,14 +34,14 @@ class Verdict(enum.Enum):
     @property
     def weight(self) -> int:
         """Return the severity as a number; higher is worse."""
-        return list(Verdict).index(self)
+        return list(Severity).index(self)
 
 
 @dataclass(frozen=True)
 class Examined:
     """The verdict of a check, what was found, and the next step."""
 
-    verdict: Verdict
+    verdict: Severity
     message: str
     step: str | None = None
     details: tuple[str, ...] = ()  # worst first

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Shown, Verdict
+from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Severity, Shown
 from aspencli.diagnostics.session import hidden_notes, looking, masked, query, rights, scalar
 from aspencli.errors import NotFoundError
 from aspencli.text import counted
@@ -137,7 +137,7 @@ def check(session: ReadSession) -> Examined:
         forgotten = any((seen.transaction_s or 0) > _FORGOTTEN_S for seen in old)
         opened = f"{counted(len(old), 'transaction')} {'has' if len(old) == 1 else 'have'}"
         return Examined(
-            Verdict.PROBLEM if forgotten else Verdict.WARNING,
+            Severity.PROBLEM if forgotten else Severity.WARNING,
             f"{opened} been open for more than 5 minutes.",
             f"Have it committed or rolled back, or: aspencli db terminate {old[0].pid}",
             tuple(
@@ -148,11 +148,11 @@ def check(session: ReadSession) -> Examined:
         )
     if hidden := sum(seen.hidden for seen in found):
         message = f"The activity of {counted(hidden, 'session')} of other users is hidden."
-        return Examined(Verdict.UNKNOWN, message, rights(session).cure)
+        return Examined(Severity.UNKNOWN, message, rights(session).cure)
     if not found:
-        return Examined(Verdict.OK, "No other sessions.")
+        return Examined(Severity.OK, "No other sessions.")
     resting = sum(seen.resting for seen in found)
-    return Examined(Verdict.OK, f"{counted(len(found), 'other session')} ({resting} idle).")
+    return Examined(Severity.OK, f"{counted(len(found), 'other session')} ({resting} idle).")
 
 
 def hidden_activity(
@@ -176,7 +176,7 @@ class Signal(enum.Enum):
     TERMINATE = "pg_terminate_backend"
 
 
-class Outcome(enum.Enum):
+class SignalOutcome(enum.Enum):
     """The outcome of a signal."""
 
     DONE = "done"
@@ -201,7 +201,7 @@ def find_sessions(session: ReadSession, pids: list[int]) -> list[VisibleSession]
     return [known[pid] for pid in dict.fromkeys(pids)]
 
 
-def send(database: Database, target: VisibleSession, signal: Signal) -> Outcome:
+def send(database: Database, target: VisibleSession, signal: Signal) -> SignalOutcome:
     """Send the signal to exactly this session, and wait for the outcome.
 
     A later server process with the same PID is not affected, and neither is a later statement of
@@ -212,13 +212,13 @@ def send(database: Database, target: VisibleSession, signal: Signal) -> Outcome:
         sending = f"SELECT {signal.value}(pid) FROM pg_stat_activity WHERE pid = :pid"  # noqa: S608
         sent = scalar(session, sending + _same(signal), **_identity(target))
         if not sent:  # None: it is gone; False: it ended at this very moment
-            return Outcome.GONE
+            return SignalOutcome.GONE
         deadline = time.monotonic() + _PATIENCE_S
         while _is_there(session, target, signal):
             if time.monotonic() > deadline:
-                return Outcome.PENDING
+                return SignalOutcome.PENDING
             time.sleep(_STEP_S)
-    return Outcome.DONE
+    return SignalOutcome.DONE
 
 
 def _is_there(session: ReadSession, target: VisibleSession, signal: Signal) -> bool:

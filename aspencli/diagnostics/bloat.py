@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Report, Verdict
+from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Report, Severity
 from aspencli.diagnostics.session import (
     OURS,
     held,
@@ -133,14 +133,14 @@ def check(session: ReadSession) -> Examined:
     found = _bloat(session, held(session))
     bad = [row for row in found if row["step"]]
     if not bad:
-        return _unseen(session, found) or Examined(Verdict.OK, "No significant bloat.")
+        return _unseen(session, found) or Examined(Severity.OK, "No significant bloat.")
     wasted = sum(row["wasted"] for row in bad) / 1e6
     tables = sum(row["kind"] == "table" for row in bad)
     ofs = [counted(tables, "table")] * (tables > 0)
     if len(bad) > tables:
         ofs.append("1 index" if len(bad) - tables == 1 else f"{len(bad) - tables} indexes")
     return Examined(
-        Verdict.WARNING,
+        Severity.WARNING,
         f"{wasted:,.1f} MB wasted in {' and '.join(ofs)}.",
         "aspencli db bloat",
         tuple(f"{row['name']}: {row['share']:.0%} wasted" for row in bad),
@@ -158,7 +158,7 @@ def _unseen(session: ReadSession, found: list[dict[str, Any]]) -> Examined | Non
         return None
     unseen.sort(key=lambda row: -row["size"])
     return Examined(
-        Verdict.UNKNOWN,
+        Severity.UNKNOWN,
         f"This user can see no statistics of {len(unseen)} of {len(big)} large tables and indexes.",
         _GRANT.format(user=sql_name(rights(session).user)),
         tuple(row["name"] for row in unseen),

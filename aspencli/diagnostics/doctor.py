@@ -13,7 +13,7 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from aspencli.diagnostics import Examined, Verdict, diagnostics
+from aspencli.diagnostics import Examined, Severity, diagnostics
 from aspencli.diagnostics.session import OURS, patient, query, scalar
 from aspencli.errors import AspenError, CredentialsError
 from aspencli.text import counted, sql_name
@@ -88,23 +88,23 @@ def _check_schema(database: Database) -> Examined:
 
     state = schema_state(database)
     if state.revision is None:
-        return Examined(Verdict.PROBLEM, "The database has no schema.", "aspencli db setup")
+        return Examined(Severity.PROBLEM, "The database has no schema.", "aspencli db setup")
     if state.older is not None:
         message = f"Revision {state.revision} is older than any that aspencli can migrate from."
-        return Examined(Verdict.WARNING, message, state.older)
+        return Examined(Severity.WARNING, message, state.older)
     if state.behind is None:
         message = f"This version of aspencli does not know revision {state.revision}."
-        return Examined(Verdict.WARNING, message, "Use the version of aspencli that migrated it.")
+        return Examined(Severity.WARNING, message, "Use the version of aspencli that migrated it.")
     if state.behind:
         message = f"{counted(state.behind, 'revision')} behind."
-        return Examined(Verdict.WARNING, message, "aspencli db upgrade")
-    return Examined(Verdict.OK, f"Up to date: {state.revision}")
+        return Examined(Severity.WARNING, message, "aspencli db upgrade")
+    return Examined(Severity.OK, f"Up to date: {state.revision}")
 
 
-def _level(value: float, problem: float, warning: float) -> Verdict:
+def _level(value: float, problem: float, warning: float) -> Severity:
     if value > problem:
-        return Verdict.PROBLEM
-    return Verdict.WARNING if value > warning else Verdict.OK
+        return Severity.PROBLEM
+    return Severity.WARNING if value > warning else Severity.OK
 
 
 def _check_connections(session: ReadSession) -> Examined:
@@ -112,7 +112,7 @@ def _check_connections(session: ReadSession) -> Examined:
     taken, most = row["taken"], row["most"]
     message = f"{taken} of {most} connections in use (all databases on the server)."
     verdict = _level(taken / most, _FULL, _NEARLY_FULL)
-    step = None if verdict is Verdict.OK else "See who is connected: aspencli db activity --all"
+    step = None if verdict is Severity.OK else "See who is connected: aspencli db activity --all"
     return Examined(verdict, message, step)
 
 
@@ -121,11 +121,11 @@ def _check_dead_rows(session: ReadSession) -> Examined:
     if not rows and not scalar(session, "SELECT current_setting('track_counts')::bool"):
         message = "The server does not count dead rows (track_counts = off)."
         step = "Ask an administrator to set: track_counts = on"
-        return Examined(Verdict.UNKNOWN, message, step)
+        return Examined(Severity.UNKNOWN, message, step)
     if not rows:
-        return Examined(Verdict.OK, "Dead rows are being vacuumed.")
+        return Examined(Severity.OK, "Dead rows are being vacuumed.")
     return Examined(
-        Verdict.WARNING,
+        Severity.WARNING,
         _several(len(rows), "table", "has many dead rows.", "have many dead rows."),
         f"VACUUM (ANALYZE) {rows[0]['name']}",
         tuple(f"{r['name']}: {r['dead']:,} dead rows, {r['share']:.0%}" for r in rows),
@@ -137,7 +137,7 @@ def _check_transaction_ids(session: ReadSession) -> Examined:
     name, age = row["name"], row["age"]
     verdict = _level(age, _VERY_OLD_XIDS, _OLD_XIDS)
     message = f"Oldest transaction ID age: {age:,} (limit 2,000,000,000)"
-    if verdict is Verdict.OK:
+    if verdict is Severity.OK:
         return Examined(verdict, f"{message}.")
     step = f"VACUUM (FREEZE) in database {name}; end any long transaction that blocks it."
     return Examined(verdict, f"{message} in database {name}.", step)
@@ -150,16 +150,16 @@ def _check_sequences(session: ReadSession) -> Examined:
     if not near and hidden:
         user = scalar(session, "SELECT quote_ident(current_user)")
         return Examined(
-            Verdict.UNKNOWN,
+            Severity.UNKNOWN,
             f"{len(hidden)} of {len(rows)} sequences are hidden from this user.",
             f"Ask an administrator to run: GRANT SELECT ON ALL SEQUENCES IN SCHEMA aspen TO {user}",
             tuple(hidden),
         )
     if not near:
         message = f"{counted(len(rows), 'sequence')} checked; none near its limit."
-        return Examined(Verdict.OK, message)
+        return Examined(Severity.OK, message)
     return Examined(
-        Verdict.PROBLEM if near[0]["share"] > _FULL else Verdict.WARNING,
+        Severity.PROBLEM if near[0]["share"] > _FULL else Severity.WARNING,
         _several(len(near), "sequence", "is near its limit", "are near their limits")
         + ", after which inserts fail.",
         f"Change the column to bigint: {near[0]['name']}",
@@ -173,10 +173,10 @@ def _check_replication(session: ReadSession) -> Examined:
     rows = query(session, _SLOTS.format(now=now))
     part = "Standby" if standby else "Primary"
     if not rows:
-        return Examined(Verdict.OK, f"{part}; no inactive replication slots.")
+        return Examined(Severity.OK, f"{part}; no inactive replication slots.")
     worst = int(rows[0]["kept"] or 0)
     return Examined(
-        Verdict.PROBLEM if worst > _KEPT_WAL else Verdict.NOTE,
+        Severity.PROBLEM if worst > _KEPT_WAL else Severity.NOTE,
         _several(len(rows), "replication slot", "is inactive", "are inactive")
         + f"; up to {worst:,} bytes of WAL are retained.",
         f"Restart its consumer, or: SELECT pg_drop_replication_slot('{rows[0]['name']}')",
@@ -191,7 +191,7 @@ def _check_pooler(session: ReadSession) -> Examined | None:
         return None
     message = "Connected via a connection pooler; settings apply per transaction."
     step = "For db psql, connect to the server directly (see the guide to read-only sessions)."
-    return Examined(Verdict.NOTE, message, step, check="pooler")
+    return Examined(Severity.NOTE, message, step, check="pooler")
 
 
 # Their places are among those of the diagnostics.
@@ -281,4 +281,4 @@ def _refused(name: str, error: DBAPIError, user: str | None) -> Examined:
 
 
 def _unknown(message: str, step: str | None, details: Sequence[str]) -> Examined:
-    return Examined(Verdict.UNKNOWN, message, step, tuple(details))
+    return Examined(Severity.UNKNOWN, message, step, tuple(details))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Verdict
+from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Severity
 from aspencli.diagnostics.session import (
     OURS,
     held,
@@ -126,10 +126,10 @@ def check(session: ReadSession) -> Examined:
     counts = {kind: sum(row["finding"] == kind for row in found) for kind in _KINDS}
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     if not told:
-        return Examined(Verdict.OK, f"{seen} indexes checked; no problems.")
-    verdict = Verdict.PROBLEM if counts["invalid"] else Verdict.NOTE
-    if verdict is Verdict.NOTE and (counts["missing"] or counts["duplicate"]):
-        verdict = Verdict.WARNING
+        return Examined(Severity.OK, f"{seen} indexes checked; no problems.")
+    verdict = Severity.PROBLEM if counts["invalid"] else Severity.NOTE
+    if verdict is Severity.NOTE and (counts["missing"] or counts["duplicate"]):
+        verdict = Severity.WARNING
     return Examined(
         verdict,
         f"{told} ({seen} indexes checked).",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aspencli.diagnostics import Diagnostic, Examined, Report, Shown, Verdict
+from aspencli.diagnostics import Diagnostic, Examined, Report, Severity, Shown
 from aspencli.diagnostics.activity import VisibleSession, hidden_activity, visible_sessions
 from aspencli.diagnostics.session import columns_of, query, scalar
 from aspencli.text import counted, duration_text
@@ -109,13 +109,13 @@ def check(session: ReadSession) -> Examined:
     """Check for lock waits and how long they last."""
     nodes = lock_waits(session)
     if not nodes:
-        return Examined(Verdict.OK, _NONE)
+        return Examined(Severity.OK, _NONE)
     roots = [node for node in nodes if node.depth == 0]
     count, longest = sum(node.wait is not None for node in nodes), max(n.waited_s for n in nodes)
     waiting = f"{counted(count, 'session')} {'is' if count == 1 else 'are'} waiting"
     pids = ", ".join(str(root.pid) for root in roots)
     return Examined(
-        Verdict.PROBLEM if longest > _LONG_WAIT_S else Verdict.WARNING,
+        Severity.PROBLEM if longest > _LONG_WAIT_S else Severity.WARNING,
         f"{waiting} for locks, blocked by PID {pids} ({longest:.0f} s).",
         "aspencli db locks",
         tuple(

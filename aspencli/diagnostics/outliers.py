@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Option, Report, Verdict
+from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Option, Report, Severity
 from aspencli.diagnostics.session import (
     HIDDEN,
     columns_of,
@@ -102,7 +102,7 @@ def check(session: ReadSession) -> Examined:
     try:
         found = _statements(session, _schema(session), "total", _EXAMINED)
     except NotFoundError as error:
-        return Examined(Verdict.NOTE, error.message, error.hint)
+        return Examined(Severity.NOTE, error.message, error.hint)
     slow = [row for row in found if row["mean_ms"] > _SLOW_MS]
     heavy = [row for row in found if (row["share"] or 0) > _HEAVY_SHARE]
     if slow:
@@ -115,14 +115,14 @@ def check(session: ReadSession) -> Examined:
             for row in slow
         )
         message = f"{averaging} more than 1 s per call."
-        return Examined(Verdict.WARNING, message, "aspencli db outliers --by mean", details)
+        return Examined(Severity.WARNING, message, "aspencli db outliers --by mean", details)
     if heavy:
         share = f"{heavy[0]['share']:.0%}"
         message = f"One statement accounts for {share} of the time of all statements."
         step = "aspencli db outliers"
-        return Examined(Verdict.NOTE, message, step, (_short(heavy[0]["query"]),))
+        return Examined(Severity.NOTE, message, step, (_short(heavy[0]["query"]),))
     seen = counted(found[0]["seen"] if found else 0, "statement")
-    return Examined(Verdict.OK, f"{seen} checked; none is slow.")
+    return Examined(Severity.OK, f"{seen} checked; none is slow.")
 
 
 def _short(statement: str | None) -> str:

@@ -50,7 +50,7 @@ WHERE c.relkind IN ('r', 'm', 'p') AND (c.oid IN (SELECT relation FROM held)
 """
 
 
-class Rights(NamedTuple):
+class VisibilityRights(NamedTuple):
     """A session's user, and what it may see."""
 
     user: str
@@ -92,10 +92,10 @@ def scalar(session: ReadSession, sql: str, **values: Any) -> Any:
     return session.scalar(sa.text(sql), values)
 
 
-def rights(session: ReadSession) -> Rights:
+def rights(session: ReadSession) -> VisibilityRights:
     """Return what the current user is allowed to see."""
     (row,) = query(session, _RIGHTS)
-    return Rights(**row)
+    return VisibilityRights(**row)
 
 
 def columns_of(session: ReadSession, view: str) -> frozenset[str]:
@@ -124,7 +124,9 @@ def moment(at: dt.datetime | None) -> str | None:
     return None if at is None else at.astimezone(dt.UTC).isoformat(timespec="seconds")
 
 
-def hidden_notes(rights: Rights, count: int, noun: str, part: str) -> list[tuple[str, str]]:
+def hidden_notes(
+    rights: VisibilityRights, count: int, noun: str, part: str
+) -> list[tuple[str, str]]:
     """Return what the server hides from this user, and how to make it visible."""
     if not count:
         return []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Verdict
+from aspencli.diagnostics import Diagnostic, Examined, Option, Report, Severity
 from aspencli.diagnostics.session import query, rights
 from aspencli.errors import NotFoundError
 
@@ -73,12 +73,12 @@ def check(session: ReadSession) -> Examined:
     remarks = _remarks(found)
     if not remarks:
         seen = "" if rights(session).settings else " among those that this user can see"
-        return Examined(Verdict.OK, f"No unusual settings{seen}.")
+        return Examined(Severity.OK, f"No unusual settings{seen}.")
     odd = [row for row in found if row["remark"]]
     waiting = any(row["pending_restart"] for row in odd)
-    verdict = Verdict.WARNING if waiting else Verdict.NOTE
+    verdict = Severity.WARNING if waiting else Severity.NOTE
     if any(row["severe"] for row in odd):
-        verdict = Verdict.PROBLEM
+        verdict = Severity.PROBLEM
     return Examined(verdict, remarks[0], "aspencli db settings", tuple(remarks))
 
 

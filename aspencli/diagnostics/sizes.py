@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Report, Verdict
+from aspencli.diagnostics import LIMIT, Diagnostic, Examined, Report, Severity
 from aspencli.diagnostics.session import OURS, held, omitted_notes, query, scalar
 from aspencli.text import counted, size_text
 
@@ -73,7 +73,7 @@ def check(session: ReadSession) -> Examined:
     whole = scalar(session, _WHOLE) / 1e6
     biggest = tuple(f"{row['table']}: {row['total'] / 1e6:,.1f} MB" for row in tables[:3])
     message = f"{whole:,.1f} MB in {counted(len(tables), 'table')}."
-    return Examined(Verdict.OK, message, details=biggest)
+    return Examined(Severity.OK, message, details=biggest)
 
 
 def _tables(session: ReadSession) -> list[dict[str, Any]]:

@@ -12,13 +12,13 @@ from aspen.database.bulk.columns import (
     SAMPLES,
     SEQUENCING_DATE,
 )
-from aspencli.changes.cells import Field, Kind, day, identifier, named, number, sought, truth
+from aspencli.changes.cells import ChangeKind, Field, day, identifier, named, number, sought, truth
 
 _NEEDED = "every sample needs one"
 _private = Field(PRIVATE, identifier, uncleared=_NEEDED, names=True)
 _public = Field(PUBLIC, identifier, uncleared=_NEEDED, names=True)
 
-SAMPLE_CHANGES = Kind(
+SAMPLE_CHANGES = ChangeKind(
     table=SAMPLES,
     keys={
         "private_identifier": Field(PRIVATE, sought),

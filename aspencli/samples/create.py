@@ -67,7 +67,7 @@ _OF_GENOME = ("sequencing_date", "sequencing_depth")
 
 
 @dataclass
-class Wanted:
+class WantedSample:
     """A sample to create, from a line of the table; its sequence is in the FASTA file.
 
     The fields of the sample and of its genome are as the API takes them.
@@ -93,7 +93,7 @@ def read_wanted(
     names: Sequence[str] = (),
     missing_words: bool = False,
     days: DayFormat | None = None,
-) -> list[Wanted]:
+) -> list[WantedSample]:
     """Return the valid rows of a table; report the problems of the others to ``fault``.
 
     ``private`` applies where the table does not say; ``days`` is the date format that the file uses
@@ -110,7 +110,7 @@ def read_wanted(
             hint=f"Required: {', '.join(REQUIRED)}. If the file has other names, use --map.",
         )
     note_further(source, list(columns.values()), names)
-    found: list[Wanted] = []
+    found: list[WantedSample] = []
     future = {name: FutureDays(name) for name in columns if FIELDS[name] is day}
     for line, cells_found in source.records(fault):
         record = source.fit(line, cells_found, fault)
@@ -142,7 +142,7 @@ def understand(
     private: bool,
     missing_words: bool = False,
     days: DayFormat | None = None,
-) -> Wanted | None:
+) -> WantedSample | None:
     """Return the sample in cells named as in `FIELDS`, or None if anything is wrong with it."""
     values: dict[str, Any] = {}
     is_good = True
@@ -165,7 +165,7 @@ def understand(
     values["location_id"] = values.pop("location")
     values["private"] = values["private"] == "true" if "private" in values else private
     fields: Any = values
-    return Wanted(line, fields, genome, sequence_name)
+    return WantedSample(line, fields, genome, sequence_name)
 
 
 def _understood(name: str, cell: str, *, missing_words: bool, days: DayFormat | None) -> Understood:
@@ -189,7 +189,7 @@ def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:
         return None, f"{message[:1].lower()}{message[1:]}{near}"
 
 
-def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> None:
+def _check_names(wanted: Iterable[WantedSample], fault: Callable[[Fault], None]) -> None:
     for name in (*IDENTIFIERS, "sequence_name"):
         lines: dict[str, int] = {}
         for one in wanted:
@@ -201,7 +201,7 @@ def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> No
 class Sequences:
     """The sequences of a FASTA file, which is read twice and never loaded as a whole."""
 
-    def __init__(self, path: Path, wanted: Sequence[Wanted]):
+    def __init__(self, path: Path, wanted: Sequence[WantedSample]):
         self._path = path
         self._stamp = _stamp(path)
         self._by_name = {one.sequence_name: one for one in wanted}
@@ -235,7 +235,7 @@ class Sequences:
                 fault(Fault(one.line, "", f"has no sequence {quote(name)} in {self._path}{meant}"))
         return foreign
 
-    def samples(self, wanted: Collection[Wanted]) -> Iterator[NewSample]:
+    def samples(self, wanted: Collection[WantedSample]) -> Iterator[NewSample]:
         """Yield each of these samples with its sequence, in the order of the FASTA file.
 
         Raises:
@@ -257,7 +257,7 @@ class Sequences:
                 hint="Run the command again with --skip-existing, and do not modify the file.",
             )
 
-    def _of(self, found: Genome) -> Wanted | None:
+    def _of(self, found: Genome) -> WantedSample | None:
         return self._by_name.get(found.header) or self._by_name.get(found.name)
 
 

@@ -17,16 +17,16 @@ from aspen.database.bulk.columns import LOCATION, PRIVATE, PUBLIC, SAMPLES, SEQU
 from aspen.database.bulk.spec import (
     KEEP,
     AssessedRow,
-    Change,
-    Column,
+    BulkColumn,
     MovedRow,
     Plan,
     Problem,
-    Request,
+    RowRequest,
     Spec,
     Value,
+    ValueChange,
 )
-from aspencli.changes.request_journal import Row
+from aspencli.changes.request_journal import RenameRow
 from aspencli.changes.undo import UndoRow
 from aspencli.reference.remote import name_of
 from aspencli.remote.api import Locations, Sample, SampleRecord
@@ -52,9 +52,9 @@ class _Entry:
     Messages name the sample by its label.
     """
 
-    request: Request
+    request: RowRequest
     label: str
-    columns: tuple[Column, ...]
+    columns: tuple[BulkColumn, ...]
     sample: int | None
     current: tuple[Value, ...]
 
@@ -62,7 +62,7 @@ class _Entry:
     def line(self) -> int:
         return self.request.line
 
-    def values(self) -> Iterator[tuple[Column, Value, Value, Value]]:
+    def values(self) -> Iterator[tuple[BulkColumn, Value, Value, Value]]:
         """Yield each column that the row gives: its current, its new, and its expected value."""
         expected = self.request.expected or self.request.values
         for each in zip(self.columns, self.current, self.request.values, expected, strict=True):
@@ -70,7 +70,7 @@ class _Entry:
             if new is not KEEP and old is not KEEP:
                 yield column, now, new, old
 
-    def differing(self) -> Iterator[tuple[Column, Value, Value, Value]]:
+    def differing(self) -> Iterator[tuple[BulkColumn, Value, Value, Value]]:
         """Yield the same for the columns that change."""
         return (each for each in self.values() if self.sample is not None and each[1] != each[2])
 
@@ -83,7 +83,7 @@ class _Want(NamedTuple):
     """An identifier that a row takes from another sample, its holder."""
 
     entry: _Entry
-    column: Column
+    column: BulkColumn
     name: str
     holder: int
     label: str
@@ -114,7 +114,7 @@ class ListPlan:
         self._spec = spec
         self._parked = parked
         self._skips = skips
-        self._requests: list[Request] = []
+        self._requests: list[RowRequest] = []
         self._entries: dict[int, _Entry] = {}
         self._dropped: dict[int, _Entry] = {}  # rows left out of the plan
         self._problems: list[Problem] = []
@@ -127,7 +127,7 @@ class ListPlan:
     def encoding(self) -> None:
         """Return None: the API takes every character."""
 
-    def load(self, requests: Iterable[Request]) -> int:
+    def load(self, requests: Iterable[RowRequest]) -> int:
         """Load the rows of the file, and return their number."""
         self._requests = list(requests)
         return len(self._requests)
@@ -213,11 +213,11 @@ class ListPlan:
         """Yield a problem for each value that the API cannot write."""
         return iter(())
 
-    def _shown(self, column: Column, value: Value) -> Value:  # noqa: ARG002 - see the subclass
+    def _shown(self, column: BulkColumn, value: Value) -> Value:  # noqa: ARG002 - see the subclass
         """Return a value as people read it."""
         return value
 
-    def _entry(self, request: Request) -> _Entry:
+    def _entry(self, request: RowRequest) -> _Entry:
         columns, sample = self._spec.columns, self._ids.get(request.key)
         label = request.label or request.key
         current: tuple[Value, ...] = (None,) * len(columns)
@@ -227,13 +227,13 @@ class ListPlan:
             label = request.key
         return _Entry(request, label, columns, sample, current)
 
-    def _changes(self, entry: _Entry) -> tuple[Change, ...]:
+    def _changes(self, entry: _Entry) -> tuple[ValueChange, ...]:
         return tuple(
-            Change(column.name, self._shown(column, now), self._shown(column, new), now == new)
+            ValueChange(column.name, self._shown(column, now), self._shown(column, new), now == new)
             for column, now, new, _old in entry.values()
         )
 
-    def _moved(self, entry: _Entry) -> Iterator[tuple[Column, Value, Value]]:
+    def _moved(self, entry: _Entry) -> Iterator[tuple[BulkColumn, Value, Value]]:
         """Yield each changing column without the expected value: the current and the expected."""
         for column, now, _new, old in entry.differing() if entry.request.expected else ():
             is_parked = self._parked and entry.sample and self._parked(entry.sample) == now
@@ -334,15 +334,15 @@ class RenamePlan(ListPlan):
         self._read = read
         self.snapshot = Snapshot({}, frozenset())
 
-    def all_rows(self) -> list[Row]:
+    def all_rows(self) -> list[RenameRow]:
         """Return the plan in the form that a journal stores."""
         return [
-            Row(e.line, e.label, e.sample, str(e.current[0]), str(e.request.values[0]))
+            RenameRow(e.line, e.label, e.sample, str(e.current[0]), str(e.request.values[0]))
             for e in self._entries.values()
             if e.sample is not None
         ]
 
-    def rows_to_undo(self) -> list[Row]:
+    def rows_to_undo(self) -> list[RenameRow]:
         """Return the plan in the form that an undo file stores, without temporary names.
 
         Samples parked by an interrupted run are listed with the names that it meant to give them.
@@ -449,7 +449,7 @@ class RestorePlan(ListPlan):
         values = tuple(cell_of(record, column.name) for column in self._spec.columns)
         return record["private_identifier"], values
 
-    def _shown(self, column: Column, value: Value) -> Value:
+    def _shown(self, column: BulkColumn, value: Value) -> Value:
         return self._places.get(value or "", value) if column == LOCATION else value
 
     def _impossible(self) -> Iterator[Problem]:
@@ -459,7 +459,7 @@ class RestorePlan(ListPlan):
                 if reason:
                     yield Problem(entry.line, column.name, reason)
 
-    def _why_not(self, entry: _Entry, column: Column, new: Value) -> str | None:
+    def _why_not(self, entry: _Entry, column: BulkColumn, new: Value) -> str | None:
         """Return the reason why a value cannot be written, or None if it can."""
         if column == LOCATION and new is None:
             return f"would be cleared: {_LIMIT}"

@@ -28,7 +28,7 @@ from itertools import pairwise
 from typing import IO, NamedTuple
 
 from aspen.database.bulk.spec import Problem
-from aspencli.changes.request_journal import Row, RunJournal
+from aspencli.changes.request_journal import RenameRow, RunJournal
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
 from aspencli.remote.api import Sample
 from aspencli.samples.remote import GroupSamples, ListedSample, Snapshot
@@ -79,14 +79,14 @@ class Remaining:
     aside: list[Problem] = field(default_factory=list)
 
 
-def find_remaining(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining:
+def find_remaining(run: str, rows: Iterable[RenameRow], snapshot: Snapshot) -> Remaining:
     """Compare a run with the current list of samples.
 
     Samples that are gone or were renamed by another user are skipped, and so are those whose new
     name another sample keeps; a skipped sample with a temporary name gets its old name back.
     """
     found = Remaining()
-    waiting: dict[int, tuple[Row, ListedSample]] = {}
+    waiting: dict[int, tuple[RenameRow, ListedSample]] = {}
     for row in rows:
         if row.before == row.after:
             continue
@@ -109,7 +109,7 @@ def find_remaining(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaini
 
 
 def _leave_blocked(
-    found: Remaining, waiting: dict[int, tuple[Row, ListedSample]], snapshot: Snapshot
+    found: Remaining, waiting: dict[int, tuple[RenameRow, ListedSample]], snapshot: Snapshot
 ) -> None:
     """Skip rows whose new name another sample keeps, and those that wait for them, and so on."""
     holders = snapshot.holders()
@@ -132,7 +132,7 @@ def _leave_blocked(
             queue.append(taker)
 
 
-def _problem(row: Row, reason: str) -> Problem:
+def _problem(row: RenameRow, reason: str) -> Problem:
     return Problem(row.line, _COLUMN, reason)
 
 
@@ -140,7 +140,7 @@ class _NotMadeError(Exception):
     """A request whose response was lost did not take effect; resend it, in smaller parts."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+class RunStopped(Exception):  # noqa: N818 - not an error: the user asked for it
     """The run stopped on request: no sample has a temporary name, and the rest is not done."""
 
 
@@ -241,7 +241,7 @@ class Running:
                     raise _tired(self._failures) from None
                 self._wait()
         if is_stopping:
-            raise Stopped
+            raise RunStopped
 
     def _send(self, moves: Sequence[Move]) -> None:
         records = [self._samples[move.id].named(move.after) for move in moves]
@@ -310,7 +310,7 @@ def _conflict(left: Remaining, total: int) -> AspenError:
     )
 
 
-def write_rows(rows: Iterable[Row], file: IO[bytes]) -> None:
+def write_rows(rows: Iterable[RenameRow], file: IO[bytes]) -> None:
     """Write the rows of an undo file, as `aspen.database.bulk.sql_apply.undo` does in SQL."""
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")

@@ -107,7 +107,7 @@ def shown(cell: str) -> str:
     return cell.shown if isinstance(cell, Unusable) else cell
 
 
-class Count:
+class DamageCount:
     """A count of unusual cells or rows, with the place of the first."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.damage import Count
+from aspencli.tabular.damage import DamageCount
 from aspencli.text import quote
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:T00:00:00)?", re.ASCII)
@@ -73,7 +73,7 @@ class DayFormat:
         return day.isoformat(), None
 
 
-class FutureDays(Count):
+class FutureDays(DamageCount):
     """A count of the future dates in a column."""
 
     def __init__(self, column: str):

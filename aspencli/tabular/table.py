@@ -14,7 +14,7 @@ from itertools import chain
 
 from aspencli.errors import BadInputError
 from aspencli.stored_text import code_point, folded, strip_invisible
-from aspencli.tabular.damage import Count
+from aspencli.tabular.damage import DamageCount
 
 REJECTED = ("line", "reason")
 """The first columns of a rejects file, which are not part of the original file."""
@@ -219,7 +219,7 @@ class Table:
         self.template: Template | None = None
         self.is_guarded = False
         self._joined: list[int] = []
-        self._ragged = Count()
+        self._ragged = DamageCount()
 
     @property
     def remedy(self) -> str | None:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import IO, Self
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.damage import Count, Unusable, shown
+from aspencli.tabular.damage import DamageCount, Unusable, shown
 from aspencli.tabular.source import Opened
 from aspencli.tabular.table import Fault, Record, Table
 from aspencli.tabular.xlsx_package import (
@@ -64,7 +64,7 @@ _UNKNOWN = Unusable(
 
 
 @dataclass
-class Row:
+class SheetRow:
     """One row of a sheet, counted from 1, up to the last stored cell, with the numbers' formats."""
 
     number: int
@@ -103,14 +103,14 @@ def open_workbook(
 class Sheet(Table):
     """A sheet that is being read; its line numbers are row numbers."""
 
-    def __init__(self, name: str, notes: list[str], rows: Iterator[Row], skip_lines: int):
+    def __init__(self, name: str, notes: list[str], rows: Iterator[SheetRow], skip_lines: int):
         super().__init__(name, notes, ", ")
         self._remedy: str | None = None
         self._rows = rows
         self._hidden = 0
-        self._dates = Count()
-        self._plain = Count()
-        self._beyond = Count()
+        self._dates = DamageCount()
+        self._plain = DamageCount()
+        self._beyond = DamageCount()
         header = next((row for row in rows if row.number > skip_lines and not _is_blank(row)), None)
         if header is None:
             raise BadInputError(f"{name} is empty.", hint="Give a sheet with a header and rows.")
@@ -147,7 +147,7 @@ class Sheet(Table):
             yield last, cells
         self._add_notes()
 
-    def _look_at(self, row: Row) -> None:
+    def _look_at(self, row: SheetRow) -> None:
         self._hidden += row.is_hidden
         for column in self.columns:
             if column >= len(row.cells):
@@ -162,7 +162,7 @@ class Sheet(Table):
             elif form and not form.is_followed:
                 self._plain.add(f"{name_of(column + 1)}{row.number}")
 
-    def _look_beyond(self, row: Row, width: int) -> None:
+    def _look_beyond(self, row: SheetRow, width: int) -> None:
         for column, cell in enumerate(row.cells[width:], start=width):
             if cell.strip():
                 self._beyond.add(f"{name_of(column + 1)}{row.number}")
@@ -179,7 +179,7 @@ class Sheet(Table):
             self.notes.append(f"hidden rows are also read: {self._hidden:,}")
 
 
-def _is_blank(row: Row) -> bool:
+def _is_blank(row: SheetRow) -> bool:
     return not any(shown(cell).strip() for cell in row.cells)
 
 
@@ -202,14 +202,14 @@ class Rows(Reader):
         self._codes = codes
         self._format = lru_cache(lambda code: CellFormat(code, epoch))
         self._columns: dict[str, int] = {}
-        self._done: list[Row] = []
-        self._row = Row(0, is_hidden=False)
+        self._done: list[SheetRow] = []
+        self._row = SheetRow(0, is_hidden=False)
         self._column = 0
         self._cell: Attributes = {}
         self._value: str | None = None
         self._has_formula = False
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[SheetRow]:
         for _piece in self._package.parse(self._path, self._parser, LARGEST_SHEET):
             yield from self._done
             self._done.clear()
@@ -240,7 +240,7 @@ class Rows(Reader):
         number = int(given) if given.isascii() and given.isdecimal() else self._row.number + 1
         if not self._row.number < number <= _MOST_ROWS:
             raise self._package.damaged(f"row {number:,} comes after row {self._row.number:,}")
-        self._row = Row(number, is_hidden=attributes.get("hidden") in TRUE)
+        self._row = SheetRow(number, is_hidden=attributes.get("hidden") in TRUE)
         self._column = 0
 
     def _begin_cell(self, attributes: Attributes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aspen.database.bulk import columns
-from aspencli.changes.cells import Field, Kind, Understood, accepted, named, truth
+from aspencli.changes.cells import ChangeKind, Field, Understood, accepted, named, truth
 from aspencli.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 
 _USER_NEEDS, _GROUP_NEEDS = "every user needs one", "every group needs one"
@@ -37,7 +37,7 @@ _account = accepted(_account_flaw)
 _email = Field(columns.EMAIL, accepted(email_flaw), uncleared=_USER_NEEDS, names=True)
 _auth0_user = Field(columns.AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
 
-USER_CHANGES = Kind(
+USER_CHANGES = ChangeKind(
     table=columns.USERS,
     keys={"email": _email, "auth0_user_id": _auth0_user},
     fields={
@@ -59,7 +59,7 @@ USER_CHANGES = Kind(
 _prefix = Field(columns.PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)
 _name = Field(columns.GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS, names=True)
 
-GROUP_CHANGES = Kind(
+GROUP_CHANGES = ChangeKind(
     table=columns.GROUPS,
     keys={"prefix": _prefix, "name": _name},
     fields={

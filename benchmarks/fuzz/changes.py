@@ -21,7 +21,7 @@ from aspen.database.bulk.columns import (
     SAMPLES,
     SEQUENCING_DATE,
 )
-from aspen.database.bulk.spec import Request, Spec, Value
+from aspen.database.bulk.spec import RowRequest, Spec, Value
 from aspen.database.engine import Database
 from aspencli.changes.undo import origin_of, read_undo
 from aspencli.tabular.table import Fault
@@ -118,7 +118,7 @@ class ChangesCase:
         account = Account(state, genomeless, key, rows, PLACES_OF)
         spec = Spec(SAMPLES, KEYS[key], COLUMNS, partial=True)
         names = [column.name for column in COLUMNS]
-        asked = [Request(row.line, row.key, cells(row, names)) for row in rows]
+        asked = [RowRequest(row.line, row.key, cells(row, names)) for row in rows]
         with planned(self._database, self._group, asked, spec=spec) as (run, plan):
             self.plans += 1
             found = {(problem.line, problem.column) for problem in problems(run)}

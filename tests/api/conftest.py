@@ -26,7 +26,7 @@ from joserfc.jwk import KeySet, RSAKey
 from starlette.routing import BaseRoute
 
 from aspen.api.aws import AccessKey, make_client
-from aspen.api.limits import Limits
+from aspen.api.limits import ServiceLimits
 from aspen.api.main import create_app
 from aspen.api.protocol import ConnectionLimits, LimitedProtocol
 from aspen.api.settings import Settings
@@ -138,7 +138,7 @@ class Provider:
 @contextmanager
 def serving(
     settings_of: Callable[[str], Settings],
-    limits: Limits | None = None,
+    limits: ServiceLimits | None = None,
     connections: ConnectionLimits | None = None,
 ) -> Iterator[Settings]:
     """Run the service under uvicorn in a thread, and yield its settings.
@@ -392,7 +392,7 @@ def starting(provider: Provider) -> Iterator[ApiFactory]:
 
         def make(
             database: Database,
-            limits: Limits | None = None,
+            limits: ServiceLimits | None = None,
             connections: ConnectionLimits | None = None,
             **changes: str,
         ) -> Api:

@@ -14,7 +14,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from aspen.api.admission import refuse_deep, refuse_nul
-from aspen.api.limits import Limits
+from aspen.api.limits import ServiceLimits
 from tests.api.conftest import Api
 
 PATH = "/v2/locations/search/"
@@ -86,7 +86,7 @@ def request_of(body: bytes) -> Request:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    app = SimpleNamespace(state=SimpleNamespace(limits=Limits()))
+    app = SimpleNamespace(state=SimpleNamespace(limits=ServiceLimits()))
     return Request({"type": "http", "method": "PUT", "headers": [], "app": app}, receive)
 
 

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from aspen.api.limits import MAX_NAMES, MAX_SAMPLES, Limits
+from aspen.api.limits import MAX_NAMES, MAX_SAMPLES, ServiceLimits
 from aspen.api.protocol import ConnectionLimits, LimitedProtocol
 from aspen.api.runtime import Turns
 from aspen.database.engine import Database
@@ -201,7 +201,9 @@ def test_long_keys_are_truncated_in_errors(shared_api: Api) -> None:
 
 @pytest.fixture
 def hasty(make_api: ApiFactory, seeded: Database) -> Api:
-    return make_api(seeded, limits=Limits(body_seconds=0.2, body_rate=10 * MIB, pause_seconds=0.1))
+    return make_api(
+        seeded, limits=ServiceLimits(body_seconds=0.2, body_rate=10 * MIB, pause_seconds=0.1)
+    )
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"country": '])
@@ -288,7 +290,7 @@ def wait_for_blocked_request(api: Api) -> None:
 def test_user_with_too_many_requests_is_refused_and_others_are_answered(
     make_api: ApiFactory, seeded: Database
 ) -> None:
-    api = make_api(seeded, limits=Limits(connections_per_user=1, turn_seconds=0.2))
+    api = make_api(seeded, limits=ServiceLimits(connections_per_user=1, turn_seconds=0.2))
     with ThreadPoolExecutor() as pool:
         with locked_locations(seeded):
             first = pool.submit(api, "POST", SEARCH, "member", json={"country": "x"})
@@ -304,13 +306,13 @@ def test_user_with_too_many_requests_is_refused_and_others_are_answered(
 @pytest.mark.parametrize(
     ("limits", "large"),
     [
-        (Limits(large_bytes=100, turn_seconds=0.2), {"country": "x" * 100}),
-        (Limits(large_values=100, turn_seconds=0.2), {"country": "x", "more": [0] * 100}),
+        (ServiceLimits(large_bytes=100, turn_seconds=0.2), {"country": "x" * 100}),
+        (ServiceLimits(large_values=100, turn_seconds=0.2), {"country": "x", "more": [0] * 100}),
     ],
     ids=["bytes", "values"],
 )
 def test_large_bodies_are_processed_one_at_a_time(
-    make_api: ApiFactory, seeded: Database, limits: Limits, large: dict[str, Any]
+    make_api: ApiFactory, seeded: Database, limits: ServiceLimits, large: dict[str, Any]
 ) -> None:
     api = make_api(seeded, limits=limits)
     with ThreadPoolExecutor() as pool:
@@ -333,7 +335,7 @@ def test_large_bodies_are_separated_by_a_pause() -> None:
     pause = 0.05
 
     async def times() -> list[float]:
-        turns, loop = Turns(Limits(large_pause_seconds=pause)), asyncio.get_running_loop()
+        turns, loop = Turns(ServiceLimits(large_pause_seconds=pause)), asyncio.get_running_loop()
         found: list[float] = []
 
         async def take(user: str) -> None:

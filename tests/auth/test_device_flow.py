@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from aspencli.auth.session import Clock, DeviceCode, NotYet, SignIn, wait_for_approval
+from aspencli.auth.session import Clock, DeviceCode, NotYet, StoredSignIn, wait_for_approval
 from aspencli.errors import CredentialsError
 
-DONE = SignIn("token", None, "auth0|x", 0, 0)
+DONE = StoredSignIn("token", None, "auth0|x", 0, 0)
 PENDING = NotYet("authorization_pending")
 SLOW_DOWN = NotYet("slow_down")
 NO_ANSWER = NotYet("", "timed out waiting for a response", passing=True)
@@ -19,12 +19,12 @@ NO_ANSWER = NotYet("", "timed out waiting for a response", passing=True)
 class Answers:
     """A provider with a queue of answers, the last one repeated; it records when it was asked."""
 
-    answers: list[SignIn | NotYet]
+    answers: list[StoredSignIn | NotYet]
     time: float = 0
     asked: list[float] = field(default_factory=list)
     told: list[int] = field(default_factory=list)
 
-    def poll(self, code: DeviceCode) -> SignIn | NotYet:
+    def poll(self, code: DeviceCode) -> StoredSignIn | NotYet:
         self.asked.append(self.time)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
@@ -39,7 +39,7 @@ class Answers:
         before = [0.0, *self.asked]
         return [now - then for then, now in zip(before, self.asked, strict=False)]
 
-    def wait(self, *, interval: float = 5, seconds: float = 900) -> SignIn:
+    def wait(self, *, interval: float = 5, seconds: float = 900) -> StoredSignIn:
         code = DeviceCode("secret", "AB-CD", "https://x", None, seconds, interval)
         clock = Clock(lambda: self.time, self.sleep)
         return wait_for_approval(self, code, self.told.append, clock)

@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from aspencli.auth.provider import Provider, verify
-from aspencli.auth.session import DeviceCode, NotYet, Place, SignIn
+from aspencli.auth.session import DeviceCode, NotYet, SignInTarget, StoredSignIn
 from aspencli.errors import AspenError, CredentialsError, UnreachableError
 from tests.remote.conftest import Serving
 from tests.remote.naughty import Reply, Route, Seen, hang_up, reply, reply_json
@@ -47,7 +47,7 @@ def making(serving: Serving) -> Iterator[Making]:
                 return reply_json({k: v for k, v in all_known.items() if v is not None})
 
             server = serving(route=route)
-            place = Place("mylab", "https://api.example.org", server.url, "client")
+            place = SignInTarget("mylab", "https://api.example.org", server.url, "client")
             return exits.enter_context(Provider(place))
 
         yield make
@@ -138,7 +138,7 @@ def test_untrusted_provider_configuration_is_rejected(
 
 @pytest.mark.parametrize("answer", [reply(404), reply(200, "<html>"), reply_json([]), reply(302)])
 def test_server_that_is_not_a_provider_is_reported(serving: Serving, answer: Reply) -> None:
-    place = Place("mylab", "https://api.example.org", serving(answer).url, "client")
+    place = SignInTarget("mylab", "https://api.example.org", serving(answer).url, "client")
     with (
         Provider(place) as provider,
         pytest.raises(UnreachableError, match="expected JSON from an identity provider"),
@@ -151,7 +151,7 @@ def test_revoke_returns_false_without_revocation_endpoint(making: Making) -> Non
 
 
 def test_failed_renewal_returns_provider_error(making: Making) -> None:
-    before = SignIn("token", "refresh", "auth0|x", 0, 0)
+    before = StoredSignIn("token", "refresh", "auth0|x", 0, 0)
     found = making(reply_json({"error": "invalid_grant"}, 403)).refresh(before)
     assert found == NotYet("invalid_grant")
 
@@ -223,11 +223,11 @@ def test_renewal_for_different_user_is_rejected(making: Making) -> None:
         token = jwt.encode({"alg": "RS256", "kid": "k"}, claims, KEY)
         return reply_json({"id_token": token, **KeySet([KEY]).as_dict(private=False)})
 
-    before = SignIn("token", "refresh", "auth0|x", 0, 0, "Ada")
+    before = StoredSignIn("token", "refresh", "auth0|x", 0, 0, "Ada")
     with pytest.raises(
         CredentialsError, match="Renewing the sign-in of Ada returned a token for a different user"
     ):
         making(reply(500), answer).refresh(before)
     same = making(reply(500), answer).refresh(replace(before, subject="auth0|y"))
-    assert isinstance(same, SignIn)
+    assert isinstance(same, StoredSignIn)
     assert same.refresh_token == "refresh"  # without rotation, it stays the same

@@ -8,26 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from aspencli.auth.session import NotYet, Place, Session, SignIn
+from aspencli.auth.session import NotYet, Session, SignInTarget, StoredSignIn
 from aspencli.auth.store import KeyringBox, Store, locked
 from aspencli.errors import AspenError, ConflictError, CredentialsError, UnreachableError
 
-PLACE = Place("mylab", "https://api.example.org", "https://login.example.org", "client")
+PLACE = SignInTarget("mylab", "https://api.example.org", "https://login.example.org", "client")
 
 
-def _sign_in(token: str = "first", *, lasts: float = 30, refresh: str | None = "r1") -> SignIn:
+def _sign_in(
+    token: str = "first", *, lasts: float = 30, refresh: str | None = "r1"
+) -> StoredSignIn:
     now = time.time()
-    return SignIn(token, refresh, "auth0|x", now - 3600, now + lasts, "Ada", "ada@example.org")
+    return StoredSignIn(
+        token, refresh, "auth0|x", now - 3600, now + lasts, "Ada", "ada@example.org"
+    )
 
 
 @dataclass
 class Provider:
     """A provider that answers a renewal as given."""
 
-    answer: SignIn | NotYet | AspenError
-    asked: list[SignIn] = field(default_factory=list)
+    answer: StoredSignIn | NotYet | AspenError
+    asked: list[StoredSignIn] = field(default_factory=list)
 
-    def refresh(self, before: SignIn) -> SignIn | NotYet:
+    def refresh(self, before: StoredSignIn) -> StoredSignIn | NotYet:
         self.asked.append(before)
         if isinstance(self.answer, AspenError):
             raise self.answer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspen.database.bulk.spec import Request
+from aspen.database.bulk.spec import RowRequest
 from aspencli.changes.cells import identifier, read_mapping
 from aspencli.tabular.reading import open_table
 from aspencli.tabular.table import Fault
@@ -46,7 +46,7 @@ def test_mapping_reader_reports_same_faults_as_identifier_check(
     with open_table(str(file)) as source:
         requests = list(read_mapping(source, faults.append))
     _value, reason = identifier(value.strip(), missing_words=False)
-    assert requests == ([] if reason else [Request(2, "x", (value.strip(),))])
+    assert requests == ([] if reason else [RowRequest(2, "x", (value.strip(),))])
     assert faults == ([Fault(2, "public_identifier", reason)] if reason else [])
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from aspen.database.bulk.spec import AssessedRow, Change, Problem
+from aspen.database.bulk.spec import AssessedRow, Problem, ValueChange
 from aspencli.changes.report import RENAMES, ReportFile
 from aspencli.errors import AspenError, BadInputError, RefusedError
 
 
-def renamed(before: str | None, after: str) -> tuple[Change, ...]:
-    return (Change("public_identifier", before, after),)
+def renamed(before: str | None, after: str) -> tuple[ValueChange, ...]:
+    return (ValueChange("public_identifier", before, after),)
 
 
 ROWS = [

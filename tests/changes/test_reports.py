@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspen.database.bulk.spec import AssessedRow, Change, Problem, Request
+from aspen.database.bulk.spec import AssessedRow, Problem, RowRequest, ValueChange
 from aspencli.changes.cells import read_mapping
 from aspencli.changes.report import RENAMES, Rejected, RejectsFile, ReportFile
 from aspencli.errors import BadInputError
@@ -20,8 +20,8 @@ from aspencli.text import guard, unguard
 H = "private_identifier,public_identifier"
 
 
-def renamed(before: str | None, after: str) -> tuple[Change, ...]:
-    return (Change("public_identifier", before, after),)
+def renamed(before: str | None, after: str) -> tuple[ValueChange, ...]:
+    return (ValueChange("public_identifier", before, after),)
 
 
 ROWS = [
@@ -121,7 +121,7 @@ def reject(source: Path, place: Path, *problems: Problem) -> tuple[Rejected, lis
         return rejects.write(sorted([*found, *problems], key=lambda one: one.line)), faults
 
 
-def reread(path: Path) -> tuple[list[Request], list[Fault], list[str]]:
+def reread(path: Path) -> tuple[list[RowRequest], list[Fault], list[str]]:
     faults: list[Fault] = []
     with open_table(str(path)) as table:
         return list(read_mapping(table, faults.append)), faults, table.notes

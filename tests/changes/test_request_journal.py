@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from aspencli.changes import request_journal
-from aspencli.changes.request_journal import Row, RunFacts, RunState
+from aspencli.changes.request_journal import RenameRow, RunFacts, RunState
 from aspencli.errors import AspenError, BadInputError, ConflictError
 
-ROWS = [Row(2, "LAB-1", 11, "old-1", "new-1"), Row(3, "LAB-2 \u2028 \u00e9", 12, "same", "same")]
+ROWS = [
+    RenameRow(2, "LAB-1", 11, "old-1", "new-1"),
+    RenameRow(3, "LAB-2 \u2028 \u00e9", 12, "same", "same"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,12 @@ from typing import IO
 
 import pytest
 
-from aspen.database.bulk.spec import Request
-from aspencli.changes.undo import Origin, read_origin, read_undo, write_undo
+from aspen.database.bulk.spec import RowRequest
+from aspencli.changes.undo import UndoOrigin, read_origin, read_undo, write_undo
 from aspencli.errors import AspenError, BadInputError
 from aspencli.tabular.table import Fault
 
-ORIGIN = Origin("rdev/mine", 7, "2026-11-24T03:40:12+00:00", 2)
+ORIGIN = UndoOrigin("rdev/mine", 7, "2026-11-24T03:40:12+00:00", 2)
 ROWS = (
     b"private_identifier,new_public_identifier,old_public_identifier,id\nA,2,1,17\n'=B,'@4,''3,9\n"
 )
@@ -27,8 +27,8 @@ def test_undo_file_round_trips_origin_and_rows(tmp_path: Path) -> None:
     assert read_origin(str(path)) == ORIGIN
     faults: list[Fault] = []
     assert list(read_undo(str(path), ORIGIN, faults.append)) == [
-        Request(3, "17", ("1",), ("2",), label="A"),
-        Request(4, "9", ("'3",), ("@4",), label="=B"),
+        RowRequest(3, "17", ("1",), ("2",), label="A"),
+        RowRequest(4, "9", ("'3",), ("@4",), label="=B"),
     ]
     assert faults == []
 

@@ -14,22 +14,22 @@ from typing import IO
 
 from aspen.database.bulk.columns import RENAME
 from aspen.database.bulk.run import BulkRun
-from aspen.database.bulk.spec import Plan, Problem, Request, Spec
+from aspen.database.bulk.spec import Plan, Problem, RowRequest, Spec
 from aspen.database.engine import Database
 
 Row = tuple[str, str]
 
 
-def requests(rows: Sequence[Row]) -> list[Request]:
+def requests(rows: Sequence[Row]) -> list[RowRequest]:
     """Return the rows of a mapping as requests, numbered as if they followed a header."""
-    return [Request(line, lab, (public,)) for line, (lab, public) in enumerate(rows, start=2)]
+    return [RowRequest(line, lab, (public,)) for line, (lab, public) in enumerate(rows, start=2)]
 
 
 @contextmanager
 def planned(
     database: Database,
     group: int,
-    asked: Sequence[Request],
+    asked: Sequence[RowRequest],
     *,
     skip_moved: bool = False,
     spec: Spec | None = None,

@@ -10,19 +10,19 @@ import pytest
 import sqlalchemy as sa
 
 from aspen.database.bulk.columns import COLUMNS, PRIVATE, PUBLIC, SAMPLES
-from aspen.database.bulk.spec import KEEP, Cell, Change, Column, Request, Spec
+from aspen.database.bulk.spec import KEEP, BulkColumn, Cell, RowRequest, Spec, ValueChange
 from aspen.database.engine import Database
 from aspen.database.errors import RowsMovedError
 from aspencli.changes import undo as undofile
-from aspencli.changes.undo import Origin, read_undo
+from aspencli.changes.undo import UndoOrigin, read_undo
 from aspencli.tabular.table import Fault
 from tests.cli.commands.mapping_lab import Lab
 from tests.database.rename_lab import planned, problems, undo_into
 
 NAMES = {"A": "1", "B": "2", "C": "3", "D": "4"}
-HOST = Column("host", "host", nullable=True)
-DATE = Column("collection_date", "collection_date", type="date")
-ID = Column("id", "id", type="bigint")
+HOST = BulkColumn("host", "host", nullable=True)
+DATE = BulkColumn("collection_date", "collection_date", type="date")
+ID = BulkColumn("id", "id", type="bigint")
 SPEC = Spec(SAMPLES, ID, (PRIVATE, PUBLIC, HOST, DATE), partial=True)
 Row = tuple[str, str, str | None, str]
 
@@ -68,7 +68,7 @@ def lab(
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add a column that can be cleared, too."""
-    kind = undofile.Kind(SAMPLES, COLUMNS | {"host": HOST})
+    kind = undofile.RestorableKind(SAMPLES, COLUMNS | {"host": HOST})
     monkeypatch.setitem(undofile.KINDS, "samples", kind)
 
 
@@ -77,18 +77,20 @@ def group(lab: Lab) -> Group:
     return Group(lab)
 
 
-def asked(group: Group, *rows: tuple[Cell, ...]) -> list[Request]:
+def asked(group: Group, *rows: tuple[Cell, ...]) -> list[RowRequest]:
     """Return a request per row, which updates the first columns of the sample at its position."""
     keys = list(group.rows())
     return [
-        Request(line, keys[line - 2], (*row, *[KEEP] * (4 - len(row))))
+        RowRequest(line, keys[line - 2], (*row, *[KEEP] * (4 - len(row))))
         for line, row in enumerate(rows, start=2)
     ]
 
 
-def undo_requests(path: Path) -> list[Request]:
+def undo_requests(path: Path) -> list[RowRequest]:
     """Return the requests of an undo file, as the program reads it."""
-    origin = Origin("local", 1, "now", 4, "samples", tuple(column.name for column in SPEC.columns))
+    origin = UndoOrigin(
+        "local", 1, "now", 4, "samples", tuple(column.name for column in SPEC.columns)
+    )
     file = path.with_name("whole.csv")
     file.write_text(origin.line() + path.read_text())
     faults: list[Fault] = []
@@ -113,8 +115,8 @@ def test_bulk_update_swaps_both_identifiers_and_undo_restores_them(
         assert not problems(run)
         assert (plan.to_change, plan.already, plan.detours) == (4, 0, 7)
         assert next(run.rows()).changes == (
-            Change("private_identifier", "A", "B"),
-            Change("public_identifier", "1", "2"),
+            ValueChange("private_identifier", "A", "B"),
+            ValueChange("public_identifier", "1", "2"),
         )
         run.apply(undo_into(undo))
     assert list(group.rows().values()) == [
@@ -216,7 +218,7 @@ def test_bulk_update_reports_each_problem_with_line_and_column(
     database: Database, group: Group
 ) -> None:
     rows = asked(group, ("B", "X"), (KEEP, "X"), ("Y", KEEP), ("Y", "9"))
-    rows += [Request(6, "123456789012", ("Z", "4", KEEP, KEEP)), rows[1]._replace(line=7)]
+    rows += [RowRequest(6, "123456789012", ("Z", "4", KEEP, KEEP)), rows[1]._replace(line=7)]
     with planned(database, group.id, rows, spec=SPEC) as (run, plan):
         assert [(each.line, each.column, each.reason) for each in problems(run)] == [
             (2, "private_identifier", '"B" is already used by sample "B"'),

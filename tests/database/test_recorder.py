@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from aspen.database.engine import Database
 from aspen.database.models import Group
 from aspen.database.profiling import queries
-from aspen.database.profiling.queries import OTHERS, Key, Moment
+from aspen.database.profiling.queries import OTHERS, Moment, StatementKey
 from aspen.database.profiling.recorder import Recorder
 from aspen.database.profiling.report import as_timeline
 from aspen.database.profiling.summary import summarize
@@ -37,12 +37,12 @@ def engine(empty_db: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def recorded(recorder: Recorder) -> list[tuple[Key, Moment]]:
+def recorded(recorder: Recorder) -> list[tuple[StatementKey, Moment]]:
     keys = recorder.log.keys
     return [(keys[moment.group], moment) for moment in recorder.log.moments()]
 
 
-def only(recorder: Recorder) -> tuple[Key, Moment]:
+def only(recorder: Recorder) -> tuple[StatementKey, Moment]:
     (one,) = recorded(recorder)
     return one
 

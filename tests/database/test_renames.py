@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aspen.database.bulk import run as committing
 from aspen.database.bulk.run import BulkRun
-from aspen.database.bulk.spec import Request
+from aspen.database.bulk.spec import RowRequest
 from aspen.database.engine import Database
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
 from aspen.database.settings import Limits
@@ -140,7 +140,7 @@ def test_identifiers_with_special_characters_are_written_exactly(
     odd = ["\\N", "a\\tb", "=1", "'=1", "''", 'é, "x"', " a ", "x" * 300, "tab\there", "l\nf\r"]
     group = bench.lab.group({f"lab{text}": text for text in odd})
     rows = [(f"lab{text}", f"new{text}") for text in odd]
-    asked = [Request(line, lab, (new,), (new[3:],)) for line, (lab, new) in enumerate(rows)]
+    asked = [RowRequest(line, lab, (new,), (new[3:],)) for line, (lab, new) in enumerate(rows)]
     with planned(bench.database, group, asked) as (run, _plan):
         run.apply(undo_into(tmp_path / "undo.csv"))
     assert bench.names(group) == dict(rows)
@@ -152,7 +152,7 @@ def test_identifiers_with_special_characters_are_written_exactly(
 def test_undo_file_is_complete_and_synced_before_commit(
     bench: Bench, group: int, undo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aspencli.changes.undo import Origin, read_origin, write_undo
+    from aspencli.changes.undo import UndoOrigin, read_origin, write_undo
 
     synced: set[int] = set()
     sync = os.fsync
@@ -162,7 +162,7 @@ def test_undo_file_is_complete_and_synced_before_commit(
         synced.add(os.fstat(descriptor).st_ino)
 
     monkeypatch.setattr(os, "fsync", note)
-    origin = Origin("local", group, "now", 2)
+    origin = UndoOrigin("local", group, "now", 2)
     seen: list[Mapping[str, str]] = []
 
     def look() -> None:
@@ -504,7 +504,7 @@ def test_plan_apply_and_undo_match_reference_model(
             names[lab] = public
     wrote = undo_rows(undo)
     asked = [
-        Request(line, lab, (old,), (new,)) for line, (lab, new, old) in enumerate(wrote, start=3)
+        RowRequest(line, lab, (old,), (new,)) for line, (lab, new, old) in enumerate(wrote, start=3)
     ]
     with planned(bench.database, group, asked, skip_moved=True) as (run, plan):
         then, alone = expected_undo(names, wrote)
@@ -519,7 +519,7 @@ def test_undo_plan_skips_long_blocked_chain_quickly(bench: Bench) -> None:
     count = 20_000
     held = {f"L{n}": f"P{n + 1}" for n in range(count)}
     group = bench.lab.group({**held, "other": "P0"})
-    asked = [Request(n + 3, f"L{n}", (f"P{n}",), (f"P{n + 1}",)) for n in range(count)]
+    asked = [RowRequest(n + 3, f"L{n}", (f"P{n}",), (f"P{n + 1}",)) for n in range(count)]
     began = time.monotonic()
     with planned(bench.database, group, asked, skip_moved=True) as (_run, plan):
         assert (plan.to_change, plan.left_out) == (0, count)

@@ -29,7 +29,7 @@ from aspen.local.deployment import Deployment, service_status, with_restarts
 from aspen.local.processes import HOST, file_lock, is_free
 from aspen.local.services import PARTS, POSTGRES, PartStatus
 from aspen.local.services import Phase as Doing
-from aspen.local.state import State, Timing
+from aspen.local.state import DeploymentFiles, Timing
 from aspen.local.supervision import PortTakenError, Supervision
 from aspencli.errors import AspenError
 from tests import zygote
@@ -510,13 +510,13 @@ def test_up_retries_when_port_is_taken_at_last_moment(
 ) -> None:
     port = deployment.up(ONE).started["identity"].port
     deployment.down()
-    choose, calls = State.choose_ports, list[int]()
+    choose, calls = DeploymentFiles.choose_ports, list[int]()
 
-    def late(state: State, *arguments: object) -> list[str]:
+    def late(state: DeploymentFiles, *arguments: object) -> list[str]:
         calls.append(1)
         return [] if len(calls) == 1 else choose(state, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(State, "choose_ports", late)
+    monkeypatch.setattr(DeploymentFiles, "choose_ports", late)
     with socket.create_server((HOST, port)):
         up = deployment.up(ONE)
     assert up.started["identity"].port != port
@@ -565,7 +565,7 @@ def test_concurrent_up_starts_each_part_once(home: Path, run_script: Script) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_up_leaves_no_processes(aspen_home: Path, number: signal.Signals) -> None:
     home = aspen_home / "data"
-    state = State(home)
+    state = DeploymentFiles(home)
     try:
         with subprocess.Popen(
             [sys.executable, "-m", "aspencli", "local", "up"], stderr=subprocess.PIPE, text=True

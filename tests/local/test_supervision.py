@@ -15,7 +15,14 @@ from aspen.local import logs, processes
 from aspen.local.logs import RotatingLog
 from aspen.local.processes import HOST, SERVICES_FIRST, is_own_connection, may_own
 from aspen.local.services import PARTS, SERVICES, Phase, Service, service, with_needed
-from aspen.local.state import PartRecord, Process, State, Timing, read_record, write_record
+from aspen.local.state import (
+    DeploymentFiles,
+    KnownProcess,
+    PartRecord,
+    Timing,
+    read_record,
+    write_record,
+)
 from aspen.local.supervisor import is_check
 from aspencli import machine
 from aspencli.errors import AspenError, RefusedError
@@ -26,10 +33,10 @@ from tests.local.conftest import root_only
 
 def test_process_is_identified_by_pid_and_start_time() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
-        process = Process.of(child.pid)
+        process = KnownProcess.of(child.pid)
         alive = process.lives
         assert alive
-        assert not Process(child.pid, "another").lives
+        assert not KnownProcess(child.pid, "another").lives
         child.kill()
         while machine.command_of(child.pid):
             time.sleep(0.005)
@@ -108,7 +115,7 @@ def test_connection_of_another_account_is_recognized() -> None:
 def test_supervisor_record_round_trips(tmp_path: Path) -> None:
     record = {
         "api": PartRecord(Phase.RESTARTING, 1.5, None, 3, 1.0, "why", conflict=True),
-        "aws": PartRecord(Phase.RUNNING, 2.5, Process(7, "then"), how="fast"),
+        "aws": PartRecord(Phase.RUNNING, 2.5, KnownProcess(7, "then"), how="fast"),
     }
     write_record(tmp_path / "record.json", record)
     assert read_record(tmp_path / "record.json") == record
@@ -120,7 +127,7 @@ def test_supervisor_record_round_trips(tmp_path: Path) -> None:
 def test_damaged_supervisor_record_is_read_as_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     assert read_record(tmp_path / "record.json") == {}
-    assert Process.read(tmp_path / "record.json") is None
+    assert KnownProcess.read(tmp_path / "record.json") is None
 
 
 # Logs
@@ -190,13 +197,13 @@ def test_starting_part_includes_its_dependencies() -> None:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> State:
-    state = State(tmp_path / "home")
+def state(tmp_path: Path) -> DeploymentFiles:
+    state = DeploymentFiles(tmp_path / "home")
     state.make()
     return state
 
 
-def test_chosen_ports_persist_and_avoid_ports_in_use(state: State) -> None:
+def test_chosen_ports_persist_and_avoid_ports_in_use(state: DeploymentFiles) -> None:
     with socket.create_server((HOST, 0)) as other:
         taken = other.getsockname()[1]
         services = [Service("one", taken, "/", (), ()), Service("two", taken + 1, "/", (), ())]
@@ -212,7 +219,7 @@ def test_chosen_ports_persist_and_avoid_ports_in_use(state: State) -> None:
     assert state.ports() == ports  # the first choice is free again, but is not reused
 
 
-def test_damaged_port_file_is_reported(state: State) -> None:
+def test_damaged_port_file_is_reported(state: DeploymentFiles) -> None:
     (state.folder / "ports.json").write_text("{")
     with pytest.raises(AspenError, match="Damaged") as caught:
         state.ports()
@@ -221,7 +228,7 @@ def test_damaged_port_file_is_reported(state: State) -> None:
 
 @root_only
 def test_deployment_of_another_user_is_refused(
-    state: State, monkeypatch: pytest.MonkeyPatch
+    state: DeploymentFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(RefusedError, match="belongs to another user"), state.lock():

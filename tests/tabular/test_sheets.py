@@ -19,13 +19,13 @@ import openpyxl
 import pytest
 
 from aspen.database.bulk.columns import RENAME
-from aspen.database.bulk.spec import KEEP, Cell, Request
+from aspen.database.bulk.spec import KEEP, Cell, RowRequest
 from aspencli.changes.apply import Faults, assess
 from aspencli.changes.cells import lay_out, read_changes, read_mapping
 from aspencli.config import Config
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.samples.bulk import SAMPLE_CHANGES
-from aspencli.samples.create import Sequences, Wanted
+from aspencli.samples.create import Sequences, WantedSample
 from aspencli.samples.models import settle_keys
 from aspencli.samples.remote import ListedSample, Snapshot
 from aspencli.samples.remote_plan import RenamePlan
@@ -750,7 +750,7 @@ def test_missing_sequence_error_suggests_lookalike_name(tmp_path: Path) -> None:
     path, faults = tmp_path / "batch.fasta", list[Fault]()
     path.write_text(">N\u20111\n" + "ACGT" * 300 + "\n")
     fields: Any = {"private_identifier": "N-1"}
-    sequences = Sequences(path, [Wanted(2, fields, sequence_name="N-1")])
+    sequences = Sequences(path, [WantedSample(2, fields, sequence_name="N-1")])
     assert sequences.check(faults.append) == ["N\u20111"]
     assert faults[0].reason == (
         f'has no sequence "N-1" in {path}; did you mean "N\u20111"? '
@@ -771,7 +771,7 @@ def test_unknown_keys_are_explained_using_samples_listed_by_api() -> None:
     )
     plan = RenamePlan(RENAME, lambda: Snapshot({7: held}, frozenset()))
     faults = Faults()
-    requests = [Request(2, "L\u20112", ("N-2",)), Request(3, "L\u20119", ("N-9",))]
+    requests = [RowRequest(2, "L\u20112", ("N-2",)), RowRequest(3, "L\u20119", ("N-9",))]
     for request in requests:
         faults.look_at_key(request.line, request.key)
     assess(plan, requests, faults)

@@ -16,7 +16,7 @@ import openpyxl
 import pytest
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-from aspen.database.bulk.spec import Request
+from aspen.database.bulk.spec import RowRequest
 from aspencli.changes.cells import read_mapping
 from aspencli.errors import BadInputError
 from aspencli.tabular.reading import open_table
@@ -35,7 +35,7 @@ SHEET = "xl/worksheets/sheet1.xml"
 class Reading:
     """The result of reading a mapping."""
 
-    requests: list[Request]
+    requests: list[RowRequest]
     faults: list[Fault]
     notes: list[str]
     remedy: str | None
@@ -335,7 +335,7 @@ def test_line_numbers_are_sheet_rows(path: Path) -> None:
     sheet["Z1000"].number_format = "00000"  # a used range that reaches far beyond the data
     book.save(path)
     reading = read(path)
-    assert reading.requests == [Request(4, "L-1", ("N-1",)), Request(7, "L-2", ("N-2",))]
+    assert reading.requests == [RowRequest(4, "L-1", ("N-1",)), RowRequest(7, "L-2", ("N-2",))]
     assert (reading.faults, reading.blank_lines) == ([], 2)
     assert "cells without a column header are ignored: 2 (the first is F4)" in reading.notes
     assert "ignored columns: (no name), (no name)" in reading.notes

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aspen.api.authz import Access, load_access
 from aspen.api.database import RequestSession
 from aspen.api.errors import ApiError, login_failure, not_authorized, unavailable
-from aspen.api.limits import MAX_FINDINGS, Limits, max_body_bytes
+from aspen.api.limits import MAX_FINDINGS, ServiceLimits, max_body_bytes
 from aspen.api.runtime import Runtime
 from aspen.api.schemas.base import RowId
 from aspen.api.signin import InvalidTokenError, ProviderUnavailableError, account_of, read_session
@@ -180,7 +180,7 @@ class AdmissionMiddleware:
     authenticates the user runs too late. Here, the first read of a body runs the checks.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits):
+    def __init__(self, app: ASGIApp, limits: ServiceLimits):
         self._app, self._limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -223,7 +223,7 @@ def has_body(scope: Scope) -> bool:
 class _Body:
     """The body of a request, read in full when it is first requested."""
 
-    def __init__(self, admission: Admission, scope: Scope, receive: Receive, limits: Limits):
+    def __init__(self, admission: Admission, scope: Scope, receive: Receive, limits: ServiceLimits):
         self._admission, self._scope = admission, scope  # the router stores the route in the scope
         self._receive, self._limits = receive, limits
         self._is_read = False
@@ -297,7 +297,7 @@ async def refuse_deep(request: Request) -> None:
         RequestValidationError: The body has too many levels of lists and objects.
     """
     body = await request.body()
-    limit = cast("Limits", request.app.state.limits).body_depth
+    limit = cast("ServiceLimits", request.app.state.limits).body_depth
     if body.count(b"[") + body.count(b"{") <= limit:
         return
     try:

@@ -33,7 +33,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class InProcessResponse:
     """The response."""
 
     status: int
@@ -65,7 +65,7 @@ def answer(
     asked: Asked,
     around: Callable[[AsyncEngine], AbstractContextManager[object]],
     app: FastAPI | None = None,
-) -> Answer:
+) -> InProcessResponse:
     """Answer a request, with the service's own application unless another is given.
 
     `around` returns a context manager, given the service's engine; it wraps the request.
@@ -75,7 +75,7 @@ def answer(
 
 async def _answer(
     app: FastAPI, asked: Asked, around: Callable[[AsyncEngine], AbstractContextManager[object]]
-) -> Answer:
+) -> InProcessResponse:
     async def asked_app(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, ASKER: asked.user}, receive, send)
 
@@ -89,4 +89,4 @@ async def _answer(
                     asked.method, asked.path, content=asked.body, headers=headers
                 )
             await engine.dispose()  # here, while closing can still be awaited
-    return Answer(response.status_code, response.content)
+    return InProcessResponse(response.status_code, response.content)

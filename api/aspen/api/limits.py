@@ -22,7 +22,7 @@ MAX_FINDINGS = 1_000
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServiceLimits:
     """The limits of a process; tests use smaller ones."""
 
     body_bytes: int = _MIB  # unless the view allows more (`accepts`)
@@ -52,6 +52,6 @@ def accepts(*, mebibytes: int) -> Callable[[_View], _View]:
     return mark
 
 
-def max_body_bytes(view: object, limits: Limits) -> int:
+def max_body_bytes(view: object, limits: ServiceLimits) -> int:
     """Return the maximum size of a body that a view accepts."""
     return getattr(view, "max_body_bytes", limits.body_bytes)

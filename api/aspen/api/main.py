@@ -19,7 +19,7 @@ from aspen.api.admission import AdmissionMiddleware, refuse_deep, refuse_nul
 from aspen.api.auth import get_auth_user
 from aspen.api.deps import get_access, get_pathogen
 from aspen.api.errors import add_handlers, documented
-from aspen.api.limits import Limits
+from aspen.api.limits import ServiceLimits
 from aspen.api.runtime import open_runtime
 from aspen.api.settings import Settings
 from aspen.api.views import (
@@ -58,7 +58,7 @@ GATE = (
 """The requirements for a group's data: a user, a role in the group, an existing pathogen."""
 
 
-def create_app(settings: Settings | None = None, limits: Limits | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, limits: ServiceLimits | None = None) -> FastAPI:
     """Create the application; without settings, they come from the environment and the secret.
 
     Raises:
@@ -83,7 +83,7 @@ def create_app(settings: Settings | None = None, limits: Limits | None = None) -
         # As in the live service, a body without a content type is JSON.
         strict_content_type=False,
     )
-    app.state.limits = limits or Limits()
+    app.state.limits = limits or ServiceLimits()
     add_handlers(app)
     add_documentation(app)
     add_routers(app)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from aspen.api.aws import Aws
 from aspen.api.database import RequestSession, make_engine, make_sessions
 from aspen.api.errors import ApiError
-from aspen.api.limits import Limits
+from aspen.api.limits import ServiceLimits
 from aspen.api.management import Management
 from aspen.api.settings import Settings
 from aspen.api.signin import SignIn, TokenVerifier
@@ -34,7 +34,7 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runtime]:
+async def open_runtime(settings: Settings, limits: ServiceLimits) -> AsyncIterator[Runtime]:
     """Open the resources that the process shares, and close them at the end."""
     engine = make_engine(settings.database_url)
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, connect=5)) as http:
@@ -56,7 +56,7 @@ async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runt
 class Turns:
     """The turns of one process. Except for large bodies, users wait only for their own requests."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: ServiceLimits):
         self._limits = limits
         # Each lives as long as a request that holds or waits for a turn.
         self._of_users = WeakValueDictionary[tuple[str, int], asyncio.Semaphore]()

@@ -17,7 +17,7 @@ from aspencli.cli.context import AppContext, Backend
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
-    from aspencli.cli.changes.runner import Job, Purpose
+    from aspencli.cli.changes.runner import BulkJob, Purpose
     from aspencli.cli.output.console import Output
     from aspencli.tabular.source import Observer
     from aspencli.tabular.table import Table
@@ -228,7 +228,7 @@ def open_job(
     files: JobFiles,
     purpose: Purpose,
     backend: Backend,
-) -> Job[Any]:
+) -> BulkJob[Any]:
     """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
     context.announce(backend)
     if backend is Backend.API and group_id is not None:

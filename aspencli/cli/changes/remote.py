@@ -14,14 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aspen.database.bulk.spec import AssessedRow, Change, Plan
+from aspen.database.bulk.spec import AssessedRow, Plan, ValueChange
 from aspencli import files
 from aspencli.changes import request_journal
 from aspencli.changes.apply import Assessment
 from aspencli.changes.journal import Recording, open_journal
 from aspencli.changes.report import RENAMES, JobFiles, ReportFile
-from aspencli.changes.request_journal import Row as RenameRow
-from aspencli.changes.request_journal import RunFacts, RunJournal, RunState
+from aspencli.changes.request_journal import RenameRow, RunFacts, RunJournal, RunState
 from aspencli.changes.runs import (
     NO_ID_HINT,
     Counts,
@@ -37,7 +36,7 @@ from aspencli.changes.runs import (
     runs_of,
 )
 from aspencli.changes.undo import write_undo_rows
-from aspencli.cli.changes.runner import Job, Purpose
+from aspencli.cli.changes.runner import BulkJob, Purpose
 from aspencli.cli.changes.views import (
     RENAMING,
     RESULT_COLUMNS,
@@ -54,7 +53,7 @@ from aspencli.samples.remote import GroupSamples, Snapshot
 from aspencli.samples.remote_plan import RenamePlan, RestorePlan
 from aspencli.samples.rename_run import (
     Running,
-    Stopped,
+    RunStopped,
     find_remaining,
     temporary_name,
     write_rows,
@@ -106,7 +105,7 @@ def open_grounds(context: AppContext, group_id: int) -> GroupAccess:
     return GroupAccess(place, name, stored)
 
 
-class ApiJob(Job[RenamePlan]):
+class ApiJob(BulkJob[RenamePlan]):
     """A bulk rename through the API, which applies a plan request by request.
 
     Raises:
@@ -137,7 +136,7 @@ class ApiJob(Job[RenamePlan]):
         super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
-        """Run as `Job.go` does, but resume an interrupted run first.
+        """Run as `BulkJob.go` does, but resume an interrupted run first.
 
         Raises:
             ConflictError: If another run in this group was interrupted, and must be ended first.
@@ -233,7 +232,7 @@ class ApiJob(Job[RenamePlan]):
         )
 
 
-class RestoreJob(Job[RestorePlan]):
+class RestoreJob(BulkJob[RestorePlan]):
     """An undo of several columns of samples through the API.
 
     Raises:
@@ -256,7 +255,7 @@ class RestoreJob(Job[RestorePlan]):
         super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
-        """Run as `Job.go` does, unless samples of the group may have temporary identifiers.
+        """Run as `BulkJob.go` does, unless samples of the group may have temporary identifiers.
 
         Raises:
             ConflictError: If a rename in this group was interrupted, and must be ended first.
@@ -484,7 +483,7 @@ def _rest(row: RenameRow, snapshot: Snapshot, aside: set[int]) -> AssessedRow:
     held = snapshot.samples.get(row.id)
     is_done = row.before == row.after or (held and held.public_identifier == row.after)
     outcome = "skip" if row.line in aside else "unchanged" if is_done else "update"
-    change = Change("public_identifier", row.before, row.after)
+    change = ValueChange("public_identifier", row.before, row.after)
     return AssessedRow(row.line, row.key, (change,), becomes=outcome)
 
 
@@ -497,7 +496,7 @@ def _result(journal: RunJournal, left: Remaining) -> Row:
 def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:
     reasons = {problem.line: f"{problem.column}: {problem.reason}" for problem in left.aside}
     for row in journal.rows:
-        change = Change("public_identifier", row.before, row.after)
+        change = ValueChange("public_identifier", row.before, row.after)
         reason = reasons.get(row.line)
         yield AssessedRow(row.line, row.key, (change,), reason, reason is not None)
 
@@ -544,7 +543,7 @@ def drive(
             running = Running(place, journal, tick, lambda: brake.pulled)
             try:
                 left = running.run(snapshot, resumed=resumed)
-            except Stopped:
+            except RunStopped:
                 left = None
             except KeyboardInterrupt:
                 if journal.begun:

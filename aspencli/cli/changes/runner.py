@@ -41,7 +41,7 @@ from aspencli.signals import Shield
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspen.database.bulk.spec import AssessedRow, Plan, Request, Spec
+    from aspen.database.bulk.spec import AssessedRow, Plan, RowRequest, Spec
     from aspencli.tabular.table import Table
 
 
@@ -63,7 +63,7 @@ class Purpose:
     place: Place | None = None  # where that run was made, as far as known
 
 
-class Job(Change, Generic[StoreT]):
+class BulkJob(Change, Generic[StoreT]):
     """A bulk run, independent of how its rows are reached.
 
     The stack closes what it opens. A group is given where the run is limited to one. ``place``
@@ -96,7 +96,7 @@ class Job(Change, Generic[StoreT]):
         self._look_at_place = place
         self._findings = Findings(context.out, store, files, purpose.view, self.faults)
 
-    def run(self, source: Table, requests: Iterator[Request], said: int) -> None:
+    def run(self, source: Table, requests: Iterator[RowRequest], said: int) -> None:
         """Read the rows of a file to its end and apply them; some notes were already printed."""
         assessment, out = self.assess(requests), self.context.out
         print_notes(out, source, said)
@@ -104,7 +104,7 @@ class Job(Change, Generic[StoreT]):
             out.info(f"Note: skipped {counted(source.blank_lines, 'blank line')}.")
         self.go(assessment, source.name, source.remedy)
 
-    def assess(self, requests: Iterator[Request], *, skip_moved: bool = False) -> Assessment:
+    def assess(self, requests: Iterator[RowRequest], *, skip_moved: bool = False) -> Assessment:
         """Compare the file with the database."""
         force = self._purpose.force
         with self.context.out.progress("Reading and planning") as tick:
@@ -275,14 +275,14 @@ class Job(Change, Generic[StoreT]):
         self.context.out.hint(f"Undo it: {self.context.command(*words)}")
 
 
-def _ticking(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
+def _ticking(requests: Iterator[RowRequest], tick: Tick) -> Iterator[RowRequest]:
     for count, request in enumerate(requests, start=1):
         if count % _TICK == 0:
             tick(count)
         yield request
 
 
-class DatabaseJob(Job[BulkStore]):
+class DatabaseJob(BulkJob[BulkStore]):
     """A bulk run directly in the database: all rows in one transaction.
 
     Raises:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from aspencli.changes.journal import open_journal
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, command_for, runs_of, undo_source
-from aspencli.changes.undo import Origin, read_origin, read_undo
+from aspencli.changes.undo import UndoOrigin, read_origin, read_undo
 from aspencli.cli.changes.options import UndoOptions, open_job
 from aspencli.cli.changes.runner import Purpose
 from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
@@ -77,7 +77,9 @@ def _refuse_half_done(run: Run | None) -> None:
         )
 
 
-def _backend(context: AppContext, origin: Origin, via: Backend | None, run: Run | None) -> Backend:
+def _backend(
+    context: AppContext, origin: UndoOrigin, via: Backend | None, run: Run | None
+) -> Backend:
     """Return the requested backend, else the one that the run used, else the default."""
     if via is not None:
         return via

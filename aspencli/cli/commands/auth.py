@@ -15,9 +15,9 @@ from aspencli.errors import AspenError, BadInputError, CredentialsError, Unreach
 from aspencli.text import local_time
 
 if TYPE_CHECKING:
-    from aspencli.auth.session import SignIn
+    from aspencli.auth.session import StoredSignIn
     from aspencli.auth.store import Noted
-    from aspencli.cli.access import Access
+    from aspencli.cli.access import ApiAccess
     from aspencli.remote.api import GroupRoles, Me
 
 
@@ -193,7 +193,7 @@ def _is_accepted(context: AppContext) -> bool:
     return True
 
 
-def _greet(context: AppContext, held: SignIn, did: str) -> None:
+def _greet(context: AppContext, held: StoredSignIn, did: str) -> None:
     """Report who is signed in, with their groups according to the API."""
     until = f"expires {local_time(held.expires_at)}"
     if held.refresh_token:
@@ -210,7 +210,7 @@ def _greet(context: AppContext, held: SignIn, did: str) -> None:
     context.out.info(f"Groups: {groups or 'none, so you have no access to samples or trees'}")
 
 
-def _give_up(context: AppContext, before: SignIn | None) -> None:
+def _give_up(context: AppContext, before: StoredSignIn | None) -> None:
     """Revoke the sign-in that a new one has replaced."""
     if before is None or not before.refresh_token:
         return
@@ -220,7 +220,7 @@ def _give_up(context: AppContext, before: SignIn | None) -> None:
         context.out.warn(f"The previous sign-in could not be revoked: {error.message}")
 
 
-def _revoke(access: Access, refresh_token: str) -> None:
+def _revoke(access: ApiAccess, refresh_token: str) -> None:
     try:
         access.provider.revoke(refresh_token)
     except UnreachableError as error:
@@ -251,7 +251,7 @@ def _row_of(context: AppContext, noted: Noted) -> Row:
     }
 
 
-def _status_row(context: AppContext, held: SignIn | None, me: Me | None = None) -> Row:
+def _status_row(context: AppContext, held: StoredSignIn | None, me: Me | None = None) -> Row:
     """Return the row for the target's sign-in; ``me`` is the API's description of the user."""
     access = context.access
     return {
@@ -264,7 +264,7 @@ def _status_row(context: AppContext, held: SignIn | None, me: Me | None = None) 
     }
 
 
-def _row(context: AppContext, held: SignIn | None, me: Me | None = None) -> dict[str, Any]:
+def _row(context: AppContext, held: StoredSignIn | None, me: Me | None = None) -> dict[str, Any]:
     people = context.out.chosen_form == "table"
     row: dict[str, Any] = dict.fromkeys(column.key for column in STATUS_COLUMNS)
     if held:

@@ -17,15 +17,15 @@ from aspencli.cli.context import AppContext, current
 from aspencli.cli.params import expanded
 
 if TYPE_CHECKING:
-    from aspen.database.bulk.spec import Request
-    from aspencli.changes.cells import Kind
+    from aspen.database.bulk.spec import RowRequest
+    from aspencli.changes.cells import ChangeKind
     from aspencli.changes.report import JobFiles
-    from aspencli.cli.changes.runner import Job
+    from aspencli.cli.changes.runner import BulkJob
     from aspencli.cli.changes.views import View
     from aspencli.tabular.dates import DayFormat
     from aspencli.tabular.table import Table
 
-    Prepare = Callable[[ExitStack, JobFiles, Table], tuple[Job[Any], Iterator[Request]]]
+    Prepare = Callable[[ExitStack, JobFiles, Table], tuple[BulkJob[Any], Iterator[RowRequest]]]
 
 File = Annotated[
     str,
@@ -120,7 +120,7 @@ def update_public_ids(
 
     def prepare(
         stack: ExitStack, files: JobFiles, source: Table
-    ) -> tuple[Job[Any], Iterator[Request]]:
+    ) -> tuple[BulkJob[Any], Iterator[RowRequest]]:
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, given.dry_run)
         backend = context.choose_backend(via)
         job = options.open_job(context, stack, group, files, purpose, backend)
@@ -247,7 +247,7 @@ def _change(
     context: AppContext,
     command: str,
     file: str,
-    kind: Kind,
+    kind: ChangeKind,
     view: View,
     given: BulkOptions,
     key: str | None,
@@ -265,7 +265,7 @@ def _change(
 
     def prepare(
         stack: ExitStack, files: JobFiles, source: Table
-    ) -> tuple[Job[Any], Iterator[Request]]:
+    ) -> tuple[BulkJob[Any], Iterator[RowRequest]]:
         layout = lay_out(source, kind, key=key, names=names)
         purpose = Purpose(command, layout.spec, view, given.dry_run)
         job = DatabaseJob(context, stack, group, files, purpose)

@@ -26,12 +26,12 @@ from aspencli.diagnostics import (
     Examined,
     Option,
     Report,
+    Severity,
     Shown,
-    Verdict,
     activity,
     diagnostics,
 )
-from aspencli.diagnostics.activity import Outcome, Signal, VisibleSession
+from aspencli.diagnostics.activity import Signal, SignalOutcome, VisibleSession
 from aspencli.diagnostics.doctor import examine
 from aspencli.diagnostics.session import looking
 from aspencli.errors import AspenError
@@ -242,10 +242,10 @@ def _refuse_pending(rows: Sequence[Row]) -> None:
 def _send_one(context: AppContext, database: Database, seen: VisibleSession, signal: Signal) -> str:
     outcome = activity.send(database, seen, signal)
     cancelling = signal is Signal.CANCEL
-    if outcome is Outcome.DONE:
+    if outcome is SignalOutcome.DONE:
         what = "Canceled the statement of" if cancelling else "Terminated"
         context.out.done(f"{what} PID {seen.pid} ({seen})")
-    elif outcome is Outcome.GONE:
+    elif outcome is SignalOutcome.GONE:
         what = "its statement" if cancelling else "the session"
         context.out.info(f"PID {seen.pid}: {what} had already ended; nothing was done.")
     return outcome.value
@@ -265,7 +265,7 @@ def _row(context: AppContext, seen: VisibleSession) -> dict[str, object]:
 
 
 FINDING_COLUMNS = (
-    Column("verdict", "Verdict", whole=True),
+    Column("verdict", "Severity", whole=True),
     Column("check", "Check", whole=True),
     Column("message", "Finding"),
     Column("step", "Next step"),
@@ -335,16 +335,16 @@ def _wrapped(out: Output, text: str, first: str, others: str) -> list[str]:
 def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bool:
     """Print a one-line summary; return True if the result warrants a nonzero exit code."""
     worst = found[0]
-    counts = [(v.value, sum(one.verdict is v for one in found)) for v in reversed(Verdict)]
+    counts = [(v.value, sum(one.verdict is v for one in found)) for v in reversed(Severity)]
     summary = ", ".join(_tally(word, count) for word, count in counts if count)
     where = f"{context.target.label}: {summary}"
-    if worst.verdict.weight <= Verdict.NOTE.weight:
+    if worst.verdict.weight <= Severity.NOTE.weight:
         context.out.done(where)
         return False
     context.out.warn(f"{where}; {worst.check}: {worst.message}")
     if worst.step:
         context.out.hint(worst.step)
-    least = Verdict.UNKNOWN if strict else Verdict.PROBLEM
+    least = Severity.UNKNOWN if strict else Severity.PROBLEM
     return worst.verdict.weight >= least.weight
 
 

@@ -17,7 +17,7 @@ import typer
 from aspen.database.settings import Guard
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.profile import (
-    Wanted,
+    ReportOptions,
     earlier,
     limits_of,
     page_file,
@@ -28,7 +28,7 @@ from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
 from aspencli.targets import Safety
 
 if TYPE_CHECKING:
-    from aspen.api.in_process import Answer
+    from aspen.api.in_process import InProcessResponse
     from aspen.database.engine import Database
     from aspen.database.profiling.recorder import Recorder
 
@@ -119,7 +119,7 @@ def profile(
     context = current(ctx)
     work = Work(script, arguments or [], sql, code, request, user, body, write=write, commit=commit)
     work.check()
-    wanted = Wanted(
+    wanted = ReportOptions(
         top=top,
         min_ms=min_ms,
         parameters=params,
@@ -318,7 +318,7 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
 
 def _answer(
     dsn: str, bench: Bench, method: str, path: str, user: str | None, body: bytes | None
-) -> Answer:
+) -> InProcessResponse:
     """Answer a request with the service's own code in this process, without a port."""
     try:
         from aspen.api.in_process import Asked, answer, settings_for

@@ -83,7 +83,7 @@ _INVITE_EXAMPLES = examples(
 )
 
 
-class GroupRole(StrEnum):
+class InvitationRole(StrEnum):
     """The roles in a group."""
 
     ADMIN = "admin"
@@ -238,9 +238,9 @@ def invite(
     ] = None,
     file: Annotated[str | None, params.file_option("address", "an email")] = None,
     role: Annotated[
-        GroupRole,
-        typer.Option(metavar="NAME", help=f"Role to invite them as: {', '.join(GroupRole)}."),
-    ] = GroupRole.MEMBER,
+        InvitationRole,
+        typer.Option(metavar="NAME", help=f"Role to invite them as: {', '.join(InvitationRole)}."),
+    ] = InvitationRole.MEMBER,
     group: Annotated[
         str | None,
         params.group_option("Group to invite them to. Default: --org.", "--group", "--group-id"),

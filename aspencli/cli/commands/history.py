@@ -18,8 +18,8 @@ from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
-    from aspencli.changes.journal import Journal, Reading
-    from aspencli.changes.reconcile import Verdict
+    from aspencli.changes.journal import Journal, JournalEvents
+    from aspencli.changes.reconcile import RunVerdict
     from aspencli.changes.runs import Run
     from aspencli.cli.output.console import Output
 
@@ -235,7 +235,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     """
     from aspen.database.settings import Limits
     from aspencli.changes.journal import open_journal
-    from aspencli.changes.reconcile import Verdict, judge, keep
+    from aspencli.changes.reconcile import RunVerdict, judge, keep
     from aspencli.changes.runs import Outcome, find
 
     context = current(ctx)
@@ -243,7 +243,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     run = find(_runs(out), run_id)
     if run.outcome not in {Outcome.UNKNOWN, Outcome.RUNNING}:
         out.info(f"The outcome of run {run.id} is already known; the database was not asked.")
-        return _tell(out, run, Verdict(run.outcome, run.basis or "recorded by the run"))
+        return _tell(out, run, RunVerdict(run.outcome, run.basis or "recorded by the run"))
     limits = Limits(statement_ms=_STATEMENT_MS)
     with out.progress("Asking the database"):
         verdict = judge(run, context.target.label, lambda: context.database(limits=limits))
@@ -255,7 +255,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     return _tell(out, run, verdict)
 
 
-def _tell(out: Output, run: Run, verdict: Verdict) -> None:
+def _tell(out: Output, run: Run, verdict: RunVerdict) -> None:
     from aspencli.changes.runs import Outcome
 
     names = ("written", "before", "otherwise", "gone")
@@ -299,7 +299,7 @@ def _runs(out: Output) -> list[Run]:
     return _folded(out, journal, journal.read())
 
 
-def _folded(out: Output, journal: Journal, reading: Reading) -> list[Run]:
+def _folded(out: Output, journal: Journal, reading: JournalEvents) -> list[Run]:
     from aspencli.changes.runs import runs_of
 
     for number in reading.torn:

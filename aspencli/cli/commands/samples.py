@@ -70,7 +70,7 @@ VALIDATED_COLUMNS = (
 )
 
 
-class Form(StrEnum):
+class SubmissionForm(StrEnum):
     """The public repositories with a submission form, spelled as the service does."""
 
     GISAID = "GISAID"
@@ -242,13 +242,13 @@ def validate_ids(
 def submission_template(
     ctx: typer.Context,
     repository: Annotated[
-        Form,
+        SubmissionForm,
         typer.Option(
             "--repository",
             "--public-repository-name",
             metavar="NAME",
             case_sensitive=False,
-            help=f"Repository to submit to: {', '.join(Form)}.",
+            help=f"Repository to submit to: {', '.join(SubmissionForm)}.",
         ),
     ],
     samples: params.SampleOptions,
@@ -260,7 +260,7 @@ def submission_template(
 
     context = current(ctx)
     ids, scope = params.chosen_samples(context, samples, scoped)
-    ending = "csv" if repository is Form.GISAID else "tsv"
+    ending = "csv" if repository is SubmissionForm.GISAID else "tsv"
     place = destination(context, to, f"{repository}_{scope.slug}.{ending}")
     known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     service = context.api().samples

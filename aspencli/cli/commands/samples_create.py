@@ -31,7 +31,7 @@ from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.remote import Gazetteer, Scope, name_of
 from aspencli.samples.create import (
     Sequences,
-    Wanted,
+    WantedSample,
     create_samples,
     read_wanted,
     taken_names,
@@ -221,7 +221,7 @@ def _one(
     faults: list[Fault],
     places: Gazetteer,
     reading: TableOptions,
-) -> list[Wanted]:
+) -> list[WantedSample]:
     from aspencli.tabular.fasta import read_fasta
 
     cells = {
@@ -247,7 +247,7 @@ def _one(
 
 def _table(
     context: AppContext, path: str, given: TableOptions, faults: list[Fault], places: Gazetteer
-) -> list[Wanted]:
+) -> list[WantedSample]:
     from aspencli.tabular.dates import DayFormat
 
     names = options.chosen_names(context, given.names)
@@ -273,7 +273,7 @@ class Batch:
     context: AppContext
     scope: Scope
     sequences: Sequences
-    wanted: list[Wanted]
+    wanted: list[WantedSample]
     places: Gazetteer
 
     def create(self, *, skip_existing: bool, dry_run: bool) -> None:
@@ -309,14 +309,14 @@ class Batch:
         )
         execute(change, dry_run=dry_run)
 
-    def _send(self, new: list[Wanted], same: list[Row]) -> Iterator[Sequence[Row]]:
+    def _send(self, new: list[WantedSample], same: list[Row]) -> Iterator[Sequence[Row]]:
         self._name_organism(new)
         samples = self.context.api().samples
         for some in create_samples(samples, self.scope, self.sequences.samples(new)):
             yield [outcome_row(sample, "created") for sample in some]
         yield [{**row, "outcome": "skipped"} for row in same]
 
-    def _taken(self) -> tuple[list[Wanted], list[Wanted]]:
+    def _taken(self) -> tuple[list[WantedSample], list[WantedSample]]:
         """Return samples the group already has, and new ones with a public identifier in use."""
         private, public = taken_names(self.context.api(), self.scope)
         existing = [one for one in self.wanted if one.private in private]
@@ -327,7 +327,7 @@ class Batch:
         ]
         return existing, clashing
 
-    def _name_organism(self, new: Sequence[Wanted]) -> None:
+    def _name_organism(self, new: Sequence[WantedSample]) -> None:
         """Set the organism, because the service assumes SARS-CoV-2 where it is missing."""
         slug = self.scope.slug
         if slug == _DEFAULT_PATHOGEN:
@@ -337,7 +337,7 @@ class Batch:
             if name is not None:
                 one.fields.setdefault("organism", name)
 
-    def _row(self, one: Wanted, outcome: str) -> Row:
+    def _row(self, one: WantedSample, outcome: str) -> Row:
         known = {**one.fields, **one.genome}
         place = self.places.find(str(one.fields["location_id"]))
         return {
@@ -347,7 +347,7 @@ class Batch:
         }
 
 
-def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictError:
+def _taken(existing: Sequence[WantedSample], clashing: Sequence[WantedSample]) -> ConflictError:
     problems = [(one.line, f"{one.private} already exists") for one in existing]
     problems += [
         (one.line, f"{one.fields['public_identifier']} is used by another sample")

@@ -84,7 +84,7 @@ def run(request: ConsoleRequest) -> int:
 
 
 @dataclass(frozen=True)
-class Source:
+class ScriptSource:
     """Code to run, and the name and place Python reports for it."""
 
     text: str
@@ -119,11 +119,11 @@ def execute(request: ConsoleRequest) -> int:
     return code
 
 
-def _source(request: ConsoleRequest) -> Source:
+def _source(request: ConsoleRequest) -> ScriptSource:
     if request.code is not None:
-        return Source(request.code, "<code>", "-c", shows_last=True)
+        return ScriptSource(request.code, "<code>", "-c", shows_last=True)
     if request.script is None or str(request.script) == STDIN:
-        return Source(sys.stdin.read(), "<stdin>", STDIN)
+        return ScriptSource(sys.stdin.read(), "<stdin>", STDIN)
     path = request.script
     try:
         with tokenize.open(path) as file:  # uses the encoding declared in the file
@@ -132,10 +132,10 @@ def _source(request: ConsoleRequest) -> Source:
         raise BadInputError(
             f"Cannot read the script {path}: {error}", hint="Check its name and encoding."
         ) from error
-    return Source(text, str(path), str(path), str(path.resolve().parent))
+    return ScriptSource(text, str(path), str(path), str(path.resolve().parent))
 
 
-def _outcome(request: ConsoleRequest, source: Source, main: ModuleType) -> int:
+def _outcome(request: ConsoleRequest, source: ScriptSource, main: ModuleType) -> int:
     try:
         _run(source, main)
         sys.stdout.flush()
@@ -148,7 +148,7 @@ def _outcome(request: ConsoleRequest, source: Source, main: ModuleType) -> int:
     return 0
 
 
-def _run(source: Source, main: ModuleType) -> None:
+def _run(source: ScriptSource, main: ModuleType) -> None:
     lines = source.text.splitlines(keepends=True)
     # Lets tracebacks show lines of code that is not in a file.
     linecache.cache[source.filename] = (len(source.text), None, lines, source.filename)
@@ -164,7 +164,7 @@ def _run(source: Source, main: ModuleType) -> None:
         sys.stdout.write(f"{value!r}\n")
 
 
-def _compiled(tree: ast.Module | ast.Expression, source: Source) -> CodeType:
+def _compiled(tree: ast.Module | ast.Expression, source: ScriptSource) -> CodeType:
     mode = "eval" if isinstance(tree, ast.Expression) else "exec"
     return compile(tree, source.filename, mode, dont_inherit=True)
 
@@ -176,7 +176,7 @@ def _exit_code(leaving: SystemExit) -> int:
     return 1
 
 
-def _report(request: ConsoleRequest, source: Source, error: BaseException) -> int:
+def _report(request: ConsoleRequest, source: ScriptSource, error: BaseException) -> int:
     from aspencli.cli.failures import brief
 
     told = brief(
@@ -191,7 +191,7 @@ def _report(request: ConsoleRequest, source: Source, error: BaseException) -> in
     return told.code
 
 
-def _from_own_code(trace: TracebackType | None, source: Source) -> TracebackType | None:
+def _from_own_code(trace: TracebackType | None, source: ScriptSource) -> TracebackType | None:
     """Return the traceback without the frames that lead to the operator's code."""
     while trace is not None and trace.tb_frame.f_code.co_filename != source.filename:
         trace = trace.tb_next
@@ -199,7 +199,7 @@ def _from_own_code(trace: TracebackType | None, source: Source) -> TracebackType
 
 
 @contextmanager
-def _as_main(source: Source, arguments: Sequence[str]) -> Iterator[ModuleType]:
+def _as_main(source: ScriptSource, arguments: Sequence[str]) -> Iterator[ModuleType]:
     """Install a module as ``__main__``, as Python does for a program that it runs.
 
     Dataclasses, mapped classes, and pickles look up their names there.

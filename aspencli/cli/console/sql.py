@@ -30,7 +30,7 @@ from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
     from aspen.database.profiling.budgets import Everything
-    from aspen.database.profiling.queries import Recording
+    from aspen.database.profiling.queries import SqlRecording
     from aspen.database.profiling.summary import Profile
 
 _CELL = re.compile(r"<ipython-input-(\d+)-\w+>")
@@ -128,14 +128,14 @@ class ConsoleProfiling:
         # The process may have been started without standard error.
         return bool(self._messages.stderr or sys.stderr)
 
-    def _summarise(self, tally: Recording) -> None:
+    def _summarise(self, tally: SqlRecording) -> None:
         if not len(tally.log) or not self._is_heard:
             return
         # The queries have already run; a summary that cannot be printed must not fail the cell.
         with suppress(OSError):
             self._tell(tally)
 
-    def _tell(self, tally: Recording) -> None:
+    def _tell(self, tally: SqlRecording) -> None:
         from aspencli.cli.output.profile import short_place, totals_text
 
         profile = _profile(tally)
@@ -146,7 +146,7 @@ class ConsoleProfiling:
                 self._messages.hint(visible(flag.cure))
 
 
-def _profile(tally: Recording) -> Profile:
+def _profile(tally: SqlRecording) -> Profile:
     from aspen.database.profiling.summary import summarize
 
     profile = summarize(tally)

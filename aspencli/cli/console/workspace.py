@@ -47,7 +47,7 @@ class Workspace:
 
         self.request = request
         self._how_to_write = how_to_write
-        self.transactions = Transactions()
+        self.transactions = ConsoleTransactions()
         self.profiling = ConsoleProfiling(request.messages)
         with ExitStack() as opened:
             opened.enter_context(self.transactions.tracked())
@@ -179,7 +179,7 @@ class GuardedDatabase(Database):
             )
 
 
-class Transactions:
+class ConsoleTransactions:
     """A tracker of sessions and the connections that they use, by weak references."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from aspencli.text import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aspencli.cli.output.table import Layout
+    from aspencli.cli.output.table import TableLayout
 
 
 _PART = 1_000  # rows of a table that are laid out at a time
@@ -379,15 +379,15 @@ class Output:
         self.out.flush()  # before the note, which is on another stream
         self._note_left_out(layout, self.out)
 
-    def _layout(self, columns: Sequence[Column], stream: TextIO) -> Layout:
-        from aspencli.cli.output.table import Layout  # imports Rich
+    def _layout(self, columns: Sequence[Column], stream: TextIO) -> TableLayout:
+        from aspencli.cli.output.table import TableLayout  # imports Rich
 
         ellipsis = "…" if _encodes(stream, "…") else "..."
-        return Layout(
+        return TableLayout(
             _current(columns), width_of(stream), partial(styled, stream, "strong"), ellipsis
         )
 
-    def _note_left_out(self, layout: Layout, stream: TextIO) -> None:
+    def _note_left_out(self, layout: TableLayout, stream: TextIO) -> None:
         titles = tuple(column.title for column in layout.left_out)
         if titles and titles not in self._noted:  # once, where a command shows several tables
             self._noted.add(titles)

@@ -20,7 +20,7 @@ from aspencli.text import counted, visible
 if TYPE_CHECKING:
     from aspen.database.profiling.budgets import Limit
     from aspen.database.profiling.recorder import Recorder
-    from aspen.database.profiling.report import Change
+    from aspen.database.profiling.report import Difference
     from aspen.database.profiling.summary import Profile, Statement
 
 
@@ -53,7 +53,7 @@ _PLANS = 5  # statements with a plan, at most
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReportOptions:
     """The options of a report."""
 
     top: int
@@ -66,7 +66,7 @@ class Wanted:
     limits: list[Limit]
     interrupted: bool = False
 
-    def after_interrupt(self) -> Wanted:
+    def after_interrupt(self) -> ReportOptions:
         """Return the options for interrupted work: nothing is rerun, and no limit is enforced."""
         return replace(self, plans=False, limits=[], interrupted=True)
 
@@ -145,7 +145,7 @@ def page_file(path: Path | None) -> Path | None:
     return path
 
 
-def tell(context: AppContext, recorder: Recorder | None, what: str, wanted: Wanted) -> None:
+def tell(context: AppContext, recorder: Recorder | None, what: str, wanted: ReportOptions) -> None:
     """Report what was recorded: print it first, then write the HTML page.
 
     Raises:
@@ -169,7 +169,7 @@ def tell(context: AppContext, recorder: Recorder | None, what: str, wanted: Want
         raise AspenError("Budget exceeded: " + "; ".join(problems))
 
 
-def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
+def _explain(context: AppContext, found: Profile, wanted: ReportOptions) -> None:
     from aspen.database.profiling.plans import explain_slowest
 
     analyze = wanted.analyze or context.target.safety is not Safety.PRODUCTION
@@ -178,7 +178,9 @@ def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
         context.out.warn(f"No plan for {one.key.fingerprint[:60]}: {why}")
 
 
-def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted: Wanted) -> None:
+def _show(
+    context: AppContext, found: Profile, document: dict[str, Any], wanted: ReportOptions
+) -> None:
     from aspen.database.profiling.report import compare
 
     out = context.out
@@ -290,7 +292,7 @@ def visible_lines(head: str, lines: Iterable[str]) -> str:
     return "\n".join([head, *(f"  {visible(line)}" for line in lines)])
 
 
-def show_changes(out: Output, changes: Sequence[Change]) -> None:
+def show_changes(out: Output, changes: Sequence[Difference]) -> None:
     """Show which statements got faster or slower."""
     people = out.chosen_form == "table"
     out.rows(

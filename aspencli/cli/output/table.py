@@ -28,7 +28,7 @@ _COMFORTABLE_SQL = 40
 Bold = Callable[[str], str]
 
 
-class Layout:
+class TableLayout:
     """A table that fits the width without cutting an identifier or a number.
 
     Rows may be added in parts; the first part determines which columns are shown, or that records

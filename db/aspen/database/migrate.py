@@ -114,7 +114,7 @@ class Revision:
 
 
 @dataclass
-class Journal:
+class MigrationRecord:
     """A record that is filled while migrations run."""
 
     before: str | None = None  # the revision when this run got the migration lock
@@ -288,7 +288,7 @@ def _migrate(
     """Return the revision before and after, and the revisions between them in order."""
     existing = alembic.scripts(directory)
     alembic.require_revision(target, existing)
-    config, journal = alembic.make_config(directory), Journal()
+    config, journal = alembic.make_config(directory), MigrationRecord()
     with (
         _ALEMBIC,
         explained_failures(limits, journal),
@@ -401,7 +401,9 @@ def _end(connection: Connection, statement: sa.Select[tuple[str, ...]]) -> None:
 
 
 @contextmanager
-def explained_failures(limits: MigrationLimits, journal: Journal | None = None) -> Iterator[None]:
+def explained_failures(
+    limits: MigrationLimits, journal: MigrationRecord | None = None
+) -> Iterator[None]:
     """Turn the failures of a migration into a `MigrationError`; one that changes has a journal.
 
     A failure to connect, or a lost connection, passes through unchanged.
@@ -414,7 +416,7 @@ def explained_failures(limits: MigrationLimits, journal: Journal | None = None) 
         code = sqlstate(error)
         if code is None:
             raise
-        left = (journal or Journal()).words
+        left = (journal or MigrationRecord()).words
         if "CONCURRENTLY" in (error.statement or "").upper():
             left += " If an index is left that is marked INVALID, drop it."
         raise _translated(code, str(error.orig).strip(), limits, left) from error

@@ -41,7 +41,7 @@ from aspen.local.services import (
     Stopped,
     with_needed,
 )
-from aspen.local.state import PartRecord, State, Timing
+from aspen.local.state import DeploymentFiles, PartRecord, Timing
 from aspen.local.supervision import LostError, PortTakenError, Supervision
 from aspencli import __version__
 from aspencli.errors import NotFoundError, UnreachableError
@@ -97,7 +97,7 @@ class Deployment:
         settings: Mapping[str, str] | None = None,
         timing: Timing | None = None,
     ):
-        self.state = State(home)
+        self.state = DeploymentFiles(home)
         self.cluster = Cluster(self.state.home, settings=settings)
         self.supervision = Supervision(self.state, timing)
         self.objects = ObjectFolder(self.state.part("aws") / OBJECTS)
@@ -297,7 +297,7 @@ class Laptop:
 
         That version wrote no file of them.
         """
-        if not {_API, _IDENTITY} <= State(data_dir()).ports().keys():
+        if not {_API, _IDENTITY} <= DeploymentFiles(data_dir()).ports().keys():
             return None
         self.deployment.publish_endpoints()
         return read_endpoints(data_dir())
@@ -363,7 +363,7 @@ def with_restarts(status: PartStatus, supervision: Supervision) -> PartStatus:
     )
 
 
-def service_status(state: State, supervision: Supervision, name: str) -> PartStatus:
+def service_status(state: DeploymentFiles, supervision: Supervision, name: str) -> PartStatus:
     """Return a service's status, without waiting."""
     record, folder, port = supervision.record(), state.part(name), state.ports().get(name)
     kept = record.get(name, PartRecord())

@@ -27,7 +27,7 @@ from aspen.local.aws.content import (
 from aspen.local.postgres.paths import WRITER, Places
 from aspen.local.processes import HOST, wait_until
 from aspen.local.services import CLIENT_ID, MANAGEMENT_CLIENT_ID, POSTGRES, SERVICES, service
-from aspen.local.state import State, read_record
+from aspen.local.state import DeploymentFiles, read_record
 from aspencli.machine import read_postmaster
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main() -> int:
     chosen = parser.parse_args()
     os.umask(0o077)
     threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
-    return _PARTS[chosen.part](State(chosen.home))
+    return _PARTS[chosen.part](DeploymentFiles(chosen.home))
 
 
 def _end_with_the_supervisor() -> None:
@@ -56,7 +56,7 @@ def _end_with_the_supervisor() -> None:
     os._exit(_FAILED)  # SIGTERM did not end it
 
 
-def _aws(state: State) -> int:
+def _aws(state: DeploymentFiles) -> int:
     from aspen.local.aws import server
     from aspen.local.aws.server import serve
 
@@ -74,7 +74,7 @@ def _aws(state: State) -> int:
     return serve(state.ports()["aws"], folder)
 
 
-def _identity(state: State) -> int:
+def _identity(state: DeploymentFiles) -> int:
     from aspen.local.auth0.app import main as serve
 
     _introduce(state)
@@ -82,7 +82,7 @@ def _identity(state: State) -> int:
     return serve(["--port", str(state.ports()["identity"]), "--folder", str(folder)])
 
 
-def _api(state: State) -> int:
+def _api(state: DeploymentFiles) -> int:
     from aspen.api.__main__ import main as serve
     from aspen.local.postgres.server import Cluster
 
@@ -104,17 +104,21 @@ def _api(state: State) -> int:
     return serve()
 
 
-_PARTS: dict[str, Callable[[State], int]] = {"aws": _aws, "identity": _identity, "api": _api}
+_PARTS: dict[str, Callable[[DeploymentFiles], int]] = {
+    "aws": _aws,
+    "identity": _identity,
+    "api": _api,
+}
 
 
-def _introduce(state: State) -> None:
+def _introduce(state: DeploymentFiles) -> None:
     """Register the users and the client programs with the identity provider."""
     from aspen.local.auth0.store import seed
 
     seed(state.part("identity"), _principals(state))
 
 
-def _principals(state: State) -> Seed:
+def _principals(state: DeploymentFiles) -> Seed:
     """Return the users, groups, and roles of the test data, and the clients that request tokens."""
     from aspen.local.auth0.store import Member, Organization, Role, Seed, User
     from aspen.local.seed.base import auth0_user_id, base_document, email
@@ -141,7 +145,7 @@ def _principals(state: State) -> Seed:
     )
 
 
-def _clients(state: State) -> list[Client]:
+def _clients(state: DeploymentFiles) -> list[Client]:
     from aspen.local.auth0.store import ALL_MANAGEMENT_SCOPES, Client, Grant
 
     made = made_values(state.part("aws"))
@@ -166,12 +170,12 @@ def _clients(state: State) -> list[Client]:
     ]
 
 
-def _api_address(state: State) -> str:
+def _api_address(state: DeploymentFiles) -> str:
     """Return the URL of the service, or the one that it will have once it is started."""
     return f"http://{HOST}:{state.ports().get('api', service('api').port)}"
 
 
-def _wait(state: State, name: str) -> None:
+def _wait(state: DeploymentFiles, name: str) -> None:
     """Wait until the parts that a service needs are running."""
 
     def missing() -> list[str]:
@@ -181,7 +185,7 @@ def _wait(state: State, name: str) -> None:
         sys.exit(f"Timed out after {_PATIENCE_S:.0f} s waiting for {' and '.join(missing())}")
 
 
-def _runs(state: State, name: str) -> bool:
+def _runs(state: DeploymentFiles, name: str) -> bool:
     if name == POSTGRES:  # its port is known by then
         return read_postmaster(Places(state.home).data) is not None
     kept = read_record(state.record).get(name)

@@ -27,19 +27,19 @@ from aspencli.files import make_folder, write_whole
 
 
 @dataclass(frozen=True)
-class Process:
+class KnownProcess:
     """A process, distinguished from a later one with the same ID by `aspencli.machine.born`."""
 
     pid: int
     born: str
 
     @classmethod
-    def of(cls, pid: int) -> Process:
+    def of(cls, pid: int) -> KnownProcess:
         """Return the process that currently has this process ID."""
         return cls(pid, machine.born(pid))
 
     @classmethod
-    def read(cls, path: Path) -> Process | None:
+    def read(cls, path: Path) -> KnownProcess | None:
         """Return the process written to a file; None if there is none."""
         try:
             return cls(**json.loads(path.read_text()))
@@ -71,7 +71,7 @@ class PartRecord:
 
     phase: Phase = Phase.STARTING
     since: float = 0.0
-    process: Process | None = None
+    process: KnownProcess | None = None
     restarts: int = 0
     last_restart: float | None = None
     reason: str = ""
@@ -109,7 +109,10 @@ def read_record(path: Path) -> Record:
 def _part(values: dict[str, Any]) -> PartRecord:
     process = values["process"]
     known = {one.name: values[one.name] for one in fields(PartRecord)}
-    known |= {"phase": Phase(values["phase"]), "process": Process(**process) if process else None}
+    known |= {
+        "phase": Phase(values["phase"]),
+        "process": KnownProcess(**process) if process else None,
+    }
     return PartRecord(**known)
 
 
@@ -148,7 +151,7 @@ class Timing:
         return min(2 * pause, self.longest_pause)
 
 
-class State:
+class DeploymentFiles:
     """The files of a deployment that do not belong to a part."""
 
     def __init__(self, home: Path):

@@ -23,7 +23,14 @@ from aspen.local.services import (
     service,
     with_needed,
 )
-from aspen.local.state import Process, Record, State, Timing, read_record, write_record
+from aspen.local.state import (
+    DeploymentFiles,
+    KnownProcess,
+    Record,
+    Timing,
+    read_record,
+    write_record,
+)
 from aspencli.errors import AspenError, ConflictError, UnreachableError
 
 _BEGIN_S = 15.0  # for Python to start, and to read the port of each part
@@ -49,13 +56,13 @@ class Supervision:
     Commands that start or stop it must hold the deployment's lock.
     """
 
-    def __init__(self, state: State, timing: Timing | None = None):
+    def __init__(self, state: DeploymentFiles, timing: Timing | None = None):
         self._state, self._timing = state, timing or Timing()
 
     @property
-    def process(self) -> Process | None:
+    def process(self) -> KnownProcess | None:
         """Return the supervisor's process; None if it is not alive."""
-        process = Process.read(self._state.alive)
+        process = KnownProcess.read(self._state.alive)
         return process if process and process.lives else None
 
     def record(self) -> Record:
@@ -166,7 +173,7 @@ class Supervision:
         pid = processes.spawn_detached(
             [sys.executable, *words], account=own_account(), environ=_environment(), log=log
         )
-        spawned = Process.of(pid)
+        spawned = KnownProcess.of(pid)
         if (
             not processes.wait_until(lambda: self.process == spawned or not spawned.lives, _BEGIN_S)
             or not spawned.lives
@@ -198,7 +205,7 @@ class Supervision:
             )
 
 
-def _end(ending: Collection[Process], patience: float) -> None:
+def _end(ending: Collection[KnownProcess], patience: float) -> None:
     """End processes: gracefully, and after some seconds by force."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in ending:

@@ -24,7 +24,7 @@ from aspen.local.logs import RotatingLog
 from aspen.local.postgres.paths import Places
 from aspen.local.processes import HOST, is_free, may_own, wait_for_lock
 from aspen.local.services import POSTGRES, SUPERVISOR, Phase, Service, service
-from aspen.local.state import PartRecord, Process, State, Timing, write_record
+from aspen.local.state import DeploymentFiles, KnownProcess, PartRecord, Timing, write_record
 from aspencli.files import open_own
 from aspencli.machine import read_postmaster
 
@@ -141,7 +141,7 @@ class ServiceKeeper(Keeper):
             start_new_session=True,
         )
         self._tell(f"started (PID {process.pid})")
-        self._note(phase=Phase.STARTING, process=Process.of(process.pid))
+        self._note(phase=Phase.STARTING, process=KnownProcess.of(process.pid))
         pump = asyncio.create_task(self._pump(process))
         try:
             reason = await self._until_it_ends(process)
@@ -260,7 +260,7 @@ class DatabaseKeeper(Keeper):
     async def _until_it_runs(self) -> None:
         while not (running := read_postmaster(self._places.data)):  # noqa: ASYNC110 - not our child process
             await asyncio.sleep(self._timing.watch)
-        self._note(phase=Phase.RUNNING, process=Process.of(running.pid))
+        self._note(phase=Phase.RUNNING, process=KnownProcess.of(running.pid))
 
     async def _until_it_ends(self) -> None:
         while read_postmaster(self._places.data):  # noqa: ASYNC110 - same
@@ -300,7 +300,11 @@ class Supervisor:
     """A supervisor that keeps parts running; its record of each is saved at every change."""
 
     def __init__(
-        self, state: State, names: tuple[str, ...], environ: Mapping[str, str], timing: Timing
+        self,
+        state: DeploymentFiles,
+        names: tuple[str, ...],
+        environ: Mapping[str, str],
+        timing: Timing,
     ):
         self.state, self.timing = state, timing
         self.environ = {**environ, "PYTHONUNBUFFERED": "1"}
@@ -375,7 +379,7 @@ def main() -> int:
     chosen = parser.parse_args()
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until a handler is installed
-    state = State(chosen.home)
+    state = DeploymentFiles(chosen.home)
     descriptor = open_own(state.alive)
     if not wait_for_lock(descriptor, _LOCK_S):
         sys.stderr.write("A supervisor is already running for this deployment.\n")
@@ -385,7 +389,7 @@ def main() -> int:
         new_credentials(state.part("aws"), ports["aws"])
     timing = Timing(**json.loads(chosen.timing))
     supervisor = Supervisor(state, tuple(chosen.parts.split(",")), os.environ, timing)
-    Process.of(os.getpid()).write(descriptor)  # commands wait for this
+    KnownProcess.of(os.getpid()).write(descriptor)  # commands wait for this
     asyncio.run(supervisor.run())
     return 0
 

@@ -1,7 +1,7 @@
 """Alembic's environment: `aspen.database.migrate` passes in the connection; no config file.
 
 It reads from ``config.attributes``: ``connection`` (a `Connection`), ``limits`` (a
-`MigrationLimits`), and ``journal`` (a `Journal`); the last two are optional.
+`MigrationLimits`), and ``journal`` (a `MigrationRecord`); the last two are optional.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from aspen.database import alembic
 from aspen.database.errors import MigrationError
-from aspen.database.migrate import Journal, MigrationLimits, guarded
+from aspen.database.migrate import MigrationLimits, MigrationRecord, guarded
 
 
 def _run_online() -> None:
@@ -22,7 +22,7 @@ def _run_online() -> None:
             "No connection was passed to the migrations.",
             hint="Run them through aspen.database.migrate.",
         )
-    journal = attributes.get("journal") or Journal()
+    journal = attributes.get("journal") or MigrationRecord()
     with guarded(connection, attributes.get("limits") or MigrationLimits()):
         context.configure(connection=connection, on_version_apply=journal.note, **alembic.options())
         journal.before = context.get_context().get_current_revision()

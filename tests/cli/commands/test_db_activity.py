@@ -264,7 +264,7 @@ def test_cancel_at_terminal_asks_for_confirmation(
 
 
 def test_cancel_spares_later_statement_of_same_session(site: TroubledSite, empty_db: str) -> None:
-    from aspencli.diagnostics.activity import Outcome, Signal, find_sessions, send
+    from aspencli.diagnostics.activity import Signal, SignalOutcome, find_sessions, send
     from aspencli.diagnostics.session import looking
 
     slow = site.session("slow")
@@ -276,5 +276,5 @@ def test_cancel_spares_later_statement_of_same_session(site: TroubledSite, empty
         f"SELECT 1 FROM pg_stat_activity WHERE pid = {slow.pid} AND state <> 'active'"
     ))  # fmt: skip
     site.start(slow, "SELECT pg_sleep(60)")
-    assert send(database, seen, Signal.CANCEL) is Outcome.GONE
+    assert send(database, seen, Signal.CANCEL) is SignalOutcome.GONE
     assert slow.error is None

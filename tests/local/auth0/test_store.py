@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aspen.local.auth0.store import Client, Grant, Member, Role, Seed, Seeded, User, seed
+from aspen.local.auth0.store import AddedAccounts, Client, Grant, Member, Role, Seed, User, seed
 from aspencli.errors import ConflictError
 from tests.local.auth0.lab import (
     MANAGEMENT,
@@ -17,12 +17,12 @@ from tests.local.auth0.lab import (
     running_identity,
 )
 
-NOTHING = Seeded(clients=0, users=0, organizations=0, roles=0, members=0)
+NOTHING = AddedAccounts(clients=0, users=0, organizations=0, roles=0, members=0)
 
 
 def test_repeated_seed_changes_nothing(tmp_path: Path) -> None:
     first = seed(tmp_path, PRINCIPALS)
-    assert first == Seeded(clients=2, users=11, organizations=3, roles=3, members=10)
+    assert first == AddedAccounts(clients=2, users=11, organizations=3, roles=3, members=10)
     assert seed(tmp_path, PRINCIPALS) == NOTHING
 
 

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from functools import partial
 
-from aspen.database.bulk.spec import Column, Reference, Side, Spec, Table
+from aspen.database.bulk.spec import BulkColumn, BulkTable, Reference, Side, Spec
 
 # Samples
 
-SAMPLES = Table(
+SAMPLES = BulkTable(
     name="aspen.samples",
     noun="sample",
     lacks="the group has no sample",
     scope="submitting_group_id",
     label="private_identifier",
 )
-ID = Column("id", type="bigint")
-PRIVATE = Column("private_identifier", unique=True)
-PUBLIC = Column("public_identifier", unique=True, verb="is now named")
+ID = BulkColumn("id", type="bigint")
+PRIVATE = BulkColumn("private_identifier", unique=True)
+PUBLIC = BulkColumn("public_identifier", unique=True, verb="is now named")
 
-COLLECTION_DATE = Column("collection_date", type="date")
-SEQUENCING_DATE = Column(
+COLLECTION_DATE = BulkColumn("collection_date", type="date")
+SEQUENCING_DATE = BulkColumn(
     "sequencing_date",
     type="date",
     nullable=True,
@@ -39,8 +39,8 @@ SEQUENCING_DATE = Column(
         lacks="has no genome, which would hold the sequencing date",
     ),
 )
-PRIVACY = Column("private", type="boolean")
-LOCATION = Column(
+PRIVACY = BulkColumn("private", type="boolean")
+LOCATION = BulkColumn(
     "location",
     "location_id",
     type="integer",
@@ -75,20 +75,22 @@ _RANDOM = """(
            unnest(ARRAY[0, 1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 13, 14, 15,
                         16, 17, 18, 19, 20, 21]) AS i (n))"""
 
-GROUPS = Table("aspen.groups", "group", "there is no group", scope=None, label="name")
-USERS = Table("aspen.users", "user", "there is no user", scope=None, label="email")
+GROUPS = BulkTable("aspen.groups", "group", "there is no group", scope=None, label="name")
+USERS = BulkTable("aspen.users", "user", "there is no user", scope=None, label="email")
 
-EMAIL = Column("email", nullable=True, unique=True, fold=True, needed="is required for a new user")
-USER_NAME = Column("name", nullable=True, needed="is required for a new user")
-AUTH0_USER = Column(
+EMAIL = BulkColumn(
+    "email", nullable=True, unique=True, fold=True, needed="is required for a new user"
+)
+USER_NAME = BulkColumn("name", nullable=True, needed="is required for a new user")
+AUTH0_USER = BulkColumn(
     "auth0_user_id",
     nullable=True,
     unique=True,
     needed="is required for a new user: create the user at Auth0 first, and use its ID",
 )
-SYSTEM_ADMIN = Column("system_admin", type="boolean", nullable=True, default="false")
-GISAID = Column("gisaid_submitter_id", nullable=True)
-ROLE = Column(
+SYSTEM_ADMIN = BulkColumn("system_admin", type="boolean", nullable=True, default="false")
+GISAID = BulkColumn("gisaid_submitter_id", nullable=True)
+ROLE = BulkColumn(
     "role",
     "role_id",
     type="integer",
@@ -103,13 +105,13 @@ ROLE = Column(
         inserts={"user_id": "p.id", "group_id": "p.within"},
     ),
 )
-IN_GROUP = Column(
+IN_GROUP = BulkColumn(
     "group",
     "group_id",
     type="integer",
     reference=Reference("aspen.groups", "group", text="r.name", also="r.prefix"),
 )
-_hidden = partial(Column, nullable=True, hidden=True)
+_hidden = partial(BulkColumn, nullable=True, hidden=True)
 USER_COLUMNS = {
     column.name: column
     for column in (
@@ -126,12 +128,12 @@ USER_COLUMNS = {
 # Groups
 
 _NEEDED = "is required for a new group"
-GROUP_NAME = Column("name", nullable=True, unique=True, fold=True, needed=_NEEDED)
-PREFIX = Column("prefix", nullable=True, unique=True, fold=True, needed=_NEEDED)
-ADDRESS = Column("address", nullable=True)
-DIVISION = Column("division", nullable=True)
-PLACE = Column("location", nullable=True)
-TREE_LOCATION = Column(
+GROUP_NAME = BulkColumn("name", nullable=True, unique=True, fold=True, needed=_NEEDED)
+PREFIX = BulkColumn("prefix", nullable=True, unique=True, fold=True, needed=_NEEDED)
+ADDRESS = BulkColumn("address", nullable=True)
+DIVISION = BulkColumn("division", nullable=True)
+PLACE = BulkColumn("location", nullable=True)
+TREE_LOCATION = BulkColumn(
     "default_tree_location",
     "default_tree_location_id",
     type="integer",
@@ -139,8 +141,8 @@ TREE_LOCATION = Column(
     reference=LOCATION.reference,
     needed=_NEEDED,
 )
-SUBMITTING_LAB = Column("submitting_lab", nullable=True)
-AUTH0_ORG = Column(
+SUBMITTING_LAB = BulkColumn("submitting_lab", nullable=True)
+AUTH0_ORG = BulkColumn(
     "auth0_org_id",
     nullable=True,
     unique=True,

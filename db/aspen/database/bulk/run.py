@@ -20,13 +20,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from aspen.database.bulk import sql_apply, sql_create, sql_plan
 from aspen.database.bulk.spec import (
     AssessedRow,
-    Change,
     MovedRow,
     Plan,
     Problem,
-    Request,
+    RowRequest,
     Spec,
     Tally,
+    ValueChange,
 )
 from aspen.database.bulk.sql_create import Link
 from aspen.database.bulk.staging import Statements, copy_in, copy_out, lines_of, temporary_tables
@@ -121,7 +121,7 @@ class BulkRun:
             name = self._statements.run(sql_plan.GROUP_NAME).scalar()
         return None if name is None else str(name)
 
-    def load(self, requests: Iterable[Request]) -> int:
+    def load(self, requests: Iterable[RowRequest]) -> int:
         """Copy the rows of the file to the server, and return their number."""
         with self._statements.staging():
             with temporary_tables(self._connection):
@@ -180,7 +180,7 @@ class BulkRun:
             becomes, within, leads, named = row[4:skipped] or _NOTHING_BESIDE
             changes = self._changes_of(row[skipped:])
             if becomes == _CREATE and leads and label not in {each.column for each in changes}:
-                changes = (Change(label, None, named), *changes)  # the key is written, too
+                changes = (ValueChange(label, None, named), *changes)  # the key is written, too
             yield AssessedRow(line, key, changes, reason, bool(left_out), becomes, within)
 
     def rows(
@@ -343,11 +343,11 @@ class BulkRun:
         return self._made
 
 
-def _changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
+def _changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[ValueChange, ...]]:
     """Return a function that converts the cells queried by `sql_apply` to changes."""
     if spec.is_plain:
         (column,) = spec.columns
-        return lambda cells: (Change(column.name, *cells),)
+        return lambda cells: (ValueChange(column.name, *cells),)
     # For each column: whether it is given, the old value, the new value, whether they are the same.
     parts, start = [], 0
     for column in spec.columns:
@@ -357,10 +357,10 @@ def _changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
             parts.append((column.name, start if spec.partial else None, first, end))
         start = end
 
-    def changes(cells: Sequence[Any]) -> tuple[Change, ...]:
+    def changes(cells: Sequence[Any]) -> tuple[ValueChange, ...]:
         return tuple(
             [
-                Change(name, *cells[first:end])
+                ValueChange(name, *cells[first:end])
                 for name, named, first, end in parts
                 if named is None or cells[named]
             ]

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, NamedTuple
 
 
 @dataclass(frozen=True)
-class Table:
+class BulkTable:
     """A table whose rows are changed; its name includes the schema, and ``id`` identifies rows."""
 
     id: ClassVar[str] = "id"
@@ -54,7 +54,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Column:
+class BulkColumn:
     """A column by which rows are found, or that changes."""
 
     name: str  # in files, reports and messages
@@ -97,9 +97,9 @@ class Column:
 class Spec:
     """One kind of bulk run."""
 
-    table: Table
-    key: Column  # by which rows are found; unique within the scope
-    columns: tuple[Column, ...]  # that change, in the order of a request's values
+    table: BulkTable
+    key: BulkColumn  # by which rows are found; unique within the scope
+    columns: tuple[BulkColumn, ...]  # that change, in the order of a request's values
     partial: bool = False  # a row may leave columns unchanged (`KEEP`)
     expects: bool = False  # rows give the values that they must hold now, as in an undo file
     # Missing rows are created. The columns are then all columns of the table, each of them
@@ -107,7 +107,7 @@ class Spec:
     creates: bool = False
     # The column that says where values in other tables belong, such as a group; a row of the table
     # may then have several lines.
-    within: Column | None = None
+    within: BulkColumn | None = None
     keeps_key: bool = False  # no row changes the column by which rows are found, though it could
 
     @property
@@ -143,7 +143,7 @@ class Spec:
         """
         if by_key:
             return replace(self, expects=True)
-        key = Column(self.table.id, type="bigint")
+        key = BulkColumn(self.table.id, type="bigint")
         partial = not self.is_plain
         return replace(self, key=key, partial=partial, expects=True, keeps_key=True)
 
@@ -152,29 +152,29 @@ class Spec:
         """Return the number of the column by which messages name a row."""
         return next(n for n, column in self.numbered() if column.stored == self.table.label)
 
-    def numbered(self) -> Iterator[tuple[int, Column]]:
+    def numbered(self) -> Iterator[tuple[int, BulkColumn]]:
         """Return an iterator over the columns and their numbers in statements."""
         return iter(enumerate(self.columns))
 
-    def unique(self) -> list[tuple[int, Column]]:
+    def unique(self) -> list[tuple[int, BulkColumn]]:
         """Return the columns whose values no two rows may share."""
         return [(number, column) for number, column in self.numbered() if column.unique]
 
-    def own(self) -> list[tuple[int, Column]]:
+    def own(self) -> list[tuple[int, BulkColumn]]:
         """Return the columns that are stored in the table itself."""
         return [(number, column) for number, column in self.numbered() if not column.side]
 
-    def aside(self) -> list[tuple[int, Side, Column]]:
+    def aside(self) -> list[tuple[int, Side, BulkColumn]]:
         """Return the columns that are stored in other tables."""
         return [(number, c.side, c) for number, c in self.numbered() if c.side]
 
-    def references(self) -> list[tuple[int, Reference, Column]]:
+    def references(self) -> list[tuple[int, Reference, BulkColumn]]:
         """Return the columns that refer to other tables."""
         return [(number, c.reference, c) for number, c in self.numbered() if c.reference]
 
-    def looked_up(self) -> list[tuple[int | str, Reference, Column]]:
+    def looked_up(self) -> list[tuple[int | str, Reference, BulkColumn]]:
         """Return everything that refers to other tables: `references`, and `within` as ``w``."""
-        found: list[tuple[int | str, Reference, Column]] = [*self.references()]
+        found: list[tuple[int | str, Reference, BulkColumn]] = [*self.references()]
         if self.within and self.within.reference:
             found.append(("w", self.within.reference, self.within))
         return found
@@ -194,7 +194,7 @@ Cell = str | Keep | None
 """The value that a row gives for a column, or `KEEP`."""
 
 
-class Request(NamedTuple):  # created a million times: three times faster than a frozen dataclass
+class RowRequest(NamedTuple):  # created a million times: three times faster than a frozen dataclass
     """One row of a file."""
 
     line: int  # no two rows have the same
@@ -206,8 +206,8 @@ class Request(NamedTuple):  # created a million times: three times faster than a
 
 
 _Fields = tuple[int, str, tuple[Cell, ...], tuple[Cell, ...] | None, Value, Value]
-make_request: Callable[[_Fields], Request] = partial(tuple.__new__, Request)
-"""Creates a `Request` from all its fields, in order, at a third of the cost."""
+make_request: Callable[[_Fields], RowRequest] = partial(tuple.__new__, RowRequest)
+"""Creates a `RowRequest` from all its fields, in order, at a third of the cost."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Problem:
     reason: str
 
 
-class Change(NamedTuple):
+class ValueChange(NamedTuple):
     """The old and new value of one column, which may be the same."""
 
     column: str
@@ -241,7 +241,7 @@ class AssessedRow(NamedTuple):
 
     line: int
     key: str
-    changes: tuple[Change, ...]  # of each column that the row gives
+    changes: tuple[ValueChange, ...]  # of each column that the row gives
     reason: str | None = None  # why it is not applied; None if it is
     left_out: bool = False  # of the plan, instead of blocking it
     becomes: str | None = None  # ``create`` or ``delete``, if the row is created or deleted

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from aspen.database.bulk.spec import Column, Side, Spec
+from aspen.database.bulk.spec import BulkColumn, Side, Spec
 from aspen.database.bulk.sql_plan import (
     HELD,
     KEPT,
@@ -115,14 +115,14 @@ SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
     )
 
 
-def _moved_reason(spec: Spec, number: int, column: Column) -> str:
+def _moved_reason(spec: Spec, number: int, column: BulkColumn) -> str:
     return (
         f"format('%s {column.holds} %s, expected %s', {_quoted_place(spec, column)}, "
         f"{quoted_cell(column, f'p.o{number}')}, {quoted_cell(column, f'p.e{number}')})"
     )
 
 
-def _quoted_place(spec: Spec, column: Column) -> str:
+def _quoted_place(spec: Spec, column: BulkColumn) -> str:
     """Return SQL for a row's label, and for where the column belongs if that is ambiguous."""
     if not (spec.within and column.side):
         return quoted(label(spec))
@@ -130,7 +130,7 @@ def _quoted_place(spec: Spec, column: Column) -> str:
     return f"{quoted(label(spec))} || coalesce(' in {spec.within.name} ' || {where}, '')"
 
 
-def without_target(spec: Spec, number: int, side: Side, column: Column) -> str:
+def without_target(spec: Spec, number: int, side: Side, column: BulkColumn) -> str:
     """Return a query for the values without a row in the other table that should store them."""
     return f"""
 SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quoted(label(spec))})
@@ -155,7 +155,7 @@ def repeated_key(spec: Spec) -> str:
     return _repeated("p.key", spec.key, "true")
 
 
-def repeated_value(spec: Spec, number: int, column: Column) -> str:
+def repeated_value(spec: Spec, number: int, column: BulkColumn) -> str:
     """Return a statement that reports the rows that repeat a unique value."""
     return _repeated(f"p.n{number}", column, _wanted(spec, number))
 
@@ -166,7 +166,7 @@ def _wanted(spec: Spec, number: int) -> str:
     return f"p.n{number} IS NOT NULL AND {given(spec, number)}{leads}"
 
 
-def _repeated(value: str, column: Column, where: str) -> str:
+def _repeated(value: str, column: BulkColumn, where: str) -> str:
     return f"""
 {_PROBLEM}
 SELECT line, '{column.name}', format('duplicate of line %s', first_line)
@@ -180,7 +180,7 @@ SELECT line, '{column.name}', format('duplicate of line %s', first_line)
 # Rows of the table that hold a value wanted by a row of the file
 
 
-def has_held(spec: Spec, number: int, column: Column) -> str:
+def has_held(spec: Spec, number: int, column: BulkColumn) -> str:
     """Return a query that checks whether any row of the table holds a unique value of the plan.
 
     A row that changes does not hold its new value itself, so any holder is another row. The index
@@ -337,7 +337,7 @@ def _beside(spec: Spec, given: str = "NULL") -> str:
        p.key::text"""
 
 
-def _cells(number: int, column: Column, after: str) -> list[str]:
+def _cells(number: int, column: BulkColumn, after: str) -> list[str]:
     """Return SQL for a column's old and new value.
 
     For a reference, also whether they are the same, because two rows may have the same name.
@@ -362,7 +362,7 @@ SELECT p.line, p.key::text AS key, {_place(spec, column)} AS label, '{column.nam
     return f"SELECT * FROM ({found}) moved ORDER BY line, column_name"
 
 
-def _place(spec: Spec, column: Column) -> str:
+def _place(spec: Spec, column: BulkColumn) -> str:
     if not (spec.within and column.side):
         return f"{label(spec)}::text"
     where = f"coalesce(' in ' || {shown(spec.within, 'p.within')}, '')"
@@ -444,7 +444,7 @@ def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
 # Columns in other tables
 
 
-def lock_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
+def lock_aside(spec: Spec, number: int, side: Side, column: BulkColumn) -> str:
     """Return a statement that locks the rows of another table that already have the value."""
     return f"""
 SELECT count(*) FROM (
@@ -455,7 +455,7 @@ SELECT count(*) FROM (
 """
 
 
-def update_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
+def update_aside(spec: Spec, number: int, side: Side, column: BulkColumn) -> str:
     """Return a statement that writes the values in another table."""
     return f"""
 UPDATE {side.table} t SET {column.stored} = p.n{number}
@@ -464,7 +464,7 @@ UPDATE {side.table} t SET {column.stored} = p.n{number}
 """
 
 
-def _is_aside(number: int, side: Side, column: Column) -> str:
+def _is_aside(number: int, side: Side, column: BulkColumn) -> str:
     """Return the condition that a row of another table is still as planned."""
     return (
         f"t.{side.id} = p.x{number} AND {side.owner.format(t='t')} "

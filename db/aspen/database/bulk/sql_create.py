@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aspen.database.bulk.spec import Column, Side, Spec
+from aspen.database.bulk.spec import BulkColumn, Side, Spec
 from aspen.database.bulk.sql_plan import (
     KEPT,
     PLAN,
@@ -77,7 +77,7 @@ SELECT {", ".join(columns)}
 """
 
 
-def _cells(spec: Spec, number: int, column: Column) -> list[str]:
+def _cells(spec: Spec, number: int, column: BulkColumn) -> list[str]:
     """Return SQL for what a line gives for a column, and for the current value."""
     is_new, now = "s.id IS NULL", current(number, column)
     is_given, new = f"m.g{number}", wanted(number, column)
@@ -238,7 +238,7 @@ SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s', {quoted("p.key
 """
 
 
-def without_scope(spec: Spec, number: int, column: Column) -> str:
+def without_scope(spec: Spec, number: int, column: BulkColumn) -> str:
     """Return a query for lines that give a value without what it is within, or the reverse."""
     assert spec.within  # noqa: S101 - only called for such specifications
     within = spec.within.name
@@ -352,7 +352,7 @@ def _is_so_called(spec: Spec) -> str:
     return f"{key.compared(f's.{key.stored}')} = {key.compared('p.key')}"
 
 
-def insert_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
+def insert_aside(spec: Spec, number: int, side: Side, column: BulkColumn) -> str:
     """Return a statement that inserts rows into another table, unless one exists by now."""
     inserts = side.inserts or {}
     names, values = ", ".join(inserts), ", ".join(inserts.values())
@@ -365,7 +365,7 @@ SELECT {values}, p.n{number} FROM {PLAN} p
 """
 
 
-def delete_aside(number: int, side: Side, column: Column) -> str:
+def delete_aside(number: int, side: Side, column: BulkColumn) -> str:
     """Return a statement that deletes rows of another table that are still as planned."""
     return f"""
 DELETE FROM {side.table} t USING {PLAN} p

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aspen.database.bulk.spec import Column, Reference, Side, Spec
+from aspen.database.bulk.spec import BulkColumn, Reference, Side, Spec
 
 KEPT = "ON COMMIT PRESERVE ROWS"
 """The clause by which our statements keep a temporary table; behind a pooler, it is replaced."""
@@ -250,7 +250,7 @@ UPDATE {found(number)} f SET near = n.text FROM near n WHERE n.given = f.given
 """
 
 
-def unresolved(number: int | str, reference: Reference, column: Column) -> str:
+def unresolved(number: int | str, reference: Reference, column: BulkColumn) -> str:
     """Return a query for rows whose text means no row, or several rows: line, column, reason."""
     return f"""
 SELECT p.line, '{column.name}', CASE
@@ -282,7 +282,7 @@ def lookups(spec: Spec) -> str:
     )
 
 
-def wanted(number: int, column: Column) -> str:
+def wanted(number: int, column: BulkColumn) -> str:
     """Return SQL for the value that a row of the file gives for a column."""
     return f"f{number}.id" if column.reference else f"m.v{number}"
 
@@ -305,7 +305,7 @@ def _known(reference: Reference, cells: str) -> str:
     )
 
 
-def current(number: int, column: Column) -> str:
+def current(number: int, column: BulkColumn) -> str:
     """Return SQL for the current value of a column in a row ``s`` of the table."""
     return f"t{number}.{column.stored}" if column.side else f"s.{column.stored}"
 
@@ -327,7 +327,7 @@ def sides(spec: Spec, within: str = "p.within") -> str:
     )
 
 
-def shown(column: Column, value: str) -> str:
+def shown(column: BulkColumn, value: str) -> str:
     """Return SQL for a value as people read it."""
     reference = column.reference
     if not reference:
@@ -341,7 +341,7 @@ def quoted(value: str) -> str:
     return f"coalesce(to_json({value})::text, 'nothing')"
 
 
-def quoted_cell(column: Column, value: str) -> str:
+def quoted_cell(column: BulkColumn, value: str) -> str:
     """Return SQL for a value of a column as messages quote it."""
     return quoted(shown(column, value) if column.reference else value)
 
@@ -381,7 +381,7 @@ def is_there(spec: Spec) -> str:
     return "(p.id IS NOT NULL OR p.creates)" if spec.creates else "p.id IS NOT NULL"
 
 
-def differs(number: int, column: Column, alias: str = "p") -> str:
+def differs(number: int, column: BulkColumn, alias: str = "p") -> str:
     """Return the condition that a row of the plan changes a column."""
     return f"{alias}.n{number} {column.differs} {alias}.o{number}"
 
@@ -403,7 +403,7 @@ def stays(spec: Spec) -> str:
     return f"(p.id IS NOT NULL{going})"
 
 
-def aside(spec: Spec, number: int, side: Side, column: Column) -> dict[str, str]:
+def aside(spec: Spec, number: int, side: Side, column: BulkColumn) -> dict[str, str]:
     """Return the conditions on what happens to a column in another table.
 
     ``aside`` rows update it, ``same`` rows give its current value, ``put`` rows insert a row there,
@@ -426,7 +426,7 @@ def aside(spec: Spec, number: int, side: Side, column: Column) -> dict[str, str]
     }
 
 
-def moved(spec: Spec, number: int, column: Column) -> str:
+def moved(spec: Spec, number: int, column: BulkColumn) -> str:
     """Return the condition that a column does not hold the expected value.
 
     Undoing twice finds the old value in place, which does not count.

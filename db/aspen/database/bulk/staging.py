@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.bulk import sql_plan
-from aspen.database.bulk.spec import KEEP, Cell, Request, Spec
+from aspen.database.bulk.spec import KEEP, Cell, RowRequest, Spec
 from aspen.database.bulk.sql_plan import DROPPED, KEPT, ROWS, current, given, in_scope, sides
 from aspen.database.cancel import Pipe, cancellable, driver_of, fed
 from aspen.database.engine import Database
@@ -106,14 +106,14 @@ def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
         yield "".join(parts).encode()
 
 
-def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
+def lines_of(spec: Spec, requests: Iterable[RowRequest]) -> Iterator[str]:
     """Return the requests in COPY's text format, for the table of `sql_plan.create_rows`."""
     if spec.is_plain and not spec.expects:
         return _plain_lines(requests)
     return _lines(spec, requests)
 
 
-def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
+def _plain_lines(requests: Iterable[RowRequest]) -> Iterator[str]:
     for line, key, (value,), _expected, _within, _label in requests:
         # Control characters were rejected earlier, so only backslashes need escaping.
         if value.__class__ is str and "\\" not in key and "\\" not in value:
@@ -122,7 +122,7 @@ def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
             yield copy_line(line, key, value)
 
 
-def _lines(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
+def _lines(spec: Spec, requests: Iterable[RowRequest]) -> Iterator[str]:
     partial, expects, labels = spec.partial, spec.expects, spec.tells_label
     within = spec.within is not None
     for line, key, values, expected, place, label in requests:
@@ -287,7 +287,7 @@ class Comparison:
 
 
 def compare(
-    database: Database, spec: Spec, scope: int | None, requests: Iterable[Request]
+    database: Database, spec: Spec, scope: int | None, requests: Iterable[RowRequest]
 ) -> Comparison:
     """Compare the rows of an undo file with the database, leaving nothing behind there.
 

@@ -16,7 +16,7 @@ from time import perf_counter
 
 from sqlalchemy.engine import Connection, Engine
 
-from aspen.database.profiling.queries import Log, Query, Recording, Times
+from aspen.database.profiling.queries import Log, Query, SqlRecording, Times
 from aspen.database.profiling.recorder import Recordable, Recorder, listen
 from aspen.database.profiling.summary import Profile, Statement, summarize
 
@@ -125,7 +125,7 @@ class Everything:
     """
 
     def __init__(self) -> None:
-        self.tally = Recording()
+        self.tally = SqlRecording()
         self.tally.ended = self.tally.began  # it grows by what `since` returns
         self._recorders: dict[int, Recorder] = {}  # by the ids of their dialects
         self._lock = threading.Lock()
@@ -170,9 +170,9 @@ class Everything:
         self._before = [(len(times), times.total) for times in _times(tally)]
         self._begun = tally.transactions.begun
 
-    def since(self) -> Recording:
+    def since(self) -> SqlRecording:
         """Return what was recorded since the mark, and set a new mark."""
-        tally = Recording(self._fresh, began=self._marked, ended=perf_counter())
+        tally = SqlRecording(self._fresh, began=self._marked, ended=perf_counter())
         for times, whole, (count, total) in zip(
             _times(tally), _times(self.tally), self._before, strict=True
         ):
@@ -203,5 +203,5 @@ class Everything:
         self._fresh.add(query)
 
 
-def _times(tally: Recording) -> tuple[Times, Times, Times]:
+def _times(tally: SqlRecording) -> tuple[Times, Times, Times]:
     return tally.waits, tally.commits, tally.rollbacks

@@ -67,7 +67,7 @@ class Query:
     fetched: int = 0
 
 
-class Key(NamedTuple):
+class StatementKey(NamedTuple):
     """The key of a group of executions: the same fingerprint from the same line."""
 
     fingerprint: str
@@ -105,8 +105,8 @@ class Log:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._fresh: list[Query] = []
-        self._numbers: dict[Key, int] = {}
-        self._sites: dict[tuple[Any, ...], tuple[Key, CodeType | None]] = {}
+        self._numbers: dict[StatementKey, int] = {}
+        self._sites: dict[tuple[Any, ...], tuple[StatementKey, CodeType | None]] = {}
         self.examples: list[Example] = []
         self._group, self._failed = array("L"), array("B")
         self._started, self._seconds, self._fetching = array("d"), array("d"), array("d")
@@ -140,7 +140,7 @@ class Log:
         return len(self._started) + len(self._fresh)
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[StatementKey]:
         """Return the groups, ordered by number."""
         return list(self._numbers)
 
@@ -173,14 +173,14 @@ class Log:
         self._fetched.append(query.fetched)
         self._failed.append(bool(query.error))
 
-    def _key(self, query: Query) -> Key:
+    def _key(self, query: Query) -> StatementKey:
         code, instruction, lazy = query.site
         # By ID, because hashing code objects is slow; stored ones stay alive and keep their IDs.
         short = (query.statement, id(code), instruction, lazy)
         found = self._sites.get(short)
         if found is None:
             place = (code.co_filename, line_of(query.site), code.co_qualname) if code else _NOWHERE
-            key = Key(fingerprint(query.statement), *place, lazy)
+            key = StatementKey(fingerprint(query.statement), *place, lazy)
             if key not in self._numbers and len(self._numbers) >= _KINDS:
                 key = key._replace(fingerprint=OTHERS)
             found = key, code
@@ -249,7 +249,7 @@ def _part(text: str, start: int, end: int) -> Part:
     return Part(text.count("\n", 0, begin) + 1, statement.strip())
 
 
-class Outcome(IntEnum):
+class TransactionOutcome(IntEnum):
     """The outcome of a transaction or a savepoint."""
 
     OPEN = 0  # when the recording ended
@@ -266,7 +266,7 @@ class Span(NamedTuple):
     depth: int
     started: float
     seconds: float
-    outcome: Outcome
+    outcome: TransactionOutcome
 
 
 class Times:
@@ -311,7 +311,7 @@ class Transactions:
     def begin(self, connection: int) -> None:
         """Record the beginning of a transaction."""
         with self._lock:
-            self._end(connection, Outcome.CLOSED)  # if the ID of a closed one is reused
+            self._end(connection, TransactionOutcome.CLOSED)  # if the ID of a closed one is reused
             self._open[connection] = _Opened(self.begun, [perf_counter()])
             self.begun += 1
 
@@ -319,7 +319,7 @@ class Transactions:
         """Return True if the connection has a recorded transaction open."""
         return connection in self._open
 
-    def end(self, connection: int, outcome: Outcome) -> None:
+    def end(self, connection: int, outcome: TransactionOutcome) -> None:
         """Record the end of a transaction and its savepoints; do nothing if there is none."""
         with self._lock:
             self._end(connection, outcome)
@@ -331,7 +331,7 @@ class Transactions:
                 opened.began.append(perf_counter())
                 opened.names.append(name)
 
-    def leave(self, connection: int, name: str, outcome: Outcome) -> None:
+    def leave(self, connection: int, name: str, outcome: TransactionOutcome) -> None:
         """Record the release of, or rollback to, a savepoint, which also ends later ones."""
         with self._lock:
             opened = self._open.get(connection)
@@ -343,10 +343,10 @@ class Transactions:
                 left = opened.names.pop()
 
     def stop(self) -> None:
-        """Stop recording, and mark what is open as `Outcome.OPEN`."""
+        """Stop recording, and mark what is open as `TransactionOutcome.OPEN`."""
         with self._lock:
             for connection in list(self._open):
-                self._end(connection, Outcome.OPEN)
+                self._end(connection, TransactionOutcome.OPEN)
 
     def __len__(self) -> int:
         return len(self._number)
@@ -356,14 +356,14 @@ class Transactions:
         columns = (self._number, self._depth, self._started, self._seconds, self._outcome)
         count = len(self._outcome)  # filled last, so the others have at least as many
         for number, depth, started, seconds, outcome in islice(zip(*columns, strict=False), count):
-            yield Span(number, depth, started, seconds, Outcome(outcome))
+            yield Span(number, depth, started, seconds, TransactionOutcome(outcome))
 
-    def _end(self, connection: int, outcome: Outcome) -> None:
+    def _end(self, connection: int, outcome: TransactionOutcome) -> None:
         opened, now = self._open.pop(connection, None), perf_counter()
         while opened is not None and opened.began:
             self._keep(opened, now, outcome)
 
-    def _keep(self, opened: _Opened, now: float, outcome: Outcome) -> None:
+    def _keep(self, opened: _Opened, now: float, outcome: TransactionOutcome) -> None:
         """Store the innermost open span, which has ended."""
         started = opened.began.pop()
         self._number.append(opened.number)
@@ -374,7 +374,7 @@ class Transactions:
 
 
 @dataclass(eq=False)
-class Recording:
+class SqlRecording:
     """The recorded work of one engine, or of several, between two times of `perf_counter`."""
 
     log: Log = field(default_factory=Log)

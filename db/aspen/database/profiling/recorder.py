@@ -29,7 +29,7 @@ from sqlalchemy.pool import StaticPool
 
 from aspen.database.engine import Database
 from aspen.database.profiling.callers import Site, calling_site, calling_site_of_task
-from aspen.database.profiling.queries import Outcome, Query, Recording, Times
+from aspen.database.profiling.queries import Query, SqlRecording, Times, TransactionOutcome
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -45,7 +45,7 @@ _ATTACHED: WeakSet[Any] = WeakSet()
 _LOCK = threading.Lock()
 
 
-class Recorder(Recording):
+class Recorder(SqlRecording):
     """A recorder of one engine's database work during a ``with`` block.
 
     It sits between SQLAlchemy and the driver, and listens to no events: the cursors of the
@@ -86,11 +86,11 @@ class Recorder(Recording):
         self.began, self.ended = perf_counter(), 0.0
         for name, around in (
             ("do_begin", self._beginning),
-            ("do_commit", self._ending(self.commits, Outcome.COMMITTED)),
-            ("do_rollback", self._ending(self.rollbacks, Outcome.ROLLED_BACK)),
+            ("do_commit", self._ending(self.commits, TransactionOutcome.COMMITTED)),
+            ("do_rollback", self._ending(self.rollbacks, TransactionOutcome.ROLLED_BACK)),
             ("do_savepoint", self._saving),
-            ("do_release_savepoint", self._leaving(Outcome.COMMITTED)),
-            ("do_rollback_to_savepoint", self._leaving(Outcome.ROLLED_BACK)),
+            ("do_release_savepoint", self._leaving(TransactionOutcome.COMMITTED)),
+            ("do_rollback_to_savepoint", self._leaving(TransactionOutcome.ROLLED_BACK)),
             ("do_close", self._closing),
             ("do_terminate", self._closing),
         ):
@@ -155,7 +155,7 @@ class Recorder(Recording):
 
         return beginning
 
-    def _ending(self, times: Times, outcome: Outcome) -> _Around:
+    def _ending(self, times: Times, outcome: TransactionOutcome) -> _Around:
         def around(end: Callable[..., Any]) -> Callable[..., Any]:
             def ending(proxied: Any) -> Any:
                 number = id(proxied.dbapi_connection)
@@ -168,7 +168,7 @@ class Recorder(Recording):
                     failed = False
                 finally:
                     times.add(started, failed=failed)
-                    self.transactions.end(number, Outcome.FAILED if failed else outcome)
+                    self.transactions.end(number, TransactionOutcome.FAILED if failed else outcome)
                 return result
 
             return ending
@@ -183,7 +183,7 @@ class Recorder(Recording):
 
         return saving
 
-    def _leaving(self, outcome: Outcome) -> _Around:
+    def _leaving(self, outcome: TransactionOutcome) -> _Around:
         def around(leave: Callable[..., Any]) -> Callable[..., Any]:
             def leaving(connection: Any, name: str) -> Any:
                 result = leave(connection, name)
@@ -197,7 +197,7 @@ class Recorder(Recording):
 
     def _closing(self, close: Callable[..., Any]) -> Callable[..., Any]:
         def closing(connection: Any) -> Any:
-            self.transactions.end(id(connection), Outcome.CLOSED)
+            self.transactions.end(id(connection), TransactionOutcome.CLOSED)
             with self._guard:
                 self._connections.pop(id(connection), None)
             return close(connection)

@@ -64,7 +64,7 @@ def _short(value: float) -> float:
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """One fingerprint before and after."""
 
     fingerprint: str
@@ -74,7 +74,7 @@ class Change:
     cured: bool  # it was an N+1 before and no longer is
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
     """Return the change of each statement, the largest difference first.
 
     Raises:
@@ -99,7 +99,7 @@ def _by_fingerprint(document: Mapping[str, Any]) -> dict[str, tuple[int, float, 
 
 def _change(
     text: str, old: tuple[int, float, bool] | None, new: tuple[int, float, bool] | None
-) -> Change:
+) -> Difference:
     before, after = old or (0, 0.0, False), new or (0, 0.0, False)
     saved = before[1] - after[1]
     if new is None:
@@ -111,7 +111,7 @@ def _change(
     else:
         verdict = "better" if saved > 0 else "worse"
     calls, total = (before[0], after[0]), (before[1], after[1])
-    return Change(text, verdict, calls, total, cured=before[2] and not after[2])
+    return Difference(text, verdict, calls, total, cured=before[2] and not after[2])
 
 
 def as_page(profile: Profile, document: Mapping[str, Any]) -> str:

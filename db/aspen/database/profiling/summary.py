@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from aspen.database.profiling.queries import Example, Key, Log, Moment, Recording, Transactions
+from aspen.database.profiling.queries import (
+    Example,
+    Log,
+    Moment,
+    SqlRecording,
+    StatementKey,
+    Transactions,
+)
 
 LAZY_REPEATS = 3
 """The number of lazy loads of one relationship from one line that make an N+1."""
@@ -30,7 +37,7 @@ class Flag:
 class Statement:
     """A statement: one fingerprint from one line. All times are in milliseconds."""
 
-    key: Key
+    key: StatementKey
     example: Example
     number: int = 0
     calls: int = 0
@@ -111,7 +118,7 @@ class _Group:
         self.failed += moment.failed
 
 
-def summarize(recording: Recording) -> Profile:
+def summarize(recording: SqlRecording) -> Profile:
     """Return a summary of what was recorded so far."""
     log = recording.log
     log.fold()
@@ -128,7 +135,7 @@ def summarize(recording: Recording) -> Profile:
     return Profile(totals, statements, log, recording.transactions, recording.began)
 
 
-def _totals(recording: Recording, groups: list[_Group]) -> Totals:
+def _totals(recording: SqlRecording, groups: list[_Group]) -> Totals:
     return Totals(
         queries=sum(len(group.times) for group in groups),
         distinct=len({key.fingerprint for key in recording.log.keys}),
@@ -145,7 +152,9 @@ def _totals(recording: Recording, groups: list[_Group]) -> Totals:
     )
 
 
-def _statement(number: int, key: Key, example: Example, group: _Group, totals: Totals) -> Statement:
+def _statement(
+    number: int, key: StatementKey, example: Example, group: _Group, totals: Totals
+) -> Statement:
     times = sorted(seconds * 1e3 for seconds in group.times)
     total, spent = sum(times), totals.execute_ms + totals.fetch_ms
     statement = Statement(

@@ -28,8 +28,8 @@ from aspen.local.auth0 import endpoints, management, organizations, sign_in, use
 from aspen.local.auth0.clients import OAuthError, PageError
 from aspen.local.auth0.management import PREFIX, Bucket, ManagementError, limit, not_valid
 from aspen.local.auth0.pages import TEMPLATES, page
-from aspen.local.auth0.settings import Dialect, Settings, audit, log_to_stderr
-from aspen.local.auth0.store import Provider, ProviderOf
+from aspen.local.auth0.settings import Dialect, ProviderSettings, audit, log_to_stderr
+from aspen.local.auth0.store import LocalProvider, ProviderOf
 from aspen.local.processes import HOST, is_free, is_own_connection
 from aspencli.errors import AspenError, ConflictError
 
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: ProviderSettings) -> int:
     import uvicorn
 
     if not is_free(settings.port):
@@ -75,7 +75,7 @@ def _serve(settings: Settings) -> int:
     # uvicorn re-raises the signal that stops it; this makes that a normal exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log_to_stderr()
-    provider = Provider(settings)
+    provider = LocalProvider(settings)
     audit("provider.started", issuer=settings.issuer, trial=settings.trial)
     try:
         with provider.database.kept_open():
@@ -94,7 +94,7 @@ def _serve(settings: Settings) -> int:
     return 0
 
 
-def _settings(arguments: list[str] | None) -> Settings:
+def _settings(arguments: list[str] | None) -> ProviderSettings:
     parser = argparse.ArgumentParser(
         prog="python -m aspen.local.auth0",
         description="Serve the identity provider of a local deployment, on 127.0.0.1 only.",
@@ -127,7 +127,7 @@ def _settings(arguments: list[str] | None) -> Settings:
         "--trial", action="store_true", help="enable the endpoints for tests (/trial)"
     )
     chosen = vars(parser.parse_args(arguments))
-    return Settings(**{"issuer": f"http://{HOST}:{chosen['port']}/", **chosen})
+    return ProviderSettings(**{"issuer": f"http://{HOST}:{chosen['port']}/", **chosen})
 
 
 def _folder(text: str) -> Path:
@@ -159,7 +159,7 @@ def _issuer(text: str) -> str:
     return f"{text.rstrip('/')}/"
 
 
-def create_app(provider: Provider) -> FastAPI:
+def create_app(provider: LocalProvider) -> FastAPI:
     """Create the web application of a provider."""
     settings = provider.settings
     app = FastAPI(
@@ -272,7 +272,7 @@ def reset(provider: ProviderOf) -> dict[str, Any]:
 
 async def throttle(request: Request, proceed: RequestResponseEndpoint) -> Response:
     """Answer with 429 as often as the ``throttled`` knob says."""
-    provider: Provider = request.app.state.provider
+    provider: LocalProvider = request.app.state.provider
     if not request.url.path.startswith(_THROTTLED) or not provider.take("throttled"):
         return await proceed(request)
     body = {"error": "too_many_requests", "error_description": "Too Many Requests"}

@@ -22,7 +22,7 @@ from aspen.local.auth0.clients import (
     required,
 )
 from aspen.local.auth0.settings import audit
-from aspen.local.auth0.store import ALGORITHM, Grant, Provider, ProviderOf, published_keys
+from aspen.local.auth0.store import ALGORITHM, Grant, LocalProvider, ProviderOf, published_keys
 
 router = APIRouter()
 
@@ -127,7 +127,11 @@ def token(
 
 
 def _answer(
-    provider: Provider, db: Connection, client: KnownClient, grant: Grant, sent: Mapping[str, str]
+    provider: LocalProvider,
+    db: Connection,
+    client: KnownClient,
+    grant: Grant,
+    sent: Mapping[str, str],
 ) -> tuple[dict[str, Any], str | None]:
     """Return the response, and the user that it is about."""
     if grant is Grant.CLIENT_CREDENTIALS:
@@ -156,7 +160,7 @@ def _grant(named: str) -> Grant:
         raise OAuthError("unsupported_grant_type", f"Unsupported grant type: {named}") from error
 
 
-def _machine_scope(provider: Provider, client: KnownClient, sent: Mapping[str, str]) -> str:
+def _machine_scope(provider: LocalProvider, client: KnownClient, sent: Mapping[str, str]) -> str:
     """Return the requested scopes of the Management API that the client may use itself."""
     audience, allowed = required(sent, "audience"), client.management_scopes
     if _plain(audience) != _plain(provider.settings.management_audience):

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aspen.local.auth0.clients import PageError
 from aspen.local.auth0.settings import hashed, new_secret
-from aspen.local.auth0.store import Provider, ProviderOf, insert
+from aspen.local.auth0.store import LocalProvider, ProviderOf, insert
 
 TEMPLATES = Environment(
     loader=PackageLoader("aspen.local.auth0"),
@@ -35,7 +35,7 @@ _FORM_SECONDS = 3600
 class Visit:
     """A request from a browser, whose ID its forms are tied to, and the user signed in there."""
 
-    provider: Provider
+    provider: LocalProvider
     browser: str
     person: Row | None
 
@@ -91,7 +91,7 @@ def _headers(leads_to: str) -> dict[str, str]:
     }
 
 
-def unpacked(provider: Provider, state: str) -> dict[str, Any]:
+def unpacked(provider: LocalProvider, state: str) -> dict[str, Any]:
     """Return the content of a signed state.
 
     Raises:
@@ -106,12 +106,12 @@ def unpacked(provider: Provider, state: str) -> dict[str, Any]:
     return content
 
 
-def signed(provider: Provider, purpose: str, content: object) -> str:
+def signed(provider: LocalProvider, purpose: str, content: object) -> str:
     """Sign content, so that it cannot be altered while a page carries it and sends it back."""
     return str(_serializer(provider, purpose).dumps(content))
 
 
-def _verified(provider: Provider, purpose: str, text: str) -> Any:
+def _verified(provider: LocalProvider, purpose: str, text: str) -> Any:
     try:
         return _serializer(provider, purpose).loads(text, max_age=_FORM_SECONDS)
     except BadData:
@@ -152,7 +152,7 @@ def _visit(request: Request, provider: ProviderOf) -> Visit:
     return Visit(provider, browser, person)
 
 
-def _serializer(provider: Provider, purpose: str) -> URLSafeTimedSerializer:
+def _serializer(provider: LocalProvider, purpose: str) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(
         provider.form_secret,
         salt=f"aspen.local.auth0.{purpose}",

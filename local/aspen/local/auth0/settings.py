@@ -34,7 +34,7 @@ class Dialect(StrEnum):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProviderSettings:
     """The settings of one provider.
 
     Attributes:

@@ -116,7 +116,7 @@ def _client(visit: Visit, sent: Mapping[str, str]) -> KnownClient:
     return client
 
 
-def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> tokens.Wanted:
+def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> tokens.RequestedAccess:
     client.require(Grant.AUTHORIZATION_CODE)
     if sent.get("response_type") != "code":
         raise OAuthError("unsupported_response_type", "Only response_type=code is supported.")
@@ -133,7 +133,7 @@ def _wanted(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> token
 
 
 def _must_sign_in(
-    visit: Visit, person: Row, wanted: tokens.Wanted, sent: Mapping[str, str]
+    visit: Visit, person: Row, wanted: tokens.RequestedAccess, sent: Mapping[str, str]
 ) -> bool:
     if "invitation" in sent or "login" in sent.get("prompt", ""):
         return True
@@ -144,7 +144,7 @@ def _must_sign_in(
 
 
 def _ask_to_sign_in(
-    visit: Visit, client: KnownClient, wanted: tokens.Wanted, sent: Mapping[str, str]
+    visit: Visit, client: KnownClient, wanted: tokens.RequestedAccess, sent: Mapping[str, str]
 ) -> Response:
     if sent.get("prompt") == "none":
         raise OAuthError("login_required", "Login required")

@@ -28,7 +28,7 @@ from fastapi import Depends, Request
 from joserfc.jwk import KeySet, RSAKey
 from pydantic import TypeAdapter
 
-from aspen.local.auth0.settings import Knobs, Settings, hashed, new_identifier, new_secret
+from aspen.local.auth0.settings import Knobs, ProviderSettings, hashed, new_identifier, new_secret
 from aspencli.errors import BadInputError, ConflictError, RefusedError
 from aspencli.files import make_folder, open_own
 
@@ -164,7 +164,7 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class Seeded:
+class AddedAccounts:
     """The number of objects of each kind that were added; all zero if everything existed."""
 
     clients: int
@@ -174,7 +174,7 @@ class Seeded:
     members: int
 
 
-def seed(folder: Path, wanted: Seed) -> Seeded:
+def seed(folder: Path, wanted: Seed) -> AddedAccounts:
     """Add what is missing to a provider's folder, which is created if needed, in one transaction.
 
     Existing clients are updated to match, since their callback URLs change with the ports. All
@@ -189,10 +189,10 @@ def seed(folder: Path, wanted: Seed) -> Seeded:
     users = [asdict(one) | {"created_at": now, "updated_at": now} for one in wanted.users]
     groups = [asdict(one) | {"created_at": now} for one in wanted.organizations]
     roles = [asdict(one) | {"id": one.id or new_identifier("rol_")} for one in wanted.roles]
-    with Database(folder).writing() as db:
+    with ProviderStore(folder).writing() as db:
         ensure_key(db)
         try:
-            return Seeded(
+            return AddedAccounts(
                 clients=_add(db, "clients", "client_id", map(_row, wanted.clients), update=True),
                 users=_add(db, "users", "user_id", users),
                 organizations=_add(db, "organizations", "id", groups),
@@ -253,7 +253,7 @@ def change(db: Connection, table: str, key: str, row: Values) -> None:
     db.execute(f"UPDATE {table} SET {changes} WHERE {key} = :{key}", row)  # noqa: S608 - names are ours
 
 
-class Provider:
+class LocalProvider:
     """The identity provider, as the endpoints use it.
 
     Raises:
@@ -261,9 +261,9 @@ class Provider:
         RefusedError: The folder belongs to another user.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: ProviderSettings):
         self.settings, self.issuer = settings, settings.issuer
-        self.database = Database(settings.folder)
+        self.database = ProviderStore(settings.folder)
         self.knobs = self._usual = Knobs(dialect=settings.dialect)
         self._lock = RLock()
         with self.database.writing() as db:
@@ -295,16 +295,16 @@ class Provider:
             return left > 0
 
 
-def _of(request: Request) -> Provider:
-    provider: Provider = request.app.state.provider
+def _of(request: Request) -> LocalProvider:
+    provider: LocalProvider = request.app.state.provider
     return provider
 
 
-ProviderOf = Annotated[Provider, Depends(_of)]
+ProviderOf = Annotated[LocalProvider, Depends(_of)]
 """An endpoint parameter: the provider."""
 
 
-class Database:
+class ProviderStore:
     """The state in a folder, which is created if it does not exist.
 
     Raises:
@@ -385,7 +385,7 @@ def _make_tables(connection: Connection) -> None:
 
 def rotate_key(folder: Path) -> str:
     """Create a new signing key, used at once even by a running provider; return its ID."""
-    with Database(folder).writing() as db:
+    with ProviderStore(folder).writing() as db:
         return rotate(db)
 
 

@@ -22,11 +22,11 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from aspen.local.auth0.clients import KnownClient, OAuthError, required
-from aspen.local.auth0.settings import Dialect, Settings, Signing, audit, hashed, new_secret
+from aspen.local.auth0.settings import Dialect, ProviderSettings, Signing, audit, hashed, new_secret
 from aspen.local.auth0.store import (
     ALGORITHM,
     Grant,
-    Provider,
+    LocalProvider,
     insert,
     make_key,
     published_keys,
@@ -47,7 +47,7 @@ _SLOWER_SECONDS = 5
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedAccess:
     """The access that a client requests.
 
     Attributes:
@@ -63,7 +63,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Granted(Wanted):
+class Granted(RequestedAccess):
     """The access that a user granted to a client.
 
     Attributes:
@@ -90,8 +90,8 @@ class Granted(Wanted):
 
 
 def wanted_by(
-    db: Connection, settings: Settings, client: KnownClient, sent: Mapping[str, str]
-) -> Wanted:
+    db: Connection, settings: ProviderSettings, client: KnownClient, sent: Mapping[str, str]
+) -> RequestedAccess:
     """Return the access that a request asks for.
 
     Like Auth0, this ignores unknown scopes, and ``offline_access`` if the client may not use
@@ -109,7 +109,7 @@ def wanted_by(
     if audience is not None and audience not in client.audiences:
         raise OAuthError("access_denied", f"Service not found: {audience}")
     organization_id = _organization(db, sent.get("organization"))
-    return Wanted(client.client_id, " ".join(scope), audience, organization_id)
+    return RequestedAccess(client.client_id, " ".join(scope), audience, organization_id)
 
 
 def _organization(db: Connection, named: str | None) -> str | None:
@@ -137,7 +137,11 @@ def _invalid(description: str) -> OAuthError:
 
 
 def add_code(
-    provider: Provider, db: Connection, wanted: Wanted, sent: Mapping[str, str], person: Row
+    provider: LocalProvider,
+    db: Connection,
+    wanted: RequestedAccess,
+    sent: Mapping[str, str],
+    person: Row,
 ) -> str:
     """Create a code for a user who signed in; ``sent`` is the request, after all checks."""
     code = new_secret()
@@ -156,7 +160,7 @@ def add_code(
 
 
 def redeem_code(
-    _provider: Provider, db: Connection, client: KnownClient, sent: Mapping[str, str]
+    _provider: LocalProvider, db: Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted:
     """Exchange a code for the user's grant; each code works once.
 
@@ -198,7 +202,9 @@ def _challenge_of(verifier: str) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def add_device_request(provider: Provider, db: Connection, wanted: Wanted) -> tuple[str, str]:
+def add_device_request(
+    provider: LocalProvider, db: Connection, wanted: RequestedAccess
+) -> tuple[str, str]:
     """Store a request of a program; return the device code for it, and the user's code."""
     device_code, user_code = new_secret(), _new_user_code()
     while db.execute("SELECT 1 FROM device_requests WHERE user_code = ?", (user_code,)).fetchone():
@@ -214,7 +220,7 @@ def add_device_request(provider: Provider, db: Connection, wanted: Wanted) -> tu
 
 
 def redeem_device_code(
-    provider: Provider, db: Connection, client: KnownClient, sent: Mapping[str, str]
+    provider: LocalProvider, db: Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted:
     """Exchange a device code for the user's grant.
 
@@ -275,7 +281,7 @@ def decide(db: Connection, user_code: str, person: Row, *, approve: bool) -> boo
     return done.rowcount == 1
 
 
-def _too_fast(provider: Provider, db: Connection, row: Row) -> bool:
+def _too_fast(provider: LocalProvider, db: Connection, row: Row) -> bool:
     now, before, interval = time.time(), row["polled_at"], row["interval"]
     too_fast = before is not None and now - before < interval - _TOLERANCE
     if too_fast and provider.knobs.dialect is Dialect.RFC:
@@ -292,7 +298,7 @@ def _new_user_code() -> str:
 
 
 def redeem_refresh_token(
-    provider: Provider, db: Connection, client: KnownClient, sent: Mapping[str, str]
+    provider: LocalProvider, db: Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted:
     """Exchange a refresh token for its grant: once, or again within the reuse period.
 
@@ -353,7 +359,7 @@ def _narrowed(granted: Granted, asked: str | None) -> Granted:
     return replace(granted, scope=" ".join(kept))
 
 
-def token_answer(provider: Provider, db: Connection, granted: Granted) -> dict[str, Any]:
+def token_answer(provider: LocalProvider, db: Connection, granted: Granted) -> dict[str, Any]:
     """Return the token endpoint's response; store its refresh token, if one was requested."""
     userinfo = provider.settings.userinfo_audience
     claims = {
@@ -372,7 +378,7 @@ def token_answer(provider: Provider, db: Connection, granted: Granted) -> dict[s
 
 
 def machine_answer(
-    provider: Provider, db: Connection, client_id: str, scope: str
+    provider: LocalProvider, db: Connection, client_id: str, scope: str
 ) -> dict[str, Any]:
     """Return a token with which a client can use the Management API itself, without a user."""
     claims = {
@@ -385,7 +391,7 @@ def machine_answer(
     return _answer(provider, db, claims)
 
 
-def _answer(provider: Provider, db: Connection, claims: dict[str, Any]) -> dict[str, Any]:
+def _answer(provider: LocalProvider, db: Connection, claims: dict[str, Any]) -> dict[str, Any]:
     seconds = provider.knobs.access_token_seconds
     return {
         "access_token": _signed(provider, db, claims, seconds),
@@ -395,7 +401,7 @@ def _answer(provider: Provider, db: Connection, claims: dict[str, Any]) -> dict[
     }
 
 
-def _id_token(provider: Provider, db: Connection, granted: Granted) -> str:
+def _id_token(provider: LocalProvider, db: Connection, granted: Granted) -> str:
     claims = {
         **user_claims(db, granted.user_id, granted.scopes, granted.organization_id),
         "aud": provider.knobs.audience or granted.client_id,
@@ -423,7 +429,7 @@ def user_claims(
 
 
 def checked_claims(
-    provider: Provider, db: Connection, token: str, audience: str
+    provider: LocalProvider, db: Connection, token: str, audience: str
 ) -> dict[str, Any] | None:
     """Return the claims of our access_token for an audience; None if it is not valid."""
     registry = jwt.JWTClaimsRegistry(
@@ -441,7 +447,7 @@ def checked_claims(
     return claims
 
 
-def _now(provider: Provider) -> int:
+def _now(provider: LocalProvider) -> int:
     return int(time.time() + provider.knobs.clock_offset)
 
 
@@ -449,7 +455,7 @@ def _organization_claim(organization_id: str | None) -> dict[str, str]:
     return {"org_id": organization_id} if organization_id else {}
 
 
-def _signed(provider: Provider, db: Connection, claims: dict[str, Any], seconds: int) -> str:
+def _signed(provider: LocalProvider, db: Connection, claims: dict[str, Any], seconds: int) -> str:
     now, issuer = _now(provider), provider.knobs.issuer or provider.issuer
     key, kid = signing_key(db), None
     if provider.knobs.signing is not Signing.RIGHT:
@@ -466,7 +472,7 @@ def _foreign_key() -> RSAKey:
     return make_key()
 
 
-def _add_refresh_token(provider: Provider, db: Connection, granted: Granted) -> str:
+def _add_refresh_token(provider: LocalProvider, db: Connection, granted: Granted) -> str:
     token = new_secret()
     row = {**asdict(granted), "token_hash": hashed(token), "made_at": time.time()}
     del row["nonce"]

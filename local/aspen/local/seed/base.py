@@ -32,7 +32,7 @@ from aspen.database.models import (
 from aspen.local.aws.content import ObjectFolder
 from aspen.local.seed.phylo import seed_runs
 from aspen.local.seed.samples import (
-    Place,
+    PlaceNames,
     Seeded,
     add_places,
     known_places,
@@ -135,7 +135,7 @@ def _add_groups(session: Session, rows: Sequence[_Row]) -> int:
                 f"The database has another group with ID {row['id']} or prefix {row['prefix']}.",
                 hint="The test groups require an empty database. Run 'aspencli local reset' first.",
             )
-        home = Place("North America", "USA", row["division"], row["location"])
+        home = PlaceNames("North America", "USA", row["division"], row["location"])
         added.append({**row, "default_tree_location_id": places[home]})
     if added:
         session.execute(sa.insert(Group), added)

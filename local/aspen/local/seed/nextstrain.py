@@ -24,7 +24,7 @@ from aspen.local.seed.samples import (
     PUBLIC_PREFIX,
     Coordinates,
     Owner,
-    Place,
+    PlaceNames,
     Row,
     Seeded,
     add_places,
@@ -192,13 +192,13 @@ def _day_or_none(value: str | None) -> date | None:
         return None
 
 
-def _place(row: Mapping[str, str | None]) -> Place:
+def _place(row: Mapping[str, str | None]) -> PlaceNames:
     country, division = row["country"], row.get("division")
     if country is None:
         raise _RejectedError("country", "missing")
     # If the division is unknown, the country's name is repeated in its place.
     division = None if division == country else division
-    return Place(row["region"], country, division, row.get("location"))
+    return PlaceNames(row["region"], country, division, row.get("location"))
 
 
 @dataclass
@@ -316,7 +316,7 @@ class _Import:
         copy_rows(self._session, "accessions", _accessions(rows))
         self.result.added += len(rows)
 
-    def _add_locations(self, places: Sequence[Place]) -> None:
+    def _add_locations(self, places: Sequence[PlaceNames]) -> None:
         there = known_places(self._session)
         wanted = {part: None for place in places for part in (*place.summary, place)}
         missing = [place for place in wanted if place not in there]

@@ -151,7 +151,7 @@ def _common_lineages(day: date) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return tuple(row["lineage"] for row in found), tuple(int(row["weight"]) for row in found)
 
 
-class Place(NamedTuple):
+class PlaceNames(NamedTuple):
     """A location by its names, from the largest level down; None where it is less specific."""
 
     region: str | None
@@ -168,19 +168,19 @@ class Place(NamedTuple):
         return "", ""
 
     @property
-    def summary(self) -> tuple[Place, ...]:
+    def summary(self) -> tuple[PlaceNames, ...]:
         """Return every larger place that contains it; location search starts from those rows."""
-        return tuple(Place(*self[:depth]) for depth in (1, 2, 3) if any(self[depth:]))
+        return tuple(PlaceNames(*self[:depth]) for depth in (1, 2, 3) if any(self[depth:]))
 
 
 Coordinates = tuple[float, float]
 """Latitude (north positive) and longitude (east positive), in degrees."""
 
 
-def seeded_places() -> dict[Place, Coordinates]:
+def seeded_places() -> dict[PlaceNames, Coordinates]:
     """Return the places of the generated samples: North America, down to counties of California."""
     return {
-        Place(*(row[level] or None for level in _LEVELS)): (
+        PlaceNames(*(row[level] or None for level in _LEVELS)): (
             float(row["latitude"]),
             float(row["longitude"]),
         )
@@ -188,14 +188,14 @@ def seeded_places() -> dict[Place, Coordinates]:
     }
 
 
-def known_places(session: Session) -> dict[Place, int]:
+def known_places(session: Session) -> dict[PlaceNames, int]:
     """Return the ID of each existing location."""
     columns = [getattr(Location, level) for level in _LEVELS]
     rows = session.execute(sa.select(*columns, Location.id).order_by(Location.id.desc()))
-    return {Place(*row[:4]): row[4] for row in rows}
+    return {PlaceNames(*row[:4]): row[4] for row in rows}
 
 
-def add_places(session: Session, places: Iterable[tuple[Place, Coordinates | None]]) -> int:
+def add_places(session: Session, places: Iterable[tuple[PlaceNames, Coordinates | None]]) -> int:
     """Add the locations that are missing; return their number.
 
     The unique constraint does not prevent duplicates, as it treats NULLs as distinct.
