@@ -27,7 +27,7 @@ from tests.api.conftest import Provider, settings_of_tests
 from tests.conftest import Server
 
 ME, SAMPLES = "/v2/users/me", "/v2/orgs/1/pathogens/SC2/samples/"
-PATIENCE_S = 120
+PATIENCE_S = 300  # a worker that dies while it is checked counts as hung, for 120 s
 
 
 @dataclass(frozen=True)
