@@ -212,7 +212,10 @@ class Deployment:
             # The services load while PostgreSQL starts.
             services = [] if alone else self.supervision.start(names, notes)
 
-            database = self.cluster.up(progress=partial(progress, POSTGRES))
+            # An earlier attempt may have started it, before another part lost its port.
+            database = up.started.setdefault(
+                POSTGRES, self.cluster.up(progress=partial(progress, POSTGRES))
+            )
             self.publish_endpoints()
             if not is_at_head(self.cluster):
                 up.prepared = self.prepare(progress)
