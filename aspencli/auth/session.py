@@ -50,9 +50,9 @@ class SignInTarget:
     @property
     def key(self) -> str:
         """Return a unique name for files and keyring entries."""
-        told = "\n".join((self.target, self.api, self.issuer, self.client_id))
+        identity = "\n".join((self.target, self.api, self.issuer, self.client_id))
         words = re.sub(r"[^A-Za-z0-9.-]+", "-", self.target).strip("-.")
-        return f"{words or 'target'}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        return f"{words or 'target'}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

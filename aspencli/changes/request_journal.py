@@ -5,8 +5,8 @@ request is on disk before it is sent. A process that has the journal open holds 
 that two processes cannot resume the same run. The rows contain everything needed to resume: the
 samples' current names show how far the run got.
 
-`look_up` is the only place that determines the state of a run. The history, the lock on the group,
-and the suggested commands all derive from it, so that they cannot contradict each other.
+`read_state` is the only place that determines the state of a run. The history, the lock on the
+group, and the suggested commands all derive from it, so that they cannot contradict each other.
 """
 
 from __future__ import annotations

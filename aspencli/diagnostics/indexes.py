@@ -124,15 +124,15 @@ def check(session: ReadSession) -> Examined:
     findings, seen = _findings(session, held(session))
     found = [row for row in findings if _matters(row)]
     counts = {kind: sum(row["finding"] == kind for row in found) for kind in _KINDS}
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    if not told:
+    summary = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    if not summary:
         return Examined(Severity.OK, f"{seen} indexes checked; no problems.")
     verdict = Severity.PROBLEM if counts["invalid"] else Severity.NOTE
     if verdict is Severity.NOTE and (counts["missing"] or counts["duplicate"]):
         verdict = Severity.WARNING
     return Examined(
         verdict,
-        f"{told} ({seen} indexes checked).",
+        f"{summary} ({seen} indexes checked).",
         "aspencli db indexes",
         tuple(f"{row['finding']}: {row['table']} {row['index']}" for row in found),
     )
@@ -149,8 +149,8 @@ def _findings(session: ReadSession, locked: dict[int, str]) -> tuple[list[_Row],
     found = query(session, _INDEXES.format(ours=OURS), held=list(locked))
     keys = query(session, _FOREIGN_KEYS.format(ours=OURS), held=list(locked))
     findings = [*_invalid(found), *_repeated(found), *_missing(found, keys)]
-    told = {row["index"] for row in findings}
-    findings += [row for row in _unused(found) if row["index"] not in told]
+    named = {row["index"] for row in findings}
+    findings += [row for row in _unused(found) if row["index"] not in named]
     findings.sort(key=lambda row: (_KINDS.index(row["finding"]), -row["size"], row["index"]))
     return findings, len(found)
 

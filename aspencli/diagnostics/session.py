@@ -99,7 +99,7 @@ def rights(session: ReadSession) -> VisibilityRights:
 
 
 def columns_of(session: ReadSession, view: str) -> frozenset[str]:
-    """Return the columns of a view in this server version; none if there is no such view."""
+    """Return the columns that a view has on this server; empty if the view does not exist."""
     found = query(
         session,
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:view)"

@@ -64,7 +64,7 @@ def settings(session: ReadSession, *, words: Sequence[str], everything: bool) ->
             ("warn", f"User {allowed.user} cannot see administrator-only settings."),
             ("hint", f"Ask an administrator to run: {allowed.cure}"),
         ]
-    return Report(shown, notes=notes, asides=[("warn", told) for told in _remarks(shown)])
+    return Report(shown, notes=notes, asides=[("warn", remark) for remark in _remarks(shown)])
 
 
 def check(session: ReadSession) -> Examined:

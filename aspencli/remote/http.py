@@ -311,15 +311,15 @@ class Http:
         """
         if answer.status not in _SAME_REQUEST:
             return None
-        asked, told = urlsplit(url), urlsplit(answer.headers.get("location", ""))
-        same_host = told.hostname in {None, self.origin.host}
-        if not same_host or told.path.rstrip("/") != asked.path.rstrip("/"):
+        asked, redirected = urlsplit(url), urlsplit(answer.headers.get("location", ""))
+        same_host = redirected.hostname in {None, self.origin.host}
+        if not same_host or redirected.path.rstrip("/") != asked.path.rstrip("/"):
             return None
         warnings.warn(
-            f"the service redirected {asked.path} to {told.path}", SlashWarning, stacklevel=2
+            f"the service redirected {asked.path} to {redirected.path}", SlashWarning, stacklevel=2
         )
-        self._log.note(f"aspencli bug: {asked.path} should be {told.path}")
-        return f"{self.origin}{told.path}" + (f"?{asked.query}" if asked.query else "")
+        self._log.note(f"aspencli bug: {asked.path} should be {redirected.path}")
+        return f"{self.origin}{redirected.path}" + (f"?{asked.query}" if asked.query else "")
 
 
 class _Watchdog:

@@ -333,8 +333,8 @@ def _read(answer: Answer) -> tuple[ServiceAnswer, bool]:
         return ServiceAnswer(answer.status), False
     said = body.get("error", body.get("detail", ""))
     extra = {key: value for key, value in body.items() if key != "error"}
-    told = said if isinstance(said, str) else ""
-    return ServiceAnswer(answer.status, told, extra), "error" in body
+    message = said if isinstance(said, str) else ""
+    return ServiceAnswer(answer.status, message, extra), "error" in body
 
 
 def _elsewhere(answer: Answer, name: str, said: ServiceAnswer) -> UnreachableError:

@@ -203,9 +203,9 @@ def place_of(location: Location | None) -> str | None:
 
 def _describe(sample: Sample, by: SampleKey) -> SampleDetails:
     row = listed(sample)
-    told = sample["gisaid"] or {}
+    gisaid = sample["gisaid"] or {}
     place: Location | None = sample["collection_location"]  # our own API may return null
-    accession = told.get("gisaid_id")
+    accession = gisaid.get("gisaid_id")
     return SampleDetails(
         id=row.id,
         matched_by=by,
@@ -228,9 +228,9 @@ def _describe(sample: Sample, by: SampleKey) -> SampleDetails:
 def _genome(sample: Sample) -> dict[str, Any] | None:
     if sample["upload_date"] is None:
         return None
-    told = {"upload_date": sample["upload_date"], "sequencing_date": sample["sequencing_date"]}
+    known = {"upload_date": sample["upload_date"], "sequencing_date": sample["sequencing_date"]}
     keys = ("length", *UPLOADED_GENOME, "sequencing_date", *SITES)
-    return {key: told.get(key) for key in keys}
+    return {key: known.get(key) for key in keys}
 
 
 def _each(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:

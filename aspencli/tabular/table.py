@@ -431,7 +431,7 @@ def _placed(
             for place, header in enumerate(found)
             if place not in unwanted
             and place not in positions.values()
-            and (header if (told := source.column_of(place)) is None else told) == name
+            and (header if (column := source.column_of(place)) is None else column) == name
         ]
         if len(places) == 1:
             positions[name] = places[0]

@@ -229,7 +229,7 @@ def open_job(
     purpose: Purpose,
     backend: Backend,
 ) -> BulkJob[Any]:
-    """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
+    """Return the job for a backend; see `aspencli.cli.changes.runner.BulkJob`."""
     context.announce(backend)
     if backend is Backend.API and group_id is not None:
         from aspencli.cli.changes.remote import ApiJob, RestoreJob

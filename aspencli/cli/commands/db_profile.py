@@ -244,10 +244,10 @@ def _execute_sql(
         state = getattr(error.orig, "pgcode", None)
         if state is None or state.startswith(_NOT_THE_STATEMENT):
             raise  # handled in the same way by every command
-        told = brief(error, how_to_write="", is_own=lambda name: name == source)
-        assert told is not None  # noqa: S101 - it is the driver's error
-        hint = _IN_ONE_TRANSACTION if state == _ACTIVE_TRANSACTION else told.hint
-        context.out.error(told.message, hint=hint, details=told.details)
+        failure = brief(error, how_to_write="", is_own=lambda name: name == source)
+        assert failure is not None  # noqa: S101 - it is the driver's error
+        hint = _IN_ONE_TRANSACTION if state == _ACTIVE_TRANSACTION else failure.hint
+        context.out.error(failure.message, hint=hint, details=failure.details)
         return 1
     return 0
 

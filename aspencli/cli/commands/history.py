@@ -260,8 +260,8 @@ def _tell(out: Output, run: Run, verdict: RunVerdict) -> None:
 
     names = ("written", "before", "otherwise", "gone")
     counts = asdict(verdict.rows) if verdict.rows else dict.fromkeys(names)
-    told = {"run": run.id, "outcome": verdict.outcome.value, "basis": verdict.basis}
-    out.record(CHECK_COLUMNS, told | counts)
+    row = {"run": run.id, "outcome": verdict.outcome.value, "basis": verdict.basis}
+    out.record(CHECK_COLUMNS, row | counts)
     if verdict.outcome is Outcome.UNFINISHED:
         _hint_resume(out, run)
     if verdict.outcome is not Outcome.WRITTEN:

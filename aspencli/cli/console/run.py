@@ -179,16 +179,16 @@ def _exit_code(leaving: SystemExit) -> int:
 def _report(request: ConsoleRequest, source: ScriptSource, error: BaseException) -> int:
     from aspencli.cli.failures import brief
 
-    told = brief(
+    failure = brief(
         error, how_to_write=request.how_to_write, is_own=lambda name: name == source.filename
     )
-    if request.debug or told is None:
+    if request.debug or failure is None:
         trace = _from_own_code(error.__traceback__, source)
         traceback.print_exception(type(error), error, trace)
-    if told is None:
+    if failure is None:
         return 1
-    request.messages.error(told.message, hint=told.hint, details=told.details)
-    return told.code
+    request.messages.error(failure.message, hint=failure.hint, details=failure.details)
+    return failure.code
 
 
 def _from_own_code(trace: TracebackType | None, source: ScriptSource) -> TracebackType | None:

@@ -241,12 +241,12 @@ class ConsoleShell(TerminalInteractiveShell):
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show a database error in a few lines; ``%tb`` shows the full traceback."""
-        told = self._brief(sys.exc_info()[1])  # None when %tb is run, long after the error
-        if told is None:
+        failure = self._brief(sys.exc_info()[1])  # None when %tb is run, long after the error
+        if failure is None:
             super().showtraceback(*args, **kwargs)
             return
         self._get_exc_info()  # stores it for %tb and %debug
-        self._request.messages.error(told.message, hint=told.hint, details=told.details)
+        self._request.messages.error(failure.message, hint=failure.hint, details=failure.details)
 
     def _format_exception_for_storage(
         self, exception: BaseException, *args: Any, **kwargs: Any
@@ -255,12 +255,12 @@ class ConsoleShell(TerminalInteractiveShell):
 
         IPython colors the full traceback only for ``%notebook``, which takes up to a second.
         """
-        told = self._brief(exception)
-        if told is None:
+        failure = self._brief(exception)
+        if failure is None:
             kept: dict[str, Any] = super()._format_exception_for_storage(exception, *args, **kwargs)
             return kept
-        lines = [told.message, *told.details]
-        return {"ename": type(exception).__name__, "evalue": told.message, "traceback": lines}
+        lines = [failure.message, *failure.details]
+        return {"ename": type(exception).__name__, "evalue": failure.message, "traceback": lines}
 
     def _brief(self, error: BaseException | None) -> Failure | None:
         if error is None or self._request.debug:

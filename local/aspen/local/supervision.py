@@ -96,15 +96,15 @@ class Supervision:
             LostError: The supervisor ended.
             AspenError: A service cannot be started; the details are its last messages.
         """
-        told: dict[str, Phase] = {}
+        announced: dict[str, Phase] = {}
         deadline = time.monotonic() + _READY_S
         while True:
             record = self.record()
             phases = {name: record[name].phase for name in names if name in record}
             for name, phase in phases.items():
-                if phase is Phase.STARTING and told.get(name) is not phase:
+                if phase is Phase.STARTING and announced.get(name) is not phase:
                     progress(name, phase.value)
-                told[name] = phase
+                announced[name] = phase
             self._check(record, phases, since)
             if phases and all(record[name].runs for name in phases):
                 return

@@ -387,5 +387,5 @@ class SqlRecording:
 
     @property
     def seconds(self) -> float:
-        """Return the elapsed time that was recorded."""
+        """Return the duration of the recording so far."""
         return (self.ended or perf_counter()) - self.began

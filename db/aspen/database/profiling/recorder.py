@@ -473,15 +473,15 @@ def _say(proxied: Any, words: str) -> None:
     if hasattr(connection, "cursor_factory"):
         from psycopg2.extensions import cursor
 
-        told: Any = cursor(connection)
+        bare: Any = cursor(connection)
     else:
         from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_cursor
 
-        told = AsyncAdapt_asyncpg_cursor(connection)
+        bare = AsyncAdapt_asyncpg_cursor(connection)
     try:
-        told.execute(words)
+        bare.execute(words)
     finally:
-        told.close()
+        bare.close()
 
 
 def listen(

@@ -279,8 +279,8 @@ def copy_rows(session: Session, table: str, rows: Iterable[Row]) -> None:
     """Append rows to a table with COPY, in the session's transaction; missing values are NULL."""
     named = [word.partition(":") for word in _TABLES[table].split()]
     keys = [key or column for column, _, key in named]
-    # Build the lines first: the driver turns any exception raised while it reads, even Ctrl-C,
-    # into one of its own errors.
+    # Build the lines first: if anything fails while the driver reads them, even through Ctrl-C, the
+    # driver raises an error that hides the cause.
     lines = [copy_line(*map(row.get, keys)) for row in rows]
     columns = ", ".join(column for column, _, _ in named)
     copy_in(session.connection(), f"aspen.{table} ({columns})", lines)
