@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import KW_ONLY, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -234,10 +235,10 @@ class ItemChange(Change):
     def leave(self, recording: Recording) -> None:
         """Report that nothing was changed."""
         recording.ended(Outcome.NOTHING)
-        rows: list[Row] = [{**row, "outcome": _RESULT_OF[row["outcome"]]} for row in self.plan]
         if self.is_idempotent:
-            rows = [row for some in self.carry_out() for row in some]
-        self._print(rows)
+            self._print(list(chain.from_iterable(self.carry_out())))
+        else:
+            self._print([{**row, "outcome": _RESULT_OF[row["outcome"]]} for row in self.plan])
         self.context.out.nothing(self.reason)
 
     def apply(self, recording: Recording) -> None:

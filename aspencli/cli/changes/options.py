@@ -229,13 +229,23 @@ def open_job(
     purpose: Purpose,
     backend: Backend,
 ) -> BulkJob[Any]:
-    """Return the job for a backend; see `aspencli.cli.changes.runner.BulkJob`."""
+    """Return the job for a backend; see `aspencli.cli.changes.runner.BulkJob`.
+
+    Raises:
+        BadInputError: The API does not support the change.
+    """
     context.announce(backend)
     if backend is Backend.API and group_id is not None:
         from aspencli.cli.changes.remote import ApiJob, RestoreJob
 
-        job = RestoreJob if purpose.spec.expects and not purpose.spec.is_plain else ApiJob
-        return job(context, stack, group_id, files, purpose)
+        if purpose.spec.is_plain:
+            return ApiJob(context, stack, group_id, files, purpose)
+        if purpose.spec.expects:
+            return RestoreJob(context, stack, group_id, files, purpose)
+        raise BadInputError(
+            "The API only supports bulk updates of public identifiers.",
+            hint="Use the database instead: add --via db",
+        )
     from aspencli.cli.changes.runner import DatabaseJob
 
     return DatabaseJob(context, stack, group_id, files, purpose)

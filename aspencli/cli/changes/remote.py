@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import abstractmethod
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -36,7 +37,7 @@ from aspencli.changes.runs import (
     runs_of,
 )
 from aspencli.changes.undo import write_undo_rows
-from aspencli.cli.changes.runner import BulkJob, Purpose
+from aspencli.cli.changes.runner import BulkJob, Purpose, StoreT
 from aspencli.cli.changes.views import (
     RENAMING,
     RESULT_COLUMNS,
@@ -105,12 +106,11 @@ def open_grounds(context: AppContext, group_id: int) -> GroupAccess:
     return GroupAccess(place, name, stored)
 
 
-class ApiJob(BulkJob[RenamePlan]):
-    """A bulk rename through the API, which applies a plan request by request.
+class RemoteJob(BulkJob[StoreT]):
+    """A bulk run through the API.
 
     Raises:
-        BadInputError: If the API does not support the change.
-        CredentialsError: If the user may not make it.
+        CredentialsError: If the user may not change the samples of the group.
         NotFoundError: If the group does not exist.
     """
 
@@ -124,16 +124,23 @@ class ApiJob(BulkJob[RenamePlan]):
         files: JobFiles,
         purpose: Purpose,
     ):
-        if not purpose.spec.is_plain:
-            raise BadInputError(
-                "The API only supports bulk updates of public identifiers.",
-                hint="Use the database instead: add --via db",
-            )
-        self._grounds = place, group, stored = open_grounds(context, group_id)
+        self._grounds = _, group, stored = open_grounds(context, group_id)
+        self.context = context  # for the store
+        store = self._open_store(purpose)
+        super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
+
+    @abstractmethod
+    def _open_store(self, purpose: Purpose) -> StoreT:
+        """Return the store that plans the run."""
+
+
+class ApiJob(RemoteJob[RenamePlan]):
+    """A bulk rename through the API, which applies a plan request by request."""
+
+    def _open_store(self, purpose: Purpose) -> RenamePlan:
         undone = purpose.undo_of
         parked = partial(temporary_name, undone) if undone else None
-        store = RenamePlan(purpose.spec, place.read, parked)
-        super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
+        return RenamePlan(purpose.spec, self._grounds.place.read, parked)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Run as `BulkJob.go` does, but resume an interrupted run first.
@@ -232,27 +239,11 @@ class ApiJob(BulkJob[RenamePlan]):
         )
 
 
-class RestoreJob(BulkJob[RestorePlan]):
-    """An undo of several columns of samples through the API.
+class RestoreJob(RemoteJob[RestorePlan]):
+    """An undo of several columns of samples through the API."""
 
-    Raises:
-        CredentialsError: If the user may not change the samples.
-        NotFoundError: If the group does not exist.
-    """
-
-    _via = "api"
-
-    def __init__(
-        self,
-        context: AppContext,
-        stack: ExitStack,
-        group_id: int,
-        files: JobFiles,
-        purpose: Purpose,
-    ):
-        self._grounds = place, group, stored = open_grounds(context, group_id)
-        store = RestorePlan(purpose.spec, place, context.api().locations)
-        super().__init__(context, stack, group_id, group, files, purpose, store, lambda: stored)
+    def _open_store(self, purpose: Purpose) -> RestorePlan:
+        return RestorePlan(purpose.spec, self._grounds.place, self.context.api().locations)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Run as `BulkJob.go` does, unless samples of the group may have temporary identifiers.
