@@ -211,36 +211,42 @@ class Entry(NamedTuple):
     source: str = ""
     aliases: tuple[str, ...] = ()
 
-    def load(self) -> typer.Typer:
+    def load(self) -> AspenTyper:
         """Import the module and return the group."""
         module, _, app = (self.source or self.name.replace("-", "_")).partition(":")
         found = getattr(import_module(f"aspencli.cli.commands.{module}"), app or "app")
-        assert isinstance(found, typer.Typer)  # noqa: S101 - a test loads every entry
+        assert isinstance(found, AspenTyper)  # noqa: S101 - a test loads every entry
         return found
 
 
 class _Commands(Mapping[str, Any]):
     """The commands of a group, each built on first use: all 25 of `db` take 35 ms."""
 
-    def __init__(self, app: typer.Typer):
+    def __init__(self, app: AspenTyper):
         self._app = app
-        self._infos = {_name_of(info): info for info in app.registered_commands}
         self._built: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
             self._built[name] = get_command_from_info(
-                self._infos[name],
+                self._registered().get(name) or self._all()[name],
                 pretty_exceptions_short=self._app.pretty_exceptions_short,
                 rich_markup_mode=self._app.rich_markup_mode,
             )
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._infos)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._infos)
+        return len(self._all())
+
+    def _registered(self) -> dict[str, CommandInfo]:
+        return {_name_of(info): info for info in self._app.registered_commands}
+
+    def _all(self) -> dict[str, CommandInfo]:
+        self._app.register_others()
+        return self._registered()
 
 
 def _name_of(info: CommandInfo) -> str:
@@ -343,13 +349,26 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
 
 
-def group(help_text: str) -> typer.Typer:
+def group(help_text: str) -> AspenTyper:
     """Return a new command group whose commands accept the global options."""
     return AspenTyper(cls=AspenGroup, help=help_text, no_args_is_help=True, add_completion=False)
 
 
 class AspenTyper(typer.Typer):
-    """A Typer app whose commands are instances of `AspenCommand`."""
+    """A Typer app whose commands are instances of `AspenCommand`.
+
+    Attributes:
+        others: Registers the commands whose modules take long to import; called before the list of
+            commands is needed, or one that is not registered yet.
+    """
+
+    others: Callable[[], None] | None = None
+
+    def register_others(self) -> None:
+        """Register the commands that are not registered yet."""
+        others, self.others = self.others, None
+        if others is not None:
+            others()
 
     def command(self, *args: Any, **attrs: Any) -> Any:
         """Register a command as Typer does."""

@@ -1,4 +1,4 @@
-"""``aspencli db``: the console, psql, creation and deletion of a database, and its status.
+"""``aspencli db``: the console, psql, and the status of a database.
 
 The other commands of the group, such as those for the schema, are in modules of their own.
 """
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,31 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspencli.cli.app import examples, group
-from aspencli.cli.commands import db_diagnostics, db_profile, db_schema
-from aspencli.cli.commands.db_schema import migration, needs_consent
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.params import DryRunOption
+from aspencli.cli.output.formats import Column
 from aspencli.errors import BadInputError, RefusedError
-from aspencli.targets import Safety, Target
-from aspencli.text import counted, size_text
+from aspencli.text import size_text
 
 if TYPE_CHECKING:
-    from aspencli.admin.databases import Holdings
     from aspencli.admin.psql import Address, PsqlCall, SessionFacts, Words
     from aspencli.admin.status import Status
 
 
-SETUP_COLUMNS = (
-    Column("database", "Database"),
-    Column("created", "Created"),
-    Column("before", "Revision before"),
-    Column("after", "Revision after"),
-    Column("applied", "Applied"),
-    OUTCOME,
-)
-CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Created"), OUTCOME)
-DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"), OUTCOME)
 # The first five counts are those of aspencli.admin.status.TABLES.
 STATUS_COLUMNS = (
     Column("target", "Target"),
@@ -312,134 +297,6 @@ def _become(call: PsqlCall) -> None:
     os.execve(call.program, call.arguments, environment)  # noqa: S606 - no shell is wanted
 
 
-def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
-    """Create the database if it does not exist, and upgrade its schema to the newest revision.
-
-    Safe to run again at any time: existing data and roles are not changed. On the local target it
-    does not ask for confirmation.
-    """
-    from aspencli.admin import databases
-    from aspencli.cli.changes.execute import execute
-
-    context = current(ctx)
-    database = context.database(writable=True, admin=True)
-    plan = databases.plan_setup(database)
-    if plan.create:
-        context.out.info(f"Database {plan.database} does not exist and will be created.")
-
-    def set_up() -> Iterator[Sequence[Row]]:
-        created, migrated = databases.setup(database, plan)
-        if context.is_on_laptop:
-            context.laptop.deployment.prepare()
-        outcome = "updated" if migrated.applied else "unchanged"
-        row = {
-            "database": plan.database,
-            "created": created,
-            **vars(migrated),
-            "outcome": "created" if created else outcome,
-        }
-        yield [row]
-
-    asked = needs_consent(context)
-    change = migration(
-        context, f"set up {plan.database}", SETUP_COLUMNS, plan.steps, set_up, asked=asked
-    )
-    change.done = lambda rows: f"{plan.database} is at revision {rows[0]['after']}"
-    execute(change, dry_run=dry_run)
-
-
-def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
-    """Create the target's database, empty. Does nothing if it already exists."""
-    from aspencli.admin import databases
-    from aspencli.cli.changes.execute import ItemChange, execute
-
-    context = current(ctx)
-    database = context.database(writable=True, admin=True)
-    name = databases.name_of(database)
-
-    def create_it() -> Iterator[Sequence[Row]]:
-        created = databases.create(database)
-        outcome = "created" if created else "unchanged"
-        yield [{"database": name, "created": created, "outcome": outcome}]
-
-    outcome = "unchanged" if databases.exists(database) else "create"
-    change = ItemChange(
-        context,
-        f"create the database {name}",
-        CREATE_COLUMNS,
-        [{"database": name, "created": False, "outcome": outcome}],
-        create_it,
-        done=f"Created database {name}",
-        next="Next, create its schema: aspencli db setup",
-        reason=f"database {name} already exists",
-        single=True,
-        default_yes=not needs_consent(context),
-    )
-    execute(change, dry_run=dry_run)
-
-
-def drop(
-    ctx: typer.Context,
-    force: Annotated[
-        bool, typer.Option("--force", help="Terminate other sessions of the database first.")
-    ] = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """Drop the target's database and everything in it. This cannot be undone.
-
-    Refused while other sessions are connected, unless --force is given. Asks for confirmation: on
-    a shared target, type the target's name or pass it with --confirm; on production, --confirm is
-    required.
-    """
-    from aspencli.admin import databases
-    from aspencli.cli.changes.execute import ItemChange, execute
-
-    context = current(ctx)
-    database = context.database(writable=True, admin=True)
-    name = databases.name_of(database)
-    found = databases.holdings(database)
-    if found and context.target.name == "local":
-        context.require_laptop(database, f"drop {name}")
-    if found:
-        context.out.info(f"{name} on {context.target.label}: {_described(found)}")
-    if found and not dry_run:
-        if not force:
-            databases.require_alone(name, found.visitors)
-        _require_name(context.target, context.options["confirm"])
-
-    def drop_it() -> Iterator[Sequence[Row]]:
-        dropped = databases.drop(database, force=force)
-        outcome = "deleted" if dropped else "unchanged"
-        yield [{"database": name, "dropped": dropped, "outcome": outcome}]
-
-    change = ItemChange(
-        context,
-        f"drop {name} ({_described(found)})" if found else "",
-        DROP_COLUMNS,
-        [{"database": name, "dropped": False, "outcome": "delete" if found else "unchanged"}],
-        drop_it,
-        done=f"Dropped database {name}",
-        next="Create it again: aspencli db setup",
-        reason=f"database {name} does not exist",
-        single=True,
-        by_name=context.target.safety is not Safety.LOCAL,
-    )
-    execute(change, dry_run=dry_run)
-
-
-def _described(found: Holdings) -> str:
-    samples = "sample count unknown" if found.samples is None else f"{found.samples:,} samples"
-    return f"{size_text(found.size)}, {samples}, {counted(len(found.visitors), 'other session')}"
-
-
-def _require_name(target: Target, given: str | None) -> None:
-    if target.is_production and given is None:
-        raise RefusedError(
-            f"{target.confirmed_by} is production: dropping its database requires --confirm",
-            hint=f"If you are sure, add --confirm {target.confirmed_by}.",
-        )
-
-
 def status(ctx: typer.Context) -> None:
     """Show the server, the schema revision, sizes, counts, and connections.
 
@@ -527,51 +384,65 @@ _add(
     "aspencli --env staging db psql --write",
     allow_interspersed_args=False,  # same, to psql
 )
-_add(
-    "Schema",
-    db_schema.upgrade,
-    "aspencli db upgrade",
-    "aspencli --env staging db upgrade --dry-run",
-)
-_add(
-    "Schema",
-    db_schema.downgrade,
-    "aspencli db downgrade -1",
-    ignore_unknown_options=True,  # makes -1 an argument instead of an unknown option
-)
-_add("Schema", db_schema.show_current, "aspencli db current", name="current")
-_add("Schema", db_schema.history, "aspencli db history")
-_add("Schema", db_schema.check, "aspencli db check")
-_add("Schema", db_schema.revision, 'aspencli db revision -m "add samples.collection_site"')
-_add("Schema", setup, "aspencli db setup")
-_add("Schema", create, "aspencli db create")
-_add("Schema", drop, "aspencli db drop", "aspencli --env staging db drop --confirm staging")
-_add("Health", status, "aspencli db status", "aspencli --env prod db status -o json")
-db_diagnostics.register(app, "Sessions")
-_add(
-    "Sessions",
-    db_diagnostics.cancel,
-    "aspencli db cancel 4711",
-    "aspencli --env prod db cancel 4711 --confirm prod",
-)
-_add(
-    "Sessions",
-    db_diagnostics.terminate,
-    "aspencli db terminate 4711",
-    "aspencli --env prod db terminate 4711 4712 --confirm prod",
-)
-db_diagnostics.register(app, "Health")
-_add(
-    "Health",
-    db_profile.profile,
-    'aspencli db profile --sql "SELECT count(*) FROM samples" --explain',
-    'aspencli db profile -c "[s.lineages for s in session.scalars(select(Sample))]"',
-    'aspencli db profile --request "GET /v2/users/me" --as admin@example.org',
-    allow_interspersed_args=False,
-)
-_add(
-    "Health",
-    db_diagnostics.doctor,
-    "aspencli db doctor",
-    "aspencli --env prod db doctor --strict -o json",
-)
+
+
+def _add_others() -> None:
+    """Add the commands that psql and the console need not wait for."""
+    from aspencli.cli.commands import db_diagnostics, db_profile, db_schema
+
+    _add(
+        "Schema",
+        db_schema.upgrade,
+        "aspencli db upgrade",
+        "aspencli --env staging db upgrade --dry-run",
+    )
+    _add(
+        "Schema",
+        db_schema.downgrade,
+        "aspencli db downgrade -1",
+        ignore_unknown_options=True,  # makes -1 an argument instead of an unknown option
+    )
+    _add("Schema", db_schema.show_current, "aspencli db current", name="current")
+    _add("Schema", db_schema.history, "aspencli db history")
+    _add("Schema", db_schema.check, "aspencli db check")
+    _add("Schema", db_schema.revision, 'aspencli db revision -m "add samples.collection_site"')
+    _add("Schema", db_schema.setup, "aspencli db setup")
+    _add("Schema", db_schema.create, "aspencli db create")
+    _add(
+        "Schema",
+        db_schema.drop,
+        "aspencli db drop",
+        "aspencli --env staging db drop --confirm staging",
+    )
+    _add("Health", status, "aspencli db status", "aspencli --env prod db status -o json")
+    db_diagnostics.register(app, "Sessions")
+    _add(
+        "Sessions",
+        db_diagnostics.cancel,
+        "aspencli db cancel 4711",
+        "aspencli --env prod db cancel 4711 --confirm prod",
+    )
+    _add(
+        "Sessions",
+        db_diagnostics.terminate,
+        "aspencli db terminate 4711",
+        "aspencli --env prod db terminate 4711 4712 --confirm prod",
+    )
+    db_diagnostics.register(app, "Health")
+    _add(
+        "Health",
+        db_profile.profile,
+        'aspencli db profile --sql "SELECT count(*) FROM samples" --explain',
+        'aspencli db profile -c "[s.lineages for s in session.scalars(select(Sample))]"',
+        'aspencli db profile --request "GET /v2/users/me" --as admin@example.org',
+        allow_interspersed_args=False,
+    )
+    _add(
+        "Health",
+        db_diagnostics.doctor,
+        "aspencli db doctor",
+        "aspencli --env prod db doctor --strict -o json",
+    )
+
+
+app.others = _add_others

@@ -1,4 +1,4 @@
-"""``aspencli db upgrade`` and related commands: the revisions of the schema."""
+"""``aspencli db setup``, ``create``, ``drop``, ``upgrade`` etc.: databases and their schema."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import typer
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption
-from aspencli.targets import Safety
-from aspencli.text import counted
+from aspencli.errors import RefusedError
+from aspencli.targets import Safety, Target
+from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
     from aspen.database.migrate import Revision
+    from aspencli.admin.databases import Holdings
     from aspencli.cli.changes.execute import ItemChange
 
 STEP_COLUMNS = (
@@ -48,6 +50,16 @@ DOWNGRADE_COLUMNS = (
     Column("reverted", "Reverted"),
     OUTCOME,
 )
+SETUP_COLUMNS = (
+    Column("database", "Database"),
+    Column("created", "Created"),
+    Column("before", "Revision before"),
+    Column("after", "Revision after"),
+    Column("applied", "Applied"),
+    OUTCOME,
+)
+CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Created"), OUTCOME)
+DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"), OUTCOME)
 REVISION_COLUMNS = (Column("path", "File"),)
 DIFFERENCE_COLUMNS = (Column("difference", "Difference"),)
 
@@ -198,6 +210,134 @@ def revision(
     path = databases.write_revision(context.database(), message, empty=empty, directory=directory)
     context.out.record(REVISION_COLUMNS, {"path": path})
     context.out.hint("Review it, then apply it: aspencli db upgrade")
+
+
+def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
+    """Create the database if it does not exist, and upgrade its schema to the newest revision.
+
+    Safe to run again at any time: existing data and roles are not changed. On the local target it
+    does not ask for confirmation.
+    """
+    from aspencli.admin import databases
+    from aspencli.cli.changes.execute import execute
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    plan = databases.plan_setup(database)
+    if plan.create:
+        context.out.info(f"Database {plan.database} does not exist and will be created.")
+
+    def set_up() -> Iterator[Sequence[Row]]:
+        created, migrated = databases.setup(database, plan)
+        if context.is_on_laptop:
+            context.laptop.deployment.prepare()
+        outcome = "updated" if migrated.applied else "unchanged"
+        row = {
+            "database": plan.database,
+            "created": created,
+            **vars(migrated),
+            "outcome": "created" if created else outcome,
+        }
+        yield [row]
+
+    asked = needs_consent(context)
+    change = migration(
+        context, f"set up {plan.database}", SETUP_COLUMNS, plan.steps, set_up, asked=asked
+    )
+    change.done = lambda rows: f"{plan.database} is at revision {rows[0]['after']}"
+    execute(change, dry_run=dry_run)
+
+
+def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
+    """Create the target's database, empty. Does nothing if it already exists."""
+    from aspencli.admin import databases
+    from aspencli.cli.changes.execute import ItemChange, execute
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    name = databases.name_of(database)
+
+    def create_it() -> Iterator[Sequence[Row]]:
+        created = databases.create(database)
+        outcome = "created" if created else "unchanged"
+        yield [{"database": name, "created": created, "outcome": outcome}]
+
+    outcome = "unchanged" if databases.exists(database) else "create"
+    change = ItemChange(
+        context,
+        f"create the database {name}",
+        CREATE_COLUMNS,
+        [{"database": name, "created": False, "outcome": outcome}],
+        create_it,
+        done=f"Created database {name}",
+        next="Next, create its schema: aspencli db setup",
+        reason=f"database {name} already exists",
+        single=True,
+        default_yes=not needs_consent(context),
+    )
+    execute(change, dry_run=dry_run)
+
+
+def drop(
+    ctx: typer.Context,
+    force: Annotated[
+        bool, typer.Option("--force", help="Terminate other sessions of the database first.")
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Drop the target's database and everything in it. This cannot be undone.
+
+    Refused while other sessions are connected, unless --force is given. Asks for confirmation: on
+    a shared target, type the target's name or pass it with --confirm; on production, --confirm is
+    required.
+    """
+    from aspencli.admin import databases
+    from aspencli.cli.changes.execute import ItemChange, execute
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    name = databases.name_of(database)
+    found = databases.holdings(database)
+    if found and context.target.name == "local":
+        context.require_laptop(database, f"drop {name}")
+    if found:
+        context.out.info(f"{name} on {context.target.label}: {_described(found)}")
+    if found and not dry_run:
+        if not force:
+            databases.require_alone(name, found.visitors)
+        _require_name(context.target, context.options["confirm"])
+
+    def drop_it() -> Iterator[Sequence[Row]]:
+        dropped = databases.drop(database, force=force)
+        outcome = "deleted" if dropped else "unchanged"
+        yield [{"database": name, "dropped": dropped, "outcome": outcome}]
+
+    change = ItemChange(
+        context,
+        f"drop {name} ({_described(found)})" if found else "",
+        DROP_COLUMNS,
+        [{"database": name, "dropped": False, "outcome": "delete" if found else "unchanged"}],
+        drop_it,
+        done=f"Dropped database {name}",
+        next="Create it again: aspencli db setup",
+        reason=f"database {name} does not exist",
+        single=True,
+        by_name=context.target.safety is not Safety.LOCAL,
+    )
+    execute(change, dry_run=dry_run)
+
+
+def _described(found: Holdings) -> str:
+    samples = "sample count unknown" if found.samples is None else f"{found.samples:,} samples"
+    return f"{size_text(found.size)}, {samples}, {counted(len(found.visitors), 'other session')}"
+
+
+def _require_name(target: Target, given: str | None) -> None:
+    if target.is_production and given is None:
+        raise RefusedError(
+            f"{target.confirmed_by} is production: dropping its database requires --confirm",
+            hint=f"If you are sure, add --confirm {target.confirmed_by}.",
+        )
 
 
 def migration(
