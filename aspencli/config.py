@@ -1,4 +1,7 @@
-"""Settings, resolved in this order: flag, environment, config file, default."""
+"""The deployments that can be administered, and settings: flag, environment, config file, default.
+
+A target has the strictest safety level of all targets at its addresses.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,112 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from aspencli import files
 from aspencli.errors import BadInputError
-from aspencli.targets import BUILT_IN, STRICTNESS, Known, Safety, Target, safest
 
 CONFIG_VARIABLE = "ASPEN_CONFIG"
 OUTPUT_FORMATS = ("table", "json", "jsonl", "csv", "tsv")
+
+
+class Safety(Enum):
+    """The safety level of a target, which determines how writes are confirmed."""
+
+    LOCAL = "local"
+    """A personal deployment; writes are confirmed with ``--yes`` or at the prompt."""
+    SHARED = "shared"
+    """A deployment used by colleagues; confirmed the same way, shown in another color."""
+    PRODUCTION = "production"
+    """Public health laboratories depend on it; its name must be given or typed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One deployment. An attribute is None if it is not known, or does not apply."""
+
+    name: str
+    safety: Safety
+    stack: str | None = None  # of a remote development environment
+    api_url: str | None = None  # without a trailing slash
+    database_url: str | None = None  # may contain a password, so it is left out of repr
+    secret_name: str | None = None  # in AWS Secrets Manager
+    aws_profile: str | None = None  # the one that can read that secret
+    auth_url: str | None = None  # its OpenID issuer, such as https://x.auth0.com
+    auth_client_id: str | None = None  # the client whose tokens its API accepts
+    auth_audience: str | None = None  # requested for the access token; usually None
+    # The label of a stricter target at the same address, whose safety level therefore applies.
+    belongs_to: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Target({self.label!r}, {self.safety.value})"
+
+    @property
+    def label(self) -> str:
+        """Return the name, with the stack if there is one: ``rdev/mystack``."""
+        return f"{self.name}/{self.stack}" if self.stack else self.name
+
+    @property
+    def is_production(self) -> bool:
+        """Return True if writes have to be confirmed by the target's name."""
+        return self.safety is Safety.PRODUCTION
+
+    @property
+    def confirmed_by(self) -> str:
+        """Return the name that confirms a write: that of the target that owns the address."""
+        return self.belongs_to or self.label
+
+    @property
+    def title(self) -> str:
+        """Return the target's name for prompts and banners: ``prod (as local)``."""
+        return f"{self.belongs_to} (as {self.label})" if self.belongs_to else self.label
+
+    @property
+    def warning(self) -> str | None:
+        """Return a warning if the address belongs to another target, or None."""
+        if self.belongs_to is None:
+            return None
+        treated = "production" if self.is_production else f"{self.safety.value} target"
+        return (
+            f"Target: {self.label}, but this address belongs to {self.belongs_to}. "
+            f"Treated as {'' if self.is_production else 'a '}{treated}."
+        )
+
+
+STRICTNESS = (Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION)
+"""The safety levels, from least to most strict."""
+BUILT_IN: dict[str, Target] = {
+    "local": Target("local", Safety.LOCAL),
+    "rdev": Target(
+        "rdev", Safety.SHARED, secret_name="dev/genepi-config", aws_profile="genepi-dev"
+    ),
+    "staging": Target(
+        "staging",
+        Safety.SHARED,
+        secret_name="gestaging/genepi-config",
+        aws_profile="genepi-dev",
+    ),
+    "prod": Target(
+        "prod",
+        Safety.PRODUCTION,
+        api_url="https://api.czgenepi.org",
+        secret_name="geprod/genepi-config",
+        aws_profile="genepi-prod",
+    ),
+}
+"""The four targets that every installation has, named as in the service's own Makefile."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A target with all of its known addresses."""
+
+    target: Target
+    apis: tuple[str, ...]
+    databases: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -327,6 +426,35 @@ class Config:
                 hint="It can only be raised. Give a deployment of your own another name.",
             )
         return safety
+
+
+def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -> Target:
+    """Return the target with the strictest safety level of all targets at its addresses."""
+    if not (target.api_url or target.database_url):
+        return target
+    from aspencli.addresses import Addresses, look_up
+
+    stricter = [one for one in known if _rank(one.target) > _rank(target)]
+    stricter.sort(key=lambda one: _rank(one.target), reverse=True)
+    apis, databases = filter(None, [target.api_url]), filter(None, [target.database_url])
+    mine = Addresses(apis, databases, environ)
+    if not (stricter and (mine.apis or mine.databases)):
+        return target
+    theirs = [(one.target, Addresses(one.apis, one.databases, environ)) for one in stricter]
+
+    def owner(found: Mapping[str, frozenset[str]], *, local: bool) -> Target | None:
+        met = (other for other, each in theirs if mine.meets(each, found, local=local))
+        return next(met, None)
+
+    other = owner({}, local=True)  # without DNS lookups
+    if other is None:
+        found = look_up(mine.hosts.union(*(addresses.hosts for _, addresses in theirs)))
+        other = owner(found, local=target.safety is Safety.LOCAL)
+    return replace(target, safety=other.safety, belongs_to=other.label) if other else target
+
+
+def _rank(target: Target) -> int:
+    return STRICTNESS.index(target.safety)
 
 
 def _skeleton(name: str) -> str:

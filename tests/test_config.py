@@ -10,9 +10,8 @@ import pytest
 
 from aspencli import files
 from aspencli.cli.main import run
-from aspencli.config import Config
+from aspencli.config import Config, Safety
 from aspencli.errors import BadInputError
-from aspencli.targets import Safety
 
 if TYPE_CHECKING:
     from tests.conftest import CliRunner

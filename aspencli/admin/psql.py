@@ -28,8 +28,8 @@ from aspen.database.settings import (
     sql_literal,
     wanted_server,
 )
+from aspencli.config import Safety, Target
 from aspencli.errors import BadInputError, RefusedError, UnreachableError
-from aspencli.targets import Safety, Target
 
 _MARKS = 3  # attempts to get the same server process twice
 

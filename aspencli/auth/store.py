@@ -22,16 +22,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from aspencli.auth.session import SignInTarget, StoredSignIn, read_token
-from aspencli.config import Config
+from aspencli.config import BUILT_IN, Config, Safety, Target
 from aspencli.errors import BadInputError, ConflictError, CredentialsError, UnreachableError
 from aspencli.files import make_folder, read_private, write_private
 from aspencli.remote.urls import Origin, origin_of
-from aspencli.targets import BUILT_IN, Safety, Target
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
-    from aspencli.targets import Known
+    from aspencli.config import Known
 
 T = TypeVar("T")
 _Box: TypeAlias = "_FileBox | KeyringBox"

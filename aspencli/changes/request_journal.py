@@ -230,7 +230,7 @@ def unfinished(
 
     The same group ID in another API is another group, if the addresses are known.
     """
-    from aspencli.targets import same_api
+    from aspencli.addresses import same_api
 
     passed_over = frozenset(but)
     for path in sorted(folder().glob("*.jsonl"), reverse=True):

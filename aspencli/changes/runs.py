@@ -54,7 +54,7 @@ class Place:
     @property
     def address(self) -> str:
         """Return the address of the database in canonical form."""
-        from aspencli.targets import Server, canonical_host
+        from aspencli.addresses import Server, canonical_host
 
         return f"{Server(canonical_host(self.host or ''), self.port or 5432)}/{self.name}"
 
@@ -93,7 +93,7 @@ def is_same_place(recorded: Place, here: Place, run: str) -> bool:
 
 
 def _is_same_api(recorded: Place, here: Place, run: str) -> bool:
-    from aspencli.targets import same_api
+    from aspencli.addresses import same_api
 
     known = recorded.api
     if not known and recorded.name is None and recorded.host:  # written by an older version

@@ -21,9 +21,8 @@ from aspencli.auth.session import (
     wait_for_approval,
 )
 from aspencli.auth.store import KeyringBox, KeyringError, Store, Whereabouts
-from aspencli.config import Config
+from aspencli.config import Config, Target
 from aspencli.errors import BadInputError, CredentialsError
-from aspencli.targets import Target
 
 if TYPE_CHECKING:
     from aspencli.auth.provider import Provider

@@ -18,7 +18,7 @@ import typer
 from typer._click.exceptions import UsageError
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command_from_info, get_command_name, get_group
-from typer.models import CommandInfo
+from typer.models import CommandFunctionType, CommandInfo
 
 from aspencli import __version__
 from aspencli.cli.help import help_page, summary
@@ -370,7 +370,9 @@ class AspenTyper(typer.Typer):
         if others is not None:
             others()
 
-    def command(self, *args: Any, **attrs: Any) -> Any:
+    def command(
+        self, *args: Any, **attrs: Any
+    ) -> Callable[[CommandFunctionType], CommandFunctionType]:
         """Register a command as Typer does."""
         attrs.setdefault("cls", AspenCommand)
         return super().command(*args, **attrs)

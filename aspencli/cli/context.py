@@ -12,10 +12,9 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from aspen.database import settings
 from aspencli import __version__, files
-from aspencli.config import Config
+from aspencli.config import Config, Safety, Target
 from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
 from aspencli.machine import Endpoints, read_endpoints
-from aspencli.targets import Safety, Target, database_address
 
 if TYPE_CHECKING:
     import typer
@@ -247,6 +246,8 @@ class AppContext:
     @property
     def database_address(self) -> str | None:
         """Return the normalized address of the target's database, or None if it is not known."""
+        from aspencli.addresses import database_address
+
         try:
             return str(database_address(self.database_url()))
         except UnreachableError:

@@ -23,7 +23,7 @@ from aspen.local.postgres.server import DATABASE
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.cli.console.workspace import Workspace
 from aspencli.cli.output.console import Output
-from aspencli.targets import Safety
+from aspencli.config import Safety
 from benchmarks.speed.lab import Lab, opened
 from benchmarks.speed.measuring import Comparison, Sample, by_turns, compare, run
 

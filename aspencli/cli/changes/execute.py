@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from aspencli.cli.context import AppContext
     from aspencli.cli.output.console import Tick
+    from aspencli.config import Target
     from aspencli.reference.remote import Org
-    from aspencli.targets import Target
 
 
 _RESULT_OF = dict(zip(PLANNED, DONE, strict=False))

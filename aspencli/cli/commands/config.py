@@ -9,8 +9,7 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import Column, Row
-from aspencli.config import KEYS, Config
-from aspencli.targets import Target
+from aspencli.config import KEYS, Config, Target
 
 app = group("Show settings and where they come from.")
 

@@ -24,8 +24,8 @@ from aspencli.cli.output.profile import (
     read_file,
     tell,
 )
+from aspencli.config import Safety
 from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
-from aspencli.targets import Safety
 
 if TYPE_CHECKING:
     from aspen.api.in_process import InProcessResponse

@@ -11,8 +11,8 @@ import typer
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption
+from aspencli.config import Safety, Target
 from aspencli.errors import RefusedError
-from aspencli.targets import Safety, Target
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:

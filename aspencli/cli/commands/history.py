@@ -13,8 +13,8 @@ from aspencli.cli import params
 from aspencli.cli.app import AspenGroup, AspenTyper, examples
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
+from aspencli.config import BUILT_IN
 from aspencli.errors import AspenError
-from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:

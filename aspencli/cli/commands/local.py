@@ -18,8 +18,8 @@ from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
 from aspencli.cli.params import DryRunOption, all_among, expanded
+from aspencli.config import BUILT_IN
 from aspencli.errors import BadInputError, UnreachableError
-from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text, visible
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
 from aspencli.cli.output.console import Output
+from aspencli.config import Safety
 from aspencli.errors import BadInputError
-from aspencli.targets import Safety
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -36,7 +36,7 @@ from traitlets.config import Config
 from aspencli import files
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.cli.output.console import Output
-from aspencli.targets import Safety
+from aspencli.config import Safety
 
 if TYPE_CHECKING:
     from aspencli.cli.console.workspace import Workspace

@@ -13,8 +13,8 @@ from aspencli.cli.context import AppContext
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import Column
 from aspencli.cli.output.sql_summary import one_line
+from aspencli.config import Safety
 from aspencli.errors import AspenError, BadInputError
-from aspencli.targets import Safety
 from aspencli.text import counted, visible
 
 if TYPE_CHECKING:

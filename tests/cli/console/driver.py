@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli.cli.console.run import ConsoleRequest, run
-from aspencli.targets import Safety
+from aspencli.config import Safety
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database

@@ -20,7 +20,7 @@ from aspen.database.engine import Database
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.cli.console.workspace import Workspace
 from aspencli.cli.output.console import Output
-from aspencli.targets import Safety
+from aspencli.config import Safety
 from tests.cli.console.terminal import Terminal
 
 EVENTS = (

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 from aspen.database.engine import Database
 from aspencli.cli.console.run import ConsoleRequest, run
+from aspencli.config import Safety
 from aspencli.errors import BadInputError
-from aspencli.targets import Safety
 from tests.cli.console.terminal import DRIVER
 
 

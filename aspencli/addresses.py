@@ -1,9 +1,8 @@
-"""The deployments that can be administered, and the safety level of each.
+"""Whether two addresses lead to the same API or database.
 
-Several names can refer to one server, so targets are compared by normalized host name, IP
-addresses, port, and database name. A target has the strictest safety level of all targets at its
-addresses. When in doubt, two addresses count as the same: the cost is a prompt that names the
-stricter target.
+Several names can refer to one server, so addresses are compared by normalized host name, IP
+addresses, port, and database name. When in doubt, two count as the same: the cost is a prompt that
+names the stricter target.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -27,93 +25,6 @@ _LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are
 _INHERITED = ("host", "port", "database", "user")
 _WORDS = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
 _LOOSE = re.compile(r"[\dxa-f.]*\d[\dxa-f.]*").fullmatch
-
-
-class Safety(Enum):
-    """The safety level of a target, which determines how writes are confirmed."""
-
-    LOCAL = "local"
-    """A personal deployment; writes are confirmed with ``--yes`` or at the prompt."""
-    SHARED = "shared"
-    """A deployment used by colleagues; confirmed the same way, shown in another color."""
-    PRODUCTION = "production"
-    """Public health laboratories depend on it; its name must be given or typed."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """One deployment. An attribute is None if it is not known, or does not apply."""
-
-    name: str
-    safety: Safety
-    stack: str | None = None  # of a remote development environment
-    api_url: str | None = None  # without a trailing slash
-    database_url: str | None = None  # may contain a password, so it is left out of repr
-    secret_name: str | None = None  # in AWS Secrets Manager
-    aws_profile: str | None = None  # the one that can read that secret
-    auth_url: str | None = None  # its OpenID issuer, such as https://x.auth0.com
-    auth_client_id: str | None = None  # the client whose tokens its API accepts
-    auth_audience: str | None = None  # requested for the access token; usually None
-    # The label of a stricter target at the same address, whose safety level therefore applies.
-    belongs_to: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Target({self.label!r}, {self.safety.value})"
-
-    @property
-    def label(self) -> str:
-        """Return the name, with the stack if there is one: ``rdev/mystack``."""
-        return f"{self.name}/{self.stack}" if self.stack else self.name
-
-    @property
-    def is_production(self) -> bool:
-        """Return True if writes have to be confirmed by the target's name."""
-        return self.safety is Safety.PRODUCTION
-
-    @property
-    def confirmed_by(self) -> str:
-        """Return the name that confirms a write: that of the target that owns the address."""
-        return self.belongs_to or self.label
-
-    @property
-    def title(self) -> str:
-        """Return the target's name for prompts and banners: ``prod (as local)``."""
-        return f"{self.belongs_to} (as {self.label})" if self.belongs_to else self.label
-
-    @property
-    def warning(self) -> str | None:
-        """Return a warning if the address belongs to another target, or None."""
-        if self.belongs_to is None:
-            return None
-        treated = "production" if self.is_production else f"{self.safety.value} target"
-        return (
-            f"Target: {self.label}, but this address belongs to {self.belongs_to}. "
-            f"Treated as {'' if self.is_production else 'a '}{treated}."
-        )
-
-
-STRICTNESS = (Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION)
-"""The safety levels, from least to most strict."""
-BUILT_IN: dict[str, Target] = {
-    "local": Target("local", Safety.LOCAL),
-    "rdev": Target(
-        "rdev", Safety.SHARED, secret_name="dev/genepi-config", aws_profile="genepi-dev"
-    ),
-    "staging": Target(
-        "staging",
-        Safety.SHARED,
-        secret_name="gestaging/genepi-config",
-        aws_profile="genepi-dev",
-    ),
-    "prod": Target(
-        "prod",
-        Safety.PRODUCTION,
-        api_url="https://api.czgenepi.org",
-        secret_name="geprod/genepi-config",
-        aws_profile="genepi-prod",
-    ),
-}
-"""The four targets that every installation has, named as in the service's own Makefile."""
 
 
 @dataclass(frozen=True)
@@ -138,47 +49,13 @@ class DatabaseAddress:
         return " ".join(sorted(f"{one}/{name}" for one in self.servers for name in self.names))
 
 
-@dataclass(frozen=True)
-class Known:
-    """A target with all of its known addresses."""
-
-    target: Target
-    apis: tuple[str, ...]
-    databases: tuple[str, ...]
-
-
-def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -> Target:
-    """Return the target with the strictest safety level of all targets at its addresses."""
-    stricter = [one for one in known if _rank(one.target) > _rank(target)]
-    stricter.sort(key=lambda one: _rank(one.target), reverse=True)
-    apis, databases = filter(None, [target.api_url]), filter(None, [target.database_url])
-    mine = _Addresses(apis, databases, environ)
-    if not (stricter and (mine.apis or mine.databases)):
-        return target
-    theirs = [(one.target, _Addresses(one.apis, one.databases, environ)) for one in stricter]
-
-    def owner(found: Mapping[str, frozenset[str]], *, local: bool) -> Target | None:
-        met = (other for other, each in theirs if mine.meets(each, found, local=local))
-        return next(met, None)
-
-    other = owner({}, local=True)  # without DNS lookups
-    if other is None:
-        found = _look_up(mine.hosts.union(*(addresses.hosts for _, addresses in theirs)))
-        other = owner(found, local=target.safety is Safety.LOCAL)
-    return replace(target, safety=other.safety, belongs_to=other.label) if other else target
-
-
-def _rank(target: Target) -> int:
-    return STRICTNESS.index(target.safety)
-
-
 def same_api(one: str, other: str) -> bool:
     """Return True if both addresses lead to the same API."""
-    first, second = _Addresses([one], [], {}), _Addresses([other], [], {})
-    return first.meets(second, {}) or first.meets(second, _look_up(first.hosts | second.hosts))
+    first, second = Addresses([one], [], {}), Addresses([other], [], {})
+    return first.meets(second, {}) or first.meets(second, look_up(first.hosts | second.hosts))
 
 
-class _Addresses:
+class Addresses:
     """The parsed addresses of one target."""
 
     def __init__(self, apis: Iterable[str], databases: Iterable[str], environ: Mapping[str, str]):
@@ -192,7 +69,7 @@ class _Addresses:
         return {one.host for one in servers}
 
     def meets(
-        self, other: _Addresses, found: Mapping[str, frozenset[str]], *, local: bool = True
+        self, other: Addresses, found: Mapping[str, frozenset[str]], *, local: bool = True
     ) -> bool:
         """Return True if the two targets have an address in common.
 
@@ -381,7 +258,7 @@ def _is_same_host(one: str, other: str) -> bool:
     return False
 
 
-def _look_up(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
+def look_up(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
     """Return the IP addresses of the hosts that resolve before the timeout."""
     found = {host: frozenset({host}) for host in hosts if _is_numeric(host)}
     names = [host for host in hosts if host not in found and _STACK not in host]
