@@ -154,7 +154,7 @@ def test_interrupt_cancels_statement_on_server(database: Database) -> None:
         timer.join()
         connection.rollback()
         assert connection.scalar(sa.text("SELECT 1")) == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
 
 
 def test_ignored_interrupt_does_not_cancel_statement(database: Database) -> None:
@@ -204,7 +204,7 @@ def test_interrupt_ends_copy_in_that_waits_for_next_line(table: sa.Connection) -
     with pytest.raises(KeyboardInterrupt):
         copy_in(table, "t", lines())
     timer.join()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
 
 
 def test_copy_in_works_in_another_thread(table: sa.Connection) -> None:

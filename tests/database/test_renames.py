@@ -523,7 +523,7 @@ def test_undo_plan_skips_long_blocked_chain_quickly(bench: Bench) -> None:
     began = time.monotonic()
     with planned(bench.database, group, asked, skip_moved=True) as (_run, plan):
         assert (plan.to_change, plan.left_out) == (0, count)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 100  # not one round per sample
 
 
 def test_update_uses_primary_key_index_with_stale_statistics(

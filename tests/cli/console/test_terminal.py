@@ -134,7 +134,7 @@ def test_interrupt_cancels_statement_and_keeps_connection(
         interrupted = time.monotonic()
         console.interrupt()
         told = console.next_prompt()
-        assert time.monotonic() - interrupted < 10
+        assert time.monotonic() - interrupted < 50
         assert "Error: Interrupted" in told
         assert "transaction rolled back" in told
         same = console.run("session.scalar(sa.text('SELECT pg_backend_pid()')) == me")

@@ -483,7 +483,7 @@ def test_rate_limit_responses_match_auth0(tmp_path: Path) -> None:
         assert answers[0].headers["x-ratelimit-limit"] == "3"
         assert answers[0].headers["x-ratelimit-remaining"] == "2"
         reset = int(answers[0].headers["x-ratelimit-reset"])
-        assert abs(reset - time.time()) < 5
+        assert abs(reset - time.time()) < 60
         refused = answers[-1]
         assert failure(refused) == (429, "too_many_requests", "Global limit has been reached")
         assert refused.headers["x-ratelimit-remaining"] == "0"
