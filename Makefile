@@ -96,15 +96,18 @@ db-console: local-dbconsole ## Same as local-dbconsole
 local-dbconsole-profile: setup ## Open the Python console, printing and timing each query
 	@$(ASPENCLI) --local db interact --profile
 
+# ENV is rdev unless it is given; there, DB is the stack, whose database has the same name.
+REMOTE = $(if $(filter-out rdev,$(ENV)),--env "$(ENV)",--env rdev $(if $(DB),--stack "$(DB)"))
+remote-pgconsole remote-dbconsole: export ASPEN_DATABASE_NAME_STAGING := $(DB)
+remote-pgconsole remote-dbconsole: export ASPEN_DATABASE_NAME_PROD := $(DB)
+
 .PHONY: remote-pgconsole
-remote-pgconsole: setup ## Open psql on a remote database: ENV=staging|prod DB=aspen_db
-	@test -n "$(ENV)" || { echo "Set ENV: make remote-pgconsole ENV=staging DB=aspen_db" >&2; exit 2; }
-	@$(ASPENCLI) --env "$(ENV)" db psql $(if $(DB),-- --dbname="$(DB)")
+remote-pgconsole: setup ## Open psql on a remote database: ENV=staging|prod DB=aspen_db, or DB=stack
+	@$(ASPENCLI) $(REMOTE) db psql
 
 .PHONY: remote-dbconsole
-remote-dbconsole: setup ## Open the Python console on a remote database: ENV=staging|prod
-	@test -n "$(ENV)" || { echo "Set ENV: make remote-dbconsole ENV=staging" >&2; exit 2; }
-	@$(ASPENCLI) --env "$(ENV)" db interact
+remote-dbconsole: setup ## Open the Python console on a remote database: the same
+	@$(ASPENCLI) $(REMOTE) db interact
 
 .PHONY: backend-alembic-autogenerate
 backend-alembic-autogenerate: export MESSAGE := $(MESSAGE)

@@ -1,4 +1,4 @@
-"""Whether two addresses lead to the same API or database.
+"""Comparison of addresses: two of them may lead to the same API or database.
 
 Several names can refer to one server, so addresses are compared by normalized host name, IP
 addresses, port, and database name. When in doubt, two count as the same: the cost is a prompt that

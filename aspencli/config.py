@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -40,14 +40,27 @@ class Target:
     safety: Safety
     stack: str | None = None  # of a remote development environment
     api_url: str | None = None  # without a trailing slash
-    database_url: str | None = None  # may contain a password, so it is left out of repr
-    secret_name: str | None = None  # in AWS Secrets Manager
-    aws_profile: str | None = None  # the one that can read that secret
     auth_url: str | None = None  # its OpenID issuer, such as https://x.auth0.com
     auth_client_id: str | None = None  # the client whose tokens its API accepts
     auth_audience: str | None = None  # requested for the access token; usually None
+    database_url: str | None = None  # may contain a password, so it is left out of repr
+    # How its database is found without an address: through a secret in AWS Secrets Manager.
+    secret_name: str | None = None
+    aws_profile: str | None = None  # the one that can read that secret
+    aws_region: str | None = None
+    aws_endpoint_url: str | None = None  # of AWS itself; None for the usual one
+    database_name: str | None = None
+    # How its server is reached: one of `WAYS`, and what that way needs.
+    way: str | None = None
+    bastion: str | None = None  # a host that ssh knows; by default the secret's
+    ssm_target: str | None = None  # an EC2 instance or an ECS task
+    tunnel_command: str | None = None  # with {host}, {port}, and {local_port}
+    ca_file: str | None = None  # certificates that the server's must be signed by
+    read_only_role: str | None = None  # the role that reading sessions switch to
     # The label of a stricter target at the same address, whose safety level therefore applies.
     belongs_to: str | None = None
+    # Where each of these comes from, by name; those that are not set have none.
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return f"Target({self.label!r}, {self.safety.value})"
@@ -86,22 +99,47 @@ class Target:
 
 STRICTNESS = (Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION)
 """The safety levels, from least to most strict."""
+WAYS = ("direct", "ssh", "ssm", "command")
+"""The ways to reach a database server; see `aspencli.deployments.tunnel`."""
+
+
+def _deployed(name: str, safety: Safety, stage: str, **more: Any) -> Target:
+    return Target(
+        name,
+        safety,
+        secret_name=f"{stage}/genepi-config",
+        aws_region="us-west-2",
+        **{"database_name": "aspen_db", "aws_profile": "genepi-dev", **more},
+    )
+
+
+# The client IDs are those of the device flow, which are public.
 BUILT_IN: dict[str, Target] = {
     "local": Target("local", Safety.LOCAL),
-    "rdev": Target(
-        "rdev", Safety.SHARED, secret_name="dev/genepi-config", aws_profile="genepi-dev"
+    "rdev": _deployed(
+        "rdev",
+        Safety.SHARED,
+        "dev",
+        api_url="https://{stack}-backend.dev.czgenepi.org",
+        auth_url="https://czgenepi-rdev.us.auth0.com",
+        auth_client_id="nMAEvqOwOcBkZIGzKxjL40ve2kO83DlC",
+        database_name="{stack}",
     ),
-    "staging": Target(
+    "staging": _deployed(
         "staging",
         Safety.SHARED,
-        secret_name="gestaging/genepi-config",
-        aws_profile="genepi-dev",
+        "gestaging",
+        api_url="https://api.staging.czgenepi.org",
+        auth_url="https://covidtracker-staging.auth0.com",
+        auth_client_id="YIKBzdeiwgSoMZ88Fo1F65Ebd16Rj5mP",
     ),
-    "prod": Target(
+    "prod": _deployed(
         "prod",
         Safety.PRODUCTION,
+        "geprod",
         api_url="https://api.czgenepi.org",
-        secret_name="geprod/genepi-config",
+        auth_url="https://covidtracker.us.auth0.com",
+        auth_client_id="PAl0i5pE2rfNS184du02LpAHK5lDhcE2",
         aws_profile="genepi-prod",
     ),
 }
@@ -159,7 +197,14 @@ KEYS = (
     ConfigKey("via", ("ASPEN_VIA",), None, ("db", "api")),
 )
 _SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
-_TARGET_KEYS = ("safety", "api_url", "database_url", "secret_name", "aws_profile", *_SIGN_IN_KEYS)
+TARGET_KEYS = (
+    *("api_url", *_SIGN_IN_KEYS, "database_url", "secret_name", "aws_profile", "aws_region"),
+    *("aws_endpoint_url", "database_name", "way", "bastion", "ssm_target", "tunnel_command"),
+    *("ca_file", "read_only_role"),
+)
+"""The keys of a target in the config file, besides its safety."""
+_STACK = "{stack}"
+_STACK_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # a label of a DNS name
 _MOST_BYTES = 1_048_576
 _NO_WORD = re.compile(r"\W")
 # Characters that look like letters of the built-in names, most of them Cyrillic or Greek.
@@ -273,6 +318,10 @@ class Config:
             )
         return self._complete(target)
 
+    def configured(self, name: str) -> Target:
+        """Return a target with the values from all sources; it may still lack its stack."""
+        return self._with_environment(self.targets[name])
+
     def _complete(self, target: Target) -> Target:
         stack = self.setting("stack")
         if target.name == "rdev":
@@ -281,32 +330,69 @@ class Config:
                     "Target rdev requires a stack.",
                     hint="Add --stack NAME (or set ASPEN_STACK).",
                 )
+            if not _STACK_NAME.fullmatch(stack.value):
+                raise BadInputError(
+                    f"Invalid stack name: {stack.value!r} (from {stack.place})",
+                    hint="A stack name has 1 to 63 letters, digits, and hyphens; it starts with a "
+                    "letter and does not end with a hyphen. List the stacks: aspencli stacks list",
+                )
             target = replace(target, stack=stack.value)
         elif stack.value and stack.source.startswith("flag"):
             raise BadInputError(
                 f"--stack is valid only with --env rdev, not with {target.name}.",
                 hint="Remove --stack, or add --env rdev.",
             )
+        target = self._with_environment(target)
+        given = self.setting("api")
+        if given.value:
+            target = _with_api(target, given.value, given.source)
+        if target.way is not None and target.way not in WAYS:
+            raise BadInputError(
+                f"Invalid way to reach the database of {target.name}: {target.way!r} "
+                f"({target.sources['way']})",
+                hint=f"Choose one of: {', '.join(WAYS)}.",
+            )
+        # One entry covers all stacks.
+        values = {key: getattr(target, key) for key in TARGET_KEYS}
         found: dict[str, Any] = {
-            key: self._environ.get(self.variable(key, target.name)) or getattr(target, key)
-            for key in ("api_url", "database_url", *_SIGN_IN_KEYS)
+            key: value.replace(_STACK, target.stack or _STACK)
+            for key, value in values.items()
+            if value is not None
         }
-        usual = found.pop("api_url")
-        api = self.value("api") or usual or ""
-        # One config entry covers all stacks.
-        api = api.replace("{stack}", target.stack or "{stack}")
-        return replace(target, api_url=api.rstrip("/") or None, **found)
+        if api := found.get("api_url"):
+            found["api_url"] = api.rstrip("/") or None
+        return replace(target, **found)
+
+    def _with_environment(self, target: Target) -> Target:
+        """Return a target with the values that environment variables set."""
+        table = self.document.get("targets", {}).get(target.name, {})
+        values: dict[str, Any] = {}
+        sources = dict(target.sources)
+        for key in TARGET_KEYS:
+            variable = self.variable(key, target.name)
+            if value := self._environ.get(variable):
+                values[key], sources[key] = value, f"environment {variable}"
+            elif key in table:
+                sources[key] = f"config {self.path}"
+            elif getattr(target, key):
+                sources[key] = "built-in"
+        if api := values.pop("api_url", None):
+            target = _with_api(target, api, sources["api_url"])
+        return replace(target, **values, sources={**sources, **target.sources})
 
     @property
     def known(self) -> list[Known]:
-        """Return every target with its known addresses from all sources."""
+        """Return every target with its known addresses from all sources.
+
+        A built-in address stays valid whatever the file says, and one in the file whatever the
+        environment says.
+        """
         found = []
         for name, target in self.targets.items():
-            apis = {target.api_url, self._environ.get(self.variable("api_url", name))}
-            databases = {target.database_url, self._environ.get(self.database_variable(name))}
-            if name in BUILT_IN:  # the built-in address stays valid, whatever the file says
-                apis.add(BUILT_IN[name].api_url)
-            found.append(Known(target, _given(apis), _given(databases)))
+            layers = (BUILT_IN.get(name), target, self._with_environment(target))
+            for one in filter(None, layers):
+                known = replace(one, safety=target.safety)
+                found.append(Known(known, _given([one.api_url]), _given([one.database_url])))
         return found
 
     @property
@@ -359,7 +445,7 @@ class Config:
                     f"targets.{name} in {self.path} is not a table.",
                     hint=f"Write it as [targets.{name}], with its keys below.",
                 )
-            self._only(table, _TARGET_KEYS, f"targets.{name}.")
+            self._only(table, ("safety", *TARGET_KEYS), f"targets.{name}.")
         for name, table in self._table(document, "maps").items():
             if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
                 raise BadInputError(
@@ -404,10 +490,14 @@ class Config:
                 )
 
     def _merge(self, base: Target | None, name: str, table: Mapping[str, Any]) -> Target:
-        fields = {key: str(value) for key, value in table.items() if key != "safety"}
+        fields: dict[str, Any] = {
+            key: str(value) for key, value in table.items() if key != "safety"
+        }
         safety = self._safety(base, name, table.get("safety"))
         if base is None:
             return Target(name, safety, **fields)
+        if api := fields.pop("api_url", None):
+            base = _with_api(base, api, f"config {self.path}")
         return replace(base, safety=safety, **fields)
 
     def _safety(self, base: Target | None, name: str, word: object) -> Safety:
@@ -426,6 +516,16 @@ class Config:
                 hint="It can only be raised. Give a deployment of your own another name.",
             )
         return safety
+
+
+def _with_api(target: Target, api: str, source: str) -> Target:
+    """Return a target with another API; the built-in sign-in is for the built-in API only."""
+    own = BUILT_IN.get(target.name)
+    if own is not None and own.api_url != api:
+        drops = [key for key in _SIGN_IN_KEYS if getattr(target, key) == getattr(own, key)]
+        none: dict[str, Any] = dict.fromkeys(drops)
+        target = replace(target, **none)
+    return replace(target, api_url=api, sources={**target.sources, "api_url": source})
 
 
 def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -> Target:

@@ -233,7 +233,7 @@ def test_any_spelling_of_production_api_counts_as_production(
 @pytest.mark.parametrize(
     "address",
     [
-        "https://api.staging.czgenepi.org",
+        "https://api.other.czgenepi.org",
         "http://127.0.0.1:8000",
         "https://api.czgenepi.org:8443",
         "https://api.czgenepi.org.example.org",
@@ -387,7 +387,7 @@ def test_a_setting_is_shown_whole_with_its_source(
     monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", address)
     assert run(["config", "show", "-o", "table", "--org", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert f"database_url    {address} (target)" in lines
+    assert f"database_url    {address} (environment ASPEN_DATABASE_URL_LOCAL)" in lines
     assert "org             3 (flag --org)" in lines
     assert "stack           not set (default)" in lines
 

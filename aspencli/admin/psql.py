@@ -17,6 +17,8 @@ from aspen.database import roles
 from aspen.database.driver import opener
 from aspen.database.errors import NotAllowedError
 from aspen.database.settings import (
+    CHECK_MS,
+    CLIENT_CHECK,
     MISLEADING,
     READ_ONLY,
     InvalidDatabaseUrlError,
@@ -128,6 +130,8 @@ def gather_facts(address: Address, *, as_reader: bool) -> SessionFacts:
             settings[READ_ONLY] = "on"
         elif address.policy.overrides.read_only:
             settings[READ_ONLY] = "off"
+        if connection.checks_client:
+            settings[CLIENT_CHECK] = str(CHECK_MS)
         rights = roles.rights(connection) if as_reader else None
         standing = SessionFacts(
             settings,

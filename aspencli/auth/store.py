@@ -8,7 +8,6 @@ in files, and sign-ins can be listed, which keyrings do not support.
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shlex
@@ -348,15 +347,13 @@ class Whereabouts:
         """
         issuer, target = self.place.issuer, self.target
         configured = (target.auth_url or "").rstrip("/")
-        owners = [(target.name, configured)] if self.is_usual or self._is_own_machine else []
-        owners += [(one.target.name, self._issuer_of(one)) for one in self._owners]
-        if any(known == issuer for _, known in owners):
+        issuers = [configured] if self.is_usual or self._is_own_machine else []
+        issuers += [(one.target.auth_url or "").rstrip("/") for one in self._owners]
+        if issuer in issuers:
             return True
         api = origin_of(self.api_url, self.api_name)
-        for name, known in owners:
-            built_in = BUILT_IN[name].api_url if name in BUILT_IN else None
-            if built_in and not known and origin_of(built_in, name) == api:
-                return True
+        if any(one.api_url and _is_at(one.api_url, api) for one in BUILT_IN.values()):
+            return True
         noted = self._noted(str(api))
         return noted is not None and noted[0].rstrip("/") == issuer
 
@@ -370,10 +367,6 @@ class Whereabouts:
     def _is_own_machine(self) -> bool:
         local = self.target.safety is Safety.LOCAL
         return local and origin_of(self.api_url, self.api_name).is_loopback
-
-    def _issuer_of(self, owner: Known) -> str:
-        found = os.environ.get(Config.variable("auth_url", owner.target.name))
-        return (found or owner.target.auth_url or "").rstrip("/")
 
     @property
     def login_command(self) -> str:

@@ -169,6 +169,20 @@ class ApiAccess:
             return None
         return cookie
 
+    def check_health(self) -> None:
+        """Ask the API if it is healthy; this needs no sign-in.
+
+        Raises:
+            AspenError: It does not answer, or is not healthy.
+        """
+        from aspencli.remote.http import Request
+        from aspencli.remote.retry import Patience
+
+        request = Request("GET", "/v2/health/")
+        if self._cookie:
+            request = request.having({"cookie": self._cookie})
+        self._caller.call(lambda: request, lambda _answer: None, Patience(read=5, total=10))
+
     @property
     def where(self) -> str:
         """Return a description of where the current sign-in is stored."""

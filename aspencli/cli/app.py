@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 from typer._click.exceptions import UsageError
 from typer.core import TyperCommand, TyperGroup, TyperOption
-from typer.main import get_command_from_info, get_command_name, get_group
-from typer.models import CommandFunctionType, CommandInfo
+from typer.main import (
+    get_command_from_info,
+    get_command_name,
+    get_group,
+    get_group_from_info,
+)
+from typer.models import CommandFunctionType, CommandInfo, TyperInfo
 
 from aspencli import __version__
 from aspencli.cli.help import help_page, summary
@@ -228,11 +233,17 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
-            self._built[name] = get_command_from_info(
-                self._registered().get(name) or self._all()[name],
-                pretty_exceptions_short=self._app.pretty_exceptions_short,
-                rich_markup_mode=self._app.rich_markup_mode,
-            )
+            info = self._registered().get(name) or self._all()[name]
+            common: Any = {
+                "pretty_exceptions_short": self._app.pretty_exceptions_short,
+                "rich_markup_mode": self._app.rich_markup_mode,
+            }
+            if isinstance(info, TyperInfo):
+                self._built[name] = get_group_from_info(
+                    info, **common, suggest_commands=self._app.suggest_commands
+                )
+            else:
+                self._built[name] = get_command_from_info(info, **common)
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -241,10 +252,12 @@ class _Commands(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._all())
 
-    def _registered(self) -> dict[str, CommandInfo]:
-        return {_name_of(info): info for info in self._app.registered_commands}
+    def _registered(self) -> dict[str, CommandInfo | TyperInfo]:
+        commands = {_name_of(info): info for info in self._app.registered_commands}
+        groups = {str(info.name): info for info in self._app.registered_groups}
+        return {**commands, **groups}
 
-    def _all(self) -> dict[str, CommandInfo]:
+    def _all(self) -> dict[str, CommandInfo | TyperInfo]:
         self._app.register_others()
         return self._registered()
 
@@ -259,7 +272,7 @@ def load_group(entry: Entry) -> TyperGroup:
     """Return the command group of an entry."""
     app = entry.load()
     bare = copy(app)
-    bare.registered_commands = []
+    bare.registered_commands, bare.registered_groups = [], []
     found = get_group(bare)
     found.name = entry.name
     found.commands = _Commands(app)  # type: ignore[assignment] # nothing is added to it

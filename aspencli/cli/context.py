@@ -13,17 +13,19 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from aspen.database import settings
 from aspencli import __version__, files
 from aspencli.config import Config, Safety, Target
-from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
+from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.machine import Endpoints, read_endpoints
 
 if TYPE_CHECKING:
     import typer
 
     from aspen.database.engine import Database
-    from aspen.database.settings import Guard, Limits, SessionPolicy
+    from aspen.database.settings import Guard, Limits, Route, SessionPolicy
     from aspen.local.deployment import Laptop
     from aspencli.cli.access import ApiAccess
     from aspencli.cli.output.console import Output
+    from aspencli.deployments.aws import Aws
+    from aspencli.deployments.database import DeploymentDatabase
     from aspencli.remote.api import Api
 
 _LOOK_MS = 10_000  # for a query that only adds details to an error
@@ -211,7 +213,7 @@ class AppContext:
     def _broken_samples(self, ids: Sequence[int] | None) -> list[str]:
         """Describe samples that make the live service fail; empty if no database is known."""
         if not (self.target.database_url or self.is_on_laptop):
-            return []
+            return []  # reading a secret takes longer than this is worth
         from sqlalchemy.exc import SQLAlchemyError
 
         from aspen.database.settings import Limits
@@ -245,12 +247,17 @@ class AppContext:
 
     @property
     def database_address(self) -> str | None:
-        """Return the normalized address of the target's database, or None if it is not known."""
+        """Return the normalized address of the target's database, or None if it is not known.
+
+        It is not looked up in a secret for this, which would take longer than it is worth.
+        """
+        if not (self.target.database_url or self.is_on_laptop):
+            return None
         from aspencli.addresses import database_address
 
         try:
             return str(database_address(self.database_url()))
-        except UnreachableError:
+        except AspenError:
             return None
 
     def _with_laptop(self, target: Target) -> Target:
@@ -326,8 +333,9 @@ class AppContext:
         self.recognize(writable=writable)
         self.writes_database |= writable
         database = Database(
-            self.database_url(admin=admin),
+            self.database_url(writable=writable, admin=admin),
             policy=self.policy(writable=writable, limits=limits, guard=guard),
+            route=self.route,
         )
         self._exits.callback(database.dispose)
         if not self._relays_commits:
@@ -351,7 +359,33 @@ class AppContext:
                 timeouts=bool(self.options["override_timeouts"]),
             ),
             guard=guard or Guard.NONE,
+            role=self.target.read_only_role,
         )
+
+    @cached_property
+    def aws(self) -> Aws:
+        """Return the AWS account that the target is deployed in."""
+        from aspencli.deployments.aws import Aws
+
+        return Aws(self.target, interactive=self.out.interactive)
+
+    @cached_property
+    def deployed_database(self) -> DeploymentDatabase:
+        """Return the database of a target that is not the deployment on this machine."""
+        from aspencli.deployments.database import DeploymentDatabase
+
+        return DeploymentDatabase(
+            self.target,
+            self.aws,
+            interactive=self.out.interactive,
+            warn=self.out.warn,
+            exits=self._exits,
+        )
+
+    @property
+    def route(self) -> Route | None:
+        """Return the way to the target's database; None for the deployment on this machine."""
+        return None if self.is_on_laptop else self.deployed_database.route
 
     def recognize(self, *, writable: bool = True) -> None:
         """Check whether the target's database is a production database, whatever its address.
@@ -385,7 +419,7 @@ class AppContext:
         policy = self.policy(writable=True, limits=Limits(statement_ms=5_000, connect_s=5))
         # Production must also be recognized where sessions are read-only by default.
         policy = replace(policy, overrides=Overrides(read_only=True))
-        database = Database(self.database_url(), policy=policy)
+        database = Database(self.database_url(), policy=policy, route=self.route)
         addresses = {entry["address"] for entry in recorded.values()}
         if self.target.is_production and not writable and database.display_url in addresses:
             return
@@ -403,15 +437,12 @@ class AppContext:
                 self.target, safety=Safety.PRODUCTION, belongs_to=label
             )
 
-    def database_url(self, *, admin: bool = False) -> str:
+    def database_url(self, *, writable: bool = False, admin: bool = False) -> str:
         """Return the address of the target's database, including its password; see `database`.
 
         Raises:
-            UnreachableError: No address is configured, or the local database is not running.
+            AspenError: It is not known, or the local database is not running.
         """
-        target = self.target
-        if target.database_url:
-            return target.database_url
         if self.is_on_laptop:
             found = self._endpoints
             if found and found.has_running_database:
@@ -419,11 +450,22 @@ class AppContext:
                 settings.forget(settings.MISLEADING | settings.CONNECTION)
                 return found.admin if admin else found.database
             return self.laptop.database_url(admin=admin)
-        raise UnreachableError(
-            f"No database is configured for {target.label}.",
-            hint=f"Set {Config.database_variable(target.name)}, or database_url under "
-            f"[targets.{target.name}] in {self.config.path}.",
-        )
+        if not self.knows_database:
+            raise BadInputError(
+                f"No database is configured for {self.target.label}.",
+                hint=f"Set {Config.database_variable(self.target.name)}, or database_url or "
+                f"secret_name under [targets.{self.target.name}] in {self.config.path}.",
+            )
+        from aspencli.deployments.database import Access
+
+        access = Access.ADMIN if admin else Access.WRITE if writable else Access.READ
+        return self.deployed_database.address(access)
+
+    @property
+    def knows_database(self) -> bool:
+        """Return True if the database's address is configured, or can be found."""
+        target = self.target
+        return bool(target.database_url or target.secret_name) or self.is_on_laptop
 
 
 def current(ctx: typer.Context) -> AppContext:

@@ -66,6 +66,13 @@ ENTRIES = (
     Entry("auspice", "Create links to view trees.", "phylo:auspice_app"),
     Entry("history", "Show runs made from this machine, and remove old ones."),
     Entry("db", "Console, psql, schema migrations, and database health."),
+    Entry("target", "List targets, and check each part of the way to one.", aliases=("targets",)),
+    Entry(
+        "stacks",
+        "List the stacks of remote development environments.",
+        "target:stacks_app",
+        ("stack",),
+    ),
     Entry("local", "Run a full deployment on this machine."),
     Entry("auth", "Sign in to a target, and show who is signed in."),
     Entry("config", "Show settings and where they come from."),

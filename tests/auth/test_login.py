@@ -422,10 +422,10 @@ def test_suggested_login_command_repeats_given_options(lab: Lab) -> None:
         "ASPEN_AUTH_CLIENT_ID_RDEV": "aspencli-local",
     }
     result = lab.run(
-        *("--env", "rdev", "--stack", "my stack", "--api", lab.api_url, "auth", "token"), env=env
+        *("--env", "rdev", "--stack", "my-stack", "--api", lab.api_url, "auth", "token"), env=env
     )
     assert result.code == 4
-    wanted = f"aspencli --env rdev --stack 'my stack' --api {lab.api_url} auth login"
+    wanted = f"aspencli --env rdev --stack my-stack --api {lab.api_url} auth login"
     assert wanted in result.err
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.main import get_group
 
 from aspen.database.engine import Database
 from aspencli import __version__, errors
+from aspencli.cli.app import load_group
 from aspencli.cli.commands import config
 from aspencli.cli.context import AppContext
 from aspencli.cli.main import ENTRIES, run
@@ -34,7 +34,7 @@ CliEnvironment = Callable[[Database | None], dict[str, str]]
 def _commands() -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield every command, including hidden ones, with the words that call it."""
     for entry in ENTRIES:
-        yield from _below((entry.name,), get_group(entry.load()))
+        yield from _below((entry.name,), load_group(entry))
 
 
 def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

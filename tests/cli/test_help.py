@@ -12,10 +12,9 @@ from typing import Annotated, Any
 
 import pytest
 import typer
-from typer.main import get_group
 from typer.testing import CliRunner
 
-from aspencli.cli.app import DOCS, AspenTyper, examples
+from aspencli.cli.app import DOCS, AspenTyper, examples, load_group
 from aspencli.cli.context import AppContext
 from aspencli.cli.help import default_text, example_lines, help_page, paragraphs
 from aspencli.cli.main import ENTRIES, command, run
@@ -38,7 +37,7 @@ def _commands() -> Iterator[tuple[Words, Any, Any]]:
     context.help_option_names = ["-h", "--help"]
     yield (), root, context
     for entry in ENTRIES:
-        group = get_group(entry.load())
+        group = load_group(entry)
         inner = group.context_class(group, info_name=entry.name, parent=context)
         yield from _below((entry.name,), group, inner)
     for name in ("help", "version"):
@@ -220,8 +219,8 @@ def test_help_lists_all_choices(words: Words, width: int) -> None:
 
 PANELS = {
     "db": {
-        "Console": "interact psql",
-        "Schema": "upgrade downgrade current history check revision setup create drop",
+        "Console": "interact psql tunnel",
+        "Schema": "upgrade downgrade current history check revision setup create drop access",
         "Health": "status outliers sizes indexes bloat settings profile doctor",
         "Sessions": "activity locks cancel terminate",
     },

@@ -9,7 +9,7 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import Column, Row
-from aspencli.config import KEYS, Config, Target
+from aspencli.config import KEYS, TARGET_KEYS, Config, Target
 
 app = group("Show settings and where they come from.")
 
@@ -19,6 +19,8 @@ COLUMNS = (
     Column("source", "Source"),
 )
 
+_ADDRESSES = frozenset({"api_url", "auth_url", "database_url", "aws_endpoint_url"})
+_ALWAYS = frozenset({"api_url", "auth_url", "auth_client_id", "database_url"})  # even if not set
 _HARMLESS = frozenset(
     {"user", "host", "port", "dbname", "options", "sslmode", "sslrootcert", "target_session_attrs"}
 )
@@ -48,10 +50,11 @@ def _rows(config: Config, target: Target) -> Iterator[Row]:
     whose = f", address belongs to {target.belongs_to}" if target.belongs_to else ""
     safety = f"{target.label} ({target.safety.value}{whose})"
     yield {"name": "target", "value": safety, "source": "env"}
-    yield {"name": "api_url", "value": _masked(target.api_url), "source": "target"}
-    yield {"name": "auth_url", "value": _masked(target.auth_url), "source": "target"}
-    yield {"name": "auth_client_id", "value": target.auth_client_id, "source": "target"}
-    yield {"name": "database_url", "value": _masked(target.database_url), "source": "target"}
+    for name in TARGET_KEYS:
+        value = getattr(target, name)
+        if value is not None or name in _ALWAYS:
+            shown = _masked(value) if name in _ADDRESSES else value
+            yield {"name": name, "value": shown, "source": target.sources.get(name, "not set")}
     found_file = "read" if config.path.exists() else "not found"
     yield {"name": "config_file", "value": str(config.path), "source": found_file}
 

@@ -103,7 +103,7 @@ def interact(
         context.out.warn(context.target.warning)
     request = ConsoleRequest(
         open_database=lambda: context.database(writable=write),
-        address=context.database_url(),
+        address=context.database_url(writable=write),
         target_label=context.target.title,
         safety=context.target.safety,
         confirm_write=lambda: _is_allowed(context),
@@ -170,7 +170,10 @@ def psql(
             "could select another; nothing was written",
             hint="Choose the target with --env, or add one to the config file.",
         )
-    address = Address(read_address(context.database_url()), context.policy(writable=write))
+    parameters = read_address(context.database_url(writable=write))
+    if (route := context.route) is not None:
+        parameters |= {name: str(value) for name, value in route.libpq.items()}
+    address = Address(parameters, context.policy(writable=write))
     program = find_psql(context.target, lambda: context.laptop.psql())  # noqa: PLW0108 - loads aspen.local only if called
     address, standing = _reach(context, address)
     require_kept_session(standing, words, writable=write)
@@ -190,6 +193,8 @@ def psql(
         standing=standing,
         script=not sys.stdin.isatty(),
     )
+    if route is not None:
+        context.deployed_database.hand_over()
     _become(call)
 
 
@@ -203,11 +208,14 @@ def _reach(context: AppContext, address: Address) -> tuple[Address, SessionFacts
     as_reader = context.target.is_production and not address.writable
     try:
         return address, gather_facts(address, as_reader=as_reader)
-    except psycopg2.OperationalError:
-        if address.parameters.get("password") or not context.out.interactive:
+    except psycopg2.OperationalError as error:
+        # Through a tunnel, a password does not fix every failure.
+        may_ask = "hostaddr" not in address.parameters or "password" in str(error)
+        known = address.parameters.get("password")
+        if known or not (context.out.interactive and may_ask):
             with context.database(writable=address.writable).reading() as session:
                 session.connection()
-            raise
+            return address, gather_facts(address, as_reader=as_reader)  # it works by now
     from getpass import getpass
 
     user = address.parameters.get("user", "")
@@ -388,8 +396,23 @@ _add(
 
 def _add_others() -> None:
     """Add the commands that psql and the console need not wait for."""
-    from aspencli.cli.commands import db_diagnostics, db_profile, db_schema
+    from aspencli.cli.commands import (
+        db_access,
+        db_diagnostics,
+        db_profile,
+        db_schema,
+        db_tunnel,
+    )
 
+    app.add_typer(db_access.app, name="access", rich_help_panel="Schema")
+
+    _add(
+        "Console",
+        db_tunnel.tunnel,
+        "aspencli --env staging db tunnel",
+        "aspencli --env staging db tunnel -- pg_dump -t aspen.pathogens",
+        allow_interspersed_args=False,
+    )
     _add(
         "Schema",
         db_schema.upgrade,

@@ -86,10 +86,12 @@ class DriverConnection(PlainConnection):
     Attributes:
         pooled: Whether a pooler is in between, so that settings last for one transaction only.
         defaults: The server's own session defaults.
+        checks_client: Whether the server was told to notice when this client is gone.
     """
 
     defaults: ServerDefaults
     pooled = False
+    checks_client = False
     _policy: SessionPolicy | None = None
     _fresh = False
     _saved = False
@@ -112,7 +114,8 @@ class DriverConnection(PlainConnection):
         self.defaults = ServerDefaults(
             read_only == "on", dict(zip(TIMEOUTS, values[:count], strict=True))
         )
-        _search_path, became_read_only, *_limits = values[count:]
+        _search_path, became_read_only, *_limits, checked = values[count:]
+        self.checks_client = checked is not None
         if not policy.writable and became_read_only != "on":
             raise _not_read_only()
         if policy.writable and self.defaults.read_only and not policy.overrides.read_only:

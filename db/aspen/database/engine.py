@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self
 
 import psycopg2
@@ -38,6 +38,7 @@ from aspen.database.settings import (
     Guard,
     InvalidDatabaseUrlError,
     Limits,
+    Route,
     SessionPolicy,
     check_address,
     clean_address,
@@ -125,6 +126,7 @@ class Database:
         writable: Whether ``make_session`` may write.
         limits: The time limits of each session.
         policy: The complete policy of its sessions, instead of the individual values.
+        route: The way to its server; None for the usual one.
     """
 
     def __init__(
@@ -135,8 +137,10 @@ class Database:
         writable: bool = False,
         limits: Limits | None = None,
         policy: SessionPolicy | None = None,
+        route: Route | None = None,
     ):
         self._url = normalize_url(address)
+        self._route = route
         self._policy = policy or SessionPolicy(
             application_name=cut_name(application_name),
             limits=limits or Limits(),
@@ -235,6 +239,7 @@ class Database:
                 first_text(self._url.query.get("target_session_attrs")) or "any"
             ),
             **connection_arguments(self._policy, first_text(self._url.query.get("options"))),
+            **(self._route.libpq if self._route else {}),
         }
 
     def dispose(self) -> None:
@@ -273,7 +278,7 @@ class Database:
         )
         make_interruptible(engine)
         report_standby(engine)
-        event.listen(engine, "do_connect", _connect)
+        event.listen(engine, "do_connect", partial(_connect, self._route))
         # SQLAlchemy's own ping switches to autocommit, which a guarded connection refuses.
         vars(engine.dialect)["do_ping"] = _ping
         event.listen(engine, "checkin", _give_back)
@@ -370,11 +375,15 @@ def refusal_state(error: BaseException | None) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+def _connect(
+    route: Route | None, dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]
+) -> Any:
     """Connect, and add the SQLSTATE to the error if that fails; see `refusal_state`."""
     try:
         return dialect.connect(*arguments, **parameters)
     except psycopg2.OperationalError as error:
+        if route is not None and (reason := route.explain(str(error))):
+            raise reason from error
         if error.pgcode is None and not arguments and not _NOT_REACHED.search(str(error)):
             setattr(error, _ATTRIBUTE, _meant_state(_find_state(parameters), str(error)))
         raise

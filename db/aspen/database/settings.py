@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -31,6 +31,10 @@ SCHEMA = "aspen"
 SEARCH_PATH = f"{SCHEMA},public"
 TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 READ_ONLY = "default_transaction_read_only"
+# Makes a server notice within this time that its client is gone, even during a long statement. It
+# exists since PostgreSQL 14, and cannot be set there on every system; Linux can.
+CLIENT_CHECK = "client_connection_check_interval"
+CHECK_MS = 1_000
 _NAME_LIMIT = 63  # bytes; PostgreSQL truncates application_name (NAMEDATALEN - 1)
 # Settings of this program in ``options``: "-c name=value" and "--name=value" mean the same.
 _OURS = re.compile(rf"(?:^|\s)(?:-c\s*|--)(?:{'|'.join((READ_ONLY, *TIMEOUTS))})=(?:\\.|\S)*", re.I)
@@ -124,6 +128,7 @@ class SessionPolicy:
     writable: bool = False  # transactions may write by default
     overrides: Overrides = field(default_factory=Overrides)
     guard: Guard = Guard.NONE
+    role: str | None = None  # the role that read-only sessions switch to
 
     def timeouts(self) -> dict[str, int]:
         """Return the time limits by the names of the server settings."""
@@ -132,6 +137,18 @@ class SessionPolicy:
             "lock_timeout": self.limits.lock_ms,
             "idle_in_transaction_session_timeout": 0,
         }
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way that connections take to a server, if it is not the usual one.
+
+    The address keeps the server's own name, which its certificate is for.
+    """
+
+    libpq: Mapping[str, Any]  # parameters that replace those of the address
+    # Returns why a connection failed, given libpq's message; None if that says enough.
+    explain: Callable[[str], Exception | None]
 
 
 def check_address(policy: SessionPolicy, options: str) -> None:
@@ -189,7 +206,8 @@ class ServerDefaults:
     def settings(self, policy: SessionPolicy) -> dict[str, str]:
         """Return the settings of a session by name, except for its mode."""
         limits = {name: str(value) for name, value in self.stricter(policy).items()}
-        return {"search_path": SEARCH_PATH, **limits}
+        role = {"role": policy.role} if policy.role and not policy.writable else {}
+        return {"search_path": SEARCH_PATH, **limits, **role}
 
 
 def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
@@ -208,6 +226,8 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
         # The shorter of the two, except that 0 means no limit.
         shortest = f"coalesce(least(nullif(d.{name}, 0), nullif({wanted[name]}, 0)), 0)"
         sets[name] = f"{wanted[name]}" if policy.overrides.timeouts else shortest
+    if policy.role and not policy.writable:
+        sets["role"] = sql_literal(policy.role)
     set_all = [f"set_config('{name}', ({value})::text, l.local)" for name, value in sets.items()]
     names = ", ".join(f"'{name}'" for name in (READ_ONLY, *TIMEOUTS))
     shortest_known = [
@@ -216,7 +236,9 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
         for name in TIMEOUTS
     ]
     return f"""
-SELECT l.pid, d.read_only, {", ".join(f"d.{name}" for name in TIMEOUTS)}, {", ".join(set_all)}
+SELECT l.pid, d.read_only, {", ".join(f"d.{name}" for name in TIMEOUTS)}, {", ".join(set_all)},
+       (SELECT set_config(name, '{CHECK_MS}', false) FROM pg_catalog.pg_settings
+         WHERE name = '{CLIENT_CHECK}' AND setting = '0' AND NOT l.local AND version() ~ 'linux')
   FROM (SELECT CASE WHEN bool_or(
                    CASE p.name WHEN '{READ_ONLY}'
                    THEN p.reset_val::bool OR coalesce(c.value::bool, false) END)

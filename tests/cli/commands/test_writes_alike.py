@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
-from typer.main import get_group
 
+from aspencli.cli.app import load_group
 from aspencli.cli.main import ENTRIES
 from aspencli.cli.output.formats import DONE, PLANNED
 from tests.api.conftest import Api
@@ -49,13 +49,15 @@ READS = {
     *("history check", "db current", "db history", "db check", "db revision", "db status"),
     *("db activity", "db locks", "db outliers", "db sizes", "db indexes", "db bloat"),
     *("db settings", "db doctor", "local status", "local logs", "auth status", "auth token"),
-    "config show",
+    *("config show", "target list", "target check", "stacks list"),
 }
 """Commands that change no target."""
 OTHERS = {
     "db interact": "runs any code, so it has no plan",
     "db psql": "runs any statement, so it has no plan",
     "db profile": "runs any code, so it has no plan",
+    "db tunnel": "lets other programs run anything, so it has no plan",
+    "db access": "a group; its command changes a server's roles: deployments/test_readonly_role",
     "samples resume": "finishes a run that is recorded already; see test_renames_accidents",
     "phylo-runs rename": "the older name of phylo-runs update",
     "local up": "starts processes on this machine",
@@ -364,7 +366,7 @@ def bench(
 
 def _names() -> Iterator[str]:
     for entry in ENTRIES:
-        group: Any = get_group(entry.load())
+        group = load_group(entry)
         yield from (f"{entry.name} {name}" for name in group.commands)
 
 
@@ -377,7 +379,7 @@ def test_every_dry_run_belongs_to_a_write() -> None:
     with_dry_run = {
         f"{entry.name} {name}"
         for entry in ENTRIES
-        for name, command in get_group(entry.load()).commands.items()
+        for name, command in load_group(entry).commands.items()
         if any("--dry-run" in parameter.opts for parameter in command.params)
     }
     writes = {" ".join(name.split()[:2]) for name in WRITES}

@@ -1,0 +1,136 @@
+"""``aspencli db tunnel``: keep the way to a database open for other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aspencli import files
+from aspencli.cli.context import AppContext, current
+from aspencli.errors import BadInputError
+from aspencli.machine import command_of
+
+_SERVICE = "aspen"
+# What other programs need to connect; libpq's keyword, and its environment variable.
+_PARAMETERS = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "options": "PGOPTIONS",
+}
+
+
+def tunnel(
+    ctx: typer.Context,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND]...", help="Run this in it, then close it."),
+    ] = None,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Sign in as a user who can write; asks for confirmation."),
+    ] = False,
+) -> None:
+    """Keep the way to the target's database open, for pgAdmin, DBeaver, or a notebook.
+
+    Prints how to connect. The password is in a file that only you can read, which is deleted at the
+    end. With a command, runs it with the PG* variables set, and exits with its exit code.
+    """
+    context = current(ctx)
+    context.recognize(writable=write)
+    if write:
+        context.authorize("open a tunnel with write access", dry_run=False)
+    parameters = _parameters(context, write=write)
+    if context.target.is_production and not write and not _can_only_read(context):
+        context.authorize(
+            "open a tunnel that is read-only by convention only (this database user can write)",
+            by_name=True,
+            dry_run=False,
+        )
+    if command:
+        _run(context, command, parameters)
+    _keep_open(context, parameters)
+
+
+def _parameters(context: AppContext, *, write: bool) -> dict[str, str]:
+    from aspencli.admin.psql import read_address
+
+    found = read_address(context.database_url(writable=write))
+    if (route := context.route) is not None:
+        found |= {name: str(value) for name, value in route.libpq.items()}
+    if not write:
+        mode = "-c default_transaction_read_only=on"
+        found["options"] = f"{found.get('options', '')} {mode}".strip()
+    return {name: found[name] for name in _PARAMETERS if found.get(name)}
+
+
+def _can_only_read(context: AppContext) -> bool:
+    from aspen.database import roles
+
+    with contextlib.closing(context.database().engine.connect()) as connection:
+        driver = connection.connection.driver_connection
+        return not roles.rights(driver).can_write
+
+
+def _run(context: AppContext, command: list[str], parameters: Mapping[str, str]) -> None:
+    """Replace this process with a command; the tunnel closes when that ends."""
+    program = shutil.which(command[0])
+    if program is None:
+        raise BadInputError(f"Command not found: {command[0]}", hint="Check its spelling and PATH.")
+    variables = {_PARAMETERS[name]: value for name, value in parameters.items()}
+    if not context.is_on_laptop:
+        context.deployed_database.hand_over()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as it was before Python ignored it
+    os.execve(program, command, {**os.environ, **variables})  # noqa: S606 - no shell is wanted
+
+
+def _keep_open(context: AppContext, parameters: Mapping[str, str]) -> None:
+    host, port = parameters.get("hostaddr", parameters.get("host")), parameters.get("port", "5432")
+    with _service_file(parameters) as path:
+        context.out.info(
+            f"Target: {context.target.title}, open at {host}:{port}. Ctrl-C closes it."
+        )
+        context.out.info("Connect with psql, or any program that uses libpq:")
+        variables = f"PGSERVICEFILE={shlex.quote(str(path))} PGSERVICE={_SERVICE}"
+        context.out.text(variables)
+        context.out.info(
+            f"Or enter host {host}, port {port}, database {parameters.get('dbname')}, user "
+            f"{parameters.get('user')}, and the password in that file."
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                signal.pause()
+    context.out.info("Closed.")
+
+
+@contextlib.contextmanager
+def _service_file(parameters: Mapping[str, str]) -> Iterator[Path]:
+    """Write the connection's service file for the time of a block (libpq, "Service File")."""
+    folder = files.state_dir() / "tunnels"
+    files.make_folder(folder)
+    for left in folder.glob("*.conf"):  # by processes that were killed
+        if not command_of(int(left.stem)):
+            left.unlink(missing_ok=True)
+    path = folder / f"{os.getpid()}.conf"
+    lines = (f"{name}={value}" for name, value in parameters.items() if "\n" not in value)
+    files.write_private(path, "\n".join((f"[{_SERVICE}]", *lines, "")))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

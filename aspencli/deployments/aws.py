@@ -1,0 +1,410 @@
+"""The AWS account of a deployment: who we are in it, its secret, and its list of stacks.
+
+Every call has a time limit, and no secret is stored or logged. boto3 takes 0.2 s to import, so it
+is imported only when a value from AWS is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from aspencli.config import BUILT_IN, Target
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    CredentialsError,
+    NotFoundError,
+    UnreachableError,
+)
+from aspencli.text import visible
+
+if TYPE_CHECKING:
+    import boto3
+
+T = TypeVar("T")
+_CONNECT_S, _READ_S, _ATTEMPTS = 2, 3, 2  # together, at most 10 s
+_PATIENCE_S = 10.0  # for credentials, which may wait for a browser
+STACK_LISTS = ("/happy/genepi/rdev/stacklist", "/happy/rdev/stacklist")
+"""The parameters with the names of all stacks; the first that exists counts (happy)."""
+# Variables that give botocore credentials without a profile.
+_GIVEN = (
+    *("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+_SIGNED_OUT, _NO_CREDENTIALS, _NO_ANSWER = "signed out", "no credentials", "no answer"
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_MISSING = frozenset({"ResourceNotFoundException", "ParameterNotFound", "TargetNotConnected"})
+_SIGN_IN = "Sign in: {login}"
+
+
+class _Meaning(NamedTuple):
+    codes: frozenset[str]
+    kind: type[AspenError]
+    message: str  # what follows "Could not ...: "
+    hint: str
+
+
+_MEANINGS = (
+    _Meaning(
+        frozenset({_SIGNED_OUT, "ExpiredToken", "ExpiredTokenException", "RequestExpired"}),
+        CredentialsError,
+        "the AWS sign-in of {who} has expired or is missing.",
+        _SIGN_IN,
+    ),
+    _Meaning(
+        frozenset({_NO_CREDENTIALS}),
+        CredentialsError,
+        "{who} has no AWS credentials.",
+        _SIGN_IN,
+    ),
+    _Meaning(
+        frozenset(
+            {
+                *("UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch"),
+                *("InvalidSignatureException", "AuthFailure", "IncompleteSignature"),
+            }
+        ),
+        CredentialsError,
+        "AWS does not accept the credentials of {who} ({code}).",
+        "Sign in again: {login}",
+    ),
+    _Meaning(
+        _DENIED,
+        CredentialsError,
+        "AWS denied it to {who}.",
+        "Ask the account's administrator for access, or set aws_profile to a profile that has it. "
+        "To see who you are: {check}",
+    ),
+    _Meaning(
+        _MISSING,
+        NotFoundError,
+        "it does not exist in region {region}.",
+        "Check secret_name, aws_profile, and aws_region: {show}",
+    ),
+    _Meaning(
+        frozenset(
+            {
+                *("Throttling", "ThrottlingException", "ThrottledException", "SlowDown"),
+                *("TooManyRequestsException", "RequestLimitExceeded", "ServiceUnavailable"),
+                *("InternalServiceError", "InternalServerError"),
+            }
+        ),
+        UnreachableError,
+        "AWS is limiting requests, or is overloaded ({code}).",
+        "Try again in a minute.",
+    ),
+    _Meaning(
+        frozenset({_NO_ANSWER}),
+        UnreachableError,
+        "AWS does not answer.",
+        "Check your network, VPN, and proxy settings.",
+    ),
+)
+_OTHERWISE = _Meaning(
+    frozenset(),
+    BadInputError,
+    "{said}.",
+    "Check the AWS configuration files (~/.aws/config and ~/.aws/credentials).",
+)
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user name and password of a database."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+class Secret:
+    """The contents of a deployment's secret.
+
+    An empty value counts as absent, as in the service.
+
+    Args:
+        name: The secret's name, for messages.
+        text: Its value.
+
+    Raises:
+        BadInputError: It is not a JSON object.
+    """
+
+    def __init__(self, name: str, text: str):
+        self.name = name
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise BadInputError(
+                f"The secret {name} is not a JSON object, so it cannot be used.",
+                hint="Ask the deployment's owner to fix it. Its value was not shown or stored.",
+            )
+        self._values: Mapping[str, Any] = found
+
+    def __repr__(self) -> str:
+        return f"Secret({self.name!r})"
+
+    def get(self, key: str) -> str | None:
+        """Return a value, or None if it is absent or empty."""
+        value = self._values.get(key)
+        return str(value) if value else None
+
+    def require(self, key: str) -> str:
+        """Return a value.
+
+        Raises:
+            BadInputError: It is absent or empty.
+        """
+        value = self.get(key)
+        if value is None:
+            raise BadInputError(
+                f"The secret {self.name} has no value for {key}.",
+                hint="Ask the deployment's owner to add it, or set the target's database_url.",
+            )
+        return value
+
+    def login(self, kind: str) -> Login | None:
+        """Return the login of a kind (``ro``, ``rw`` or ``admin``), or None if there is none."""
+        user, password = self.get(f"DB_{kind}_username"), self.get(f"DB_{kind}_password")
+        return Login(user, password) if user and password else None
+
+
+class Aws:
+    """The AWS account that a target is deployed in.
+
+    Args:
+        target: The target, with all settings resolved.
+        interactive: True if there is a terminal, so that credentials may wait for the operator.
+    """
+
+    def __init__(self, target: Target, *, interactive: bool):
+        self._target = target
+        self._interactive = interactive
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    @cached_property
+    def secret(self) -> Secret:
+        """Return the deployment's secret.
+
+        Raises:
+            AspenError: It cannot be read; the message names the reason.
+        """
+        name = self._target.secret_name
+        if name is None:
+            raise BadInputError(
+                f"No secret is configured for {self._target.label}.",
+                hint=f"Set secret_name or database_url under [targets.{self._target.name}].",
+            )
+        what = f"read the secret {name}"
+        found = self._call(what, "secretsmanager", "get_secret_value", SecretId=name)
+        text = found.get("SecretString")
+        if not isinstance(text, str):
+            raise BadInputError(
+                f"The secret {name} holds binary data, so it cannot be used.",
+                hint="Ask the deployment's owner to fix it.",
+            )
+        return Secret(name, text)
+
+    def identity(self) -> str:
+        """Return the ARN of the identity that calls are made as."""
+        return str(self._call("ask AWS who you are", "sts", "get_caller_identity")["Arn"])
+
+    def stacks(self) -> list[str]:
+        """Return the names of all stacks of remote development environments.
+
+        Raises:
+            NotFoundError: There is no list of stacks.
+            BadInputError: The list is not a JSON array.
+        """
+        for name in STACK_LISTS:
+            try:
+                found = self._call("list the stacks", "ssm", "get_parameter", Name=name)
+            except NotFoundError:
+                continue
+            try:
+                names = json.loads(found["Parameter"]["Value"])
+            except ValueError:
+                names = None
+            if not isinstance(names, list):
+                raise BadInputError(
+                    f"The parameter {name} is not a JSON array, so the stacks are not known.",
+                    hint="Ask the deployment's owner to fix it.",
+                )
+            return sorted(map(str, names))
+        raise NotFoundError(
+            f"There is no list of stacks: neither {' nor '.join(STACK_LISTS)} exists.",
+            hint=f"Check the account and region: aspencli --env {self._target.name} target check",
+        )
+
+    def start_session(self, ssm_target: str, host: str, port: int) -> Mapping[str, Any]:
+        """Start a session that forwards a port to a host, and return AWS's answer.
+
+        Its keys ``StreamUrl``, ``TokenValue`` and ``SessionId`` are secret.
+        """
+        return self._call(
+            f"start a session on {ssm_target}",
+            "ssm",
+            "start_session",
+            Target=ssm_target,
+            DocumentName="AWS-StartPortForwardingSessionToRemoteHost",
+            Parameters={"host": [host], "portNumber": [str(port)]},
+        )
+
+    @property
+    def profile(self) -> str | None:
+        """Return the profile that is used, or None for credentials from the environment."""
+        return self.session.profile_name if self._uses_profile else None
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        """Return the session of this run.
+
+        Raises:
+            CredentialsError: The profile does not exist.
+        """
+        import boto3
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
+
+        profile = self._target.aws_profile if self._uses_profile else None
+        try:
+            found = boto3.Session(profile_name=profile, region_name=self._target.aws_region)
+        except ProfileNotFound:
+            raise CredentialsError(
+                f"AWS profile {profile} for {self._target.label} was not found.",
+                hint=f"Create it (aws configure sso --profile {profile}), or set aws_profile under "
+                f"[targets.{self._target.name}] in the config file to one that exists.",
+            ) from None
+        except BotoCoreError as error:  # such as a config file that cannot be parsed
+            raise self._explained(error, "read the AWS configuration") from error
+        self._watch(found)
+        return found
+
+    @cached_property
+    def _uses_profile(self) -> bool:
+        """Return False if the built-in profile does not exist, but credentials are given."""
+        wanted = self._target.aws_profile
+        own = BUILT_IN.get(self._target.name)
+        if wanted is None or own is None or wanted != own.aws_profile:
+            return wanted is not None
+        if not any(map(os.environ.get, _GIVEN)):
+            return True
+        from botocore.session import Session
+
+        return wanted in Session().available_profiles
+
+    def _watch(self, session: boto3.Session) -> None:
+        """Keep track of programs that give credentials, to be able to stop one that hangs."""
+        resolver = session._session.get_component("credential_provider")  # noqa: SLF001 - boto3 has no other way
+        with suppress(Exception):  # without it, such a program only outlives a time limit
+            provider = resolver.get_provider("custom-process")
+            start = provider._popen  # noqa: SLF001 - same
+
+            def popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+                process: subprocess.Popen[bytes] = start(*args, **options)
+                self._started.append(process)
+                return process
+
+            provider._popen = popen  # noqa: SLF001 - same
+
+    def _call(self, what: str, service: str, method: str, **parameters: Any) -> Mapping[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        session = self.session
+
+        def call() -> Mapping[str, Any]:
+            from botocore.config import Config
+
+            client = session.client(
+                service,
+                endpoint_url=self._target.aws_endpoint_url,
+                config=Config(
+                    connect_timeout=_CONNECT_S,
+                    read_timeout=_READ_S,
+                    retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+                ),
+            )
+            answer: Mapping[str, Any] = getattr(client, method)(**parameters)
+            return answer
+
+        try:
+            return call() if self._interactive else self._bounded(call)
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise self._explained(error, what) from error
+
+    def _bounded(self, call: Callable[[], T]) -> T:
+        """Make a call, but do not wait for a sign-in in a browser for long.
+
+        Raises:
+            CredentialsError: Credentials did not arrive in time.
+        """
+        outcome: list[T | BaseException] = []
+
+        def run() -> None:
+            try:
+                outcome.append(call())
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                outcome.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(_PATIENCE_S)
+        if not outcome:
+            for process in self._started:
+                with suppress(OSError):
+                    process.kill()
+            raise CredentialsError(
+                f"AWS credentials of {self._named} did not arrive within {_PATIENCE_S:.0f} s.",
+                hint=f"There is no terminal to wait for. Sign in first: {self._login}",
+            )
+        found = outcome[0]
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    @property
+    def _named(self) -> str:
+        return f"profile {self._target.aws_profile}" if self._uses_profile else "the environment"
+
+    @property
+    def _login(self) -> str:
+        return f"aws sso login --profile {self._target.aws_profile}"
+
+    def _explained(self, error: Exception, what: str) -> AspenError:
+        """Return the error with a message for the operator: what failed, why, and what to do."""
+        code, name = _code(error), self._target.name
+        meaning = next((one for one in _MEANINGS if code in one.codes), _OTHERWISE)
+        names = {
+            "code": code,
+            "who": self._named,
+            "login": self._login,
+            "region": self._target.aws_region,
+            "check": f"aspencli --env {name} target check",
+            "show": f"aspencli --env {name} config show",
+            "said": visible(str(error)).partition(". ")[0].rstrip("."),
+        }
+        message = f"Could not {what}: {meaning.message.format(**names)}"
+        return meaning.kind(message, hint=meaning.hint.format(**names))
+
+
+def _code(error: Exception) -> str:
+    """Return AWS's error code, or the name of the class for an error of this machine."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    signed_out = (exceptions.SSOError, exceptions.TokenRetrievalError)
+    kinds: tuple[tuple[str, Any], ...] = (
+        (_SIGNED_OUT, (*signed_out, exceptions.CredentialRetrievalError)),
+        (_NO_CREDENTIALS, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)),
+        (_NO_ANSWER, (exceptions.HTTPClientError, exceptions.ConnectionError)),
+    )
+    return next((word for word, types in kinds if isinstance(error, types)), type(error).__name__)

@@ -1,0 +1,386 @@
+"""The database of a deployment: its address, its login, its TLS settings, and the way to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from aspen.database.settings import Route, clean_address
+from aspencli.addresses import THIS_MACHINE, canonical_host
+from aspencli.config import Target
+from aspencli.deployments.aws import Aws, Login
+from aspencli.deployments.tunnel import (
+    SSL_REQUEST,
+    SshTunnel,
+    Tunnel,
+    command_tunnel,
+    ssm_tunnel,
+)
+from aspencli.errors import AspenError, BadInputError, UnreachableError
+
+_PORT = 5432
+_QUIET_S, _ASKING_S = 10, 60  # to connect through a tunnel; ssh may ask for a passphrase
+# libpq's own file of certificates; it verifies servers against it even without a setting.
+_ROOT_FILE = "~/.postgresql/root.crt"
+_HOST_NAME = re.compile(r"(?:[\w.%+-]+@)?[\w.:][\w.:-]*")  # that ssh cannot take for an option
+_CERTIFICATES = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+
+
+# libpq's messages for a connection that reached a tunnel but no server, and for a certificate.
+_NO_SERVER = re.compile(
+    r"server closed the connection|timeout expired|SSL SYSCALL error|Connection re(?:fused|set)"
+    r"|could not (?:receive|send) data"
+)
+_CERTIFICATE = re.compile(r"certificate verify failed|does not match host name|signature failure")
+
+
+class Access(Enum):
+    """The purpose of a session, which decides the user that it signs in as."""
+
+    READ = ("ro", "rw", "admin")
+    WRITE = ("rw", "admin")
+    ADMIN = ("admin",)
+
+
+class Server(NamedTuple):
+    """The host and the port of a database server."""
+
+    host: str
+    port: int
+
+
+class DeploymentDatabase:
+    """The database of a remote target.
+
+    Args:
+        target: The target, with all settings resolved.
+        aws: Its AWS account.
+        interactive: True if there is a terminal to ask on.
+        warn: Shows a warning.
+        exits: Closes what was opened.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        aws: Aws,
+        *,
+        interactive: bool,
+        warn: Callable[[str], None],
+        exits: ExitStack,
+    ):
+        self._target = target
+        self._aws = aws
+        self._interactive = interactive
+        self._warn = warn
+        self._exits = exits
+
+    def address(self, access: Access) -> str:
+        """Return the address of the database, with the login for an access.
+
+        Raises:
+            AspenError: It is not known, or the secret cannot be read or used.
+        """
+        given = self._target.database_url
+        if given is not None:
+            return self._completed(given)
+        server, name = self.server, self._target.database_name
+        if not name:
+            raise BadInputError(
+                f"No database name is configured for {self._target.label}.",
+                hint=f"Set database_name under [targets.{self._target.name}] in the config file.",
+            )
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        login = self.login(access)
+        words = f"{_quoted(login.user)}:{_quoted(login.password)}"
+        address = f"postgresql://{words}@{host}:{server.port}/{_quoted(name)}"
+        return f"{address}?{self._tls(server.host)}"
+
+    @cached_property
+    def server(self) -> Server:
+        """Return the database server.
+
+        Raises:
+            AspenError: It is not known, or the secret cannot be read or used.
+        """
+        given = self._target.database_url
+        if given is None:
+            return _parsed(self._aws.secret.require("DB_address"), "DB_address in the secret")
+        return _parsed(clean_address(given).partition("://")[2], "database_url")
+
+    def login(self, access: Access) -> Login:
+        """Return the login for an access from the secret.
+
+        Raises:
+            BadInputError: The secret has none.
+        """
+        secret = self._aws.secret
+        found = (secret.login(kind) for kind in access.value)
+        if (login := next(filter(None, found), None)) is not None:
+            return login
+        user, password = (f"DB_{access.value[-1]}_{word}" for word in ("username", "password"))
+        return Login(secret.require(user), secret.require(password))
+
+    @property
+    def has_reader(self) -> bool:
+        """Return True if reading sessions sign in as a user that cannot write."""
+        return self._target.database_url is None and self._aws.secret.login("ro") is not None
+
+    def _completed(self, address: str) -> str:
+        """Return the operator's address, encrypted and with the password for the real server."""
+        address = clean_address(address)
+        parts = urlsplit(address)
+        try:
+            host = parts.hostname
+        except ValueError:
+            host = None
+        if not host or "," in parts.netloc:
+            return address
+        query = parts.query
+        if "sslmode=" not in query and not os.environ.get("PGSSLMODE") and self._is_remote(host):
+            query = "&".join(filter(None, [query, self._tls(host)]))
+        netloc = parts.netloc
+        if self.way != "direct" and parts.password is None:
+            name = unquote(parts.path.lstrip("/"))
+            password = saved_password(self.server, name, unquote(parts.username or ""))
+            if password is not None:
+                user, _, place = netloc.rpartition("@")
+                netloc = f"{user}:{_quoted(password)}@{place}"
+        return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+    def _is_remote(self, host: str) -> bool:
+        return self.way != "direct" or canonical_host(host) != THIS_MACHINE
+
+    def _tls(self, host: str) -> str:
+        """Return the TLS parameters: verified if there is something to verify against."""
+        file = self._ca_file
+        if file and file != "system" and not Path(file).is_file():
+            raise BadInputError(
+                f"The file with the certificates for {self._target.label} does not exist: {file}",
+                hint="Fix ca_file in the config file (or PGSSLROOTCERT).",
+            )
+        if file:
+            return f"sslmode=verify-full&sslrootcert={quote(file)}"
+        if Path(_ROOT_FILE).expanduser().is_file():
+            return "sslmode=verify-full"
+        self._warn_once(
+            f"The connection to {host} is encrypted, but the server's certificate is not verified: "
+            f"no certificates are known. Save {_CERTIFICATES}, and set ca_file under "
+            f"[targets.{self._target.name}] to it."
+        )
+        return "sslmode=require"
+
+    @property
+    def _ca_file(self) -> str | None:
+        file = self._target.ca_file or os.environ.get("PGSSLROOTCERT")
+        return str(Path(file).expanduser()) if file and file != "system" else file or None
+
+    def _warn_once(self, message: str) -> None:
+        warn, self._warn = self._warn, lambda _message: None
+        warn(message)
+
+    @cached_property
+    def way(self) -> str:
+        """Return the way to the server: one of `aspencli.config.WAYS`."""
+        if self._target.way is not None:
+            return self._target.way
+        if self._target.bastion:
+            return "ssh"
+        if self._target.database_url is not None:
+            return "direct"
+        return "ssh" if self._aws.secret.get("bastion_host") else "direct"
+
+    @cached_property
+    def tunnel(self) -> Tunnel | None:
+        """Return the tunnel to the server, opened on first use; None if there is a direct way.
+
+        Raises:
+            AspenError: It cannot be opened.
+        """
+        opened = {"ssh": self._ssh, "ssm": self._ssm, "command": self._command}.get(self.way)
+        if opened is None:
+            return None
+        tunnel = opened()
+        self._exits.callback(tunnel.close)
+        return tunnel
+
+    @property
+    def route(self) -> Route:
+        """Return the way to the server.
+
+        Raises:
+            AspenError: It cannot be opened.
+        """
+        libpq: dict[str, Any] = {}
+        if self.tunnel is not None:
+            host, port = self.place
+            libpq = {"hostaddr": host, "port": port, "connect_timeout": self.patience}
+        return Route(libpq, self._explain)
+
+    @property
+    def place(self) -> Server:
+        """Return the host and port to connect to: the tunnel's, or the server's own."""
+        return Server(self.tunnel.host, self.tunnel.port) if self.tunnel else self.server
+
+    @property
+    def patience(self) -> int:
+        """Return how long a connection may take to open, in seconds."""
+        return _ASKING_S if self.tunnel and self._interactive else _QUIET_S
+
+    def no_answer(self) -> AspenError:
+        """Return the error for a server that did not answer."""
+        failure = self.tunnel.failure() if self.tunnel else None
+        host, port = self.server
+        return failure or UnreachableError(
+            f"The database server {host}:{port} does not answer.",
+            hint="Check that it is running"
+            + (
+                f", and that {self.tunnel.through} may reach it."
+                if self.tunnel
+                else " and reachable."
+            ),
+        )
+
+    def _explain(self, message: str) -> AspenError | None:
+        """Return why a connection failed, given libpq's message; None if that says enough."""
+        try:
+            if self.tunnel and _NO_SERVER.search(message):
+                return self.no_answer()
+            if _CERTIFICATE.search(message):
+                return self._certificate_error()
+        except BadInputError:  # the address names several servers, or a socket
+            return None
+        return None
+
+    def _certificate_error(self) -> AspenError | None:
+        """Verify the server's certificate once more, because libpq does not say what is wrong."""
+        host, port = self.server
+        file = self._ca_file or str(Path(_ROOT_FILE).expanduser())
+        try:
+            context = ssl.create_default_context(cafile=None if file == "system" else file)
+            with socket.create_connection(self.place, timeout=self.patience) as plain:
+                plain.sendall(SSL_REQUEST)
+                plain.recv(1)
+                context.wrap_socket(plain, server_hostname=host).close()
+        except ssl.SSLCertVerificationError as error:
+            reason = error.verify_message.removesuffix(".")
+        except OSError:  # also any other error of TLS
+            return None
+        else:
+            return None
+        return UnreachableError(
+            f"The certificate of the database server {host}:{port} was rejected: {reason}.",
+            hint=f"Check ca_file ({file}), and that DB_address in the deployment's secret is the "
+            "name in the certificate. If it has expired, the server's owner must renew it.",
+        )
+
+    def hand_over(self) -> None:
+        """Keep the tunnel open for the program that is about to replace this process."""
+        if self.tunnel is not None:
+            self.tunnel.hand_over()
+
+    def _ssh(self) -> Tunnel:
+        bastion = self._target.bastion or self._aws.secret.require("bastion_host")
+        if not _HOST_NAME.fullmatch(bastion):
+            raise BadInputError(
+                f"{bastion!a} is not the name of a bastion.",
+                hint="Fix bastion in the config file, or bastion_host in the deployment's secret.",
+            )
+        return SshTunnel(bastion, *self.server, interactive=self._interactive)
+
+    def _ssm(self) -> Tunnel:
+        target = self._needs("ssm_target", "an EC2 instance (i-...) or an ECS task")
+        host, port = self.server
+        session = self._aws.session
+        return ssm_tunnel(
+            target,
+            lambda: self._aws.start_session(target, host, port),
+            region=session.region_name or "",
+            endpoint=self._target.aws_endpoint_url
+            or f"https://ssm.{session.region_name}.amazonaws.com",
+            profile=self._aws.profile,
+            parameters={"Target": target},
+        )
+
+    def _command(self) -> Tunnel:
+        template = self._needs("tunnel_command", "a command with {host}, {port}, and {local_port}")
+        return command_tunnel(template, *self.server)
+
+    def _needs(self, key: str, what: str) -> str:
+        value: str | None = getattr(self._target, key)
+        if value is None:
+            raise BadInputError(
+                f"The way {self.way!r} to the database of {self._target.label} needs {key}.",
+                hint=f"Set {key} to {what}, under [targets.{self._target.name}].",
+            )
+        return value
+
+
+def _parsed(place: str, what: str) -> Server:
+    """Return the server in ``host``, ``host:port``, or the part of an address after ``://``."""
+    try:
+        parts = urlsplit(f"//{place.strip()}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or "," in parts.netloc or host.startswith("-"):
+        raise BadInputError(
+            f"{what} does not name one server that a tunnel can lead to.",
+            hint="Write it as host or host:port.",
+        )
+    return Server(host, port or _PORT)
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def saved_password(
+    server: Server, name: str, user: str, environ: Mapping[str, str] = os.environ
+) -> str | None:
+    """Return the password in ``~/.pgpass`` for a server, or None.
+
+    libpq would look it up with the port of the tunnel. As in libpq, a file that others may read is
+    ignored, and ``*`` matches anything (libpq, "The Password File").
+    """
+    path = Path(environ.get("PGPASSFILE") or "~/.pgpass").expanduser()
+    try:
+        if path.stat().st_mode & 0o077:
+            return None
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    wanted = (server.host, str(server.port), name, user)
+    for line in lines:
+        fields = _fields(line)
+        if len(fields) > len(wanted) and all(
+            given in {"*", value} for given, value in zip(fields, wanted, strict=False)
+        ):
+            return fields[len(wanted)]
+    return None
+
+
+def _fields(line: str) -> list[str]:
+    """Split a line of the file at its colons; a backslash escapes the next character."""
+    fields, escaped = [""], False
+    if line.startswith("#"):
+        return fields
+    for character in line:
+        if not escaped and character == "\\":
+            escaped = True
+            continue
+        if character == ":" and not escaped:
+            fields.append("")
+        else:
+            fields[-1] += character
+        escaped = False
+    return fields

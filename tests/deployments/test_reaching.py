@@ -1,0 +1,135 @@
+"""From a target's name to the first row: through the secret, the bastion, and TLS."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.deployments.conftest import BASTION, PASSWORD, configured
+
+if TYPE_CHECKING:
+    from tests.deployments.conftest import Deployment
+
+_ENCRYPTED = "SELECT ssl, current_user FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+
+
+def test_psql_reaches_staging_without_any_setting(deployment: Deployment) -> None:
+    done = deployment.run("--env", "staging", "db", "psql", "-c", _ENCRYPTED, "--", "-At")
+    assert (done.code, done.out) == (0, "t|reader\n"), done.err
+    assert PASSWORD not in done.err
+
+
+def test_status_names_the_server_itself_and_not_the_tunnel(deployment: Deployment) -> None:
+    done = deployment.run("--env", "prod", "db", "status", "-o", "json")
+    assert done.code == 0, done.err
+    (found,) = json.loads(done.out)
+    assert (found["target"], found["database"], found["user"]) == ("prod", "aspen_db", "reader")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("db", "interact", "-c", "print(session.query(User).count())"), "11\n"),
+        (("samples", "list", "--via", "db", "--limit", "3", "-o", "json"), None),
+        (("db", "current", "-o", "json"), None),
+        (("db", "sizes", "-o", "json"), None),
+        (("db", "profile", "--sql", "SELECT count(*) FROM samples"), None),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_database_commands_reach_prod(
+    deployment: Deployment, words: tuple[str, ...], expected: str | None
+) -> None:
+    done = deployment.run("--env", "prod", *words)
+    assert done.code == 0, done.err
+    assert expected is None or done.out == expected
+
+
+def test_stack_has_its_own_database(deployment: Deployment) -> None:
+    deployment.sql('CREATE DATABASE "my-stack" OWNER boss')
+    done = deployment.run(
+        *("--env", "rdev", "--stack", "my-stack", "db", "psql", "-c", "SELECT current_database()"),
+        *("--", "-At"),
+    )
+    assert (done.code, done.out) == (0, "my-stack\n"), done.err
+
+
+@pytest.mark.parametrize("mode", ["no", "auto", "persist"])
+def test_operators_control_master_is_used_and_nothing_of_ours_is_left(
+    deployment: Deployment, mode: str
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # the path of a socket must be short
+        _check_masters(deployment, mode, Path(short))
+
+
+def _check_masters(deployment: Deployment, mode: str, folder: Path) -> None:
+    control = f"ControlPath {folder}/%C"
+    options = {
+        "no": [],
+        "auto": ["ControlMaster auto", control],
+        "persist": ["ControlMaster auto", control, "ControlPersist 60"],
+    }
+    deployment = deployment.with_ssh(*options[mode])
+    for _ in range(2):
+        done = deployment.run("--env", "staging", "db", "psql", "-c", "SELECT 1", "--", "-At")
+        assert (done.code, done.out) == (0, "1\n"), done.err
+    found = subprocess.run(
+        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    ours = [line for line in found if f"-- {BASTION}" in line and "-W" in line]
+    masters = [line for line in found if str(folder) in line and "[mux]" in line]
+    assert ours == []
+    assert len(masters) == (mode == "persist")
+    if masters:
+        ssh = deployment.environment["PATH"].partition(os.pathsep)[0] + "/ssh"
+        subprocess.run([ssh, "-O", "exit", BASTION], check=True, capture_output=True)
+
+
+def test_update_goes_through_the_tunnel_as_the_writer(deployment: Deployment) -> None:
+    name = deployment.sql("SELECT private_identifier FROM aspen.samples ORDER BY id LIMIT 1")[0][0]
+    done = deployment.run(
+        *("--env", "staging", "samples", "update-public-ids", "--via", "db", "--group-id", "1"),
+        *("-f", "-", "--yes"),
+        input=f"private_identifier,public_identifier\n{name},hCoV-19/USA/Tunnel-1/2026\n",
+    )
+    assert done.code == 0, done.err
+    found = deployment.sql("SELECT public_identifier FROM aspen.samples ORDER BY id LIMIT 1")
+    assert found == [("hCoV-19/USA/Tunnel-1/2026",)]
+
+
+def test_command_way_uses_the_operators_program(deployment: Deployment) -> None:
+    forward = deployment.folder / "forward.py"
+    forward.write_text(_FORWARD)
+    text = configured(deployment.aws, deployment.ca).replace(
+        "[targets.staging]",
+        '[targets.staging]\nway = "command"\n'
+        f'tunnel_command = "{sys.executable} {forward} {{host}} {{port}} {{local_port}}"',
+    )
+    deployment = deployment.with_config(text)
+    done = deployment.run("--env", "staging", "db", "psql", "-c", _ENCRYPTED, "--", "-At")
+    assert (done.code, done.out) == (0, "t|reader\n"), done.err
+    left = subprocess.run(["pgrep", "-f", str(forward)], capture_output=True, check=False)
+    assert left.stdout == b""
+
+
+_FORWARD = """
+import socket, sys, threading
+host, port, local = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def copy(one, other):
+    while data := one.recv(65536):
+        other.sendall(data)
+    other.shutdown(socket.SHUT_WR)
+with socket.create_server(("127.0.0.1", local)) as listener:
+    while True:
+        accepted, _ = listener.accept()
+        server = socket.create_connection((host, port))
+        for pair in ((accepted, server), (server, accepted)):
+            threading.Thread(target=copy, args=pair, daemon=True).start()
+"""
