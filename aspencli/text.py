@@ -20,7 +20,6 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # The apostrophe is added so that `unguard` can tell which ones `guard` added.
 _GUARDED = (*_FORMULA, "'")
 _WHITE = "\t\n\r"
-_TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _encode_ascii = json.JSONEncoder().encode
 _SHOWN = 80  # characters
@@ -48,13 +47,6 @@ def sql_name(name: str) -> str:
     """Return a name as an SQL identifier, quoted if necessary."""
     plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name)
     return name if plain else '"' + name.replace('"', '""') + '"'
-
-
-def tsv_cell(text: str) -> str:
-    """Return the text with tab, line feed, carriage return, and backslash escaped."""
-    if text.isprintable() and "\\" not in text:
-        return text
-    return visible("".join(_TSV.get(char, char) for char in text))
 
 
 def csv_cell(text: str) -> str:

@@ -245,19 +245,10 @@ class Aws:
             hint=f"Check the account and region: aspencli --env {self._target.name} target check",
         )
 
-    def start_session(self, ssm_target: str, host: str, port: int) -> Mapping[str, Any]:
-        """Start a session that forwards a port to a host, and return AWS's answer.
-
-        Its keys ``StreamUrl``, ``TokenValue`` and ``SessionId`` are secret.
-        """
-        return self._call(
-            f"start a session on {ssm_target}",
-            "ssm",
-            "start_session",
-            Target=ssm_target,
-            DocumentName="AWS-StartPortForwardingSessionToRemoteHost",
-            Parameters={"host": [host], "portNumber": [str(port)]},
-        )
+    def start_session(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Start a session of Session Manager, and return AWS's answer, whose token is secret."""
+        what = f"start a session on {parameters['Target']}"
+        return self._call(what, "ssm", "start_session", **parameters)
 
     @property
     def profile(self) -> str | None:

@@ -301,14 +301,19 @@ class DeploymentDatabase:
         target = self._needs("ssm_target", "an EC2 instance (i-...) or an ECS task")
         host, port = self.server
         session = self._aws.session
+        parameters = {
+            "Target": target,
+            "DocumentName": "AWS-StartPortForwardingSessionToRemoteHost",
+            "Parameters": {"host": [host], "portNumber": [str(port)]},
+        }
         return ssm_tunnel(
             target,
-            lambda: self._aws.start_session(target, host, port),
+            lambda: self._aws.start_session(parameters),
             region=session.region_name or "",
             endpoint=self._target.aws_endpoint_url
             or f"https://ssm.{session.region_name}.amazonaws.com",
             profile=self._aws.profile,
-            parameters={"Target": target},
+            parameters=parameters,
         )
 
     def _command(self) -> Tunnel:

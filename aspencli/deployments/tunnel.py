@@ -20,6 +20,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -161,6 +162,8 @@ class SshTunnel(Tunnel):
 
     def _run_helper(self, kept: int, ours: int) -> NoReturn:
         try:
+            for one in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):  # for the program only
+                signal.signal(one, signal.SIG_IGN)
             os.close(ours)
             # The output of the program must end with it, not with this process.
             null = os.open(os.devnull, os.O_RDWR)

@@ -220,8 +220,8 @@ def test_help_lists_all_choices(words: Words, width: int) -> None:
 PANELS = {
     "db": {
         "Console": "interact psql tunnel",
-        "Schema": "upgrade downgrade current history check revision setup create drop access",
         "Health": "status outliers sizes indexes bloat settings profile doctor",
+        "Schema": "upgrade downgrade current history check revision setup create drop access",
         "Sessions": "activity locks cancel terminate",
     },
     "samples": {

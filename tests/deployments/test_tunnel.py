@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pexpect
 import pytest
 
 from tests import zygote
-from tests.deployments.conftest import BASTION, descendants
+from tests.deployments.conftest import BASTION, PASSWORD, descendants
 
 if TYPE_CHECKING:
     from tests.deployments.conftest import Deployment
@@ -70,6 +75,101 @@ def test_nothing_is_left_after_any_end(deployment_with_master: Deployment, user:
         _wait(lambda: not ours())
         _wait(lambda: not deployment.sessions())
         assert descendants(process.pid) == []
+
+
+def test_psql_on_a_terminal_behaves_as_without_a_tunnel(deployment: Deployment) -> None:
+    shell = pexpect.spawn(
+        "bash",
+        ["--norc", "-i"],
+        env={**deployment.environment, "PS1": "ready$ ", "PSQLRC": "/dev/null"},
+        encoding="utf-8",
+        timeout=60,
+        echo=False,
+    )
+    shell.expect_exact("ready$ ")
+    command = [sys.executable, "-m", "aspencli", "--env", "staging", "db", "psql"]
+    shell.sendline(f"{shlex.join(command)} -- -X")
+    shell.expect_exact("staging aspen_db=> ")
+    shell.sendline("SELECT pg_sleep(60);")
+    _wait(lambda: any("pg_sleep(60)" in one[3] for one in deployment.sessions()))
+    shell.sendintr()
+    shell.expect_exact("canceling statement due to user request")
+    shell.expect_exact("staging aspen_db=> ")
+    shell.sendline("SELECT 40 + 2;")
+    shell.expect(r"\b42\b")
+    shell.expect_exact("staging aspen_db=> ")
+    shell.sendcontrol("z")
+    shell.expect_exact("ready$ ")
+    shell.sendline("fg")
+    time.sleep(0.5)  # psql prints no prompt when it continues
+    shell.sendline("SELECT 41 + 2;")
+    shell.expect(r"\b43\b")
+    shell.sendline("\\q")
+    shell.expect_exact("ready$ ")
+    shell.sendline("echo code $?")
+    shell.expect_exact("code 0")
+    shell.close(force=True)
+    _wait(lambda: not ours())
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "code"),
+    [
+        (("--", "-f", "FILE"), None, 0),
+        ((), "SELECT 1/0;", 3),
+        (("-c", "SELECT 1/0"), None, 1),
+        ((), "SELECT 'from stdin';", 0),
+    ],
+)
+def test_psql_exit_code_files_and_stdin_through_tunnel(
+    deployment: Deployment, words: tuple[str, ...], stdin: str | None, code: int
+) -> None:
+    script = deployment.folder / "script.sql"
+    script.write_text("SELECT 'from a file';\n")
+    given = [str(script) if word == "FILE" else word for word in words]
+    done = deployment.run("--env", "staging", "db", "psql", *given, input=stdin)
+    assert done.code == code, done.err
+    if not code:
+        assert "from" in done.out
+
+
+def test_statement_survives_bastion_that_stops_for_a_while(deployment: Deployment) -> None:
+    process = zygote.start(
+        [
+            *("--env", "staging", "db", "interact", "-c"),
+            "print(session.scalar(sa.text('SELECT 42 FROM pg_sleep(3)')))",
+        ],
+        env=deployment.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait(lambda: any("pg_sleep" in one[3] for one in deployment.sessions()))
+    deployment.bastion.pause(10)
+    out, err = process.communicate(timeout=_PATIENCE_S)
+    assert (process.returncode, out) == (0, "42\n"), err
+
+
+def test_password_is_in_no_command_line(deployment: Deployment) -> None:
+    process = zygote.start(
+        ["--env", "staging", *_USERS["tunnel"]],
+        env=deployment.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _wait(lambda: any("pg_sleep" in one[3] for one in deployment.sessions()))
+    lines = [_command_line(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
+    process.kill()
+    process.wait()
+    assert any(b"pg_sleep" in line for line in lines)
+    assert not any(PASSWORD[:8].encode() in line for line in lines)
+
+
+def _command_line(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
 
 
 def _wait(condition: object) -> None:

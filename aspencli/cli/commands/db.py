@@ -392,10 +392,11 @@ _add(
     "aspencli --env staging db psql --write",
     allow_interspersed_args=False,  # same, to psql
 )
+_add("Health", status, "aspencli db status", "aspencli --env prod db status -o json")
 
 
 def _add_others() -> None:
-    """Add the commands that psql and the console need not wait for."""
+    """Add the commands that psql, the console, and the status need not wait for."""
     from aspencli.cli.commands import (
         db_access,
         db_diagnostics,
@@ -437,7 +438,6 @@ def _add_others() -> None:
         "aspencli db drop",
         "aspencli --env staging db drop --confirm staging",
     )
-    _add("Health", status, "aspencli db status", "aspencli --env prod db status -o json")
     db_diagnostics.register(app, "Sessions")
     _add(
         "Sessions",

@@ -227,6 +227,8 @@ class _Check:
         from aspen.database import roles
 
         rights = roles.rights(self._driver)
+        if role := self._context.target.read_only_role:
+            return f"{rights.user} switches to {role} in reading sessions"
         if not rights.can_write:
             return f"{rights.user} can only read"
         if rights.reader:

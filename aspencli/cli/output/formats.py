@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TextIO
 
-from aspencli.text import csv_cell, json_text, no_formula, tsv_cell, visible
+from aspencli.text import csv_cell, json_text, no_formula, visible
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ DONE = ("created", "updated", "deleted", "unchanged", "skipped", "failed")
 """The outcomes of an item in the result of a write."""
 OUTCOME = Column("outcome", "Outcome", whole=True)
 """The column of every plan and result of a write; its values are in `PLANNED` or `DONE`."""
+_TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _PLAIN = frozenset({str, int, float, bool})
 _Writer = Callable[[TextIO, Sequence[Column], Iterable[Row]], None]
 
@@ -114,6 +115,13 @@ def _guarded(value: Any) -> str:
         return str(value)
     text = cell(value)
     return no_formula(text) if isinstance(value, str) else text
+
+
+def tsv_cell(text: str) -> str:
+    """Return the text with tab, line feed, carriage return, and backslash escaped."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return visible("".join(_TSV.get(char, char) for char in text))
 
 
 _WRITERS: dict[str, _Writer] = {

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aspencli.cli.output.formats import Column, record_field, table_cell, write_rows
-from aspencli.text import csv_cell, json_text, no_formula, tsv_cell, visible
+from aspencli.cli.output.formats import Column, record_field, table_cell, tsv_cell, write_rows
+from aspencli.text import csv_cell, json_text, no_formula, visible
 
 COLUMNS = (Column("id", "Id", right=True), Column("name", "Name"), Column("more", "More"))
 # Characters that move the cursor, set colors, break lines, or change the text direction.
