@@ -12,10 +12,10 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from aspen.database.settings import Route, clean_address
-from aspencli.addresses import THIS_MACHINE, canonical_host
+from aspencli.addresses import THIS_MACHINE, canonical_host, look_up
 from aspencli.config import Target
 from aspencli.deployments.aws import Aws, Login
 from aspencli.deployments.tunnel import (
@@ -146,7 +146,8 @@ class DeploymentDatabase:
         if not host or "," in parts.netloc:
             return address
         query = parts.query
-        if "sslmode=" not in query and not os.environ.get("PGSSLMODE") and self._is_remote(host):
+        encrypted = "sslmode=" in query or os.environ.get("PGSSLMODE")
+        if not encrypted and self._is_remote(host, query):
             query = "&".join(filter(None, [query, self._tls(host)]))
         netloc = parts.netloc
         if self.way != "direct" and parts.password is None:
@@ -157,8 +158,12 @@ class DeploymentDatabase:
                 netloc = f"{user}:{_quoted(password)}@{place}"
         return urlunsplit(parts._replace(netloc=netloc, query=query))
 
-    def _is_remote(self, host: str) -> bool:
-        return self.way != "direct" or canonical_host(host) != THIS_MACHINE
+    def _is_remote(self, host: str, query: str) -> bool:
+        """Return True if a connection would leave this machine."""
+        if self.way != "direct":
+            return True
+        place = canonical_host(dict(parse_qsl(query)).get("hostaddr", host))
+        return place != THIS_MACHINE and look_up([place]).get(place) != frozenset({THIS_MACHINE})
 
     def _tls(self, host: str) -> str:
         """Return the TLS parameters: verified if there is something to verify against."""
