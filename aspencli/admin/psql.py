@@ -46,6 +46,8 @@ _PARAMETERS = frozenset(
         *("target_session_attrs", "load_balance_hosts"),
     }
 )
+# PgBouncer: "unsupported startup parameter: options"; RDS Proxy: "command-line options".
+_OPTIONS_REJECTED = re.compile(r"startup (?:parameter|packet)|\boptions\b", re.IGNORECASE)
 _WHERE_TO_FIX = "Fix database_url in the config file, or the variable that sets it."
 _SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # SQLAlchemy may name a driver here
 # psql's own options (psql --help); getopt also accepts them abbreviated.
@@ -123,7 +125,9 @@ def gather_facts(address: Address, *, as_reader: bool) -> SessionFacts:
         psycopg2.Error: The connection failed.
         NotAllowedError: A read-only session could write, or a writing one could not.
     """
-    connection = _connect(address, connection_factory=opener(address.policy))
+    connection = _connect_as_psql(address)
+    # Read from the session before any of its settings are changed.
+    honors_options = connection.defaults.read_only
     try:
         settings = connection.defaults.settings(address.policy)
         if not address.writable:
@@ -143,8 +147,30 @@ def gather_facts(address: Address, *, as_reader: bool) -> SessionFacts:
         connection.close()
     if standing.pooled:
         return replace(standing, keeps_session=_keeps_session(address))
-    _verify(address, standing)
+    if not (address.writable or honors_options):
+        raise NotAllowedError(
+            "Could not make the psql session read-only: something between this machine and "
+            "the server dropped its settings. Nothing was run.",
+            hint="Use aspencli db interact instead, which sets them for each transaction.",
+        )
     return standing
+
+
+def _connect_as_psql(address: Address) -> Any:  # a DriverConnection
+    """Connect with psql's way of making a session read-only, unless a pooler rejects that."""
+    import psycopg2
+
+    factory = opener(address.policy)
+    if address.writable:
+        return _connect(address, connection_factory=factory)
+    mode = f"-c {READ_ONLY}=on"
+    options = " ".join(filter(None, [address.libpq["options"], mode]))
+    try:
+        return _connect(address, connection_factory=factory, options=options)
+    except psycopg2.OperationalError as error:
+        if not _OPTIONS_REJECTED.search(str(error)):
+            raise
+    return _connect(address, connection_factory=factory)
 
 
 def _connect(address: Address, **more: Any) -> Any:
@@ -181,27 +207,6 @@ def _ask_plainly(address: Address, query: str) -> tuple[int, str | None]:
             cursor.execute(query)
             pid, value = cursor.fetchone()
             return pid, value
-
-
-def _verify(address: Address, standing: SessionFacts) -> None:
-    """Check that the settings psql passes in ``options`` take effect on the server.
-
-    Raises:
-        NotAllowedError: They do not.
-    """
-    if address.writable:
-        return
-    options = _options(address, standing)
-    with closing(_connect(address, options=options)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"SHOW {READ_ONLY}")
-            if cursor.fetchone()[0] != "on":
-                raise NotAllowedError(
-                    "Could not make the psql session read-only: something between this machine and "
-                    "the server dropped its settings. Nothing was run.",
-                    hint="Use aspencli db interact instead, which sets them for each transaction.",
-                )
 
 
 def _options(address: Address, standing: SessionFacts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,7 +33,15 @@ FROM pg_stat_activity WHERE datname = current_database()
     AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 ORDER BY xact_start NULLS LAST
 """
-_LAG = "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"
+# One query, because each takes a round trip.
+_FACTS = """
+SELECT current_database()::text AS database, current_user::text AS user,
+    current_setting('server_version') AS server_version,
+    current_setting('max_connections')::int AS max_connections,
+    pg_database_size(current_database()) AS size, pg_is_in_recovery() AS standby,
+    extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 AS lag,
+    (SELECT count(*) FROM pg_stat_replication) AS followers
+"""
 
 
 @dataclass(frozen=True)
@@ -114,20 +123,21 @@ def status(database: Database) -> Status:
 def _status(session: ReadSession, database: Database, schema: SchemaState) -> Status:
     driver: Any = session.connection().connection.driver_connection
     used, ours = driver.defaults.stricter(database.policy), database.policy.timeouts()
-    standby = _scalar(session, "SELECT pg_is_in_recovery()")
-    url = database.url
+    facts = session.execute(sa.text(_FACTS)).one()
+    standby, url = facts.standby, database.url
     return Status(
-        server_version=_scalar(session, "SHOW server_version").split(" ")[0],
+        server_version=facts.server_version.split(" ")[0],
         # The address may have several hosts.
         host=driver.info.host or "local socket",
         port=driver.info.port if "port" in url.query else url.port,
-        database=_scalar(session, "SELECT current_database()"),
-        user=_scalar(session, "SELECT current_user"),
-        size=_scalar(session, "SELECT pg_database_size(current_database())"),
+        database=facts.database,
+        user=facts.user,
+        size=facts.size,
+        max_connections=facts.max_connections,
         state=schema,
-        counts=_counts(session, SCHEMA),
         **_activity(session),
-        replication=_replication(session, standby=standby),
+        replication=_replication(facts),
+        counts=_counts(session, SCHEMA),
         standby=standby,
         read_only=standby or driver.defaults.read_only,
         pooler=driver.pooled,
@@ -136,10 +146,6 @@ def _status(session: ReadSession, database: Database, schema: SchemaState) -> St
             for name, value in driver.defaults.timeouts.items()
         },
     )
-
-
-def _scalar(session: ReadSession, query: str) -> Any:
-    return session.scalar(sa.text(query))
 
 
 def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
@@ -153,25 +159,38 @@ def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
         {"schema": schema, "tables": list(TABLES)},
     )
     known = {name: (tuples, size) for name, tuples, size in found}
-    counts = {
-        name: _count(session, sa.table(name, schema=schema), *known[name])
-        for name in TABLES
-        if name in known
+    estimates = {  # -1: never analyzed
+        name: Count(int(tuples), estimated=True)
+        for name, (tuples, _) in known.items()
+        if tuples >= 0
     }
-    return {name: count for name, count in counts.items() if count is not None}
+    exact = [
+        name for name, (_, size) in known.items() if name not in estimates or size <= _EXACT_BYTES
+    ]
+    counts = {**estimates, **_exact_counts(session, schema, exact)}
+    return {name: counts[name] for name in TABLES if name in counts}
 
 
-def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int) -> Count | None:
-    estimate = None if tuples < 0 else Count(int(tuples), estimated=True)  # -1: never analyzed
-    if estimate and size > _EXACT_BYTES:
-        return estimate
+def _exact_counts(session: ReadSession, schema: str, names: Sequence[str]) -> dict[str, Count]:
+    """Count rows in one query; if that fails, table by table, without those that cannot be read.
+
+    It ends the session's transaction if the query fails.
+    """
+    if not names:
+        return {}
+    tables = [sa.table(name, schema=schema) for name in names]
+    counts = [sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in tables]
     try:
-        with session.begin_nested():
-            return Count(session.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+        found = session.execute(sa.select(*counts)).one()
     except DBAPIError as error:
-        if sqlstate(error) in _GAVE_UP:
-            return estimate
-        raise
+        if sqlstate(error) not in _GAVE_UP:
+            raise
+        session.rollback()
+        if len(names) == 1:
+            return {}
+        each = (_exact_counts(session, schema, [name]) for name in names)
+        return {name: count for one in each for name, count in one.items()}
+    return {name: Count(count) for name, count in zip(names, found, strict=True)}
 
 
 def _schema_verdict(schema: SchemaState) -> StatusVerdict | None:
@@ -242,7 +261,6 @@ def _activity(session: ReadSession) -> dict[str, Any]:
     blocked = [row.blocked_by for row in rows if row.blocked_by]
     return {
         "connections": len(rows),
-        "max_connections": int(_scalar(session, "SHOW max_connections")),
         "longest_transaction_s": round(oldest.age, 1) if oldest else None,
         "longest_transaction": _who(oldest) if oldest else None,
         "waiting": len(blocked),
@@ -255,8 +273,7 @@ def _who(row: Any) -> str:
     return f"PID {row.pid}: {row.usename}{name} ({row.state})"
 
 
-def _replication(session: ReadSession, *, standby: bool) -> str:
-    if standby:
-        return f"standby, {_scalar(session, _LAG) or 0.0:.0f} s behind"
-    followers = _scalar(session, "SELECT count(*) FROM pg_stat_replication")
-    return f"primary, {counted(followers, 'standby')}"
+def _replication(facts: Any) -> str:
+    if facts.standby:
+        return f"standby, {facts.lag or 0.0:.0f} s behind"
+    return f"primary, {counted(facts.followers, 'standby')}"

@@ -213,7 +213,7 @@ def examine(database: Database) -> Iterator[Examined]:
     limited = patient(database)
     user = database.url.username
     try:
-        with limited.reading() as session:
+        with limited.observing() as session:
             between = _check_pooler(session)
         if between is not None:
             yield between
@@ -227,11 +227,11 @@ def examine(database: Database) -> Iterator[Examined]:
 def _checks(database: Database) -> Iterator[tuple[str, Callable[[], Examined]]]:
     """Yield each check of a session with its name, in order."""
     found: list[tuple[int, str, _Opens, _Check]] = [
-        (place, name, database.reading, check) for place, name, check in _CHECKS
+        (place, name, database.observing, check) for place, name, check in _CHECKS
     ]
     for name, one in diagnostics().items():
         if one.check is not None:
-            opening = partial(one.opens, database) if one.opens else database.reading
+            opening = partial(one.opens, database) if one.opens else database.observing
             found.append((one.place, name, opening, one.check))
     for _place, name, opens, check in sorted(found, key=itemgetter(0)):
         yield name, partial(_look, opens, check)

@@ -72,7 +72,7 @@ def looking(database: Database) -> Iterator[ReadSession]:
     """Yield a read-only session with short lock and statement timeouts."""
     limited = patient(database)
     try:
-        with limited.reading() as session:
+        with limited.observing() as session:
             yield session
     finally:
         limited.dispose()

@@ -110,21 +110,23 @@ def _named(found: list[dict[str, Any]], words: Sequence[str]) -> list[dict[str, 
 
 @contextmanager
 def _untouched(database: Database) -> Iterator[ReadSession]:
-    """Yield a session with the server's own settings, in a read-only transaction."""
+    """Yield a session with the server's own settings."""
     import sqlalchemy as sa
     from sqlalchemy.pool import NullPool
 
-    from aspen.database.engine import ReadSession
+    from aspen.database.engine import ReadSession, know_server
 
     engine = sa.create_engine(
         database.url,
         connect_args=database.arguments(),
         poolclass=NullPool,
         hide_parameters=True,
+        use_native_hstore=False,
+        isolation_level="AUTOCOMMIT",  # only our own query runs in it
     )
+    know_server(engine)
     try:
         with ReadSession(engine) as session:
-            session.execute(sa.text("SET TRANSACTION READ ONLY"))
             yield session
     finally:
         engine.dispose()

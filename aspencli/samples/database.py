@@ -71,6 +71,7 @@ class SampleList:
         self._session = session
         self._query = query
         self._conditions = [*_conditions(session, query), *_behind(session, query)]
+        self._found: int | None = None
 
     def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
         """Yield the rows in constant memory; all of them if there is no limit."""
@@ -94,13 +95,24 @@ class SampleList:
             .order_by(*_order(self._query))
             .limit(limit)
         )
-        for row in self._session.execute(statement, execution_options={"yield_per": _BATCH}):
-            yield SampleRow(*row)
+        if limit is None or limit > _BATCH:
+            for row in self._session.execute(statement, execution_options={"yield_per": _BATCH}):
+                yield SampleRow(*row)
+            return
+        # For a few rows, the round trips of a server-side cursor and of a count would take longer.
+        counted = statement.add_columns(self._total.correlate(None).scalar_subquery())
+        for *fields, total in self._session.execute(counted):
+            self._found = total
+            yield SampleRow(*fields)
 
     def count(self) -> int:
         """Return the total number of matches."""
-        statement = sa.select(sa.func.count()).select_from(Sample).where(*self._conditions)
-        return self._session.scalar(statement) or 0
+        found = self._found
+        return self._session.scalar(self._total) or 0 if found is None else found
+
+    @property
+    def _total(self) -> sa.Select[Any]:
+        return sa.select(sa.func.count()).select_from(Sample).where(*self._conditions)
 
 
 def _conditions(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnElement[bool]]:

@@ -30,6 +30,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import ProgrammingError
 
 from aspen.database.cancel import make_interruptible
 from aspen.database.engine import report_standby
@@ -38,12 +39,15 @@ from aspen.database.errors import (
     MigrationError,
     NotAtHeadError,
     UnknownRevisionError,
+    sqlstate,
 )
 from aspen.database.models import SCHEMA, Base, LookupValue
 
 HERE = Path(str(files("aspen.migrations")))
 VERSIONS = HERE / "versions"
 VERSION_TABLE_SCHEMA = "public"
+_RECORDED = f"SELECT version_num FROM {VERSION_TABLE_SCHEMA}.alembic_version"  # noqa: S608 - constants
+_UNDEFINED_TABLE = "42P01"
 ID_FORMAT = "%Y%m%d_%H%M%S"
 _T = TypeVar("_T")
 _BY_TIME = re.compile(r"\d{8}_\d{6}").fullmatch
@@ -169,16 +173,31 @@ def only_head(script_directory: ScriptDirectory) -> str:
     return heads[0]
 
 
-def recorded_revision(connection: Connection) -> str | None:
+def recorded_heads(connection: Connection) -> tuple[str, ...]:
+    """Return the revisions that the database records, in one round trip.
+
+    Alembic takes two, because it must not fail in an open transaction; none may be open here.
+    """
+    try:
+        found = connection.exec_driver_sql(_RECORDED)
+    except ProgrammingError as error:
+        if sqlstate(error) != _UNDEFINED_TABLE:
+            raise
+        return ()
+    return tuple(found.scalars())
+
+
+def recorded_revision(connection: Connection, heads: tuple[str, ...] | None = None) -> str | None:
     """Return the revision that the database records, or None if it records none.
 
     Raises:
         MigrationError: It records several.
     """
-    context = MigrationContext.configure(
-        connection, opts={"version_table_schema": VERSION_TABLE_SCHEMA}
-    )
-    heads = context.get_current_heads()
+    if heads is None:
+        context = MigrationContext.configure(
+            connection, opts={"version_table_schema": VERSION_TABLE_SCHEMA}
+        )
+        heads = context.get_current_heads()
     if len(heads) > 1:
         raise MigrationError(
             f"The database records {len(heads)} current revisions ({', '.join(heads)}).",

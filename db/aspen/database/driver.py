@@ -9,6 +9,7 @@ another. So statements that end or begin transactions are never sent.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Any
@@ -62,6 +63,7 @@ _TOKEN_OR_PLACEHOLDER = re.compile(f"{_LITERAL}|{_RULES}", re.VERBOSE | re.DOTAL
 _KINDS = {"comment": "gap", "literal": "value", "number": "value"}
 _BOUNDARY = re.compile(r"/\*|\*/")
 _SUSPECT = re.compile(r"\b(?:commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
+_FRESH_S = 1.0
 _SHORT = 8_192  # characters; longer statements are not cached
 
 
@@ -87,14 +89,19 @@ class DriverConnection(PlainConnection):
         pooled: Whether a pooler is in between, so that settings last for one transaction only.
         defaults: The server's own session defaults.
         checks_client: Whether the server was told to notice when this client is gone.
+        current_schema: The schema of new tables; None if there is none.
+        isolation: The server's default isolation level, as SQLAlchemy names it.
     """
 
     defaults: ServerDefaults
     pooled = False
     checks_client = False
+    current_schema: str | None = None
+    isolation = ""
     _policy: SessionPolicy | None = None
     _fresh = False
     _saved = False
+    _answered = 0.0
 
     def take_up(self, policy: SessionPolicy) -> None:
         """Apply a policy to the session, and check that it took effect.
@@ -114,8 +121,9 @@ class DriverConnection(PlainConnection):
         self.defaults = ServerDefaults(
             read_only == "on", dict(zip(TIMEOUTS, values[:count], strict=True))
         )
-        _search_path, became_read_only, *_limits, checked = values[count:]
+        _search_path, became_read_only, *_others, checked, schema, isolation = values[count:]
         self.checks_client = checked is not None
+        self.current_schema, self.isolation = schema, isolation
         if not policy.writable and became_read_only != "on":
             raise _not_read_only()
         if policy.writable and self.defaults.read_only and not policy.overrides.read_only:
@@ -149,8 +157,12 @@ class DriverConnection(PlainConnection):
         return "dry run" if self.rehearsing else "read-only session"
 
     def ping(self) -> None:
-        """Check that the server answers, in one round trip and outside any transaction."""
-        self._ask("SELECT 1")
+        """Check that the server answers, in one round trip and outside any transaction.
+
+        A connection that has just been opened or checked is not checked again.
+        """
+        if time.monotonic() - self._answered > _FRESH_S:
+            self._ask("SELECT 1")
 
     def cursor(
         self, name: Any = None, cursor_factory: Any = None, *arguments: Any, **named: Any
@@ -256,6 +268,7 @@ class DriverConnection(PlainConnection):
         try:
             with PlainCursor(self) as cursor:
                 cursor.execute(query)
+                self._answered = time.monotonic()
                 return cursor.fetchone()
         finally:
             if not self.closed:

@@ -219,6 +219,21 @@ class Database:
             yield session
 
     @contextmanager
+    def observing(self) -> Iterator[ReadSession]:
+        """Open a read-only session without a transaction, which saves two round trips.
+
+        Each statement sees the newest data. Behind a pooler, where settings last only for a
+        transaction, it is the same as `reading`.
+        """
+        engine = self._engine(writable=False)
+        with engine.connect() as connection:
+            pooled = _driver(connection).pooled
+        if not (pooled or self._policy.guard.guards):
+            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        with ReadSession(engine) as session:
+            yield session
+
+    @contextmanager
     def begin(self) -> Iterator[WriteSession]:
         """Open a writable session: one transaction, committed at the end, rolled back on any error.
 
@@ -279,10 +294,42 @@ class Database:
         make_interruptible(engine)
         report_standby(engine)
         event.listen(engine, "do_connect", partial(_connect, self._route))
+        know_server(engine)
         # SQLAlchemy's own ping switches to autocommit, which a guarded connection refuses.
         vars(engine.dialect)["do_ping"] = _ping
         event.listen(engine, "checkin", _give_back)
         return engine
+
+
+def _server_version(connection: Connection) -> tuple[int, ...]:
+    major, minor = divmod(int(_driver(connection).info.server_version), 10_000)
+    return major, minor
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+# What SQLAlchemy asks each new server in six round trips, the connection knows already. Its hooks
+# for this are not public; if one is renamed, its query is sent again, and a test counts them.
+_KNOWN: dict[str, Callable[[Any], Any]] = {
+    "_get_server_version_info": _server_version,
+    "_get_default_schema_name": lambda connection: getattr(
+        _driver(connection), "current_schema", None
+    ),
+    "get_default_isolation_level": lambda driver: getattr(driver, "isolation", None),
+    # Back to the server's default, which takes no round trip; a level by name would.
+    "reset_isolation_level": lambda driver: driver.set_isolation_level(None),
+    "_set_backslash_escapes": lambda connection: vars(connection.dialect).update(
+        _backslash_escapes=_driver(connection).get_parameter_status("standard_conforming_strings")
+        == "off"
+    ),
+}
+
+
+def know_server(engine: Engine) -> None:
+    """Spare an engine the queries with which SQLAlchemy gets to know a server."""
+    vars(engine.dialect).update(_KNOWN)
 
 
 def _ping(connection: DriverConnection) -> bool:

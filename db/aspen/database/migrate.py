@@ -210,7 +210,11 @@ def downgrade(
 def current(engine: Engine) -> str | None:
     """Return the revision of the database, even if unknown, or None if it records none."""
     with explained_failures(_DEFAULT_LIMITS), engine.connect() as connection:
-        return alembic.recorded_revision(connection)
+        if getattr(connection.connection.driver_connection, "pooled", False):
+            return alembic.recorded_revision(connection)  # limits last for a transaction only
+        # Without a transaction, which would take two more round trips.
+        plain = connection.execution_options(isolation_level="AUTOCOMMIT")
+        return alembic.recorded_revision(plain, alembic.recorded_heads(plain))
 
 
 def head(directory: Path | None = None) -> str:

@@ -213,10 +213,11 @@ class ServerDefaults:
 def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
     """Return the statement that sets up a session and reads back the effective settings.
 
-    Its row holds the server's process ID, the `ServerDefaults`, and the values that were set. If
-    the process is not the one that the connection was opened to (`backend_pid`), a pooler is in
-    between. The settings are then local to the statement, so that they do not reach other clients'
-    sessions.
+    Its row holds the server's process ID, the `ServerDefaults`, the values that were set, and what
+    SQLAlchemy would ask in round trips of its own: the current schema with `SEARCH_PATH`, and the
+    isolation level. If the process is not the one that the connection was opened to
+    (`backend_pid`), a pooler is in between. The settings are then local to the statement, so that
+    they do not reach other clients' sessions.
     """
     wanted = policy.timeouts()
     sets = {"search_path": sql_literal(SEARCH_PATH), READ_ONLY: "'on'"}
@@ -238,7 +239,12 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
     return f"""
 SELECT l.pid, d.read_only, {", ".join(f"d.{name}" for name in TIMEOUTS)}, {", ".join(set_all)},
        (SELECT set_config(name, '{CHECK_MS}', false) FROM pg_catalog.pg_settings
-         WHERE name = '{CLIENT_CHECK}' AND setting = '0' AND NOT l.local AND version() ~ 'linux')
+         WHERE name = '{CLIENT_CHECK}' AND setting = '0' AND NOT l.local
+           AND version() ~ 'linux'),
+       (SELECT nspname FROM pg_catalog.pg_namespace
+         WHERE nspname IN ('{SCHEMA}', 'public') AND has_schema_privilege(oid, 'USAGE')
+         ORDER BY nspname LIMIT 1),
+       upper(current_setting('default_transaction_isolation'))
   FROM (SELECT CASE WHEN bool_or(
                    CASE p.name WHEN '{READ_ONLY}'
                    THEN p.reset_val::bool OR coalesce(c.value::bool, false) END)
