@@ -22,6 +22,7 @@ from tests.deployments.conftest import BASTION, PASSWORD, configured
 if TYPE_CHECKING:
     from tests.deployments.conftest import Deployment
 
+_WHERE = "SELECT current_database();"
 _ENCRYPTED = "SELECT ssl, current_user FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
 
@@ -95,6 +96,39 @@ def _check_masters(deployment: Deployment, mode: str, folder: Path) -> None:
     if masters:
         ssh = deployment.environment["PATH"].partition(os.pathsep)[0] + "/ssh"
         subprocess.run([ssh, "-O", "exit", BASTION], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "expected"),
+    [
+        (
+            ("remote-pgconsole", "ENV=staging", "DB=aspen_db"),
+            "SELECT current_database();",
+            "aspen_db",
+        ),
+        (("remote-pgconsole", "DB=made-stack"), _WHERE, "made-stack"),
+        (("remote-dbconsole", "DB=made-stack"), "print(engine.url.database)", "made-stack"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_old_make_targets_open_remote_consoles(
+    deployment: Deployment, words: tuple[str, ...], stdin: str, expected: str
+) -> None:
+    if not deployment.sql("SELECT 1 FROM pg_database WHERE datname = 'made-stack'"):
+        deployment.sql('CREATE DATABASE "made-stack" OWNER boss')
+    program = Path(sys.executable).with_name("aspencli")
+    done = subprocess.run(
+        ["make", "-s", "-o", "setup", *words, f"ASPENCLI={program}"],
+        cwd=Path(__file__).parents[2],
+        env=deployment.environment,
+        input=stdin + "\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
 
 
 def test_update_goes_through_the_tunnel_as_the_writer(deployment: Deployment) -> None:
