@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.deployments.conftest import BASTION, PASSWORD, SERVER, Authority, Bastion, configured
+from tests.deployments.rig import BASTION, PASSWORD, SERVER, Authority, Bastion, configured
 
 if TYPE_CHECKING:
     from tests.conftest import Server
-    from tests.deployments.conftest import Deployment
+    from tests.deployments.rig import Deployment
 
 _SECONDS = 12  # the longest that a command may take to say what is wrong
 _SLOW_MACHINE_S = 30  # that it may need besides, if other tests use all cores

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.deployments.conftest import BASTION, PASSWORD, configured
+from tests.deployments.rig import BASTION, PASSWORD, configured
 
 if TYPE_CHECKING:
-    from tests.deployments.conftest import Deployment
+    from tests.deployments.rig import Deployment
 
 _WHERE = "SELECT current_database();"
 _ENCRYPTED = "SELECT ssl, current_user FROM pg_stat_ssl WHERE pid = pg_backend_pid()"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.deployments.conftest import PASSWORD, configured
+from tests.deployments.rig import PASSWORD, configured
 
 if TYPE_CHECKING:
-    from tests.deployments.conftest import Deployment
+    from tests.deployments.rig import Deployment
 
 # Each is run as it is in psql: nothing of ours looks at it.
 WRITES = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.deployments.conftest import Deployment
+    from tests.deployments.rig import Deployment
 
 _GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "staging.md").read_text()
 _COMMANDS = [

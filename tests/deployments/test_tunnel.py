@@ -19,10 +19,10 @@ import pexpect
 import pytest
 
 from tests import zygote
-from tests.deployments.conftest import BASTION, PASSWORD, descendants
+from tests.deployments.rig import BASTION, PASSWORD, descendants
 
 if TYPE_CHECKING:
-    from tests.deployments.conftest import Deployment
+    from tests.deployments.rig import Deployment
 
 _PATIENCE_S = 60.0
 _SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGHUP)

@@ -1,0 +1,464 @@
+"""A remote deployment on this machine: AWS, a bastion, and a PostgreSQL server with TLS.
+
+Moto answers for AWS, OpenSSH's sshd is the bastion, and PostgreSQL has a certificate of its own
+CA. Only names differ from a real deployment: the bastion is reached through the operator's ssh
+configuration, as with a real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import boto3
+import psycopg2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from moto.server import ThreadedMotoServer
+
+from aspen.local.postgres.server import SUPERUSER, Cluster
+from aspen.local.processes import server_account
+from tests import zygote
+from tests.conftest import CliResult, migrate, seed
+
+BASTION = "bastion.aspen.test"
+SERVER = "localhost"  # the bastion resolves it
+# A password with every character that an address, a shell, or SQL could trip over.
+PASSWORD = "p@ss:w/rd%41'?#\\ \"$(x)\nend"
+_DEBIAN = Path("/usr/lib/postgresql")
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority, and the certificates that it issues."""
+
+    folder: Path
+    key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
+
+    @cached_property
+    def file(self) -> Path:
+        """Return the file with the authority's own certificate."""
+        path = self.folder / "ca.crt"
+        name = _name("aspen test authority")
+        path.write_bytes(
+            _pem(self._built(name, name, self.key.public_key(), 30, is_authority=True))
+        )
+        return path
+
+    def issue(self, host: str, *, days: int = 30) -> tuple[Path, Path]:
+        """Return the files of a certificate and its key; with negative ``days`` it has expired."""
+        _ = self.file
+        key = _new_key()
+        certificate = self.folder / f"{host}-{days}.crt"
+        issuer = _name("aspen test authority")
+        certificate.write_bytes(_pem(self._built(_name(host), issuer, key.public_key(), days)))
+        private = certificate.with_suffix(".key")
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        account = server_account(self.folder)
+        if account.switched:  # the server reads it as another account
+            os.chown(private, account.uid, account.gid)
+        private.chmod(0o600)
+        return certificate, private
+
+    def _built(
+        self,
+        subject: x509.Name,
+        issuer: x509.Name,
+        key: Any,
+        days: int,
+        *,
+        is_authority: bool = False,
+    ) -> x509.Certificate:
+        now = dt.datetime.now(dt.UTC)
+        host = str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=60))
+            .not_valid_after(now + dt.timedelta(days=days))
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        )
+        if not is_authority:
+            names = x509.SubjectAlternativeName([x509.DNSName(host)])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def find_bindir() -> Path | None:
+    """Return the folder of a PostgreSQL with TLS, which the bundled one lacks, or None."""
+    found = sorted(_DEBIAN.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+@dataclass
+class Bastion:
+    """OpenSSH's sshd on this machine, as the current user."""
+
+    folder: Path
+    options: tuple[str, ...] = ()
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("host", "operator"):
+            if not (self.folder / name).exists():
+                _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name))
+        shutil.copy(self.folder / "operator.pub", self.folder / "authorized_keys")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the daemon."""
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # root's sshd needs it
+        (self.folder / "sshd_config").write_text(
+            "\n".join(
+                (
+                    *self.options,
+                    f"Port {self.port}",
+                    "ListenAddress 127.0.0.1",
+                    f"HostKey {self.folder / 'host'}",
+                    f"AuthorizedKeysFile {self.folder / 'authorized_keys'}",
+                    f"PidFile {self.folder / 'sshd.pid'}",
+                    "StrictModes no",
+                    "UsePAM no",
+                    "PasswordAuthentication no",
+                    "KbdInteractiveAuthentication no",
+                    "MaxStartups 200",
+                    "MaxSessions 200",
+                    "PermitRootLogin prohibit-password",
+                    "",
+                )
+            )
+        )
+        sshd = find_sshd()
+        assert sshd is not None
+        with (self.folder / "log").open("ab") as log:
+            words = [sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+            self.process = subprocess.Popen(words, stderr=log)
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _listens(self.port):
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop the daemon, and the processes that serve its connections."""
+        for pid in [*self.sessions(), self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def sessions(self) -> list[int]:
+        """Return the processes of the daemon that serve a connection."""
+        return descendants(self.process.pid)
+
+    def pause(self, seconds: float) -> None:
+        """Stop answering for a while, as after a network failure."""
+        pids = [self.process.pid, *self.sessions()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def client(self, *options: str) -> Path:
+        """Return a folder with an ``ssh`` that has the operator's own configuration."""
+        known = self.folder / "known_hosts"
+        public = (self.folder / "host.pub").read_text().split()[:2]
+        known.write_text(f"{BASTION} {' '.join(public)}\n")
+        configuration = self.folder / "ssh_config"
+        configuration.write_text(
+            "\n".join(
+                (
+                    f"Host {BASTION}",
+                    *options,
+                    "HostName 127.0.0.1",
+                    f"Port {self.port}",
+                    f"HostKeyAlias {BASTION}",
+                    f"IdentityFile {self.folder / 'operator'}",
+                    "IdentitiesOnly yes",
+                    f"UserKnownHostsFile {known}",
+                    "GlobalKnownHostsFile /dev/null",
+                    "",
+                )
+            )
+        )
+        programs = self.folder / "bin"
+        programs.mkdir(exist_ok=True)
+        wrapper = programs / "ssh"
+        # ssh finds its configuration by the account's home folder, not by HOME.
+        real = shutil.which("ssh", path=os.defpath + ":/usr/local/bin:/opt/homebrew/bin")
+        wrapper.write_text(f'#!/bin/sh\nexec {real} -F {configuration} "$@"\n')
+        wrapper.chmod(0o755)
+        return programs
+
+
+def find_sshd() -> str | None:
+    """Return the path of sshd, which is only on root's PATH."""
+    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and theirs."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment, and the environment of an operator of it."""
+
+    folder: Path
+    aws: str  # the address of AWS
+    port: int  # of the database server
+    superuser: str  # the address of the database, as a superuser
+    ca: Path
+    bastion: Bastion
+    environment: Mapping[str, str]
+
+    def client(self, service: str) -> Any:
+        """Return a client of AWS with other credentials than the operator's."""
+        return boto3.client(
+            service,
+            endpoint_url=self.aws,
+            region_name="us-west-2",
+            aws_access_key_id="administrator",
+            aws_secret_access_key="administrator",
+        )
+
+    def put_secret(self, stage: str, /, **changes: str | None) -> None:
+        """Write the secret of a stage, with changes to its values (None removes one)."""
+        values = {
+            "DB_address": f"{SERVER}:{self.port}",
+            "DB_rw_username": "writer",
+            "DB_rw_password": PASSWORD,
+            "DB_admin_username": "boss",
+            "DB_admin_password": PASSWORD,
+            "DB_ro_username": "reader",
+            "DB_ro_password": PASSWORD,
+            "bastion_host": BASTION,
+            **changes,
+        }
+        text = json.dumps({key: value for key, value in values.items() if value is not None})
+        self.put_text(f"{stage}/genepi-config", text)
+
+    def put_text(self, name: str, text: str) -> None:
+        """Write a secret's value as it is."""
+        secrets = self.client("secretsmanager")
+        with contextlib.suppress(secrets.exceptions.ResourceNotFoundException):
+            secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+        secrets.create_secret(Name=name, SecretString=text)
+
+    def with_ssh(self, *options: str) -> Deployment:
+        """Return it with other options in the operator's ssh configuration."""
+        self.bastion.client(*options)
+        return self
+
+    def with_config(self, text: str) -> Deployment:
+        """Return it with another config file."""
+        path = self.folder / f"config-{len(list(self.folder.glob('config-*')))}.toml"
+        path.write_text(text)
+        return replace(self, environment={**self.environment, "ASPEN_CONFIG": str(path)})
+
+    def run(
+        self,
+        *arguments: str,
+        input: str | None = None,  # noqa: A002 - same name as in subprocess
+        timeout: float = 120,
+        **more: str,
+    ) -> CliResult:
+        """Run a command as the operator, and return its result."""
+        done = zygote.run_text(
+            arguments, env={**self.environment, **more}, stdin=input, timeout=timeout
+        )
+        return CliResult(done.returncode, done.stdout, done.stderr)
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run SQL as a superuser, past everything that is tested."""
+        with contextlib.closing(psycopg2.connect(self.superuser)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def sessions(self) -> list[tuple[Any, ...]]:
+        """Return the sessions of operators on the server."""
+        return self.sql(
+            "SELECT pid, usename, state, query FROM pg_stat_activity WHERE usename IN "
+            "('reader', 'writer', 'boss')"
+        )
+
+
+def configured(aws: str, ca: Path) -> str:
+    """Return a config file that has nothing but where AWS is, and the CA."""
+    tables = (
+        f'[targets.{name}]\naws_endpoint_url = "{aws}"\nca_file = "{ca}"\n'
+        for name in ("staging", "prod", "rdev")
+    )
+    return "\n".join(tables)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Everything of a deployment that runs."""
+
+    aws: str  # its address
+    cluster: Cluster
+    authority: Authority
+    database: str  # the address of the database, as a superuser
+    bastion: Bastion
+
+
+def missing() -> str | None:
+    """Return what has to be installed, or None."""
+    if find_bindir() is None:
+        return "needs a PostgreSQL with TLS (Debian: postgresql)"
+    if find_sshd() is None:
+        return "needs OpenSSH's server (Debian: openssh-server)"
+    return None
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Servers]:
+    """Run the servers of a deployment in a folder that other accounts can enter."""
+    with contextlib.ExitStack() as exits:
+        aws = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        aws.start()
+        exits.callback(aws.stop)
+        host, port = aws.get_host_and_port()
+        authority = Authority(folder)
+        cluster = _tls_cluster(folder, authority)
+        exits.callback(cluster.reset)
+        database = _fill(cluster)
+        bastion = exits.enter_context(Bastion(folder / "bastion"))
+        yield Servers(f"http://{host}:{port}", cluster, authority, database, bastion)
+
+
+def _tls_cluster(folder: Path, authority: Authority) -> Cluster:
+    bindir = find_bindir()
+    assert bindir is not None
+    certificate, key = authority.issue(SERVER)
+    rules = folder / "pg_hba.conf"
+    rules.write_text(
+        f"host all {SUPERUSER} 127.0.0.1/32 scram-sha-256\n"
+        "hostssl all all 127.0.0.1/32 scram-sha-256\n"
+        "hostssl all all ::1/128 scram-sha-256\n"
+    )
+    settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+    cluster = Cluster(folder / "tls", settings={**settings, "hba_file": str(rules), "fsync": "off"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASPEN_PG_BINDIR", str(bindir))
+        cluster.up()
+    return cluster
+
+
+def _fill(cluster: Cluster) -> str:
+    with contextlib.closing(
+        psycopg2.connect(_plain(cluster.url("postgres", SUPERUSER)))
+    ) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for name in ("writer", "boss", "reader"):
+                cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD %s", [PASSWORD])
+            cursor.execute("ALTER ROLE boss CREATEDB CREATEROLE")
+            cursor.execute("GRANT pg_read_all_data, pg_monitor TO reader")
+            cursor.execute("GRANT pg_read_all_data, pg_write_all_data, pg_monitor TO writer")
+            cursor.execute("CREATE DATABASE aspen_db OWNER boss")
+    address = cluster.url("aspen_db", SUPERUSER)
+    migrate(address)
+    seed(address)
+    return _plain(address)
+
+
+def _plain(address: str) -> str:
+    """Return an address without SQLAlchemy's driver."""
+    return address.replace("+psycopg2", "")
+
+
+def operator(servers: Servers, folder: Path) -> Deployment:
+    """Return a deployment whose config file has nothing but where AWS is, and the CA."""
+    profiles = folder / "aws"
+    profiles.mkdir()
+    names = ("genepi-dev", "genepi-prod")
+    (profiles / "config").write_text(
+        "".join(f"[profile {name}]\nregion = us-west-2\n" for name in names)
+    )
+    (profiles / "credentials").write_text(
+        "".join(
+            f"[{name}]\naws_access_key_id = key\naws_secret_access_key = secret\n" for name in names
+        )
+    )
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        "AWS_CONFIG_FILE": str(profiles / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(profiles / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PATH": f"{servers.bastion.client()}:{os.environ['PATH']}",
+    }
+    port = int(servers.cluster.status().port or 0)
+    ca = servers.authority.file
+    found = Deployment(
+        folder, servers.aws, port, servers.database, ca, servers.bastion, environment
+    ).with_config(configured(servers.aws, ca))
+    for stage in ("gestaging", "geprod", "dev"):
+        found.put_secret(stage)
+    return found
