@@ -166,6 +166,10 @@ accidents: $(VENV)/.dev ## Inject hundreds of faults into bulk renames: kills, l
 accidents-api: $(VENV)/.dev ## Inject the same faults into 10,000 renames through the API (10 minutes)
 	@$(BIN)/python -m benchmarks.accidents_api $(ARGS)
 
+.PHONY: accidents-remote
+accidents-remote: $(VENV)/.dev ## Kill commands that use a tunnel, and look for anything left behind (20 minutes)
+	@$(BIN)/python -m benchmarks.accidents_remote $(ARGS)
+
 .PHONY: broken-settings
 broken-settings: $(VENV)/.dev ## Run every command with over 150 broken settings (30 minutes; ARGS=--few: minutes)
 	@$(BIN)/python -m benchmarks.broken_settings $(ARGS)

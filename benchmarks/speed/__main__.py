@@ -2,10 +2,11 @@
 
 The default takes a minute or two. ``make bench FULL=1`` takes half an hour: it uses a table of
 2,000,000 samples, changes up to 1,000,000 of them, and reads lists of 100,000. ARGS selects the
-parts to measure, and may contain ``--json FILE``. Two parts run only if selected: ``millions`` (a
-file of ten million rows; takes minutes, and 10 GB of disk) and ``renames-api`` (through an API that
-is slow on purpose; takes minutes). If ``profiler`` is selected, or with ``FULL=1``, it also records
-concurrent threads and a million queries (three minutes).
+parts to measure, and may contain ``--json FILE``. Three parts run only if selected: ``millions`` (a
+file of ten million rows; takes minutes, and 10 GB of disk), ``renames-api`` (through an API that is
+slow on purpose; takes minutes), and ``remote`` (through a bastion; needs sshd, and a PostgreSQL
+with TLS). If ``profiler`` is selected, or with ``FULL=1``, it also records concurrent threads and a
+million queries (three minutes).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.speed import (
     millions,
     profiler,
     recording,
+    remote,
     renames,
     renames_api,
     service,
@@ -38,9 +40,9 @@ from benchmarks.speed.measuring import Comparison
 _PARTS = (
     *("startup", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
     "workers",
-    *("millions", "renames-api"),
+    *("millions", "renames-api", "remote"),
 )
-_USUAL = _PARTS[:-2]
+_USUAL = _PARTS[:-3]
 _SMALL, _LARGE = 200_000, 2_000_000  # samples
 _SWAPS = {_SMALL: 20_000, _LARGE: 100_000}  # rows
 
@@ -100,6 +102,8 @@ def _measured(
         yield from millions.measure()
     if "renames-api" in parts:
         yield from renames_api.measure()
+    if "remote" in parts:
+        yield from remote.measure()
 
 
 def _renamed(
