@@ -387,8 +387,22 @@ CASES: dict[str, tuple[Break, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("words", [("status",), ("psql", "-c", "SELECT 1")], ids=lambda w: w[0])
+# psql connects in its own way, but only from there on.
+_OF_PSQL = (
+    *("no profile", "ssh is not installed", "unknown host key", "forwarding is prohibited"),
+    *("server refuses connections", "silent server", "certificate for another name"),
+    *("server without TLS", "server requires TLS", "wrong password", "unknown database"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((name, ("status",)) for name in CASES),
+        *((name, ("psql", "-c", "SELECT 1")) for name in _OF_PSQL),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
 def test_broken_part_is_named_in_time_without_secrets(
     rig: Rig, name: str, words: tuple[str, ...]
 ) -> None:

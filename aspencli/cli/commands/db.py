@@ -209,6 +209,8 @@ def _reach(context: AppContext, address: Address) -> tuple[Address, SessionFacts
     try:
         return address, gather_facts(address, as_reader=as_reader)
     except psycopg2.OperationalError as error:
+        if (route := context.route) and (reason := route.explain(str(error))):
+            raise reason from error
         # Through a tunnel, a password does not fix every failure.
         may_ask = "hostaddr" not in address.parameters or "password" in str(error)
         known = address.parameters.get("password")
