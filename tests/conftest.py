@@ -73,7 +73,7 @@ _run_folder = pytest.StashKey[Path]()
 
 # Modules that start whole servers or take long run first, so that the run ends on short ones.
 _LONG_FIRST = (
-    *("local/test_deployment", "campaigns/test_accidents", "contract/test_madeup"),
+    *("local/test_deployment", "campaigns/test_accidents", "contract/test_madeup", "deployments/"),
     *("cli/commands/test_renames", "poolers/", "api/test_samples_put", "api/test_limits"),
     *("guides/", "local/test_lifecycle", "cli/commands/test_local", "local/"),
     *("cli/commands/test_samples_bulk", "database/test_renames", "cli/commands/test_standbys"),
