@@ -53,6 +53,9 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
+BRIEFLY_IDLE = httpx.Limits(keepalive_expiry=1)
+"""For clients that are kept: servers close idle connections after 5 s, and httpx's default is the
+same, so that a request could be sent just as its connection is closed."""
 _POOLER = os.environ.get(SWITCH)
 # These say where things are on this machine; they are not settings of the program under test.
 _KEPT = frozenset({"ASPEN_PG_BINDIR", "ASPEN_SHARED_DATA"})

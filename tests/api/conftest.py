@@ -45,7 +45,7 @@ from aspen.local.aws.content import (
 from aspen.local.aws.gate import HEALTH
 from aspen.local.seed import seed_samples
 from tests import zygote
-from tests.conftest import Server
+from tests.conftest import BRIEFLY_IDLE, Server
 from tests.local.auth0.fixtures import identity, identity_process
 from tests.local.auth0.lab import (
     MANAGEMENT,
@@ -235,7 +235,11 @@ class Api:
             if principal not in self._clients:
                 headers = {"Authorization": f"Bearer {self.token(principal)}"} if principal else {}
                 self._clients[principal] = httpx.Client(
-                    base_url=self.url, headers=headers, timeout=60, trust_env=False
+                    base_url=self.url,
+                    headers=headers,
+                    timeout=60,
+                    trust_env=False,
+                    limits=BRIEFLY_IDLE,
                 )
             return self._clients[principal]
 

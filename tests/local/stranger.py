@@ -21,7 +21,7 @@ import psycopg2
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-HTTP = httpx.Client(trust_env=False)
+HTTP = httpx.Client(trust_env=False, limits=httpx.Limits(keepalive_expiry=1))
 GOT = "GOT"
 """The prefix of the outcome of a successful attempt."""
 

@@ -30,6 +30,7 @@ from aspen.local.auth0.store import (
     seed,
 )
 from tests import zygote
+from tests.conftest import BRIEFLY_IDLE
 
 CLIENT = "aspencli-local"
 MANAGEMENT, MANAGEMENT_SECRET = "aspen-management", "a made-up secret"
@@ -108,7 +109,7 @@ class Identity:
         self.folder = folder
         self.port = port or _free_port()
         self.issuer = f"http://127.0.0.1:{self.port}/"
-        self.http = httpx.Client(base_url=self.issuer, timeout=30, verify=_TLS)
+        self.http = httpx.Client(base_url=self.issuer, timeout=30, verify=_TLS, limits=BRIEFLY_IDLE)
         self.process: subprocess.Popen[bytes]
         self._arguments = arguments
 
@@ -149,7 +150,12 @@ class Identity:
     def client(self, **settings: Any) -> httpx.Client:
         """Return a client with its own cookies that follows redirects, like a browser."""
         return httpx.Client(
-            base_url=self.issuer, timeout=30, verify=_TLS, follow_redirects=True, **settings
+            base_url=self.issuer,
+            timeout=30,
+            verify=_TLS,
+            limits=BRIEFLY_IDLE,
+            follow_redirects=True,
+            **settings,
         )
 
     def turn(self, **knobs: Any) -> None:
@@ -201,7 +207,11 @@ class Identity:
         ).raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         return httpx.Client(
-            base_url=f"{self.issuer}api/v2", headers=headers, timeout=30, verify=_TLS
+            base_url=f"{self.issuer}api/v2",
+            headers=headers,
+            timeout=30,
+            verify=_TLS,
+            limits=BRIEFLY_IDLE,
         )
 
     def _answers(self) -> bool:
