@@ -8,6 +8,7 @@ ours, no processes that hold a port open, and no sessions on the server.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.deployments.rig import BASTION, Deployment, operator, running
+from tests.deployments.rig import Deployment, operator, running
 
 _SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
 _GONE_S = 2.0
@@ -99,19 +100,22 @@ def _accident(deployment: Deployment, user: str, master: str, chance: random.Ran
 
 
 def _left(deployment: Deployment) -> list[str]:
-    lines = subprocess.run(
-        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
     found = []
-    if any(f"-- {BASTION}" in line and " -W " in line for line in lines):
+    if deployment.bastion.forwarding():
         found.append("ssh")
-    if any("aspencli --env staging" in line for line in lines):
+    if any(_is_of(deployment, path) for path in Path("/proc").glob("[0-9]*")):
         found.append("a process")
-    if any(line.startswith("psql") and "pg_sleep" in line for line in lines):
-        found.append("psql")
     if deployment.sessions():
         found.append("a session")
     return found
+
+
+def _is_of(deployment: Deployment, process: Path) -> bool:
+    """Return True for a process of the operator, except a control master that persists."""
+    with contextlib.suppress(OSError):
+        mine = deployment.environment["ASPEN_CONFIG"].encode() in (process / "environ").read_bytes()
+        return mine and b"[mux]" not in (process / "cmdline").read_bytes()
+    return False
 
 
 def _mapping(deployment: Deployment, chance: random.Random) -> Path:

@@ -206,6 +206,14 @@ class Bastion:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
+    def forwarding(self) -> list[str]:
+        """Return the command lines of the operator's ssh processes that forward to a server."""
+        found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+        configuration = str(self.folder / "ssh_config")  # others may run such tests, too
+        return [
+            line for line in found.stdout.splitlines() if configuration in line and " -W " in line
+        ]
+
     def client(self, *options: str) -> Path:
         """Return a folder with an ``ssh`` that has the operator's own configuration."""
         known = self.folder / "known_hosts"

@@ -49,14 +49,6 @@ def deployment_with_master(
         subprocess.run([ssh, "-O", "exit", BASTION], check=False, capture_output=True)
 
 
-def ours() -> list[str]:
-    """Return the ssh processes that a tunnel has started."""
-    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
-    return [
-        line for line in found.stdout.splitlines() if f"-- {BASTION}" in line and " -W " in line
-    ]
-
-
 @pytest.mark.parametrize("user", _USERS)
 def test_nothing_is_left_after_any_end(deployment_with_master: Deployment, user: str) -> None:
     deployment = deployment_with_master
@@ -72,7 +64,7 @@ def test_nothing_is_left_after_any_end(deployment_with_master: Deployment, user:
         time.sleep(random.random() / 5)
         process.send_signal(number)
         process.wait(timeout=_PATIENCE_S)
-        _wait(lambda: not ours())
+        _wait(lambda: not deployment.bastion.forwarding())
         _wait(lambda: not deployment.sessions())
         assert descendants(process.pid) == []
 
@@ -109,7 +101,7 @@ def test_psql_on_a_terminal_behaves_as_without_a_tunnel(deployment: Deployment) 
     shell.sendline("echo code $?")
     shell.expect_exact("code 0")
     shell.close(force=True)
-    _wait(lambda: not ours())
+    _wait(lambda: not deployment.bastion.forwarding())
 
 
 @pytest.mark.parametrize(
