@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -221,9 +221,7 @@ def _beside(database: Database) -> Iterator[sa.Connection]:
     CREATE and DROP DATABASE can run neither in a transaction nor from within the database itself.
     """
     for name in _MAINTENANCE:
-        other = Database(
-            database.url.set(database=name), policy=replace(database.policy, writable=True)
-        )
+        other = database.neighbor(name)
         try:
             connection = other.engine.connect()
         except OperationalError as error:

@@ -265,8 +265,9 @@ class Aws:
         import boto3
         from botocore.exceptions import BotoCoreError, ProfileNotFound
 
-        profile = self._target.aws_profile if self._uses_profile else None
+        profile = None
         try:
+            profile = self._target.aws_profile if self._uses_profile else None
             found = boto3.Session(profile_name=profile, region_name=self._target.aws_region)
         except ProfileNotFound:
             raise CredentialsError(

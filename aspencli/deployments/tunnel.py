@@ -26,6 +26,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -154,7 +155,10 @@ class SshTunnel(Tunnel):
     def hand_over(self) -> None:
         """Let a child process accept the connections, which ends with the next program."""
         kept, ours = os.pipe()
-        if os.fork() == 0:
+        with warnings.catch_warnings():  # the child uses nothing that another thread could hold
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
             self._run_helper(kept, ours)
         os.close(kept)
         os.set_inheritable(ours, True)  # closed when the last program that has it ends
@@ -190,7 +194,11 @@ def _is_brief_master(ssh: str, bastion: str) -> bool:
     master is used either way, and one that persists is started as usual.
     """
     found = subprocess.run(  # noqa: S603 - the operator's ssh
-        [ssh, "-G", "--", bastion], capture_output=True, text=True, check=False
+        [ssh, "-G", "--", bastion],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     settings = dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)
     is_master = settings.get("controlmaster", "false") not in {"false", "no"}

@@ -93,7 +93,9 @@ def measure() -> Iterator[Comparison]:
             direct = configured(deployment.aws, deployment.ca).replace(
                 "[targets.staging]", '[targets.staging]\nway = "direct"'
             )
+            deployment.put_secret("gestaging", DB_address=f"localhost:{deployment.port}")
             yield bench.compared("first row, direct", "direct", deployment.with_config(direct))
+            deployment.put_secret("gestaging")
             yield bench.compared("first row, ssh", "ssh", deployment)
             control = (f"ControlPath {folder}/%C", "ControlMaster auto", "ControlPersist 600")
             deployment.with_ssh(*control)

@@ -317,7 +317,7 @@ CASES: dict[str, tuple[Break, int, str]] = {
     "server refuses connections": (
         lambda rig: rig.secret(DB_address=f"{SERVER}:9"),
         5,
-        "could not reach the database server localhost:9",
+        "could not reach the database server db.aspen.test:9",
     ),
     "unknown server": (
         lambda rig: rig.secret(DB_address="nowhere.invalid"),
@@ -327,7 +327,7 @@ CASES: dict[str, tuple[Break, int, str]] = {
     "silent server": (
         lambda rig: rig.secret(DB_address=f"{SERVER}:{rig.silent()}"),
         5,
-        "The database server localhost:",
+        "The database server db.aspen.test:",
     ),
     "certificate for another name": (
         lambda rig: rig.secret(DB_address=f"127.0.0.1:{rig.deployment.port}"),

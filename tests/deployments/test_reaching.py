@@ -142,6 +142,21 @@ def test_update_goes_through_the_tunnel_as_the_writer(deployment: Deployment) ->
     assert found == [("hCoV-19/USA/Tunnel-1/2026",)]
 
 
+def test_database_is_created_migrated_and_dropped_through_the_tunnel(
+    deployment: Deployment,
+) -> None:
+    stack = ("--env", "rdev", "--stack", "new-stack")
+    made = deployment.run(*stack, "db", "setup", "--yes", "-o", "json")
+    assert made.code == 0, made.err
+    (row,) = json.loads(made.out)
+    assert (row["created"], row["outcome"]) == (True, "created")
+    checked = deployment.run(*stack, "db", "check")
+    assert checked.code == 0, checked.err
+    dropped = deployment.run(*stack, "db", "drop", "--confirm", "rdev/new-stack", "--yes")
+    assert dropped.code == 0, dropped.err
+    assert deployment.sql("SELECT 1 FROM pg_database WHERE datname = 'new-stack'") == []
+
+
 def test_command_way_uses_the_operators_program(deployment: Deployment) -> None:
     forward = deployment.folder / "forward.py"
     forward.write_text(_FORWARD)
@@ -225,6 +240,7 @@ sys.argv = ["", wanted["host"][0], wanted["portNumber"][0], "0"]
 _FORWARD = """
 import socket, sys, threading
 host, port, local = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+assert host == "db.aspen.test"
 def copy(one, other):
     while data := one.recv(65536):
         other.sendall(data)
@@ -233,7 +249,7 @@ with socket.create_server(("127.0.0.1", local)) as listener:
     print(f"Port {listener.getsockname()[1]} opened for sessionId s-1.", flush=True)
     while True:
         accepted, _ = listener.accept()
-        server = socket.create_connection((host, port))
+        server = socket.create_connection(("localhost", port))
         for pair in ((accepted, server), (server, accepted)):
             threading.Thread(target=copy, args=pair, daemon=True).start()
 """

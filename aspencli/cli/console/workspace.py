@@ -162,7 +162,8 @@ class GuardedDatabase(Database):
         guard = Guard.READING if not writable else policy.guard
         if writable and guard is Guard.READING:
             guard = Guard.NONE  # writing was requested
-        super().__init__(source.url, policy=replace(policy, writable=writable, guard=guard))
+        policy = replace(policy, writable=writable, guard=guard)
+        super().__init__(source.url, policy=policy, route=source.route)
         self._on_session = on_session
         self._how_to_write = how_to_write
 

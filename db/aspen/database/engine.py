@@ -168,6 +168,11 @@ class Database:
         return url.render_as_string(hide_password=True)
 
     @property
+    def route(self) -> Route | None:
+        """Return the way to its server; None for the usual one."""
+        return self._route
+
+    @property
     def policy(self) -> SessionPolicy:
         """Return the policy of its sessions."""
         return self._policy
@@ -206,6 +211,11 @@ class Database:
         other = copy(self)
         vars(other).update(_policy=replace(self._policy, **changes), _engines={})
         return other
+
+    def neighbor(self, name: str) -> Database:
+        """Return another database on the same server, with writable sessions."""
+        policy = replace(self._policy, writable=True)
+        return Database(self._url.set(database=name), policy=policy, route=self._route)
 
     def make_session(self) -> ReadSession:
         """Return a new session, which the caller must close; it may write if the database may."""
