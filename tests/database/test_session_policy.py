@@ -100,6 +100,7 @@ def test_address_options_cannot_loosen_session_policy(given: str, kept: str) -> 
     assert connection_arguments(SessionPolicy(limits=Limits()), given)["options"] == kept
 
 
+@pytest.mark.unpooled("PgBouncer rejects or drops startup options")
 @pytest.mark.parametrize(
     ("options", "refused"),
     [

@@ -160,6 +160,7 @@ def test_forced_drop_succeeds_despite_locked_table(
     assert make_url(migrated_db).database not in databases(postgres)
 
 
+@pytest.mark.unpooled("the pooler keeps a session of the database open")
 @pytest.mark.parametrize(
     ("env", "consent", "code"),
     [
