@@ -127,6 +127,12 @@ _OPENING = (
 )
 _UNTRANSLATABLE = "22P05"
 _STATES_OF_SERVERS = frozenset({"28", "3D000", "53", "57P"})
+_NO_TLS = Failure(
+    2,
+    "The database server does not support TLS, which is required",
+    "Enable TLS on the server. If the network in between can be trusted, add ?sslmode=disable to "
+    "the database address.",
+)
 _UNANSWERED = Failure(
     5, "The database is not responding", "Check that it is running and reachable."
 )
@@ -272,6 +278,8 @@ def _by_state(state: str) -> Failure | None:
 
 def _of_connection(error: DBAPIError, text: str) -> Failure | None:
     """Return the rule for a connection that failed to open or was lost."""
+    if "server does not support SSL" in text:
+        return _NO_TLS
     if setting := _SETTING.search(text):
         return Failure(2, f"Invalid database connection setting: {setting['what']}", _where_set())
     from aspen.database.engine import refusal_state
