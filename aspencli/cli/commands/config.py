@@ -54,7 +54,7 @@ def _rows(config: Config, target: Target) -> Iterator[Row]:
         value = getattr(target, name)
         if value is not None or name in _ALWAYS:
             shown = _masked(value) if name in _ADDRESSES else value
-            yield {"name": name, "value": shown, "source": target.sources.get(name, "not set")}
+            yield {"name": name, "value": shown, "source": target.sources.get(name, "default")}
     found_file = "read" if config.path.exists() else "not found"
     yield {"name": "config_file", "value": str(config.path), "source": found_file}
 

@@ -62,7 +62,11 @@ def list_targets(ctx: typer.Context) -> None:
         }
         for target in map(context.config.configured, context.config.targets)
     ]
-    context.out.rows(LIST_COLUMNS, rows)
+    if context.out.chosen_form == "table":
+        # As records, because addresses are too long for a column and must not be cut.
+        context.out.records(LIST_COLUMNS, rows)
+    else:
+        context.out.rows(LIST_COLUMNS, rows)
 
 
 def _database_words(target: Target) -> str | None:
