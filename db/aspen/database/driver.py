@@ -8,6 +8,7 @@ another. So statements that end or begin transactions are never sent.
 
 from __future__ import annotations
 
+import ctypes
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import psycopg2
+from psycopg2 import _psycopg
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as PlainConnection  # noqa: N812 - a class
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
@@ -65,6 +67,20 @@ _BOUNDARY = re.compile(r"/\*|\*/")
 _SUSPECT = re.compile(r"\b(?:commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
 _FRESH_S = 1.0
 _SHORT = 8_192  # characters; longer statements are not cached
+
+
+@cache
+def _libpq() -> Any:
+    """Return the libpq that the driver is linked to, called without the global lock, or None."""
+    try:
+        library = ctypes.CDLL(_psycopg.__file__)
+        library.PQgetCancel.restype = ctypes.c_void_p
+        library.PQgetCancel.argtypes = [ctypes.c_void_p]
+        library.PQfreeCancel.argtypes = [ctypes.c_void_p]
+        library.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    except (OSError, AttributeError):  # the driver does not expose its libpq
+        return None
+    return library
 
 
 def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
@@ -155,6 +171,24 @@ class DriverConnection(PlainConnection):
     @property
     def _kind(self) -> str:
         return "dry run" if self.rehearsing else "read-only session"
+
+    def cancel(self) -> None:
+        """Cancel the statement that is running.
+
+        psycopg2 holds Python's global lock meanwhile, and a tunnel in this process could then not
+        accept the connection that the request is sent over.
+        """
+        libpq = _libpq()
+        if libpq is None:
+            super().cancel()
+            return
+        request = libpq.PQgetCancel(self.pgconn_ptr)
+        message = ctypes.create_string_buffer(256)
+        try:
+            if not libpq.PQcancel(request, message, len(message)):
+                raise psycopg2.OperationalError(message.value.decode(errors="replace"))
+        finally:
+            libpq.PQfreeCancel(request)
 
     def ping(self) -> None:
         """Check that the server answers, in one round trip and outside any transaction.
