@@ -1,7 +1,7 @@
 """A remote deployment on this machine: AWS, a bastion, and a PostgreSQL server with TLS.
 
-Moto answers for AWS, OpenSSH's sshd is the bastion, and PostgreSQL has a certificate of its own
-CA. Only names differ from a real deployment: the bastion is reached through the operator's ssh
+Moto answers for AWS, OpenSSH's sshd is the bastion, and PostgreSQL has a certificate from its
+own CA. Only names differ from a real deployment: the bastion is reached through the operator's ssh
 configuration, as with a real one.
 """
 

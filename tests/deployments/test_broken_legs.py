@@ -106,7 +106,7 @@ class Rig:
         return path
 
     def other_bastion(self, *options: str) -> None:
-        """Go through another daemon, with options of its own."""
+        """Go through another daemon, with its own options."""
         folder = self.deployment.bastion.folder.parent / f"bastion-{len(options)}-{os.getpid()}"
         bastion = self.exits.enter_context(Bastion(folder, options))
         environment = dict(self.deployment.environment)
@@ -350,7 +350,7 @@ CASES: dict[str, tuple[Break, int, str]] = {
         "/nowhere.pem",
     ),
     "wrong password": (lambda rig: rig.secret(DB_ro_password="wrong"), 4, "password"),
-    "unknown user": (lambda rig: rig.secret(DB_ro_username="nobody"), 4, ""),
+    "unknown user": (lambda rig: rig.secret(DB_ro_username="no_such_user"), 4, ""),
     "unknown database": (
         lambda rig: rig.setting(database_name="nothing"),
         6,

@@ -93,20 +93,20 @@ def check(ctx: typer.Context) -> None:
     the first failure. Nothing is written.
     """
     context = current(ctx)
-    rows, failures = [], []
-    for row, failure in _Check(context).rows():
+    rows, codes = [], []
+    for row, code in _Check(context).rows():
         rows.append(row)
-        failures += [failure] if failure else []
+        codes += [code] if code else []
         if context.out.chosen_form == "table":
             _show(context, row)
     if context.out.chosen_form != "table":
         context.out.rows(CHECK_COLUMNS, rows)
-    if not failures:
+    if not codes:
         context.out.done(f"{context.target.label} can be reached")
         return
     count = sum(row["state"] == _FAILED for row in rows)
     context.out.warn(f"{count} of {len(rows)} parts failed; the steps above say what to do.")
-    raise typer.Exit(failures[0].exit_code)
+    raise typer.Exit(codes[0])
 
 
 def _show(context: AppContext, row: Row) -> None:
@@ -131,16 +131,16 @@ class _Check:
         self._failed: set[str] = set()
         self._opened: Connection | None = None
 
-    def rows(self) -> Iterator[tuple[Row, AspenError | None]]:
-        """Yield the row of each part, and its error if it failed."""
+    def rows(self) -> Iterator[tuple[Row, int]]:
+        """Yield the row of each part, and the exit code if it failed, or 0."""
         for part, needs, look in self._parts():
             missing = next((one for one in needs if one in self._failed), None)
             if missing:
                 self._failed.add(part)
-                yield _row(part, _SKIPPED, None, f"needs: {missing}"), None
+                yield _row(part, _SKIPPED, None, f"needs: {missing}"), 0
                 continue
             began = time.monotonic()
-            failure: AspenError | None = None
+            code = 0
             try:
                 state, found, step = _OK, look(), None
             except _NotedError as note:
@@ -148,11 +148,10 @@ class _Check:
             except Exception as error:  # noqa: BLE001 - each part is reported, and the next one tried
                 from aspencli.cli.failures import explain
 
-                told = explain(error)
-                failure = error if isinstance(error, AspenError) else _as_error(told)
-                state, found, step = _FAILED, told.message, told.hint
+                failure = explain(error)
+                state, found, step, code = _FAILED, failure.message, failure.hint, failure.code
                 self._failed.add(part)
-            yield _row(part, state, time.monotonic() - began, found, step), failure
+            yield _row(part, state, time.monotonic() - began, found, step), code
 
     def _parts(self) -> Iterator[tuple[str, tuple[str, ...], Callable[[], str]]]:
         target = self._context.target
@@ -268,12 +267,6 @@ class _Check:
             raise _NotedError("not signed in", hint=f"Sign in: {access.at.login_command}")
         self._context.api().users.me()
         return f"as {held.who}"
-
-
-def _as_error(told: Any) -> AspenError:
-    error = AspenError(told.message, hint=told.hint)
-    vars(error)["exit_code"] = told.code
-    return error
 
 
 def _row(part: str, state: str, seconds: float | None, found: str, step: str | None = None) -> Row:

@@ -104,7 +104,7 @@ class DriverConnection(PlainConnection):
     Attributes:
         pooled: Whether a pooler is in between, so that settings last for one transaction only.
         defaults: The server's own session defaults.
-        checks_client: Whether the server was told to notice when this client is gone.
+        checks_client: Whether the server checks during statements that this client is connected.
         current_schema: The schema of new tables; None if there is none.
         isolation: The server's default isolation level, as SQLAlchemy names it.
     """

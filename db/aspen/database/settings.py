@@ -214,7 +214,7 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
     """Return the statement that sets up a session and reads back the effective settings.
 
     Its row holds the server's process ID, the `ServerDefaults`, the values that were set, and what
-    SQLAlchemy would ask in round trips of its own: the current schema with `SEARCH_PATH`, and the
+    SQLAlchemy would ask in separate round trips: the current schema with `SEARCH_PATH`, and the
     isolation level. If the process is not the one that the connection was opened to
     (`backend_pid`), a pooler is in between. The settings are then local to the statement, so that
     they do not reach other clients' sessions.

@@ -68,7 +68,7 @@ def wire(seeded: Database) -> Iterator[Wire]:
 
 
 # Opening a connection takes four: TLS, start-up, and two for the password.
-@pytest.mark.unpooled("a pooler adds round trips of its own")
+@pytest.mark.unpooled("a pooler adds round trips")
 @pytest.mark.parametrize(
     ("words", "most"),
     [
