@@ -295,8 +295,11 @@ class Aws:
 
     def _watch(self, session: boto3.Session) -> None:
         """Keep track of programs that give credentials, to be able to stop one that hangs."""
+        from botocore.exceptions import UnknownCredentialError
+
         resolver = session._session.get_component("credential_provider")  # noqa: SLF001 - boto3 has no other way
-        with suppress(Exception):  # without it, such a program only outlives a time limit
+        # These are not public; without them, such a program only outlives a time limit.
+        with suppress(AttributeError, UnknownCredentialError):
             provider = resolver.get_provider("custom-process")
             start = provider._popen  # noqa: SLF001 - same
 
