@@ -6,8 +6,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +18,7 @@ from aspen.database.settings import Route, clean_address
 from aspencli.addresses import THIS_MACHINE, canonical_host, look_up
 from aspencli.config import Target
 from aspencli.deployments.aws import Aws, Login
-from aspencli.deployments.tunnel import (
-    SSL_REQUEST,
-    SshTunnel,
-    Tunnel,
-    command_tunnel,
-    ssm_tunnel,
-)
+from aspencli.deployments.tunnel import SshTunnel, Tunnel, command_tunnel, ssm_tunnel
 from aspencli.errors import AspenError, BadInputError, UnreachableError
 
 _PORT = 5432
@@ -40,6 +34,8 @@ _NO_SERVER = re.compile(
     r"server closed the connection|timeout expired|SSL SYSCALL error|Connection re(?:fused|set)"
     r"|could not (?:receive|send) data"
 )
+# A client's request for TLS; a server answers with ``S`` or ``N`` (protocol 3.0).
+_SSL_REQUEST = bytes((0, 0, 0, 8, 4, 210, 22, 47))
 _CERTIFICATE = re.compile(r"certificate verify failed|does not match host name|signature failure")
 
 
@@ -241,6 +237,17 @@ class DeploymentDatabase:
         """Return how long a connection may take to open, in seconds."""
         return _ASKING_S if self.tunnel and self._interactive else _QUIET_S
 
+    @contextmanager
+    def asked_for_tls(self) -> Iterator[tuple[socket.socket, bytes]]:
+        """Open a connection, ask for TLS, and yield it with the answer (empty if there is none).
+
+        Raises:
+            OSError: The connection cannot be opened, or the server does not answer in time.
+        """
+        with socket.create_connection(self.place, timeout=self.patience) as connection:
+            connection.sendall(_SSL_REQUEST)
+            yield connection, connection.recv(1)
+
     def no_answer(self) -> AspenError:
         """Return the error for a server that did not answer."""
         failure = self.tunnel.failure() if self.tunnel else None
@@ -272,9 +279,7 @@ class DeploymentDatabase:
         file = self._ca_file or str(Path(_ROOT_FILE).expanduser())
         try:
             context = ssl.create_default_context(cafile=None if file == "system" else file)
-            with socket.create_connection(self.place, timeout=self.patience) as plain:
-                plain.sendall(SSL_REQUEST)
-                plain.recv(1)
+            with self.asked_for_tls() as (plain, _answer):
                 context.wrap_socket(plain, server_hostname=host).close()
         except ssl.SSLCertVerificationError as error:
             reason = error.verify_message.removesuffix(".")

@@ -36,8 +36,6 @@ from aspencli.errors import AspenError, BadInputError, CredentialsError, Unreach
 from aspencli.text import visible
 
 LOOPBACK = "127.0.0.1"
-SSL_REQUEST = bytes((0, 0, 0, 8, 4, 210, 22, 47))
-"""A PostgreSQL client's request for TLS; a server answers with ``S`` or ``N`` (protocol 3.0)."""
 CONNECT_S = 8
 """The time that ssh may take to reach the bastion, in seconds."""
 _ALIVE_S, _ALIVE_COUNT = 15, 3

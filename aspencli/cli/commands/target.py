@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
-from aspencli.deployments.tunnel import SSL_REQUEST
 from aspencli.errors import AspenError, NotFoundError
 from aspencli.text import duration_text
 
@@ -181,11 +179,8 @@ class _Check:
         database = self._context.deployed_database
         (host, port), tunnel = database.server, database.tunnel
         answer = b""
-        with contextlib.suppress(OSError):
-            connection = socket.create_connection(database.place, timeout=database.patience)
-            with connection:
-                connection.sendall(SSL_REQUEST)
-                answer = connection.recv(1)
+        with contextlib.suppress(OSError), database.asked_for_tls() as (_connection, found):
+            answer = found
         if answer not in _ANSWERS:
             raise database.no_answer()
         through = tunnel.through if tunnel else "direct"
