@@ -4,7 +4,7 @@ Each module with a `DIAGNOSTIC` answers one question: it holds the SQL, the colu
 and what the doctor makes of it. The commands of `aspencli db` are built from these modules, so
 adding one adds a command. They are imported for its help: they import SQLAlchemy and the driver
 only inside functions. PostgreSQL 13 to 18 are supported: a column that not every version has is
-looked up before it is used.
+looked up before it is used, or read from the row as JSON.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class Diagnostic(NamedTuple):
         check: Returns the doctor's verdict.
         panel: The panel of the group's help.
         options: The options.
-        opens: Opens its sessions; None for those that all diagnostics share.
+        opens: Opens the command's session; None for one as all diagnostics have it. The doctor
+            has one for all checks.
     """
 
     report: Callable[..., Report]

@@ -7,7 +7,6 @@ IDs, sequences, replication, and poolers have none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from aspen.database.engine import Database, ReadSession
 
-    _Opens = Callable[[], AbstractContextManager[ReadSession]]
     _Check = Callable[[ReadSession], Examined]
 
 _DETAILS = 5
@@ -45,9 +43,11 @@ SELECT (SELECT sum(numbackends) FROM pg_stat_database)::int AS taken,
     - current_setting('superuser_reserved_connections')::int AS most
 """
 _DEAD = """
-SELECT format('%I.%I', schemaname, relname) AS name, n_dead_tup AS dead,
-    n_dead_tup::float8 / (n_live_tup + n_dead_tup) AS share FROM pg_stat_user_tables
-WHERE n_dead_tup > :least AND n_dead_tup > :share * (n_live_tup + n_dead_tup)
+SELECT current_setting('track_counts')::bool AS counts,
+    CASE WHEN relid IS NOT NULL THEN format('%I.%I', schemaname, relname) END AS name,
+    n_dead_tup AS dead, n_dead_tup::float8 / (n_live_tup + n_dead_tup) AS share
+FROM (SELECT) AS one LEFT JOIN pg_stat_user_tables
+    ON n_dead_tup > :least AND n_dead_tup > :share * (n_live_tup + n_dead_tup)
 ORDER BY n_dead_tup DESC
 """
 _OLDEST = """
@@ -55,8 +55,11 @@ SELECT datname::text AS name, age(datfrozenxid) AS age FROM pg_database
 ORDER BY age(datfrozenxid) DESC LIMIT 1
 """
 _SLOTS = """
-SELECT slot_name::text AS name, pg_wal_lsn_diff({now}, restart_lsn) AS kept
-FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL
+SELECT standby, slot_name::text AS name, pg_wal_lsn_diff(
+    CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, restart_lsn
+) AS kept
+FROM (SELECT pg_is_in_recovery() AS standby) AS server
+LEFT JOIN pg_replication_slots ON NOT active AND restart_lsn IS NOT NULL
 ORDER BY kept DESC NULLS LAST
 """
 _USED_UP = """
@@ -118,11 +121,12 @@ def _check_connections(session: ReadSession) -> Examined:
 
 def _check_dead_rows(session: ReadSession) -> Examined:
     rows = query(session, _DEAD, least=_DEAD_ROWS, share=_DEAD_SHARE)
-    if not rows and not scalar(session, "SELECT current_setting('track_counts')::bool"):
+    found = rows[0]["name"] is not None
+    if not found and not rows[0]["counts"]:
         message = "The server does not count dead rows (track_counts = off)."
         step = "Ask an administrator to set: track_counts = on"
         return Examined(Severity.UNKNOWN, message, step)
-    if not rows:
+    if not found:
         return Examined(Severity.OK, "Dead rows are being vacuumed.")
     return Examined(
         Severity.WARNING,
@@ -168,11 +172,9 @@ def _check_sequences(session: ReadSession) -> Examined:
 
 
 def _check_replication(session: ReadSession) -> Examined:
-    standby = scalar(session, "SELECT pg_is_in_recovery()")
-    now = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
-    rows = query(session, _SLOTS.format(now=now))
-    part = "Standby" if standby else "Primary"
-    if not rows:
+    rows = query(session, _SLOTS)
+    part = "Standby" if rows[0]["standby"] else "Primary"
+    if rows[0]["name"] is None:
         return Examined(Severity.OK, f"{part}; no inactive replication slots.")
     worst = int(rows[0]["kept"] or 0)
     return Examined(
@@ -218,28 +220,31 @@ def examine(database: Database) -> Iterator[Examined]:
         if between is not None:
             yield between
         yield _guarded("schema", partial(_check_schema, limited), user)
-        for name, work in _checks(limited):
-            yield _guarded(name, work, user)
+        with limited.observing() as session:
+            for name, work in _checks(session):
+                yield _guarded(name, work, user)
+                if between is not None:  # its settings last only for a transaction
+                    session.rollback()
     finally:
         limited.dispose()
 
 
-def _checks(database: Database) -> Iterator[tuple[str, Callable[[], Examined]]]:
+def _checks(session: ReadSession) -> Iterator[tuple[str, Callable[[], Examined]]]:
     """Yield each check of a session with its name, in order."""
-    found: list[tuple[int, str, _Opens, _Check]] = [
-        (place, name, database.observing, check) for place, name, check in _CHECKS
-    ]
+    found: list[tuple[int, str, _Check]] = list(_CHECKS)
     for name, one in diagnostics().items():
         if one.check is not None:
-            opening = partial(one.opens, database) if one.opens else database.observing
-            found.append((one.place, name, opening, one.check))
-    for _place, name, opens, check in sorted(found, key=itemgetter(0)):
-        yield name, partial(_look, opens, check)
+            found.append((one.place, name, one.check))
+    for _place, name, check in sorted(found, key=itemgetter(0)):
+        yield name, partial(_look, session, check)
 
 
-def _look(opens: _Opens, check: _Check) -> Examined:
-    with opens() as session:
+def _look(session: ReadSession, check: _Check) -> Examined:
+    try:
         return check(session)
+    except Exception:
+        session.rollback()  # the next check needs a session that works
+        raise
 
 
 def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Examined:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aspencli.diagnostics import Diagnostic, Examined, Report, Severity, Shown
 from aspencli.diagnostics.activity import VisibleSession, hidden_activity, visible_sessions
-from aspencli.diagnostics.session import columns_of, query, scalar
+from aspencli.diagnostics.session import query, scalar
 from aspencli.text import counted, duration_text
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 # in the queue for a row holds a lock on the tuple.
 _WAITS = """
 WITH held AS MATERIALIZED (SELECT * FROM pg_locks)
-SELECT w.pid, w.mode || ' on ' || w.locktype AS lock, {waited} AS waited_s,
+SELECT w.pid, w.mode || ' on ' || w.locktype AS lock,
+    -- PostgreSQL 14 introduced waitstart.
+    round(greatest(extract(epoch FROM clock_timestamp()
+        - (to_jsonb(w) ->> 'waitstart')::timestamptz), 0)::numeric, 1)::float8 AS waited_s,
     ARRAY(SELECT DISTINCT unnest(pg_blocking_pids(w.pid)) ORDER BY 1) AS blocked_by,
     (SELECT format('%I.%I', n.nspname, c.relname)
         FROM held t JOIN pg_class c ON c.oid = t.relation
@@ -27,7 +30,6 @@ SELECT w.pid, w.mode || ' on ' || w.locktype AS lock, {waited} AS waited_s,
         LIMIT 1) AS relation
 FROM held w WHERE NOT w.granted
 """
-_WAITED = "round(greatest(extract(epoch FROM clock_timestamp() - w.waitstart), 0)::numeric, 1)"
 
 
 _COLUMNS = (
@@ -166,7 +168,10 @@ def _way_out(root: Node) -> str:
 
 def lock_waits(session: ReadSession) -> list[Node]:
     """Return the lock waits in the session's database, with blockers from any database."""
-    waits = _waits(session)
+    # Those that are missing were granted in the meantime.
+    waits = {row["pid"]: row for row in query(session, _WAITS) if row["blocked_by"]}
+    if not waits:
+        return []
     involved = {*waits, *(pid for wait in waits.values() for pid in wait["blocked_by"])}
     seen = {found.pid: found for found in visible_sessions(session, involved)}
     here = scalar(session, "SELECT current_database()")
@@ -174,14 +179,6 @@ def lock_waits(session: ReadSession) -> list[Node]:
     blockers = {pid: wait["blocked_by"] for pid, wait in waits.items()}
     reached = {*ours, *_reach(ours, blockers)}
     return list(_forest({pid: waits[pid] for pid in reached if pid in waits}, seen))
-
-
-def _waits(session: ReadSession) -> dict[int, _Wait]:
-    # PostgreSQL 14 introduced the column.
-    waited = _WAITED if "waitstart" in columns_of(session, "pg_locks") else "NULL"
-    rows = query(session, _WAITS.format(waited=f"{waited}::float8"))
-    # Others were granted in the meantime.
-    return {row["pid"]: row for row in rows if row["blocked_by"]}
 
 
 def _forest(waits: Mapping[int, _Wait], seen: Mapping[int, VisibleSession]) -> Iterator[Node]:

@@ -51,9 +51,11 @@ SELECT * FROM (
 ) AS statements
 ORDER BY {order} DESC, total_ms DESC LIMIT :limit
 """
-_SCHEMA = """
-SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
-WHERE extname = :name
+_EXTENSION = """
+SELECT (SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+        WHERE extname = :name) AS schema,
+    EXISTS (SELECT FROM pg_available_extensions WHERE name = :name) AS available,
+    (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') AS loaded
 """
 # Page reads take 0 ms if the server does not measure them (track_io_timing).
 _COLUMNS = (
@@ -170,10 +172,10 @@ def _schema(session: ReadSession) -> str:
     Raises:
         NotFoundError: It is not installed; the hint explains how to install it.
     """
-    schema = scalar(session, _SCHEMA, name=_NAME)
-    if schema is None:
-        raise _not_made(session)
-    return sql_name(schema)
+    (found,) = query(session, _EXTENSION, name=_NAME)
+    if found["schema"] is None:
+        raise _not_made(available=found["available"], loaded=found["loaded"])
+    return sql_name(found["schema"])
 
 
 def _since(session: ReadSession, schema: str) -> str | None:
@@ -184,13 +186,8 @@ def _since(session: ReadSession, schema: str) -> str | None:
     return moment(scalar(session, f"SELECT stats_reset FROM {view}"))  # noqa: S608 - quoted
 
 
-def _not_made(session: ReadSession) -> NotFoundError:
+def _not_made(*, available: bool, loaded: str | None) -> NotFoundError:
     missing = f"The extension {_NAME} is not installed in this database."
-    preloaded = "SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'"
-    loaded = scalar(session, preloaded)
-    available = scalar(
-        session, "SELECT true FROM pg_available_extensions WHERE name = :name", name=_NAME
-    )
     if not available:
         return NotFoundError(
             f"The extension {_NAME} is not available on this server.",

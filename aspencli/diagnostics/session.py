@@ -110,8 +110,16 @@ def columns_of(session: ReadSession, view: str) -> frozenset[str]:
 
 
 def held(session: ReadSession) -> dict[int, str]:
-    """Return the tables that are exclusively locked, or about to be, by OID."""
-    return {row["oid"]: row["name"] for row in query(session, _HELD)}
+    """Return the tables that are exclusively locked, or about to be, by OID.
+
+    The server is asked once per connection: three of the doctor's checks need the answer within a
+    second, and a table locked since then is reported when its lock times out.
+    """
+    kept: dict[int, str] | None = session.connection().info.get(_HELD)
+    if kept is None:
+        kept = {row["oid"]: row["name"] for row in query(session, _HELD)}
+        session.connection().info[_HELD] = kept
+    return kept
 
 
 def masked(statement: str | None) -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from aspen.database.engine import ReadSession
 from aspen.database.models import (
@@ -42,7 +44,12 @@ from aspencli.samples.models import (
 from aspencli.stored_text import as_id
 
 _Fields = dict[str, Any]
-_BATCH = 2_000  # rows fetched at a time; the rest stays on the server
+BATCH = 2_000
+"""Rows fetched at a time; the rest stays on the server."""
+_GENOMES = {
+    UploadedPathogenGenome: (*UPLOADED_GENOME, "sequencing_date", *SITES),
+    AlignedPathogenGenome: ("aligned_date", "reference_name", "sequencing_date", *SITES),
+}
 _RELATED = (
     joinedload(Sample.submitting_group),
     joinedload(Sample.pathogen),
@@ -95,8 +102,8 @@ class SampleList:
             .order_by(*_order(self._query))
             .limit(limit)
         )
-        if limit is None or limit > _BATCH:
-            for row in self._session.execute(statement, execution_options={"yield_per": _BATCH}):
+        if limit is None or limit > BATCH:
+            for row in self._session.execute(statement, execution_options={"yield_per": BATCH}):
                 yield SampleRow(*row)
             return
         # For a few rows, the round trips of a server-side cursor and of a count would take longer.
@@ -176,28 +183,29 @@ def match_samples(
     """
     group_id = find_group(session, group).id if group is not None else None
     kinds = [by] if by else list(SampleKey)
-    found = [match for kind in kinds for match in _matches(session, kind, keys, group_id)]
+    asked = sa.union_all(*(_matching(kind, keys, group_id) for kind in kinds))
+    found = [
+        Match(value, sample_id, SampleKey(kind), group)
+        for kind, value, sample_id, group in session.execute(asked)
+    ]
+    found.sort(key=lambda match: (kinds.index(match.by), match.sample_id))
     return settle_keys(keys, found, within=group)
 
 
-def _matches(
-    session: ReadSession, kind: SampleKey, keys: Sequence[str], group_id: int | None
-) -> Iterable[Match]:
+def _matching(
+    kind: SampleKey, keys: Sequence[str], group_id: int | None
+) -> sa.Select[str, str, int, str]:
+    """Return the query for the samples that one of the keys names in this way."""
     column = getattr(Sample, kind.value)
     wanted: Sequence[Any] = keys
     if kind is SampleKey.ID:
         wanted = [id_ for id_ in map(as_id, keys) if id_ is not None]
-    if not wanted:
-        return
     # Joined through the groups, because the identifiers' indexes begin with the group.
-    statement = (
-        sa.select(column, Sample.id, Group.name)
+    return (
+        sa.select(sa.literal(kind.value), sa.cast(column, sa.Text), Sample.id, Group.name)
         .join(Group, Group.id == Sample.submitting_group_id)
         .where(column.in_(wanted), Group.id == group_id if group_id is not None else sa.true())
-        .order_by(Sample.id)
     )
-    for value, sample_id, group in session.execute(statement):
-        yield Match(str(value), sample_id, kind, group)
 
 
 def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[SampleDetails]:
@@ -209,33 +217,39 @@ def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[Sam
             sa.select(Sample).where(Sample.id.in_(ids)).options(*_RELATED)
         )
     }
-    uploaded = _genomes(session, UploadedPathogenGenome, ids, UPLOADED_GENOME)
-    aligned = _genomes(session, AlignedPathogenGenome, ids, ("aligned_date", "reference_name"))
+    genomes = _genomes(session, ids)
     return [
-        _describe(
-            samples[match.sample_id],
-            match.by,
-            uploaded.get(match.sample_id),
-            aligned.get(match.sample_id),
-        )
+        _describe(samples[match.sample_id], match.by, *genomes[match.sample_id])
         for match in matches
         if match.sample_id in samples  # It may have been deleted in the meantime.
     ]
 
 
 def _genomes(
-    session: ReadSession,
-    kind: type[UploadedPathogenGenome | AlignedPathogenGenome],
-    ids: Sequence[int],
-    names: tuple[str, ...],
-) -> dict[int, _Fields]:
-    """Return the genome of each sample that has one; the server computes the sequence length."""
-    columns = [getattr(kind, name) for name in (*names, "sequencing_date", *SITES)]
-    statement = sa.select(kind.sample_id, sa.func.length(kind.sequence).label("length"), *columns)
-    genomes = {}
-    for row in session.execute(statement.where(kind.sample_id.in_(ids))).mappings():
-        genomes[row["sample_id"]] = {key: _plain(row[key]) for key in row if key != "sample_id"}
+    session: ReadSession, ids: Sequence[int]
+) -> defaultdict[int, tuple[_Fields | None, _Fields | None]]:
+    """Return each sample's uploaded and aligned genome; the server computes their lengths."""
+    statement: sa.Select[Any] = sa.select(Sample.id).where(Sample.id.in_(ids))
+    for joined, names in _GENOMES.items():
+        kind: Any = aliased(joined, flat=True)  # they have tables in common
+        columns = [kind.id, sa.func.length(kind.sequence), *(getattr(kind, name) for name in names)]
+        statement = statement.outerjoin(kind, kind.sample_id == Sample.id).add_columns(*columns)
+    genomes: defaultdict[int, tuple[_Fields | None, _Fields | None]]
+    genomes = defaultdict(lambda: (None, None))
+    for row in session.execute(statement):
+        sample_id, *values = row
+        both = iter(values)
+        uploaded, aligned = (_genome(names, both) for names in _GENOMES.values())
+        genomes[sample_id] = (uploaded, aligned)
     return genomes
+
+
+def _genome(names: Sequence[str], values: Iterator[Any]) -> _Fields | None:
+    """Take a genome from a row's values: its ID, its length, and these fields."""
+    genome_id, *found = islice(values, 2 + len(names))
+    if genome_id is None:
+        return None
+    return dict(zip(("length", *names), map(_plain, found), strict=True))
 
 
 def _describe(

@@ -97,7 +97,7 @@ def list_(ctx: typer.Context) -> None:
     from aspencli.groups.database import list_groups
 
     context = current(ctx)
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         context.out.rows(LIST_COLUMNS, list_groups(session), empty="No groups found.")
 
 
@@ -118,7 +118,7 @@ def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption 
         return context.out.records(SHOW_COLUMNS, [ask_group(context.api(), key)])
     from aspencli.groups.database import show_group
 
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         found = show_group(session, key)
     return context.out.records(SHOW_COLUMNS, [found])
 
@@ -136,7 +136,7 @@ def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOpti
         return context.out.rows(MEMBER_COLUMNS, found, empty="No members found.")
     from aspencli.groups.database import list_members
 
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         rows = list_members(session, key)
         return context.out.rows(MEMBER_COLUMNS, rows, empty="No members found.")
 

@@ -96,7 +96,7 @@ def list_(
         return context.out.rows(COLUMNS, rows, empty="No runs found.")
     from aspencli.phylo.database import list_runs
 
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         rows = list_runs(session, group=group, pathogen=pathogen)
         return context.out.rows(COLUMNS, rows, empty="No runs found.")
 
@@ -415,7 +415,7 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
         return context.out.rows(TREE_COLUMNS, trees, empty="No trees found.")
     from aspencli.phylo.database import list_usher_trees
 
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         found = list_usher_trees(session, slug)
         return context.out.rows(TREE_COLUMNS, found, empty="No trees found.")
 

@@ -120,7 +120,7 @@ def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
         return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
     from aspencli.reference.database import list_pathogens
 
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         return context.out.rows(
             PATHOGEN_COLUMNS, list_pathogens(session), empty="No pathogens found."
         )

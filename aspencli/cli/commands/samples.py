@@ -143,9 +143,12 @@ def list_(
         from aspencli.samples.remote import SamplesAsked
 
         return show_first(SamplesAsked(context.api(), query, params.chosen_org(context)))
-    from aspencli.samples.database import SampleList
+    from aspencli.samples.database import BATCH, SampleList
 
-    with context.database().reading() as session:
+    database = context.database()
+    # Many rows are read through a cursor on the server, which needs a transaction.
+    few = limit is not None and limit < BATCH
+    with database.observing() if few else database.reading() as session:
         return show_first(SampleList(session, query))
 
 
@@ -176,7 +179,7 @@ def show(
     else:
         from aspencli.samples.database import describe_samples, match_samples
 
-        with context.database().reading() as session:
+        with context.database().observing() as session:
             found = describe_samples(session, match_samples(session, keys, group=group, by=by))
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 

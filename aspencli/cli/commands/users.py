@@ -98,7 +98,7 @@ def list_(
     )
     limit = params.chosen_limit(context.out, limit, everything)
     as_row = for_reading if context.out.chosen_form == "table" else dict
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         found = UserList(session, query)
         show_page(context.out, LIST_COLUMNS, found, limit, noun="users", as_row=as_row)
 
@@ -119,7 +119,7 @@ def show(
     from aspencli.users.database import show_user
 
     context = current(ctx)
-    with context.database().reading() as session:
+    with context.database().observing() as session:
         found = show_user(session, key)
     context.out.records(SHOW_COLUMNS, [found])
 
