@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING
 from typer._click.exceptions import ClickException, NoSuchOption, UsageError
 
 from aspen.database import settings
-from aspen.database.errors import NotAllowedError, StandbyError, TemporaryTablesDeniedError
+from aspen.database.errors import (
+    NotAllowedError,
+    StandbyError,
+    TemporaryTablesDeniedError,
+    lost_at_commit,
+)
 from aspencli import __version__, files
 from aspencli.errors import INTERRUPTED, AspenError, RefusedError
 
@@ -132,6 +137,11 @@ _NO_TLS = Failure(
     "The database server does not support TLS, which is required",
     "Enable TLS on the server. If the network in between can be trusted, add ?sslmode=disable to "
     "the database address.",
+)
+_LOST_AT_COMMIT = Failure(
+    1,
+    "Connection lost during the commit; it is unknown whether the changes were written.",
+    "Check the data before you repeat the change.",
 )
 _UNANSWERED = Failure(
     5, "The database is not responding", "Check that it is running and reachable."
@@ -257,6 +267,8 @@ def _of_database(error: Exception) -> Failure | None:
         return None
     state = getattr(error.orig, "pgcode", None)
     text = str(error.orig).strip()
+    if lost_at_commit(error):
+        return replace(_LOST_AT_COMMIT, details=tuple(text.splitlines()[:1]))
     found = _by_state(state) if state else _of_connection(error, text)
     if found is None:
         return None
@@ -333,6 +345,8 @@ def brief(
 
 def _of_driver(error: DBAPIError, how_to_write: str, place: tuple[str, ...]) -> Failure:
     driver = error.orig
+    if lost_at_commit(error):
+        return replace(_LOST_AT_COMMIT, details=(*str(driver).strip().splitlines()[:1], *place))
     lines = str(driver).strip().splitlines() or [""]
     details = (*lines[1:_SHOWN_LINES], *_statement(error), *place)
     state = getattr(driver, "pgcode", None)

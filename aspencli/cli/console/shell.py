@@ -235,8 +235,8 @@ class ConsoleShell(TerminalInteractiveShell):
         workspace = self._ready()
         with workspace.profiling.cell():
             result = super().run_cell(raw_cell, *args, **kwargs)
-            if workspace.transactions.roll_back_failed():
-                self._request.messages.warn("Statement failed; transaction rolled back.")
+            if outcome := workspace.transactions.roll_back_failed():
+                self._request.messages.warn(outcome)
         return result
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:

@@ -21,11 +21,13 @@ from psycopg2.extensions import cursor as plain_cursor
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.engine.interfaces import ExecutionContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aspen.database import models
 from aspen.database.cancel import cancellable
 from aspen.database.engine import Database, ReadSession
+from aspen.database.errors import lost_at_commit
 from aspen.database.profiling.sqltime import (
     disable_profiling,
     enable_profiling,
@@ -37,6 +39,12 @@ from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.cli.console.run import ConsoleRequest
+
+
+_FAILED = "Statement failed; transaction rolled back."
+_RECONNECTS = "The next statement opens a new connection."
+_LOST = f"Connection lost; its transaction was rolled back. {_RECONNECTS}"
+_LOST_AT_COMMIT = f"Connection lost. {_RECONNECTS}"  # the error tells about the commit
 
 
 class Workspace:
@@ -184,27 +192,31 @@ class ConsoleTransactions:
     """A tracker of sessions and the connections that they use, by weak references."""
 
     def __init__(self) -> None:
+        self._lost: str | None = None  # the outcome of the last loss of a connection
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
 
     @contextmanager
     def tracked(self) -> Iterator[None]:
         """Track every session that is used within a ``with`` block."""
         event.listen(Session, "after_begin", self._began)
+        event.listen(Engine, "handle_error", self._note_loss)
         try:
             yield
         finally:
+            event.remove(Engine, "handle_error", self._note_loss)
             event.remove(Session, "after_begin", self._began)
 
     def watch(self, session: Session) -> None:
         """Track a session before its first statement."""
         self._connections.setdefault(session, WeakSet())
 
-    def roll_back_failed(self) -> int:
-        """Roll back sessions that a failed statement left unusable, and return how many."""
+    def roll_back_failed(self) -> str | None:
+        """Roll back sessions that a failed statement left unusable, and return what happened."""
+        lost, self._lost = self._lost, None
         failed = [session for session in list(self._connections) if self._failed(session)]
         for session in failed:
             session.rollback()
-        return len(failed)
+        return (lost or _FAILED) if failed else None
 
     def unsaved(self) -> int:
         """Return the number of sessions with uncommitted changes."""
@@ -231,6 +243,11 @@ class ConsoleTransactions:
         # The session under an AsyncSession can only be rolled back by its own event loop.
         if not connection.dialect.is_async:
             self._connections.setdefault(session, WeakSet()).add(connection)
+
+    def _note_loss(self, failure: ExceptionContext) -> None:
+        error = failure.sqlalchemy_exception
+        if failure.is_disconnect and isinstance(error, DBAPIError):
+            self._lost = _LOST_AT_COMMIT if lost_at_commit(error) else _LOST
 
     def _open(self, session: Session) -> list[Connection]:
         return [connection for connection in self._connections[session] if not connection.closed]

@@ -23,10 +23,12 @@ from types import FrameType
 from typing import Any, Generic, Self, TypeVar
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 from sqlalchemy import Connection
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
+
+from aspen.database.errors import mark_lost_commit
 
 T = TypeVar("T")
 
@@ -227,7 +229,7 @@ class Pipe:
 
 
 def make_interruptible(engine: Engine) -> None:
-    """Make the commits of an engine interruptible.
+    """Make the commits of an engine interruptible, and mark errors that leave them unknown.
 
     After an interrupt, the transaction is either rolled back, or committed on this server without
     a standby's confirmation; the result of COMMIT says which.
@@ -237,13 +239,18 @@ def make_interruptible(engine: Engine) -> None:
 
     def do_commit(proxied: Any) -> None:
         driver = proxied.driver_connection
-        if (
-            threading.current_thread() is not threading.main_thread()
-            or driver.info.transaction_status == TRANSACTION_STATUS_IDLE
-        ):
-            commit(proxied)
-        else:
-            _commit(engine, driver, lambda: commit(proxied))
+        status = driver.info.transaction_status
+        is_main = threading.current_thread() is threading.main_thread()
+        try:
+            if is_main and status != TRANSACTION_STATUS_IDLE:
+                _commit(engine, driver, lambda: commit(proxied))
+            else:
+                commit(proxied)
+        except psycopg2.Error as error:
+            # A server that gives an SQLSTATE says that it did not commit.
+            if status == TRANSACTION_STATUS_INTRANS and driver.closed and error.pgcode is None:
+                mark_lost_commit(error)
+            raise
 
     vars(dialect)["do_commit"] = do_commit
 

@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
+_LOST_AT_COMMIT = "aspen_lost_at_commit"
+
 
 def sqlstate(error: DBAPIError) -> str | None:
     """Return the SQLSTATE of a database error; None if the server did not give one."""
     return getattr(error.orig, "pgcode", None)
+
+
+def lost_at_commit(error: DBAPIError) -> bool:
+    """Return True if the connection was lost at a commit, so that its outcome is unknown."""
+    return error.orig is not None and _LOST_AT_COMMIT in vars(error.orig)
+
+
+def mark_lost_commit(error: BaseException) -> None:
+    """Mark a driver's error that leaves the outcome of a commit unknown."""
+    vars(error)[_LOST_AT_COMMIT] = True
 
 
 class ExplainedError(Exception):

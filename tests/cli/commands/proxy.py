@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -64,7 +64,14 @@ class CommitProxy:
 
     def cut(self) -> None:
         """Break every connection, and accept no new ones."""
-        for each in self._sockets:
+        self._break(self._sockets)
+
+    def drop(self) -> None:
+        """Break every connection, and accept new ones, as when a network is back."""
+        self._break(self._sockets[1:])
+
+    def _break(self, sockets: Sequence[socket.socket]) -> None:
+        for each in sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self._free.set()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.cli.commands.proxy import CommitProxy
 from tests.cli.console.terminal import Terminal
 
 GREEN, YELLOW, RED = (f"\x1b[0;38;5;{shade};1m" for shade in (28, 136, 196))
@@ -139,6 +140,36 @@ def test_interrupt_cancels_statement_and_keeps_connection(
         assert "transaction rolled back" in told
         same = console.run("session.scalar(sa.text('SELECT pg_backend_pid()')) == me")
         assert "Out[3]: True" in same
+
+
+def test_lost_connection_is_reported_with_its_transaction_and_opened_again(
+    migrated_db: str,
+) -> None:
+    with CommitProxy(migrated_db, deliver=True) as proxy, Terminal(proxy.address) as console:
+        console.run("session.scalar(sa.text('SELECT 1'))")
+        proxy.drop()
+        shown = console.run("session.scalar(sa.text('SELECT 2'))")
+        assert "Warning: Connection lost; its transaction was rolled back." in shown
+        assert "The next statement opens a new connection." in shown
+        assert "Out[3]: 3" in console.run("session.scalar(sa.text('SELECT 3'))")
+
+
+@pytest.mark.parametrize("deliver", [True, False], ids=["committed", "not_committed"])
+def test_connection_lost_at_commit_leaves_outcome_unknown(migrated_db: str, deliver: bool) -> None:
+    update = "session.execute(sa.text('UPDATE aspen.samples SET private = false'))"
+    with (
+        CommitProxy(migrated_db, deliver=deliver) as proxy,
+        Terminal(proxy.address, "--write") as console,
+    ):
+        console.run(update)
+        console.enter("session.commit()")
+        assert proxy.asked.wait(60)
+        proxy.drop()
+        shown = " ".join(console.next_prompt().split())
+        assert "it is unknown whether the changes were written" in shown
+        assert "Check the data before you repeat the change." in shown
+        assert "rolled back" not in shown
+        assert "Out[3]: 3" in console.run("session.scalar(sa.text('SELECT 3'))")
 
 
 @pytest.mark.parametrize(
