@@ -170,6 +170,10 @@ accidents-api: $(VENV)/.dev ## Inject the same faults into 10,000 renames throug
 accidents-remote: $(VENV)/.dev ## Kill commands that use a tunnel, and look for anything left behind (20 minutes)
 	@$(BIN)/python -m benchmarks.accidents_remote $(ARGS)
 
+.PHONY: outages-remote
+outages-remote: $(VENV)/.dev ## Stop the bastion during commands, and check what they report (20 minutes)
+	@$(BIN)/python -m benchmarks.outages_remote $(ARGS)
+
 .PHONY: broken-settings
 broken-settings: $(VENV)/.dev ## Run every command with over 150 broken settings (30 minutes; ARGS=--few: minutes)
 	@$(BIN)/python -m benchmarks.broken_settings $(ARGS)

@@ -57,6 +57,7 @@ class Target:
     tunnel_command: str | None = None  # with {host}, {port}, and {local_port}
     ca_file: str | None = None  # certificates that the server's must be signed by
     read_only_role: str | None = None  # the role that reading sessions switch to
+    iam_user: str | None = None  # the database user of reading sessions, with an IAM token
     # The label of a stricter target at the same address, whose safety level therefore applies.
     belongs_to: str | None = None
     # Where each of these comes from, by name; those that are not set have none.
@@ -200,7 +201,7 @@ _SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
 TARGET_KEYS = (
     *("api_url", *_SIGN_IN_KEYS, "database_url", "secret_name", "aws_profile", "aws_region"),
     *("aws_endpoint_url", "database_name", "way", "bastion", "ssm_target", "tunnel_command"),
-    *("ca_file", "read_only_role"),
+    *("ca_file", "read_only_role", "iam_user"),
 )
 """The keys of a target in the config file, besides its safety."""
 _STACK = "{stack}"

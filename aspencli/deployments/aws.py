@@ -245,10 +245,21 @@ class Aws:
             hint=f"Check the account and region: aspencli --env {self._target.name} target check",
         )
 
+    def database_token(self, host: str, port: int, user: str) -> str:
+        """Return a token that a database user can sign in with for 15 minutes.
+
+        It is signed on this machine (RDS, "IAM database authentication").
+        """
+        names = {"DBHostname": host, "Port": port, "DBUsername": user}
+        what = f"create a sign-in token for database user {user}"
+        token: str = self._call(what, "rds", "generate_db_auth_token", **names)
+        return token
+
     def start_session(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """Start a session of Session Manager, and return AWS's answer, whose token is secret."""
         what = f"start a session on {parameters['Target']}"
-        return self._call(what, "ssm", "start_session", **parameters)
+        session: Mapping[str, Any] = self._call(what, "ssm", "start_session", **parameters)
+        return session
 
     @property
     def profile(self) -> str | None:
@@ -310,12 +321,12 @@ class Aws:
 
             provider._popen = popen  # noqa: SLF001 - same
 
-    def _call(self, what: str, service: str, method: str, **parameters: Any) -> Mapping[str, Any]:
+    def _call(self, what: str, service: str, method: str, **parameters: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 
         session = self.session
 
-        def call() -> Mapping[str, Any]:
+        def call() -> Any:
             from botocore.config import Config
 
             client = session.client(
@@ -327,8 +338,7 @@ class Aws:
                     retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
                 ),
             )
-            answer: Mapping[str, Any] = getattr(client, method)(**parameters)
-            return answer
+            return getattr(client, method)(**parameters)
 
         try:
             return call() if self._interactive else self._bounded(call)

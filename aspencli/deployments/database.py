@@ -114,11 +114,15 @@ class DeploymentDatabase:
         return _parsed(clean_address(given).partition("://")[2], "database_url")
 
     def login(self, access: Access) -> Login:
-        """Return the login for an access from the secret.
+        """Return the login for an access: the target's IAM user for reading, or the secret's.
 
         Raises:
             BadInputError: The secret has none.
+            AspenError: AWS credentials are missing.
         """
+        user = self._target.iam_user
+        if user and access is Access.READ:
+            return Login(user, self._token(user))
         secret = self._aws.secret
         found = (secret.login(kind) for kind in access.value)
         if (login := next(filter(None, found), None)) is not None:
@@ -126,10 +130,12 @@ class DeploymentDatabase:
         user, password = (f"DB_{access.value[-1]}_{word}" for word in ("username", "password"))
         return Login(secret.require(user), secret.require(password))
 
-    @property
-    def has_reader(self) -> bool:
-        """Return True if reading sessions sign in as a user that cannot write."""
-        return self._target.database_url is None and self._aws.secret.login("ro") is not None
+    def _token(self, user: str) -> str:
+        return self._aws.database_token(*self.server, user)
+
+    def _password(self, user: str) -> str | None:
+        """Return a new token for a user who signs in with one: a token expires in 15 minutes."""
+        return self._token(user) if user == self._target.iam_user else None
 
     def _completed(self, address: str) -> str:
         """Return the operator's address, encrypted and with the password for the real server."""
@@ -225,7 +231,7 @@ class DeploymentDatabase:
         if self.tunnel is not None:
             host, port = self.place
             libpq = {"hostaddr": host, "port": port, "connect_timeout": self.patience}
-        return Route(libpq, self._explain)
+        return Route(libpq, self._explain, self._password)
 
     @property
     def place(self) -> Server:

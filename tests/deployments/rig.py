@@ -419,6 +419,9 @@ def _tls_cluster(folder: Path, authority: Authority) -> Cluster:
     rules = folder / "pg_hba.conf"
     rules.write_text(
         f"host all {SUPERUSER} 127.0.0.1/32 scram-sha-256\n"
+        # Only RDS can verify an IAM token.
+        "hostssl all iam_reader 127.0.0.1/32 trust\n"
+        "hostssl all iam_reader ::1/128 trust\n"
         "hostssl all all 127.0.0.1/32 scram-sha-256\n"
         "hostssl all all ::1/128 scram-sha-256\n"
     )
@@ -440,7 +443,8 @@ def _fill(cluster: Cluster) -> str:
                 cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD %s", [PASSWORD])
             # The administrator of RDS is not one, but may create the same extensions.
             cursor.execute("ALTER ROLE boss SUPERUSER")
-            cursor.execute("GRANT pg_read_all_data, pg_monitor TO reader")
+            cursor.execute("CREATE ROLE iam_reader LOGIN")
+            cursor.execute("GRANT pg_read_all_data, pg_monitor TO reader, iam_reader")
             cursor.execute("GRANT pg_read_all_data, pg_write_all_data, pg_monitor TO writer")
             cursor.execute("CREATE DATABASE aspen_db OWNER boss")
     address = cluster.url("aspen_db", SUPERUSER)

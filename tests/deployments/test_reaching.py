@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.deployments.rig import BASTION, PASSWORD, configured
+from tests.deployments.rig import BASTION, PASSWORD, SERVER, configured
 
 if TYPE_CHECKING:
     from tests.deployments.rig import Deployment
@@ -128,6 +129,38 @@ def test_old_make_targets_open_remote_consoles(
     )
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+
+
+def test_iam_user_signs_in_with_a_token_that_is_new_for_each_connection(
+    deployment: Deployment,
+) -> None:
+    text = configured(deployment.aws, deployment.ca).replace(
+        "[targets.staging]", '[targets.staging]\niam_user = "iam_reader"'
+    )
+    deployment = deployment.with_config(text)
+    done = deployment.run(
+        *("--env", "staging", "db", "tunnel", "--"),
+        *("psql", "-At", "-c", r"\getenv token PGPASSWORD", "-c", "SELECT current_user"),
+    )
+    assert (done.code, done.out) == (0, "iam_reader\n"), done.err
+    shown = deployment.run("--env", "staging", "db", "tunnel", "--", "printenv", "PGPASSWORD")
+    host, _, query = shown.out.strip().partition("/?")
+    values = dict(parse_qsl(query))
+    assert host == f"{SERVER}:{deployment.port}"
+    assert (values["Action"], values["DBUser"]) == ("connect", "iam_reader")
+    assert values["X-Amz-Expires"] == "900"
+    code = (
+        "import time; first = engine.engine.connect(); time.sleep(1.1);"
+        "second = engine.engine.connect();"
+        "print(len({c.connection.driver_connection.info.password for c in (first, second)}))"
+    )
+    tokens = deployment.run("--env", "staging", "db", "interact", "-c", code)
+    assert (tokens.code, tokens.out) == (0, "2\n"), tokens.err
+    written = deployment.run(
+        *("--env", "staging", "db", "psql", "--write", "--yes", "-c", "SELECT current_user"),
+        *("--", "-At"),
+    )
+    assert written.out == "writer\n", written.err
 
 
 def test_update_goes_through_the_tunnel_as_the_writer(deployment: Deployment) -> None:

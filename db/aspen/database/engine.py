@@ -436,6 +436,8 @@ def _connect(
     route: Route | None, dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]
 ) -> Any:
     """Connect, and add the SQLSTATE to the error if that fails; see `refusal_state`."""
+    if route is not None and (password := route.password(parameters.get("user", ""))):
+        parameters["password"] = password
     try:
         return dialect.connect(*arguments, **parameters)
     except psycopg2.OperationalError as error:

@@ -149,6 +149,8 @@ class Route:
     libpq: Mapping[str, Any]  # parameters that replace those of the address
     # Returns why a connection failed, given libpq's message; None if that says enough.
     explain: Callable[[str], Exception | None]
+    # Returns the password that a user needs now, or None for that of the address.
+    password: Callable[[str], str | None] = lambda _user: None
 
 
 def check_address(policy: SessionPolicy, options: str) -> None:
