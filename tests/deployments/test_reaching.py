@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,10 +15,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
+from aspen.api.database import make_engine
 from tests.deployments.rig import BASTION, PASSWORD, SERVER, configured
 
 if TYPE_CHECKING:
@@ -57,6 +61,51 @@ def test_database_commands_reach_prod(
     done = deployment.run("--env", "prod", *words)
     assert done.code == 0, done.err
     assert expected is None or done.out == expected
+
+
+def test_request_is_profiled_through_the_tunnel(deployment: Deployment) -> None:
+    ((email,),) = deployment.sql("SELECT email FROM aspen.users ORDER BY id LIMIT 1")
+    asked = ("db", "profile", "--request", "GET /v2/users/me", "--as", email, "-o", "json")
+    done = deployment.run("--env", "staging", *asked)
+    assert done.code == 0, done.err
+    assert "GET /v2/users/me: 200" in done.err
+    assert "aspen.users" in done.out
+
+
+@pytest.mark.parametrize(
+    ("host", "query", "error"),
+    [
+        ("localhost", "sslmode=verify-full&sslrootcert={ca}&connect_timeout=5", None),
+        (SERVER, "sslmode=verify-full&sslrootcert={ca}&hostaddr=127.0.0.1", None),
+        ("127.0.0.1", "sslmode=verify-full&sslrootcert={ca}", "CERTIFICATE_VERIFY_FAILED"),
+        ("other.test", "sslmode=verify-full&sslrootcert={ca}&hostaddr=127.0.0.1", "mismatch"),
+        ("127.0.0.1", "sslmode=verify-ca&sslrootcert={ca}", None),
+        ("localhost", "sslmode=verify-full&sslrootcert=system", "CERTIFICATE_VERIFY_FAILED"),
+        ("127.0.0.1", "sslmode=require&application_name=x", None),
+        ("127.0.0.1", "sslmode=prefer", None),
+        ("127.0.0.1", "sslmode=disable", "no encryption"),
+    ],
+)
+def test_service_uses_tls_settings_of_its_address(
+    deployment: Deployment, host: str, query: str, error: str | None
+) -> None:
+    place = f"{quote(host)}:{deployment.port}/aspen_db?{query.format(ca=deployment.ca)}"
+    url = make_url(f"postgresql+asyncpg://reader:{quote(PASSWORD, safe='')}@{place}")
+
+    async def connect() -> bool:
+        engine = make_engine(url)
+        try:
+            async with engine.connect() as connection:
+                asked = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+                return bool(await connection.scalar(sa.text(asked)))
+        finally:
+            await engine.dispose()
+
+    if error is None:
+        assert asyncio.run(connect())
+    else:
+        with pytest.raises(Exception, match=error):
+            asyncio.run(connect())
 
 
 def test_stack_has_its_own_database(deployment: Deployment) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -24,6 +26,13 @@ from aspen.api.errors import unavailable
 
 _Value = TypeVar("_Value")
 _log = logging.getLogger(__name__)
+_ROOT_FILE = "~/.postgresql/root.crt"  # libpq's own file of certificates
+_LIBPQ = (
+    *("hostaddr", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslsni"),
+    *("connect_timeout", "application_name", "options", "target_session_attrs", "channel_binding"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "gssencmode"),
+    *("tcp_user_timeout", "client_encoding", "load_balance_hosts", "require_auth"),
+)
 _POOL, _OVERFLOW, _WAIT_S = 5, 15, 10
 _TOGETHER = 10_000
 _SERVER_SETTINGS = {
@@ -41,11 +50,63 @@ _SERVER_SETTINGS = {
 }
 
 
+class _TunnelledContext(ssl.SSLContext):
+    """TLS through a tunnel: the server is verified by its own name, not by the tunnel's."""
+
+    server: str | None = None
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Begin TLS; see `ssl.SSLContext.wrap_bio`."""
+        name = self.server or server_hostname
+        return super().wrap_bio(incoming, outgoing, server_side, name, session)
+
+
+def _for_asyncpg(url: URL) -> tuple[URL, dict[str, Any]]:
+    """Return an address for asyncpg, and the arguments that replace libpq's parameters in it.
+
+    asyncpg has no ``hostaddr``, and SQLAlchemy passes it no other parameters of libpq. Those that
+    only tune a connection are left out (libpq, "Parameter Key Words").
+    """
+    given = {name: value for name, value in url.query.items() if isinstance(value, str)}
+    arguments: dict[str, Any] = {}
+    mode, address = given.get("sslmode"), given.get("hostaddr")
+    if mode == "disable":
+        arguments["ssl"] = False
+    elif mode in {"allow", "prefer"}:
+        arguments["ssl"] = mode
+    elif mode is not None:
+        context = _TunnelledContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.server = url.host if address else None
+        context.check_hostname = mode == "verify-full"
+        if mode == "require":
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            root = given.get("sslrootcert", _ROOT_FILE)
+            if root == "system":
+                context.load_default_certs()
+            else:
+                context.load_verify_locations(Path(root).expanduser())
+        if certificate := given.get("sslcert"):
+            context.load_cert_chain(certificate, given.get("sslkey"))
+        arguments["ssl"] = context
+    if address:
+        url = url.set(host=address)
+    return url.difference_update_query(_LIBPQ), arguments
+
+
 def make_engine(url: URL) -> AsyncEngine:
     """Return the engine of a process; it opens no connection before the first session."""
+    url, arguments = _for_asyncpg(url)
     return create_async_engine(
         url,
-        connect_args={"server_settings": _SERVER_SETTINGS, "timeout": _WAIT_S},
+        connect_args={"server_settings": _SERVER_SETTINGS, "timeout": _WAIT_S, **arguments},
         pool_size=_POOL,
         max_overflow=_OVERFLOW,
         pool_timeout=_WAIT_S,

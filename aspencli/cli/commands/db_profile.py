@@ -307,13 +307,23 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
     _require_direct(context)
     bench.rehearse = not work.commit  # the service can write during a GET as well
     body = read_file(work.body).encode() if work.body else None
-    answered = _answer(context.database_url(), bench, method, path, work.user, body)
+    answered = _answer(_reachable(context), bench, method, path, work.user, body)
     said = f"{method} {path}: {answered.status}, {len(answered.body):,} bytes"
     if answered.status < 400:  # noqa: PLR2004 - HTTP status codes
         context.out.info(said)
         return 0
     context.out.error(said, hint=None if work.user else "Choose the user to run it as: --as EMAIL")
     return 1
+
+
+def _reachable(context: AppContext) -> str:
+    """Return the address of the database, with the way to it."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(context.database_url())
+    if context.route is not None and (place := context.route.libpq.get("hostaddr")):
+        url = url.set(port=context.route.libpq["port"]).update_query_dict({"hostaddr": place})
+    return url.render_as_string(hide_password=False)
 
 
 def _answer(
