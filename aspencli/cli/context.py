@@ -379,6 +379,7 @@ class AppContext:
             self.aws,
             interactive=self.out.interactive,
             warn=self.out.warn,
+            say=self.out.info,
             exits=self._exits,
         )
 

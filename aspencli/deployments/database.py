@@ -62,6 +62,7 @@ class DeploymentDatabase:
         aws: Its AWS account.
         interactive: True if there is a terminal to ask on.
         warn: Shows a warning.
+        say: Shows information.
         exits: Closes what was opened.
     """
 
@@ -72,12 +73,14 @@ class DeploymentDatabase:
         *,
         interactive: bool,
         warn: Callable[[str], None],
+        say: Callable[[str], None],
         exits: ExitStack,
     ):
         self._target = target
         self._aws = aws
         self._interactive = interactive
         self._warn = warn
+        self._say = say
         self._exits = exits
 
     def address(self, access: Access) -> str:
@@ -311,7 +314,7 @@ class DeploymentDatabase:
                 f"{bastion!a} is not the name of a bastion.",
                 hint="Fix bastion in the config file, or bastion_host in the deployment's secret.",
             )
-        return SshTunnel(bastion, *self.server, interactive=self._interactive)
+        return SshTunnel(bastion, *self.server, notify=self._say if self._interactive else None)
 
     def _ssm(self) -> Tunnel:
         target = self._needs("ssm_target", "an EC2 instance (i-...) or an ECS task")

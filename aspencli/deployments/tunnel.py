@@ -40,6 +40,7 @@ CONNECT_S = 8
 """The time that ssh may take to reach the bastion, in seconds."""
 _ALIVE_S, _ALIVE_COUNT = 15, 3
 _SETTLE_S = 1.0  # for ssh to end and explain itself after it closed the connection
+_REMIND_S = 3.0  # after which ssh seems to wait for the operator
 _START_S = 10.0  # for a program to begin to listen
 # Signals from the terminal reach the whole foreground group. They are for us, not for ssh, which
 # keeps ignoring what it was started with.
@@ -86,13 +87,14 @@ class SshTunnel(Tunnel):
         bastion: The host to go through, as ssh knows it.
         host: The server's name, resolved by the bastion.
         port: The server's port.
-        interactive: True if ssh may ask on the terminal, such as for a passphrase.
+        notify: Shows the operator what ssh waits for; None if there is no terminal, so that ssh
+            must not ask for anything, such as a passphrase.
 
     Raises:
         UnreachableError: ssh is not installed.
     """
 
-    def __init__(self, bastion: str, host: str, port: int, *, interactive: bool):
+    def __init__(self, bastion: str, host: str, port: int, *, notify: Callable[[str], None] | None):
         ssh = shutil.which("ssh")
         if ssh is None:
             raise UnreachableError(
@@ -107,9 +109,10 @@ class SshTunnel(Tunnel):
             *(f"ConnectTimeout={CONNECT_S}", f"ServerAliveInterval={_ALIVE_S}"),
             *(f"ServerAliveCountMax={_ALIVE_COUNT}", "LogLevel=VERBOSE"),
         ]
-        if not interactive:
+        if notify is None:
             options.append("BatchMode=yes")
         named = [word for option in options for word in ("-o", option)]
+        self._notify = notify
         self._words = [ssh, "-T", *named, "-W", place, "--", bastion]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the tunnel
         self._children: list[subprocess.Popen[bytes]] = []
@@ -135,6 +138,39 @@ class SshTunnel(Tunnel):
                     self._note(f"ssh could not be started: {error.strerror}\n")
                 else:
                     self._children.append(child)
+                    self._remind_later(child)
+
+    def _remind_later(self, child: subprocess.Popen[bytes]) -> None:
+        """Once, if ssh does not sign in soon, say what it may be waiting for.
+
+        It asks for a passphrase on the terminal itself, but not for the touch of a security key.
+        """
+        notify, self._notify = self._notify, None
+        if notify is None:
+            return
+
+        def remind() -> None:
+            if child.poll() is None and not self._has_signed_in():
+                notify(
+                    f"Waiting for ssh to sign in to the bastion {self.bastion}. If your key needs "
+                    "a touch or a code, give it now."
+                )
+
+        timer = threading.Timer(_REMIND_S, remind)
+        timer.daemon = True
+        timer.start()
+
+    def _has_signed_in(self) -> bool:
+        if "Authenticated to" in self._messages():
+            return True
+        # A control master has signed in before, and its clients do not.
+        found = subprocess.run(  # noqa: S603 - the operator's ssh
+            [self._words[0], "-O", "check", "--", self.bastion],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        return found.returncode == 0
 
     def _note(self, text: str) -> None:
         os.write(self._log.fileno(), text.encode())

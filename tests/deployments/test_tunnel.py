@@ -104,6 +104,33 @@ def test_psql_on_a_terminal_behaves_as_without_a_tunnel(deployment: Deployment) 
     _wait(lambda: not deployment.bastion.forwarding())
 
 
+@pytest.mark.parametrize("is_slow", [True, False], ids=["slow", "at_once"])
+def test_operator_is_reminded_while_ssh_waits_for_a_key(
+    deployment: Deployment, tmp_path: Path, is_slow: bool
+) -> None:
+    own, _, rest = deployment.environment["PATH"].partition(os.pathsep)
+    programs = tmp_path / "slow"
+    programs.mkdir()
+    (programs / "ssh").write_text(
+        f'#!/bin/sh\ncase "$*" in *" -W "*) sleep {5 * is_slow} ;; esac\nexec {own}/ssh "$@"\n'
+    )
+    (programs / "ssh").chmod(0o755)
+    path = os.pathsep.join((str(programs), own, rest))
+    shell = pexpect.spawn(
+        sys.executable,
+        ["-m", "aspencli", "--env", "staging", "db", "psql", "-c", "SELECT pg_sleep(4), 'shown'"],
+        env={**deployment.environment, "PATH": path, "PSQLRC": "/dev/null"},
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(24, 140),
+    )
+    shell.expect_exact("shown")
+    said = "Waiting for ssh to sign in to the bastion" in shell.before
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert (shell.exitstatus, said) == (0, is_slow), shell.before
+
+
 @pytest.mark.parametrize(
     ("words", "stdin", "code"),
     [
