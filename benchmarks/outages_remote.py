@@ -52,16 +52,6 @@ SELECT CASE WHEN (to_regclass('aspen.samples') IS NULL)
     = (to_regclass('public.alembic_version') IS NULL)
     THEN to_regclass('aspen.samples') IS NOT NULL END
 """
-_MORE_SAMPLES = f"""
-INSERT INTO aspen.samples (submitting_group_id, private_identifier, public_identifier, pathogen_id,
-    uploaded_by_id, location_id, collection_date, original_submission, private, authors,
-    sample_collected_by, organism)
-SELECT submitting_group_id, 'more-' || n, 'before-' || n, pathogen_id, uploaded_by_id, location_id,
-    collection_date, original_submission, false, authors, sample_collected_by,
-    organism
-FROM generate_series(1, {_ROWS}) n,
-    (SELECT * FROM aspen.samples WHERE submitting_group_id = 1 ORDER BY id LIMIT 1) s
-"""
 
 
 @dataclass
@@ -140,7 +130,7 @@ def main() -> int:
         folder.chmod(0o755)  # the server's account needs to pass through
         with running(folder) as servers:
             deployment = operator(servers, folder)
-            deployment.sql(_MORE_SAMPLES)
+            deployment.add_samples(_ROWS)
             numbers = itertools.count(1)
             while (left := chosen.commands - sum(outcomes.values())) > 0:
                 seconds = _OUTAGES_S[next(numbers) % len(_OUTAGES_S)]

@@ -40,6 +40,16 @@ BASTION = "bastion.aspen.test"
 SERVER = "db.aspen.test"  # only the bastion can resolve it, so there is no direct way
 # A password with every character that an address, a shell, or SQL could trip over.
 PASSWORD = "p@ss:w/rd%41'?#\\ \"$(x)\nend"
+_MORE_SAMPLES = """
+INSERT INTO aspen.samples (submitting_group_id, private_identifier, public_identifier, pathogen_id,
+    uploaded_by_id, location_id, collection_date, original_submission, private, authors,
+    sample_collected_by, organism)
+SELECT submitting_group_id, 'more-' || n, 'before-' || n, pathogen_id, uploaded_by_id, location_id,
+    collection_date, original_submission, false, authors, sample_collected_by,
+    organism
+FROM generate_series(1, {count}) n,
+    (SELECT * FROM aspen.samples WHERE submitting_group_id = 1 ORDER BY id LIMIT 1) s
+"""
 _DEBIAN = Path("/usr/lib/postgresql")
 _PATIENCE_S = 20.0
 # The operator's ssh. The bastion is on this machine and so resolves the same names; this stands for
@@ -358,6 +368,10 @@ class Deployment:
             with connection.cursor() as cursor:
                 cursor.execute(statement)
                 return cursor.fetchall() if cursor.description else []
+
+    def add_samples(self, count: int) -> None:
+        """Add samples ``more-1``, ``more-2``, ... to the first group."""
+        self.sql(_MORE_SAMPLES.format(count=count))
 
     def sessions(self) -> list[tuple[Any, ...]]:
         """Return the sessions of operators on the server."""
