@@ -133,8 +133,9 @@ def main() -> int:
             deployment.add_samples(_ROWS)
             numbers = itertools.count(1)
             while (left := chosen.commands - sum(outcomes.values())) > 0:
-                seconds = _OUTAGES_S[next(numbers) % len(_OUTAGES_S)]
-                works = list(_works(deployment, next(numbers)))[:left]
+                number = next(numbers)
+                seconds = _OUTAGES_S[number % len(_OUTAGES_S)]
+                works = list(_works(deployment, number))[:left]
                 for work, found in _outage(deployment, works, seconds, chance):
                     outcomes[work.kind, seconds, work.outcome] += 1
                     faults += (f"{work.kind}, {seconds:.0f} s: {fault}" for fault in found)

@@ -296,10 +296,7 @@ class AppContext:
         Raises:
             RefusedError: It was not, or its origin cannot be determined.
         """
-        from aspen.database.engine import identify
-
-        with database.engine.connect() as connection:
-            identity = identify(connection)
+        identity = database.identity()
         database.dispose()
         if not self.laptop.owns(identity.system):
             raise RefusedError(
@@ -330,7 +327,6 @@ class AppContext:
         from aspen.database.engine import Database
         from aspencli.cli.output.console import relayed
 
-        self.recognize(writable=writable)
         self.writes_database |= writable
         database = Database(
             self.database_url(writable=writable, admin=admin),
@@ -338,6 +334,7 @@ class AppContext:
             route=self.route,
         )
         self._exits.callback(database.dispose)
+        self.recognize(writable=writable, reading=None if writable else database)
         if not self._relays_commits:
             self._relays_commits = True
             self._exits.enter_context(relayed(LOG, self.out))
@@ -388,18 +385,20 @@ class AppContext:
         """Return the way to the target's database; None for the deployment on this machine."""
         return None if self.is_on_laptop else self.deployed_database.route
 
-    def recognize(self, *, writable: bool = True) -> None:
+    def recognize(self, *, writable: bool = True, reading: Database | None = None) -> None:
         """Check whether the target's database is a production database, whatever its address.
 
         A database seen before on a production target is recognized by its identity, even through a
-        tunnel or a pooler; from then on, that target's safety level applies. If the database cannot
-        be reached, nothing changes: the command itself fails later.
+        tunnel or a pooler; from then on, that target's safety level applies.
 
         Unless the command may write, a production database already recorded under its address is
-        not checked again.
+        not checked again. With ``reading``, the database that the command is about to read, no
+        other connection is opened; without it, nothing changes if the database cannot be reached:
+        the command itself fails later.
 
         Raises:
-            UnreachableError: No database address is configured.
+            AspenError: No database address is configured.
+            DBAPIError: The database to read cannot be reached.
         """
         if self._has_recognized or self.is_on_laptop:
             return
@@ -412,7 +411,7 @@ class AppContext:
             return
         from sqlalchemy.exc import DBAPIError
 
-        from aspen.database.engine import Database, identify
+        from aspen.database.engine import Database
         from aspen.database.errors import NotAllowedError, StandbyError
         from aspen.database.settings import Limits, Overrides
 
@@ -420,17 +419,19 @@ class AppContext:
         policy = self.policy(writable=True, limits=Limits(statement_ms=5_000, connect_s=5))
         # Production must also be recognized where sessions are read-only by default.
         policy = replace(policy, overrides=Overrides(read_only=True))
-        database = Database(self.database_url(), policy=policy, route=self.route)
+        database = reading or Database(self.database_url(), policy=policy, route=self.route)
         addresses = {entry["address"] for entry in recorded.values()}
         if self.target.is_production and not writable and database.display_url in addresses:
             return
         try:
-            with database.engine.connect() as connection:
-                identity = identify(connection)
+            identity = database.identity()
         except (DBAPIError, NotAllowedError, StandbyError):
+            if reading is not None:
+                raise
             return
         finally:
-            database.dispose()  # a pooler may allow only one connection
+            if reading is None:
+                database.dispose()  # a pooler may allow only one connection
         if self.target.is_production:
             known.record(self.target.confirmed_by, database.display_url, identity)
         elif label := known.label_of(identity):

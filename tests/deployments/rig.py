@@ -220,12 +220,12 @@ class Bastion:
     def pause(self, seconds: float) -> None:
         """Stop answering for a while, as after a network failure."""
         pids = [self.process.pid, *self.sessions()]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):  # its connection has ended
+                    os.kill(pid, number)
+            if number == signal.SIGSTOP:
+                time.sleep(seconds)
 
     def forwarding(self) -> list[str]:
         """Return the command lines of the operator's ssh processes that forward to a server."""

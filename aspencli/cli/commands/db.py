@@ -95,7 +95,7 @@ def interact(
     from aspencli.cli.console.run import ConsoleRequest, run
 
     context = current(ctx)
-    context.recognize()
+    context.recognize(writable=write)
     words = [str(word) for word in (script, *(arguments or ())) if word is not None]
     if write:
         context.authorize("open a console with write access", dry_run=False)
@@ -158,7 +158,7 @@ def psql(
     )
 
     context = current(ctx)
-    context.recognize()
+    context.recognize(writable=write)
     if write:
         context.authorize("open psql with write access", dry_run=False)
     given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -82,7 +82,7 @@ def _can_only_read(context: AppContext) -> bool:
     from aspen.database import roles
 
     with contextlib.closing(context.database().engine.connect()) as connection:
-        driver = connection.connection.driver_connection
+        driver: Any = connection.connection.driver_connection
         return not roles.rights(driver).can_write
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -131,7 +131,7 @@ class DriverConnection(PlainConnection):
                 "The policy of an open connection cannot be changed. Nothing was written."
             )
         self._policy = policy
-        pid, read_only, *values = self._ask(opening_statement(policy, self.info.backend_pid))
+        pid, read_only, *values = self.ask(opening_statement(policy, self.info.backend_pid))
         self.pooled = pid != self.info.backend_pid
         count = len(TIMEOUTS)
         self.defaults = ServerDefaults(
@@ -196,7 +196,7 @@ class DriverConnection(PlainConnection):
         A connection that has just been opened or checked is not checked again.
         """
         if time.monotonic() - self._answered > _FRESH_S:
-            self._ask("SELECT 1")
+            self.ask("SELECT 1")
 
     def cursor(
         self, name: Any = None, cursor_factory: Any = None, *arguments: Any, **named: Any
@@ -293,15 +293,18 @@ class DriverConnection(PlainConnection):
         with PlainCursor(self) as cursor:
             cursor.execute(words)
 
-    def _ask(self, query: str) -> Any:
-        """Run a query of our own outside any transaction; return its first row."""
+    def ask(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Run a query of our own outside any transaction; return its first row.
+
+        None may be open. It takes one round trip, where a transaction takes three.
+        """
         before, mode = self.autocommit, self.readonly
         # If `readonly` were set, psycopg2 would change the session's mode when autocommit ends.
         _READONLY.__set__(self, None)
         _AUTOCOMMIT.__set__(self, True)
         try:
             with PlainCursor(self) as cursor:
-                cursor.execute(query)
+                cursor.execute(query, parameters)
                 self._answered = time.monotonic()
                 return cursor.fetchone()
         finally:

@@ -24,6 +24,7 @@ from typing import Any, Self
 import psycopg2
 import sqlalchemy as sa
 from psycopg2 import _psycopg
+from psycopg2.errors import InsufficientPrivilege
 from psycopg2.extensions import POLL_OK, POLL_READ
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
@@ -55,8 +56,8 @@ _BACKENDS = frozenset({"postgres", "postgresql"})
 CURRENT = "SELECT txid_current()"
 STATUS = "SELECT txid_status(:transaction)"
 _OID = "SELECT oid FROM pg_database WHERE datname = current_database()"
-_SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
-_NOT_ALLOWED, _IN_THE_FUTURE = "42501", "22023"
+_IDENTITY = f"SELECT ({_OID}), system_identifier::text FROM pg_control_system()"  # noqa: S608 - ours
+_IN_THE_FUTURE = "22023"
 # read_only_sql_transaction; feature_not_supported (SET TRANSACTION READ WRITE); and
 # object_not_in_prerequisite_state (LOCK TABLE). On a primary, each of them has other causes.
 _REFUSALS = frozenset({"25006", "0A000", "55000"})
@@ -243,6 +244,11 @@ class Database:
         with ReadSession(engine) as session:
             yield session
 
+    def identity(self) -> DatabaseIdentity:
+        """Return the identity of the database."""
+        with self.engine.connect() as connection:
+            return identify(connection)
+
     @contextmanager
     def begin(self) -> Iterator[WriteSession]:
         """Open a writable session: one transaction, committed at the end, rolled back on any error.
@@ -367,17 +373,16 @@ class DatabaseIdentity:
 
 
 def identify(connection: Connection) -> DatabaseIdentity:
-    """Return the identity of a connection's database; no transaction may be open on it."""
-    with connection.begin():
-        oid = int(connection.execute(sa.text(_OID)).scalar_one())
+    """Return the identity of a connection's database; no transaction may be open on it.
+
+    It is asked for outside any transaction, in one round trip.
+    """
+    driver: DriverConnection = _driver(connection)
     try:
-        with connection.begin():
-            system = str(connection.execute(sa.text(_SYSTEM)).scalar_one())
-    except DBAPIError as error:
-        if sqlstate(error) != _NOT_ALLOWED:
-            raise
-        return DatabaseIdentity(oid, None)
-    return DatabaseIdentity(oid, system)
+        oid, system = driver.ask(_IDENTITY)
+    except InsufficientPrivilege:
+        return DatabaseIdentity(int(driver.ask(_OID)[0]), None)
+    return DatabaseIdentity(int(oid), system)
 
 
 def transaction_status(connection: Connection, transaction: int) -> str | None:

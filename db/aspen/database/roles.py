@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
+from typing import TYPE_CHECKING
 
 from aspen.database.settings import SCHEMA
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from aspen.database.driver import DriverConnection
 
 # A role that owns an object, or is a member of a role that does, can do anything with it.
 _WRITES = """
@@ -84,13 +84,9 @@ class Right:
         return f"{self.name}{columns} ON {self.table}"
 
 
-def rights(connection: Any) -> Rights:
-    """Look up the privileges of a driver connection's role, in one query."""
-    with PlainCursor(connection) as cursor:
-        cursor.execute(_FIND, {"schema": SCHEMA})
-        row: Any = cursor.fetchone()
-    connection.rollback()
-    return Rights(*row)
+def rights(connection: DriverConnection) -> Rights:
+    """Look up the privileges of a connection's role, in one round trip."""
+    return Rights(*connection.ask(_FIND, {"schema": SCHEMA}))
 
 
 def missing_rights(connection: Connection, wanted: Iterable[Right]) -> list[Right]:

@@ -97,3 +97,26 @@ def test_command_takes_few_round_trips(
     done = run_cli(*given, database=wire.address)
     assert done.code in {0, 1}, done.err
     assert wire.turns <= most
+
+
+@pytest.mark.unpooled("a pooler adds round trips")
+@pytest.mark.parametrize(
+    ("env", "most"),
+    [
+        ("staging", 7),  # one for the question whether it is the known production database
+        ("prod", 6),
+    ],
+)
+def test_recognizing_production_takes_one_round_trip_at_most(
+    run_cli: CliRunner, wire: Wire, env: str, most: int
+) -> None:
+    through = wire.address.render_as_string(hide_password=False)
+    directly = wire.server.render_as_string(hide_password=False)
+    listed = ("samples", "list", "--via", "db", "--limit", "3")
+    before = {"ASPEN_DATABASE_URL_PROD": through if env == "prod" else directly}
+    assert run_cli("--env", "prod", *listed, env=before).code == 0
+    wire.turns = 0
+    variable = f"ASPEN_DATABASE_URL_{env.upper()}"
+    done = run_cli("--env", env, *listed, env={variable: through})
+    assert done.code == 0, done.err
+    assert wire.turns <= most
