@@ -157,6 +157,90 @@ def test_interrupt_cancels_statement_on_server(database: Database) -> None:
     assert time.monotonic() - began < 25
 
 
+SLEEP = sa.text("SELECT pg_sleep(30)")
+
+
+def test_statement_runs_in_calling_thread(database: Database) -> None:
+    # A thread for each statement would make small queries in the console twice as slow.
+    with database.engine.connect() as connection:
+        assert cancellable(connection, threading.current_thread) is threading.main_thread()
+
+
+def test_interrupt_spares_next_statement(database: Database) -> None:
+    with database.engine.connect() as connection:
+        for _ in range(20):
+            timer = send(signal.SIGINT, 0.02)
+            with pytest.raises(KeyboardInterrupt):
+                cancellable(connection, lambda: connection.execute(SLEEP))
+            timer.join()
+            connection.rollback()
+            query = sa.text("SELECT 1 FROM pg_sleep(0.02)")
+            assert cancellable(connection, lambda: connection.scalar(query)) == 1  # noqa: B023 - called at once
+
+
+def test_interrupt_before_statement_cancels_it(database: Database) -> None:
+    with database.engine.connect() as connection:
+
+        def work() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)  # the first request to cancel finds no statement
+            connection.execute(SLEEP)
+
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            cancellable(connection, work)
+        assert time.monotonic() - began < 25
+
+
+def test_sigterm_during_statement_calls_its_handler(database: Database) -> None:
+    obey_sigterm()
+    handler = signal.getsignal(signal.SIGTERM)
+    with database.engine.connect() as connection:
+        timer = send(signal.SIGTERM, 0.1)
+        with pytest.raises(TerminatedError) as raised:
+            cancellable(connection, lambda: connection.execute(SLEEP))
+        timer.join()
+    assert raised.value.__suppress_context__  # the canceled statement is of no interest
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_interrupt_of_statement_reaches_earlier_wakeup_descriptor(database: Database) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    handler = signal.signal(signal.SIGINT, lambda *_: None)  # as an event loop does
+    before = signal.set_wakeup_fd(writing)
+    try:
+        with database.engine.connect() as connection:
+            timer = send(signal.SIGINT, 0.1)
+            with pytest.raises(KeyboardInterrupt):
+                cancellable(connection, lambda: connection.execute(SLEEP))
+            timer.join()
+        assert os.read(reading, 10) == bytes([signal.SIGINT])
+    finally:
+        assert signal.set_wakeup_fd(before) == writing
+        signal.signal(signal.SIGINT, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def test_interrupt_cancels_statement_of_forked_process(database: Database) -> None:
+    with database.engine.connect() as connection:
+        cancellable(connection, lambda: connection.scalar(sa.text("SELECT 1")))
+    database.dispose()
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            signal.alarm(20)
+            with database.engine.connect() as connection:
+                send(signal.SIGINT, 0.2)
+                cancellable(connection, lambda: connection.execute(SLEEP))
+        except KeyboardInterrupt:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_ignored_interrupt_does_not_cancel_statement(database: Database) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

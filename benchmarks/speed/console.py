@@ -1,4 +1,4 @@
-"""The console compared with bare IPython, and ``db psql`` with psql, as a user sees them."""
+"""The console compared with bare IPython and a bare session, and ``db psql`` with psql."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import pexpect
 import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
 
 from aspen.database.engine import Database
+from aspen.database.models import Group
+from aspen.database.profiling.recorder import Recorder
 from aspen.local.postgres.server import DATABASE
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.cli.console.workspace import Workspace
@@ -33,13 +37,16 @@ _QUERY = "session.query(User).first()"
 _THINKING_S = 2.0
 _PROMPT_GOAL, _QUERY_S, _PSQL_S = 1.15, 0.150, 0.150
 _CELL_S, _CELLS = 0.001, 1_000
+_SESSION_GOAL, _PROFILE_GOAL = 1.15, 1.4
+_CHUNK, _TURNS = 50, 100  # small queries per turn, and turns of each kind
+_SMALL = sa.select(sa.func.count()).select_from(Group)
 _STATEMENT = sa.text("SELECT 1")
 _ROUNDS = 11
 _WAIT_S = 30
 
 
 def measure() -> Iterator[Comparison]:
-    """Measure the first prompt, the first query, a statement through psql, and unprofiled cells."""
+    """Measure the first prompt and query, a statement through psql, small queries, and cells."""
     with opened(1_000) as lab:
         environment = lab.environment(DATABASE) | _terminal(lab)
         ours = [lab.aspencli, "db", "interact"]
@@ -62,7 +69,52 @@ def measure() -> Iterator[Comparison]:
             rounds=_ROUNDS,
         )
         yield _psql(lab, environment)
+        yield from _queries(lab)
         yield _cells(lab)
+
+
+def _queries(lab: Lab) -> Iterator[Comparison]:
+    """Measure small queries in the console and in a profiled script.
+
+    All run in this process in turns, each turn with a workspace of its own, because what a
+    workspace registers applies to every engine of the process.
+    """
+    found: dict[str, list[float]] = {"bare": [], "console": [], "profiled": []}
+    engine = sa.create_engine(lab.cluster.url(DATABASE))
+    with Session(engine) as bare:
+        for _ in range(_TURNS):
+            found["bare"] += _times(bare)
+            for kind, around in (("console", None), ("profiled", _recorded)):
+                with Workspace(_request(lab, around), "") as workspace:
+                    found[kind] += _times(workspace.session)
+    engine.dispose()
+    # The 10th percentile, because a query is so short that any other load shows.
+    each = {
+        kind: Sample(quantiles(seconds, n=10)[0] * 1_000, 0.0) for kind, seconds in found.items()
+    }
+    for kind, task, goal in (
+        ("console", "db interact, small query", _SESSION_GOAL),
+        ("profiled", "db profile, small query", _PROFILE_GOAL),
+    ):
+        yield Comparison(
+            task, "SQLAlchemy session", each[kind], each["bare"], goal, rows=1_000, rounds=_TURNS
+        )
+
+
+def _times(session: Session) -> list[float]:
+    session.scalar(_SMALL)
+    times = []
+    for _ in range(_CHUNK):
+        began = time.perf_counter()
+        session.scalar(_SMALL)
+        times.append(time.perf_counter() - began)
+    return times
+
+
+@contextmanager
+def _recorded(engine: Engine) -> Iterator[None]:
+    with Recorder(engine):
+        yield
 
 
 def _cells(lab: Lab) -> Comparison:
@@ -79,17 +131,23 @@ def _cells(lab: Lab) -> Comparison:
     )
 
 
-def _added(lab: Lab) -> float:
+def _request(
+    lab: Lab, around: Callable[[Engine], AbstractContextManager[None]] | None = None
+) -> ConsoleRequest:
     address = lab.cluster.url(DATABASE)
-    request = ConsoleRequest(
+    return ConsoleRequest(
         open_database=lambda: Database(address),
         address=address,
         target_label="local",
         safety=Safety.LOCAL,
         confirm_write=lambda: False,
         messages=Output(stderr=io.StringIO()),
+        around=around,
     )
-    with Workspace(request, "") as workspace:
+
+
+def _added(lab: Lab) -> float:
+    with Workspace(_request(lab), "") as workspace:
         plain = _each(workspace, nullcontext)
         workspace.profile(on=True)
         with redirect_stderr(io.StringIO()), workspace.profiling.cell():

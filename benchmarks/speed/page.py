@@ -49,7 +49,7 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "Identifiers handed on within the file": lambda one: "swapped" in one["task"],
     "Beside the ORM": lambda one: one["baseline"] == ORM,
     "The service": lambda one: one["task"] in (LIST, FIRST_BYTE, PUT),
-    "The console": lambda one: one["task"].startswith(("db interact", "db psql")),
+    "The console": lambda one: one["task"].startswith(("db interact", "db profile", "db psql")),
     "Start": lambda one: one["task"].startswith("aspencli"),
 }
 Point = tuple[int, float]  # rows, and seconds or MiB

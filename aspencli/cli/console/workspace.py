@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -20,12 +19,11 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_I
 from psycopg2.extensions import cursor as plain_cursor
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
-from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aspen.database import models
-from aspen.database.cancel import cancellable
+from aspen.database.cancel import run_cancellable
 from aspen.database.engine import Database, ReadSession
 from aspen.database.errors import lost_at_commit
 from aspen.database.profiling.sqltime import (
@@ -317,11 +315,10 @@ def _listener(method: str) -> Callable[..., bool | None]:
     """Return a listener that runs a method of the dialect so that Ctrl-C can cancel it."""
 
     def execute(*arguments: Any) -> bool:
-        context: ExecutionContext = arguments[-1]
-        if context.dialect.is_async:
+        dialect = arguments[-1].dialect
+        if dialect.driver != "psycopg2":
             return False  # SQLAlchemy runs it
-        run = partial(getattr(context.dialect, method), *arguments)
-        cancellable(context.root_connection, run)
+        run_cancellable(arguments[0].connection, getattr(dialect, method), *arguments)
         return True
 
     return execute

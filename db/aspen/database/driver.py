@@ -33,10 +33,11 @@ from aspen.database.settings import (
 )
 
 _AUTOCOMMIT: Any = PlainConnection.autocommit
+_CURSOR_FACTORY: Any = PlainConnection.cursor_factory
 _READONLY: Any = PlainConnection.readonly
 _SAVEPOINT = "aspencli_rehearsal"
 # The driver renders these as literals; it may render other types as arbitrary SQL.
-_LITERALS = (str, int, float, bool, bytes, type(None))
+_LITERALS = frozenset({str, int, float, bool, bytes, type(None)})
 
 # PostgreSQL's lexical rules (scan.l), as far as they decide where a statement ends. There are no
 # driver placeholders here, because the input is the text that is sent to the server.
@@ -60,8 +61,6 @@ _LITERAL = r"""
       | (?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?
     )
 """
-_TOKEN = re.compile(_RULES, re.VERBOSE | re.DOTALL)
-_TOKEN_OR_PLACEHOLDER = re.compile(f"{_LITERAL}|{_RULES}", re.VERBOSE | re.DOTALL)
 _KINDS = {"comment": "gap", "literal": "value", "number": "value"}
 _BOUNDARY = re.compile(r"/\*|\*/")
 _SUSPECT = re.compile(r"\b(?:commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
@@ -114,6 +113,8 @@ class DriverConnection(PlainConnection):
     checks_client = False
     current_schema: str | None = None
     isolation = ""
+    _guarded = True  # until there is a policy
+    _rehearsing = False
     _policy: SessionPolicy | None = None
     _fresh = False
     _saved = False
@@ -131,6 +132,8 @@ class DriverConnection(PlainConnection):
                 "The policy of an open connection cannot be changed. Nothing was written."
             )
         self._policy = policy
+        # Needed for each statement, and so not computed each time.
+        self._guarded, self._rehearsing = policy.guard.guards, policy.guard is Guard.REHEARSAL
         pid, read_only, *values = self.ask(opening_statement(policy, self.info.backend_pid))
         self.pooled = pid != self.info.backend_pid
         count = len(TIMEOUTS)
@@ -160,13 +163,14 @@ class DriverConnection(PlainConnection):
         return self._policy
 
     @property
-    def rehearsing(self) -> bool:
-        """Return True if nothing is ever committed."""
-        return self.policy.guard is Guard.REHEARSAL
+    def guarded(self) -> bool:
+        """Return True if statements are restricted."""
+        return self._guarded
 
     @property
-    def _is_guarded(self) -> bool:
-        return self.policy.guard.guards
+    def rehearsing(self) -> bool:
+        """Return True if nothing is ever committed."""
+        return self._rehearsing
 
     @property
     def _kind(self) -> str:
@@ -202,10 +206,11 @@ class DriverConnection(PlainConnection):
         self, name: Any = None, cursor_factory: Any = None, *arguments: Any, **named: Any
     ) -> Any:
         """Return a cursor, which enforces the rules for transactions if there are any."""
-        factory: Any = cursor_factory or vars(PlainConnection)["cursor_factory"].__get__(self)
-        factory = factory or PlainCursor
-        if self.pooled or self._is_guarded:
+        factory: Any = cursor_factory or _CURSOR_FACTORY.__get__(self) or PlainCursor
+        if self.pooled or self.guarded:
             factory = _watched(factory)
+        if not (arguments or named):  # the usual case, without the cost of passing them on
+            return PlainConnection.cursor(self, name, factory)
         return super().cursor(name, factory, *arguments, **named)
 
     def commit(self) -> None:
@@ -230,9 +235,9 @@ class DriverConnection(PlainConnection):
         Raises:
             NotAllowedError: It would end the transaction, or the transaction is not read-only.
         """
-        if self._is_guarded:
+        if self._guarded:
             self._refuse_control(statement)
-        if self.autocommit:
+        if _AUTOCOMMIT.__get__(self):
             return
         if self.get_transaction_status() == TRANSACTION_STATUS_IDLE:
             self._fresh = True
@@ -246,7 +251,7 @@ class DriverConnection(PlainConnection):
             self._saved = True
 
     def _begin(self, statement: str) -> None:
-        if not self._is_guarded and is_transaction_mode(statement):
+        if not self.guarded and is_transaction_mode(statement):
             return  # our own code sets the mode; the other settings follow it
         in_mode = self.get_transaction_status() == TRANSACTION_STATUS_IDLE
         self._fresh = False
@@ -315,7 +320,7 @@ class DriverConnection(PlainConnection):
     # Calls that would take the connection out of its transactions, or change their mode
 
     def _unguarded_only(self, what: str) -> None:
-        if self._is_guarded:
+        if self.guarded:
             raise NotAllowedError(
                 f"{what} is not allowed in a {self._kind}. Nothing was written.",
                 hint="To write, use the option that allows writes (see --help).",
@@ -406,12 +411,13 @@ def _watched(base: type[Any]) -> type[Any]:
     """Return a cursor class that shows each statement to the connection before sending it."""
     if issubclass(base, _Watched):
         return base
-    return type(f"Watched{base.__name__}", (_Watched, base), {})
+    return type(f"Watched{base.__name__}", (_Watched, base), {"__slots__": ()})
 
 
 class _Watched:
     """A mixin for cursor classes; see `_watched`."""
 
+    __slots__ = ()
     connection: DriverConnection
 
     def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's
@@ -443,13 +449,16 @@ class _Watched:
 
 def _sent(cursor: Any, query: Any, values: Any) -> str:
     """Return the SQL to be sent, accurate enough to find where its statements end."""
-    if isinstance(query, Composable):
-        query = query.as_string(cursor)
-    text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
-    if values is None or not cursor.connection.policy.guard.guards:
+    if query.__class__ is str:  # the usual case
+        text: str = query
+    else:
+        if isinstance(query, Composable):
+            query = query.as_string(cursor)
+        text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+    if values is None or not cursor.connection.guarded:
         return text
     given = values.values() if isinstance(values, dict) else values
-    if may_matter(text) or not all(type(value) in _LITERALS for value in given):
+    if may_matter(text) or not _LITERALS.issuperset(map(type, given)):
         try:
             sent: bytes = cursor.mogrify(query, values)
         except (TypeError, IndexError, KeyError, psycopg2.Error):
@@ -460,8 +469,6 @@ def _sent(cursor: Any, query: Any, values: Any) -> str:
 
 def ends_transaction(statement: str) -> str | None:
     """Return the command that ends or begins a transaction in a text as it is sent, if any."""
-    if not may_matter(statement):  # the usual case
-        return None
     return _look_up(statement) if len(statement) <= _SHORT else _look(statement)
 
 
@@ -472,7 +479,7 @@ def is_transaction_mode(statement: str) -> bool:
 
 def may_matter(statement: str) -> bool:
     """Return False if the statement cannot possibly end a transaction."""
-    return _SUSPECT.search(statement) is not None
+    return _search_short(statement) if len(statement) <= _SHORT else _search(statement)
 
 
 @lru_cache(maxsize=1_024)
@@ -480,13 +487,20 @@ def _first_words(statement: str) -> list[str]:
     return next(iter(_openings(statement[:200], 2)), [])
 
 
+def _search(statement: str) -> bool:
+    return _SUSPECT.search(statement) is not None
+
+
 def _look(statement: str) -> str | None:
+    if not may_matter(statement):  # the usual case
+        return None
     for words in _openings(statement, 3):
         if words and _is_control(words):
             return " ".join(words[:2] if words[0] == "PREPARE" else words[:1])
     return None
 
 
+_search_short = lru_cache(maxsize=1_024)(_search)
 _look_up = lru_cache(maxsize=1_024)(_look)
 
 
@@ -529,13 +543,20 @@ def tokens(text: str, *, placeholders: bool = False) -> Iterator[tuple[str, str,
         placeholders: Whether they may contain placeholders of drivers, which count as values, as do
             whole numbers such as ``1.5e3``. Not for text as it is sent to the server.
     """
-    rules = _TOKEN_OR_PLACEHOLDER if placeholders else _TOKEN
+    rules = _token_rules(placeholders=placeholders)
     position = 0
     while match := rules.match(text, position):
         start, position, kind = position, match.end(), str(match.lastgroup)
         if kind == "comment":
             position = _end_of_comment(text, position)
         yield _KINDS.get(kind, kind), match[0], start
+
+
+@cache
+def _token_rules(*, placeholders: bool) -> re.Pattern[str]:
+    """Return the rules for one token; compiling them takes 10 ms, and few commands need them."""
+    rules = f"{_LITERAL}|{_RULES}" if placeholders else _RULES
+    return re.compile(rules, re.VERBOSE | re.DOTALL)
 
 
 def _end_of_comment(text: str, position: int) -> int:

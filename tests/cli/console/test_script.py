@@ -81,6 +81,11 @@ def test_script_prints_repr_of_last_expression(execute: Execute) -> None:
     assert execute("x = 1\nsession.scalars(select(Sample)).all()") == (0, "[]\n", "")
 
 
+def test_script_can_use_another_driver(execute: Execute) -> None:
+    code = "sa.create_engine('sqlite://').connect().scalar(sa.text('SELECT 17'))"
+    assert execute(code) == (0, "17\n", "")
+
+
 def test_script_ending_in_none_or_statement_prints_nothing(execute: Execute) -> None:
     assert execute("None") == (0, "", "")
     assert execute("x = 3") == (0, "", "")
