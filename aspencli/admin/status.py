@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from aspen.database.engine import Database, ReadSession
+from aspen.database.engine import Database
 from aspen.database.errors import sqlstate
+from aspen.database.sessions import ReadSession
 from aspen.database.settings import SCHEMA
 from aspencli.admin.databases import SchemaState, visible_schema_state
 from aspencli.text import counted, sql_name

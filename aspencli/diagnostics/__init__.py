@@ -19,7 +19,8 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from aspen.database.engine import Database, ReadSession
+    from aspen.database.engine import Database
+    from aspen.database.sessions import ReadSession
 
 
 class Severity(enum.Enum):

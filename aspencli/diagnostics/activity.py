@@ -14,7 +14,8 @@ from aspencli.errors import NotFoundError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspen.database.engine import Database, ReadSession
+    from aspen.database.engine import Database
+    from aspen.database.sessions import ReadSession
 
 # Parallel workers and the like are covered by their leaders, which are client backends.
 _KINDS = ("client backend", "autovacuum worker", "walsender")

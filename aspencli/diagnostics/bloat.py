@@ -22,7 +22,7 @@ from aspencli.diagnostics.session import (
 from aspencli.text import counted, sql_name
 
 if TYPE_CHECKING:
-    from aspen.database.engine import ReadSession
+    from aspen.database.sessions import ReadSession
 
 # A row has a 23-byte header plus one bit per column if some are NULL, padded to 8; then the values,
 # whose alignment padding is unknown and omitted. A page has a 24-byte header and 4 bytes per row.

@@ -20,7 +20,8 @@ from aspencli.text import counted, sql_name
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
-    from aspen.database.engine import Database, ReadSession
+    from aspen.database.engine import Database
+    from aspen.database.sessions import ReadSession
 
     _Check = Callable[[ReadSession], Examined]
 

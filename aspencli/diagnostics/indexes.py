@@ -17,7 +17,7 @@ from aspencli.diagnostics.session import (
 )
 
 if TYPE_CHECKING:
-    from aspen.database.engine import ReadSession
+    from aspen.database.sessions import ReadSession
 
 _SMALL = 5 * 8192  # bytes; an unused index up to this size is not worth reporting
 _MANY_ROWS = 10_000  # a larger table needs an index for each of its foreign keys

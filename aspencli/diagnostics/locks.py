@@ -11,7 +11,7 @@ from aspencli.diagnostics.session import query, scalar
 from aspencli.text import counted, duration_text
 
 if TYPE_CHECKING:
-    from aspen.database.engine import ReadSession
+    from aspen.database.sessions import ReadSession
 
 # PostgreSQL does not show which row a session waits for, but it shows the table: the first session
 # in the queue for a row holds a lock on the tuple.

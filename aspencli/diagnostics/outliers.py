@@ -19,7 +19,7 @@ from aspencli.errors import NotFoundError
 from aspencli.text import counted, sql_name
 
 if TYPE_CHECKING:
-    from aspen.database.engine import ReadSession
+    from aspen.database.sessions import ReadSession
 
 _NAME = "pg_stat_statements"
 _NOT_LOADED = "55000"  # object_not_in_prerequisite_state

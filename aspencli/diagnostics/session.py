@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aspencli.text import counted, sql_name
 
 if TYPE_CHECKING:
-    from aspen.database.engine import Database, ReadSession
+    from aspen.database.engine import Database
+    from aspen.database.sessions import ReadSession
 
 OURS = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'"

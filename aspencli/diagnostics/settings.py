@@ -11,7 +11,8 @@ from aspencli.diagnostics.session import query, rights
 from aspencli.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from aspen.database.engine import Database, ReadSession
+    from aspen.database.engine import Database
+    from aspen.database.sessions import ReadSession
 
 # The settings to look at first when a server is slow or unsafe.
 _MATTERING = (
@@ -114,7 +115,8 @@ def _untouched(database: Database) -> Iterator[ReadSession]:
     import sqlalchemy as sa
     from sqlalchemy.pool import NullPool
 
-    from aspen.database.engine import ReadSession, know_server
+    from aspen.database.engine import know_server
+    from aspen.database.sessions import ReadSession
 
     engine = sa.create_engine(
         database.url,

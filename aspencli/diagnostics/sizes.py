@@ -9,7 +9,7 @@ from aspencli.diagnostics.session import OURS, held, omitted_notes, query, scala
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
-    from aspen.database.engine import ReadSession
+    from aspen.database.sessions import ReadSession
 
 _SIZES = """
 SELECT "table", rows, coalesce(whole + indexes, guess)::bigint AS total, whole - toast AS heap,

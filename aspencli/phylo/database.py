@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import joinedload, selectinload
 
-from aspen.database.engine import ReadSession
 from aspen.database.models import PhyloRun, UsherOption
+from aspen.database.sessions import ReadSession
 from aspencli.reference.database import find_group, find_pathogen
 
 _RELATED = (

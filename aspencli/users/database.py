@@ -1,85 +1,29 @@
-"""Users in the database: list and describe them, and create one with its role in a transaction."""
+"""Users in the database: describe one, or create one with a role in a transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import selectinload
 
-from aspen.database.engine import Database, ReadSession
-from aspen.database.models import Group, Role, Sample, User, UserRole
+from aspen.database.engine import Database
+from aspen.database.models import Sample, User, UserRole
 from aspen.database.roles import Right
+from aspen.database.sessions import ReadSession
+from aspen.database.tables import USERS
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.database import find_group, find_role
 from aspencli.stored_text import as_id
+from aspencli.users.listing import user_rows
 from aspencli.users.remote import NewUser
 
 RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
 """The rights that `create_user` needs."""
 
 _DETAILS = ("agreed_to_tos", "acknowledged_policy_version", "gisaid_submitter_id", "created_at")
-_ROLES = (
-    selectinload(User.roles).joinedload(UserRole.group),
-    selectinload(User.roles).joinedload(UserRole.role),
-)
-
-
-@dataclass(frozen=True)
-class UserQuery:
-    """A filter for users; None means no restriction."""
-
-    group: str | None = None  # ID, name, or prefix of a group in which they have a role
-    role: str | None = None  # a role that they have (in that group, if given)
-    system_admin: bool | None = None  # True for system administrators, False for all other users
-    search: str | None = None  # part of the name or e-mail address, ignoring case
-    after: int | None = None  # the ID of the user to continue after
-
-
-@dataclass(frozen=True)
-class UserRow:
-    """A user in a list."""
-
-    id: int
-    name: str
-    email: str
-    auth0_user_id: str
-    system_admin: bool
-    # Each group in which the user has a role: ``id``, ``name``, and ``roles``.
-    groups: list[dict[str, Any]]
-
-
-class UserList:
-    """The users that match a query, ordered by ID.
-
-    Args:
-        session: The database session; it must stay open while rows are read.
-        query: The filter.
-
-    Raises:
-        NotFoundError: The group or the role does not exist.
-        BadInputError: The group is ambiguous.
-    """
-
-    def __init__(self, session: ReadSession, query: UserQuery):
-        self._session = session
-        self._conditions = list(_conditions(session, query))
-
-    def rows(self, limit: int | None = None) -> Iterator[UserRow]:
-        """Yield the rows; all of them if there is no limit."""
-        statement = (
-            sa.select(User).where(*self._conditions).order_by(User.id).limit(limit).options(*_ROLES)
-        )
-        # All at once: there are thousands, and a server-side cursor takes more round trips.
-        yield from map(_row, self._session.scalars(statement))
-
-    def count(self) -> int:
-        """Return the total number of matches."""
-        statement = sa.select(sa.func.count()).select_from(User).where(*self._conditions)
-        return self._session.scalar(statement) or 0
 
 
 def show_user(session: ReadSession, key: str) -> dict[str, Any]:
@@ -113,52 +57,13 @@ def details_of(session: ReadSession, user: User) -> dict[str, Any]:
     """
     uploaded = sa.select(sa.func.count()).where(Sample.uploaded_by_id == user.id)
     details = {key: getattr(user, key) for key in _DETAILS}
-    return {**vars(_row(user)), **details, "samples": session.scalar(uploaded) or 0}
+    (row,) = user_rows(session, USERS.c.id == user.id)
+    return {**vars(row), **details, "samples": session.scalar(uploaded) or 0}
 
 
 def describe_user(user: User) -> str:
     """Describe the user in one line, including everything a user can be looked up by."""
     return f"{user.id}  {user.name} <{user.email}> {user.auth0_user_id}"
-
-
-def _conditions(session: ReadSession, query: UserQuery) -> Iterator[sa.ColumnElement[bool]]:
-    has = []
-    if query.group is not None:
-        has.append(UserRole.group_id == find_group(session, query.group).id)
-    if query.role is not None:
-        has.append(UserRole.role_id == find_role(session, query.role).id)
-    if has:
-        yield User.roles.any(sa.and_(*has))
-    if query.system_admin is not None:
-        yield User.system_admin.is_(query.system_admin)
-    if query.search is not None:
-        yield sa.or_(
-            User.name.icontains(query.search, autoescape=True),
-            User.email.icontains(query.search, autoescape=True),
-        )
-    if query.after is not None:
-        yield User.id > query.after
-
-
-def _row(user: User) -> UserRow:
-    return UserRow(
-        user.id,
-        user.name,
-        user.email,
-        user.auth0_user_id,
-        user.system_admin,
-        _groups(user.roles),
-    )
-
-
-def _groups(roles: Iterable[UserRole]) -> list[dict[str, Any]]:
-    groups: dict[int, dict[str, Any]] = {}
-    for role in sorted(roles, key=lambda role: (role.group_id, role.role.name)):
-        group = groups.setdefault(
-            role.group_id, {"id": role.group_id, "name": role.group.name, "roles": []}
-        )
-        group["roles"].append(role.role.name)
-    return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -225,14 +130,16 @@ def _write(session: ReadSession, wanted: NewUser) -> Onboarded:
         email=wanted.email,
         auth0_user_id=wanted.auth0_user_id,
         system_admin=wanted.system_admin,
-        roles=[UserRole(group=group, role=role)],
+        roles=[UserRole(group_id=group.id, role_id=role.id)],
     )
     session.add(user)
     session.flush()
     return Onboarded(details_of(session, user), created=True)
 
 
-def _existing(session: ReadSession, wanted: NewUser, group: Group, role: Role) -> User | None:
+def _existing(
+    session: ReadSession, wanted: NewUser, group: sa.Row[Any], role: sa.Row[Any]
+) -> User | None:
     """Return the identical user if there is one, or None if no user conflicts."""
     found = session.scalars(
         sa.select(User)
@@ -251,7 +158,7 @@ def _existing(session: ReadSession, wanted: NewUser, group: Group, role: Role) -
     return found[0]
 
 
-def _differences(user: User, wanted: NewUser, group: Group, role: Role) -> list[str]:
+def _differences(user: User, wanted: NewUser, group: sa.Row[Any], role: sa.Row[Any]) -> list[str]:
     has = {(each.group_id, each.role_id) for each in user.roles}
     pairs = (
         ("e-mail address", user.email.lower(), wanted.email.lower()),
@@ -267,7 +174,9 @@ def _differences(user: User, wanted: NewUser, group: Group, role: Role) -> list[
     return lines
 
 
-def _conflict(found: Sequence[User], wanted: NewUser, group: Group, role: Role) -> ConflictError:
+def _conflict(
+    found: Sequence[User], wanted: NewUser, group: sa.Row[Any], role: sa.Row[Any]
+) -> ConflictError:
     details = []
     for user in found:
         details.append(f"user {describe_user(user)}")

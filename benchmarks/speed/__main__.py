@@ -23,6 +23,7 @@ from rich.table import Table
 from aspen.local.postgres.binaries import find_binaries
 from benchmarks.speed import (
     console,
+    light,
     local,
     millions,
     profiler,
@@ -38,7 +39,7 @@ from benchmarks.speed.lab import Lab, machine, opened
 from benchmarks.speed.measuring import Comparison
 
 _PARTS = (
-    *("startup", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
+    *("startup", "light", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
     "workers",
     *("millions", "renames-api", "remote"),
 )
@@ -81,6 +82,8 @@ def _measured(
 ) -> Iterator[Comparison]:
     if "startup" in parts:
         yield from startup.measure()
+    if "light" in parts:
+        yield from light.measure()
     if "console" in parts:
         yield from console.measure()
     if "local" in parts:

@@ -405,6 +405,29 @@ def test_completion_offers_names_without_heavy_modules(
     assert _heavy(done.stderr) == set()
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["pathogens list", "groups list", "groups show 1", "users list", "samples list --group 1"],
+)
+def test_short_list_loads_no_orm(cli_env: CliEnvironment, seeded: Database, words: str) -> None:
+    script = (
+        "import sys\n"
+        "from aspencli.cli.main import run\n"
+        "code = run(sys.argv[1:])\n"
+        "heavy = {'sqlalchemy.orm', 'aspen.database.models', 'aspencli.cli.changes'}\n"
+        "sys.exit(code or ', '.join(heavy & set(sys.modules)) or None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words.split()],
+        env=cli_env(seeded),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
 def test_help_loads_no_heavy_modules(cli_env: CliEnvironment) -> None:
     script = (
         "import sys\n"

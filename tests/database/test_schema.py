@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from aspen.database import migrate
 from aspen.database.models import Base, LookupValue
+from aspen.database.tables import ALL
 
 CONTRACT: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text())
 
@@ -257,3 +258,9 @@ def test_enums_match_values_of_their_lookup_tables() -> None:
                 assert sorted(column.type.kind) == CONTRACT["enum_tables"][key.column.table.name]
 
     assert seen == set(CONTRACT["enum_tables"])
+
+
+@pytest.mark.parametrize("table", ALL, ids=lambda table: table.name)
+def test_light_table_has_columns_of_model(table: sa.TableClause) -> None:
+    model = Base.metadata.tables[f"{table.schema}.{table.name}"]
+    assert set(table.c.keys()) <= set(model.c.keys())

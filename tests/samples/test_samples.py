@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from aspen.database.engine import Database
-from aspencli.samples.database import SampleList, match_samples
+from aspencli.samples.database import match_samples
+from aspencli.samples.listing import SampleList
 from aspencli.samples.models import SampleQuery
 
 MANY = 50_000

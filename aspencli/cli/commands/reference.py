@@ -120,9 +120,9 @@ def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
         return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
     from aspencli.reference.database import list_pathogens
 
-    with context.database().observing() as session:
+    with context.database().connected() as reader:
         return context.out.rows(
-            PATHOGEN_COLUMNS, list_pathogens(session), empty="No pathogens found."
+            PATHOGEN_COLUMNS, list_pathogens(reader), empty="No pathogens found."
         )
 
 

@@ -16,8 +16,6 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.commands import samples_create, samples_edit
-from aspencli.cli.commands.bulk import register_samples
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import Column, titled
@@ -143,13 +141,12 @@ def list_(
         from aspencli.samples.remote import SamplesAsked
 
         return show_first(SamplesAsked(context.api(), query, params.chosen_org(context)))
-    from aspencli.samples.database import BATCH, SampleList
+    from aspencli.samples.listing import BATCH, SampleList
 
-    database = context.database()
     # Many rows are read through a cursor on the server, which needs a transaction.
-    few = limit is not None and limit < BATCH
-    with database.observing() if few else database.reading() as session:
-        return show_first(SampleList(session, query))
+    many = limit is None or limit >= BATCH
+    with context.database().connected(transaction=many) as reader:
+        return show_first(SampleList(reader, query))
 
 
 @app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
@@ -280,11 +277,19 @@ def submission_template(
     report_saved(context, place, size)
 
 
-samples_create.register(app)
-samples_edit.register(app)
-app.command(rich_help_panel="Files", epilog=_DOWNLOAD_EXAMPLES)(download)
-app.command("validate-ids", rich_help_panel="Look", epilog=_VALIDATE_EXAMPLES)(validate_ids)
-app.command("submission-template", rich_help_panel="Files", epilog=_TEMPLATE_EXAMPLES)(
-    submission_template
-)
-register_samples(app)
+def _add_others() -> None:
+    """Add the commands that a list need not wait for, in the order of the help."""
+    from aspencli.cli.commands import samples_create, samples_edit
+    from aspencli.cli.commands.bulk import register_samples
+
+    samples_create.register(app)
+    samples_edit.register(app)
+    app.command(rich_help_panel="Files", epilog=_DOWNLOAD_EXAMPLES)(download)
+    app.command("validate-ids", rich_help_panel="Look", epilog=_VALIDATE_EXAMPLES)(validate_ids)
+    app.command("submission-template", rich_help_panel="Files", epilog=_TEMPLATE_EXAMPLES)(
+        submission_template
+    )
+    register_samples(app)
+
+
+app.others = _add_others

@@ -15,7 +15,6 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.commands.bulk import register_users
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row
@@ -86,7 +85,7 @@ def list_(
     after: params.AfterOption = None,
 ) -> None:
     """List users with their groups and roles."""
-    from aspencli.users.database import UserList, UserQuery
+    from aspencli.users.listing import UserList, UserQuery
 
     context = current(ctx)
     query = UserQuery(
@@ -98,8 +97,8 @@ def list_(
     )
     limit = params.chosen_limit(context.out, limit, everything)
     as_row = for_reading if context.out.chosen_form == "table" else dict
-    with context.database().observing() as session:
-        found = UserList(session, query)
+    with context.database().connected() as reader:
+        found = UserList(reader, query)
         show_page(context.out, LIST_COLUMNS, found, limit, noun="users", as_row=as_row)
 
 
@@ -337,4 +336,11 @@ def for_reading(user: Row) -> Row:
     return {**user, "groups": ", ".join(groups)}
 
 
-register_users(app)
+def _add_others() -> None:
+    """Add the commands that a list need not wait for."""
+    from aspencli.cli.commands.bulk import register_users
+
+    register_users(app)
+
+
+app.others = _add_others

@@ -24,13 +24,14 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from aspen.database import models
 from aspen.database.cancel import run_cancellable
-from aspen.database.engine import Database, ReadSession
+from aspen.database.engine import Database
 from aspen.database.errors import lost_at_commit
 from aspen.database.profiling.sqltime import (
     disable_profiling,
     enable_profiling,
     enable_profiling_ctx,
 )
+from aspen.database.sessions import ReadSession
 from aspen.database.settings import Guard
 from aspencli.errors import ConflictError, RefusedError
 from aspencli.text import counted

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
 import sqlalchemy as sa
@@ -29,7 +29,6 @@ from psycopg2.extensions import POLL_OK, POLL_READ
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.orm import Session
 
 from aspen.database.cancel import make_interruptible
 from aspen.database.driver import DriverConnection, opener
@@ -50,6 +49,9 @@ from aspen.database.settings import (
     split_hosts,
     wanted_server,
 )
+
+if TYPE_CHECKING:
+    from aspen.database.sessions import ReadSession, WriteSession
 
 _BACKENDS = frozenset({"postgres", "postgresql"})
 
@@ -106,14 +108,6 @@ def normalize_url(address: str | URL) -> URL:
     if url.get_backend_name() not in _BACKENDS:
         raise InvalidDatabaseUrlError(f"Not a PostgreSQL database URL: {url.get_backend_name()}")
     return url.set(drivername=DRIVER)
-
-
-class ReadSession(Session):
-    """A session in which the server refuses to write."""
-
-
-class WriteSession(ReadSession):
-    """A session that may write; `aspen.database.engine.Database.begin` commits it at the end."""
 
 
 class Database:
@@ -220,12 +214,27 @@ class Database:
 
     def make_session(self) -> ReadSession:
         """Return a new session, which the caller must close; it may write if the database may."""
+        from aspen.database.sessions import ReadSession, WriteSession
+
         kind = WriteSession if self.writable else ReadSession
         return kind(self.engine)
 
     @contextmanager
+    def connected(self, *, transaction: bool = False) -> Iterator[Connection]:
+        """Open a read-only connection that is rolled back at the end.
+
+        It is the same as `observing`, or with a transaction as `reading`, for queries that do
+        without the models.
+        """
+        engine = self._engine(writable=False) if transaction else self._observer()
+        with engine.connect() as connection:
+            yield connection
+
+    @contextmanager
     def reading(self) -> Iterator[ReadSession]:
         """Open a read-only session that is rolled back at the end."""
+        from aspen.database.sessions import ReadSession
+
         with ReadSession(self._engine(writable=False)) as session:
             yield session
 
@@ -236,13 +245,18 @@ class Database:
         Each statement sees the newest data. Behind a pooler, where settings last only for a
         transaction, it is the same as `reading`.
         """
+        from aspen.database.sessions import ReadSession
+
+        with ReadSession(self._observer()) as session:
+            yield session
+
+    def _observer(self) -> Engine:
         engine = self._engine(writable=False)
         with engine.connect() as connection:
             pooled = _driver(connection).pooled
-        if not (pooled or self._policy.guard.guards):
-            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        with ReadSession(engine) as session:
-            yield session
+        if pooled or self._policy.guard.guards:
+            return engine
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def identity(self) -> DatabaseIdentity:
         """Return the identity of the database."""
@@ -256,6 +270,8 @@ class Database:
         Raises:
             NotAllowedError: The database is guarded and read-only.
         """
+        from aspen.database.sessions import WriteSession
+
         self._require_writing()
         with WriteSession(self._engine(writable=True)) as session, session.begin():
             yield session

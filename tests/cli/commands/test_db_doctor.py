@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aspen.database.engine import Database, ReadSession
+from aspen.database.engine import Database
+from aspen.database.sessions import ReadSession
 from aspencli.diagnostics import Examined, diagnostics
 from tests.cli.commands.diagnostics_lab import TroubledSite, troubled
 from tests.cli.commands.ending import Ended

@@ -13,7 +13,7 @@ from aspen.database.engine import Database
 from aspen.database.profiling.summary import Flag, Profile, Statement, is_select
 
 if TYPE_CHECKING:
-    from aspen.database.engine import ReadSession
+    from aspen.database.sessions import ReadSession
 
 _LARGE_TABLE = 10_000  # rows
 _MISJUDGED = 10
