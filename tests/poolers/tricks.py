@@ -126,6 +126,25 @@ _PYTHON = (
         f"from psycopg2.extensions import AsIs\n{_RAW}; "
         "raw.cursor().execute('select 1; %s', (AsIs('commit; ' + AGAIN),))"
     ),
+    (
+        f"from psycopg2.extensions import AsIs\nfrom types import MappingProxyType\n{_RAW}; "
+        "raw.cursor().execute('select 1; %(a)s', MappingProxyType({'a': AsIs('commit; ' + AGAIN)}))"
+    ),
+    # The same with a transaction open, when most statements need no preparation.
+    f"{_RAW}; raw.cursor().execute('select 1'); raw.cursor().execute('commit; ' + AGAIN)",
+    (
+        f"from psycopg2.extensions import AsIs\n{_RAW}; raw.cursor().execute('select 1'); "
+        "raw.cursor().execute('select 1; %s', (AsIs('commit; ' + AGAIN),))"
+    ),
+    (
+        f"from psycopg2.extensions import AsIs\n{_RAW}; raw.cursor().execute('select 1'); "
+        "raw.cursor().execute('select 1; %(a)s', {'a': AsIs('commit; ' + AGAIN)})"
+    ),
+    (
+        f"{_RAW}; raw.cursor().execute('select 1'); "
+        "raw.cursor().execute('set standard_conforming_strings = off'); "
+        'raw.cursor().execute("select \'\\\\\'; commit; " + AGAIN + " --\'")'
+    ),
     f"{_RAW}; raw.cursor().execute(('commit; ' + AGAIN).encode())",
     f"{_RAW}; raw.cursor('named').execute('select 1; commit; ' + AGAIN)",
     (

@@ -17,7 +17,11 @@ from typing import Any
 
 import psycopg2
 from psycopg2 import _psycopg
-from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import (
+    ISOLATION_LEVEL_AUTOCOMMIT,
+    TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_INTRANS,
+)
 from psycopg2.extensions import connection as PlainConnection  # noqa: N812 - a class
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
 from psycopg2.sql import Composable
@@ -229,6 +233,22 @@ class DriverConnection(PlainConnection):
             self._saved = False
             self._say(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
 
+    def is_ready(self, query: Any, values: Any) -> bool:
+        """Return True if `before` has nothing to do for a statement, which is the usual case.
+
+        The transaction has begun under the policy, and the statement can neither end it nor contain
+        anything else that could.
+        """
+        return (
+            self.get_transaction_status() == TRANSACTION_STATUS_INTRANS
+            and not self._fresh
+            and (self._saved or not self._rehearsing)
+            and type(query) is str
+            and not may_matter(query)
+            and _are_literals(values)
+            and self.get_parameter_status("standard_conforming_strings") == "on"
+        )
+
     def before(self, statement: str) -> None:
         """Begin the transaction that a statement runs in, under the policy; see `_watched`.
 
@@ -421,7 +441,9 @@ class _Watched:
     connection: DriverConnection
 
     def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's
-        self.connection.before(_sent(self, query, vars))
+        connection = self.connection
+        if not connection.is_ready(query, vars):
+            connection.before(_sent(self, query, vars))
         return super().execute(query, vars)  # type: ignore[misc] # defined by the cursor class
 
     def executemany(self, query: Any, vars_list: Iterable[Any]) -> Any:
@@ -449,22 +471,28 @@ class _Watched:
 
 def _sent(cursor: Any, query: Any, values: Any) -> str:
     """Return the SQL to be sent, accurate enough to find where its statements end."""
-    if query.__class__ is str:  # the usual case
-        text: str = query
-    else:
-        if isinstance(query, Composable):
-            query = query.as_string(cursor)
-        text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+    if isinstance(query, Composable):
+        query = query.as_string(cursor)
+    text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
     if values is None or not cursor.connection.guarded:
         return text
-    given = values.values() if isinstance(values, dict) else values
-    if may_matter(text) or not _LITERALS.issuperset(map(type, given)):
+    if may_matter(text) or not _are_literals(values):
         try:
             sent: bytes = cursor.mogrify(query, values)
         except (TypeError, IndexError, KeyError, psycopg2.Error):
             return text  # the driver will report the error, and send nothing
         return sent.decode(errors="replace")
     return text
+
+
+def _are_literals(values: Any) -> bool:
+    """Return True if all values are sent as literals."""
+    if values is None:
+        return True
+    kind = type(values)  # other classes could return anything for a key
+    if kind is dict:
+        return _LITERALS.issuperset(map(type, values.values()))
+    return kind in {tuple, list} and _LITERALS.issuperset(map(type, values))
 
 
 def ends_transaction(statement: str) -> str | None:
