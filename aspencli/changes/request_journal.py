@@ -223,6 +223,17 @@ def read_state(run: str) -> RunState | None:
     return _read_state(path_of(run))
 
 
+def read_rows(path: Path) -> list[RenameRow]:
+    """Return the rows of a complete journal, without opening it for changes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        file.readline()  # the head
+        return list(_rows(file))
+
+
 def unfinished(
     target: str, group_id: int, but: Iterable[str | None] = (), api: str | None = None
 ) -> RunState | None:

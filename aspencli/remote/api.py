@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict, TypeVar, cast
 from urllib.parse import quote
 
@@ -301,13 +301,13 @@ class _Resource:
 class Samples(_Resource):
     """The ``/v2/orgs/.../samples`` resource."""
 
-    def all(self, org: int, slug: str) -> list[Sample]:
-        """Return all visible samples in order of ID; 100,000 take half a gigabyte."""
-        return self.map(org, slug, lambda sample: sample)
+    def read(self, org: int, slug: str, take: Callable[[Iterator[Sample]], T]) -> T:
+        """Return what ``take`` makes of all visible samples, which arrive in order of ID.
 
-    def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
-        """Return what ``keep`` returns for each sample; only that stays in memory."""
-        return self._calls.list(scoped(org, slug, "samples/"), "samples", keep)
+        It should keep only what is needed: 100,000 samples take half a gigabyte. If the response
+        breaks off, it is called again, from the first sample.
+        """
+        return self._calls.list(scoped(org, slug, "samples/"), "samples", take)
 
     def replace(
         self,
@@ -472,7 +472,7 @@ class Locations(_Resource):
     def all(self, depth: str | None = None) -> list[Location]:
         """Return all locations, down to ``depth``: region, country, division, or location."""
         query = {} if depth is None else {"max_location_depth": depth}
-        return self._calls.list("/v2/locations/", "locations", _same, query)
+        return self._calls.list("/v2/locations/", "locations", list, query)
 
     def search(self, query: LocationQuery) -> list[Location]:
         """Return the locations with the closest spelling, however different they are."""
@@ -485,7 +485,7 @@ class PhyloRuns(_Resource):
 
     def all(self, org: int, slug: str) -> list[PhyloRun]:
         """Return all runs that the user may see."""
-        return self._calls.list(scoped(org, slug, "phylo_runs/"), "phylo_runs", _same)
+        return self._calls.list(scoped(org, slug, "phylo_runs/"), "phylo_runs", list)
 
     def create(
         self, org: int, slug: str, run: NewPhyloRun, settle: Settle[PhyloRun] = None
@@ -560,16 +560,12 @@ class Api:
 
     def lineages(self) -> list[str]:
         """Return all Pango lineages, with wildcard parents and WHO names."""
-        return self._calls.list("/v2/lineages/pango", "lineages", str)
+        return self._calls.list("/v2/lineages/pango", "lineages", lambda found: [*map(str, found)])
 
     def usher_trees(self, org: int, slug: str) -> list[UsherTree]:
         """Return the versions of the tree that UShER can place samples on."""
         path = scoped(org, slug, "usher/tree_versions/")
         return self._calls.ask("GET", path, under("usher_options", list))
-
-
-def _same(item: Any) -> Any:
-    return item
 
 
 def _style(public_ids: bool) -> dict[str, str]:

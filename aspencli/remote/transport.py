@@ -102,19 +102,26 @@ class ApiCalls:
         return self._do(lambda: request, read, patience, safe=safe, settle=settle)
 
     def list(
-        self, path: str, key: str, keep: Callable[[Any], T], query: Mapping[str, str] | None = None
-    ) -> list[T]:
-        """Request the list under a key, which may be long, reducing each item as it arrives.
+        self,
+        path: str,
+        key: str,
+        take: Callable[[Iterator[Any]], T],
+        query: Mapping[str, str] | None = None,
+    ) -> T:
+        """Request the list under a key, and return what ``take`` makes of its items as they arrive.
+
+        It must read all of them, since only the end shows that the list is complete. If the
+        response breaks off, it is called again, from the first item.
 
         Raises:
             AspenError: See `ask`.
         """
 
-        def read(answer: Answer) -> list[T]:
+        def read(answer: Answer) -> T:
             if answer.kind != "application/json":
                 raise no_api(answer, self.caller.name)
             try:
-                return [keep(item) for item in items(answer.chunks(), key)]
+                return take(items(answer.chunks(), key))
             except ValueError as error:
                 raise SetbackError(
                     "the response is not a complete list", perhaps_done=False

@@ -281,18 +281,31 @@ def flaw_of(sequence: str) -> str | None:
     return None
 
 
-def taken_names(api: Api, scope: Scope) -> tuple[set[str], set[str]]:
-    """Return the group's private and public identifiers, across all pathogens."""
+def taken_names(
+    api: Api, scope: Scope, wanted: Iterable[WantedSample]
+) -> tuple[set[str], set[str]]:
+    """Return the private and public identifiers of these samples that the group already has.
 
-    def keep(sample: Sample) -> tuple[str | None, str | None]:
-        own = sample["submitting_group"]["id"] == scope.org.id
-        return (sample["private_identifier"], sample["public_identifier"]) if own else (None, None)
+    Its samples of all pathogens count.
+    """
+    fields = [one.fields for one in wanted]
+    private = {each["private_identifier"] for each in fields}
+    public = {each["public_identifier"] for each in fields if "public_identifier" in each}
+
+    def take(found: Iterable[Sample]) -> list[tuple[str | None, str | None]]:
+        return [
+            (sample["private_identifier"], sample["public_identifier"])
+            for sample in found
+            if sample["submitting_group"]["id"] == scope.org.id
+            and (sample["private_identifier"] in private or sample["public_identifier"] in public)
+        ]
 
     pairs = [
-        pair for slug in find_slugs(api, None) for pair in api.samples.map(scope.org.id, slug, keep)
+        pair
+        for slug in find_slugs(api, None)
+        for pair in api.samples.read(scope.org.id, slug, take)
     ]
-    private = {name for name, _ in pairs if name is not None}
-    return private, {name for _, name in pairs if name is not None}
+    return private & {name for name, _ in pairs}, public & {name for _, name in pairs}
 
 
 def create_samples(

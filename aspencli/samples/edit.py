@@ -6,8 +6,10 @@ record change, so that nothing is lost.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +21,11 @@ from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.remote import Scope
 from aspencli.remote.api import Sample, SampleRecord, Samples
 from aspencli.samples.models import IDENTIFIERS, SampleKey, settle_keys
-from aspencli.samples.remote import Finder, pick
+from aspencli.samples.remote import find_keys, pick
 from aspencli.tabular.dates import day_flaw, read_day
 from aspencli.text import counted
 
-FRESH_S = 10.0
-"""The age, in seconds, up to which data are overwritten without reading them again."""
+_FRESH_S, _LONGEST_S = 10.0, 120.0
 EDIT_CHUNK = 250
 """Samples per request; the live service's response time grows with its square."""
 DELETE_CHUNK = 500
@@ -59,9 +60,7 @@ def find_samples(
         NotFoundError: A key matches none of these samples.
         BadInputError: A key matches several of them.
     """
-    finder = Finder(keys, by, scope.org)
-    found = {sample["id"]: sample for sample in pick(samples, scope, finder.keep)}
-    matches = finder.matches()
+    matches, found = find_keys(samples, scope.org, [scope.slug], keys, by, scope.org)
     if skip_missing:
         named = {match.key for match in matches}
         keys = [key for key in keys if key in named]
@@ -69,7 +68,7 @@ def find_samples(
     return [held(found[match.sample_id]) for match in matches]
 
 
-def read_again(samples: Samples, scope: Scope, ids: Sequence[int]) -> dict[int, Sample]:
+def read_again(samples: Samples, scope: Scope, ids: Iterable[int]) -> dict[int, Sample]:
     """Return the current state of the samples with these IDs, without those now deleted."""
     wanted = frozenset(ids)
     found = pick(samples, scope, lambda sample: sample["id"] in wanted)
@@ -214,44 +213,82 @@ def plan_records(
     return [_edit(each, by_id[str(each.record["id"])]) for each in found]
 
 
-def check_edits(
-    samples: Samples,
-    scope: Scope,
-    edits: Sequence[Edit],
-    state: str = "nothing was changed",
-) -> None:
-    """Check that no sample changed since the edits were planned.
+def trusted_for(seconds: float) -> float:
+    """Return for how long, in seconds, a list that took ``seconds`` to read is not read again.
 
-    Raises:
-        ConflictError: A sample did.
+    A large group's list takes minutes, and is as old when it has arrived, so that reading it again
+    after a shorter wait would hardly make it newer.
     """
-    now = read_again(samples, scope, [edit.after["id"] for edit in edits])
-    moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
-    if moved:
-        raise _moved(moved, state)
+    return min(max(_FRESH_S, seconds), _LONGEST_S)  # the seconds may include retries
 
 
-def apply_edits(
-    samples: Samples, scope: Scope, edits: Sequence[Edit], checked: float
-) -> Iterator[list[Sample]]:
-    """Apply the edits in batches, each all or nothing, yielding each batch's updated samples.
+class ListAge:
+    """The age of the data read from a list of samples."""
 
-    Each request replaces whole records, so those still to be sent are read again whenever the last
-    time, ``checked`` by `time.monotonic`, is too long ago.
+    def __init__(self) -> None:
+        self._read, self._seconds = -math.inf, 0.0
 
-    Raises:
-        ConflictError: A sample changed since the plan.
-        AspenError: A batch was rejected; the batches yielded before are done.
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read the list within the block."""
+        began = time.monotonic()
+        yield
+        self._read = time.monotonic()
+        self._seconds = self._read - began
+
+    @property
+    def is_old(self) -> bool:
+        """Return True if the list has to be read again before anything is overwritten."""
+        return time.monotonic() - self._read > trusted_for(self._seconds)
+
+
+class PlannedEdits:
+    """Edits of samples in one list, applied in batches that are each all or nothing.
+
+    Each request replaces whole records, so those still to be sent are read again first whenever the
+    list is too old.
+
+    Args:
+        samples: The client.
+        scope: The group and the pathogen of the list.
+        edits: All edits.
+        age: The age of the list that they were planned with.
     """
-    for start in range(0, len(edits), EDIT_CHUNK):
-        some = edits[start : start + EDIT_CHUNK]
-        if time.monotonic() - checked > FRESH_S:
-            now = time.monotonic()
-            check_edits(samples, scope, edits[start:], "the rest was not sent")
-            checked = now
-        yield samples.replace(
-            *scope.key, [edit.after for edit in some], partial(_read_edited, samples, scope, some)
-        )
+
+    def __init__(self, samples: Samples, scope: Scope, edits: Iterable[Edit], age: ListAge):
+        self._samples, self._scope, self._age = samples, scope, age
+        self._left = {edit.after["id"]: edit for edit in edits}
+
+    def check(self, state: str = "nothing was changed") -> None:
+        """Check that no sample changed since the plan, unless the plan is new.
+
+        Raises:
+            ConflictError: A sample did.
+        """
+        if not self._left or not self._age.is_old:
+            return
+        with self._age.reading():
+            now = read_again(self._samples, self._scope, self._left)
+        moved = [e for id_, e in self._left.items() if not _is(now.get(id_), e.before.record)]
+        if moved:
+            raise _moved(moved, state)
+
+    def apply(self, edits: Sequence[Edit]) -> Iterator[list[Sample]]:
+        """Apply some of the edits, yielding each batch's updated samples.
+
+        Raises:
+            ConflictError: A sample changed since the plan.
+            AspenError: A batch was rejected; the batches yielded before are done.
+        """
+        samples, scope = self._samples, self._scope
+        for start in range(0, len(edits), EDIT_CHUNK):
+            some = edits[start : start + EDIT_CHUNK]
+            self.check("the rest was not sent")
+            records = [edit.after for edit in some]
+            done = samples.replace(*scope.key, records, partial(_read_edited, samples, scope, some))
+            for record in records:
+                del self._left[record["id"]]
+            yield done
 
 
 def _read_edited(samples: Samples, scope: Scope, edits: Sequence[Edit]) -> list[Sample] | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, NamedTuple
+from heapq import nlargest, nsmallest
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from aspencli.errors import NotFoundError
+from aspencli.errors import AspenError, NotFoundError
 from aspencli.reference.remote import LOCATION_LEVELS, Org, Scope, find_both, find_slugs, name_of
 from aspencli.remote.api import Api, Location, Sample, SampleRecord, Samples
 from aspencli.samples.models import (
@@ -21,15 +24,24 @@ from aspencli.samples.models import (
     SampleKey,
     SampleQuery,
     SampleRow,
+    SampleSort,
     nothing_behind,
     settle_keys,
 )
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
 
 CHUNK = 5_000
 """Identifiers per request; the live service fails at about 16,384."""
 _SHOWN = 20
 _ACCESSION = "GISAID_ISL"
 _AS_IT_IS = 0  # location ID that leaves the location unchanged
+_COLLECTED = 5  # the place of the collection date in a row
+_FEW = 1_000  # samples that may be held in memory
+_CACHE_KIB = 16_384  # room for 60,000 rows
+_Placed: TypeAlias = tuple[int | bytes, int, Sample]
+"""What to sort a sample by, its ID, and the sample."""
 
 
 def find_missing(
@@ -58,75 +70,138 @@ def unknown(missing: Sequence[str], count: int, hint: str) -> NotFoundError:
     )
 
 
-def pick(samples: Samples, scope: Scope, keep: Callable[[Sample], object]) -> list[Sample]:
+def pick(samples: Samples, scope: Scope, keep: Callable[[Sample], bool]) -> list[Sample]:
     """Return the listed samples for which ``keep`` is true; only these stay in memory."""
-    found = samples.map(*scope.key, lambda sample: sample if keep(sample) else None)
-    return [sample for sample in found if sample is not None]
+    return samples.read(*scope.key, lambda found: [each for each in found if keep(each)])
 
 
-class SamplesAsked:
-    """The samples that match a query, filtered here because the API has no filters.
+@contextmanager
+def list_asked(
+    api: Api, query: SampleQuery, org: str | None = None, limit: int | None = None
+) -> Iterator[SamplesAsked]:
+    """Yield the samples that match a query, of which only as many as the limit will be shown.
 
     Requests are sent as the query's group, unless the ID, name, or prefix of another one is given.
 
     Raises:
         NotFoundError: The group, the pathogen, or the sample to continue after does not exist.
         BadInputError: The dates are in the wrong order, or no group was named.
+        AspenError: The temporary file cannot be written.
+    """
+    import sqlite3  # only lists need it
+
+    query.check()
+    asker, owner = find_both(api, org, query.group)
+    slugs = find_slugs(api, query.pathogen)
+    try:
+        with closing(sqlite3.connect("")) as database:
+            found = SamplesAsked(database, query, owner, limit)
+            for slug in slugs:
+                api.samples.read(asker.id, slug, found.store)
+            found.cut()
+            yield found
+    except sqlite3.Error as error:
+        raise AspenError(
+            f"Cannot keep the list of samples in a temporary file: {error}",
+            hint="Free disk space, or set TMPDIR to another directory.",
+        ) from error
+
+
+class SamplesAsked:
+    """The samples that match a query, filtered and sorted here because the API can do neither.
+
+    A group may have a million of them, so those that may be shown are kept in a temporary database
+    of SQLite. Its file has no name, and is written only if they do not fit into the cache.
     """
 
-    def __init__(self, api: Api, query: SampleQuery, org: str | None = None):
-        query.check()
-        self._query = query
-        asker, self._owner = find_both(api, org, query.group)
-        self._behind: tuple[Any, int] | None = None
-        found = [
-            row
-            for slug in find_slugs(api, query.pathogen)
-            for row in api.samples.map(asker.id, slug, self._keep)
-            if row is not None
-        ]
-        if query.after is not None and self._behind is None:
-            raise nothing_behind(query.after)
-        self._rows = sorted(filter(self._follows, found), key=self._place, reverse=query.reverse)
+    def __init__(
+        self, database: Connection, query: SampleQuery, owner: Org | None, limit: int | None
+    ):
+        self._database = database
+        self._query, self._owner = query, owner
+        # The place of the sample to continue after is known from the start only in order of ID.
+        self._starts_anywhere = query.after is not None and query.sort is not SampleSort.ID
+        is_first = limit is not None and limit < _FEW and not self._starts_anywhere
+        self._limit = limit + 1 if limit is not None and is_first else None
+        self._behind: tuple[int | bytes, int] | None = None
+        self._left_out = 0
+        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        database.execute("CREATE TABLE found (place, id, row)")
+
+    def store(self, samples: Iterable[Sample]) -> None:
+        """Store the samples that match; none of them if the list turns out to be incomplete."""
+        number = count()
+        rows: Iterable[_Placed]
+        rows = (row for row, _ in zip(self._matching(samples), number, strict=False))
+        if self._limit is not None:
+            # They differ by place and ID, so the samples themselves are never compared.
+            rows = (nlargest if self._query.reverse else nsmallest)(self._limit, rows)
+        stored = ((place, id_, json.dumps(_values(sample))) for place, id_, sample in rows)
+        with self._database:  # a transaction
+            cursor = self._database.executemany("INSERT INTO found VALUES (?, ?, ?)", stored)
+        self._left_out += next(number) - cursor.rowcount
+
+    def cut(self) -> None:
+        """Remove the samples up to the one to continue after.
+
+        Raises:
+            NotFoundError: It is in none of the lists.
+        """
+        if self._query.after is None:
+            return
+        if self._behind is None:
+            raise nothing_behind(self._query.after)
+        passed = ">=" if self._query.reverse else "<="
+        statement = f"DELETE FROM found WHERE (place, id) {passed} (?, ?)"  # noqa: S608 - constants
+        self._database.execute(statement, self._behind)
 
     def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
-        """Return an iterator over the rows; all of them if there is no limit."""
-        return islice(self._rows, limit)
+        """Yield the rows in order; all of them if there is no limit."""
+        order = "place DESC, id DESC" if self._query.reverse else "place, id"
+        statement = f"SELECT row FROM found ORDER BY {order} LIMIT ?"  # noqa: S608 - constants
+        for (row,) in self._database.execute(statement, (-1 if limit is None else limit,)):
+            yield _row_of(json.loads(row))
 
     def count(self) -> int:
         """Return the total number of matches."""
-        return len(self._rows)
+        (found,) = self._database.execute("SELECT count(*) FROM found").fetchone()
+        return int(found) + self._left_out
 
-    def _keep(self, sample: Sample) -> SampleRow | None:
-        row = listed(sample)
-        if row.id == self._query.after:
-            self._behind = self._place(row)
-        return row if self._fits(row, sample) else None
+    def _matching(self, samples: Iterable[Sample]) -> Iterator[_Placed]:
+        sorts = self._query.sort.value
+        for sample in samples:
+            place = sample[sorts]  # type: ignore[literal-required] # it has the names of the API
+            if not isinstance(place, int):
+                # Bytes have the order of the characters, and any text can be stored as bytes.
+                place = (place or "").encode("utf-8", "surrogatepass")
+            if sample["id"] == self._query.after:
+                self._behind = place, sample["id"]
+            if self._fits(sample):
+                yield place, sample["id"], sample
 
-    def _fits(self, row: SampleRow, sample: Sample) -> bool:
+    def _fits(self, sample: Sample) -> bool:
         query, owner = self._query, self._owner
         first, last = query.collected_after, query.collected_before
+        collected = dt.date.fromisoformat(sample["collection_date"])
         return (
-            (owner is None or sample["submitting_group"]["id"] == owner.id)
-            and (query.private is None or row.private == query.private)
-            and (first is None or row.collection_date >= first)
-            and (last is None or row.collection_date <= last)
-            and (query.location is None or _holds(query.location, row.location))
+            (query.after is None or self._starts_anywhere or self._follows(sample["id"]))
+            and (owner is None or sample["submitting_group"]["id"] == owner.id)
+            and (query.private is None or sample["private"] == query.private)
+            and (first is None or collected >= first)
+            and (last is None or collected <= last)
+            and (
+                query.location is None
+                or _holds(query.location, place_of(sample["collection_location"]))
+            )
             and (
                 query.search is None
-                or _holds(query.search, row.private_identifier, row.public_identifier)
+                or _holds(query.search, sample["private_identifier"], sample["public_identifier"])
             )
         )
 
-    def _follows(self, row: SampleRow) -> bool:
-        if self._behind is None:
-            return True
-        here = self._place(row)
-        return here < self._behind if self._query.reverse else here > self._behind
-
-    def _place(self, row: SampleRow) -> tuple[Any, int]:
-        value = getattr(row, self._query.sort.value)
-        return ("" if value is None else value), row.id
+    def _follows(self, sample: int) -> bool:
+        after = self._query.after or 0
+        return sample < after if self._query.reverse else sample > after
 
 
 def describe_asked(
@@ -143,57 +218,68 @@ def describe_asked(
     Arguments and errors are those of `aspencli.samples.database.match_samples`.
     """
     asker, owner = find_both(api, org, group)
-    finder = Finder(keys, by, owner)
-    found: dict[int, Sample] = {}
-    for each in find_slugs(api, slug):
-        for sample in api.samples.map(asker.id, each, finder.keep):
-            if sample is not None:
-                found[sample["id"]] = sample
-    matches = settle_keys(keys, finder.matches(), within=group)
+    matches, found = find_keys(api.samples, asker, find_slugs(api, slug), keys, by, owner)
+    matches = settle_keys(keys, matches, within=group)
     return [_describe(found[match.sample_id], match.by) for match in matches]
 
 
-class Finder:
-    """A filter that finds samples by key across several lists; None allows any kind or group."""
+def find_keys(
+    samples: Samples,
+    asker: Org,
+    slugs: Iterable[str],
+    keys: Iterable[str],
+    by: SampleKey | None,
+    owner: Org | None,
+) -> tuple[list[Match], dict[int, Sample]]:
+    """Return all matches of the keys in these lists, ordered by kind, and the samples by ID.
 
-    def __init__(self, keys: Iterable[str], by: SampleKey | None, owner: Org | None):
-        self._kinds = [by] if by else list(SampleKey)
-        self._keys = frozenset(keys)
-        self._owner = owner
-        self._found: list[Match] = []
+    None for ``by`` or ``owner`` allows any kind of key, or samples of any group.
+    """
+    kinds = [by] if by else list(SampleKey)
+    wanted = frozenset(keys)
 
-    def keep(self, sample: Sample) -> Sample | None:
-        """Return the sample if it matches a key, else None."""
-        group = sample["submitting_group"]
-        if self._owner is not None and group["id"] != self._owner.id:
-            return None
-        found = False
-        for kind in self._kinds:
-            value = sample[kind.value]
-            if value is not None and str(value) in self._keys:
-                self._found.append(Match(str(value), sample["id"], kind, group["name"]))
-                found = True
-        return sample if found else None
+    def take(arriving: Iterable[Sample]) -> list[tuple[Match, Sample]]:
+        return [
+            (Match(str(value), sample["id"], kind, sample["submitting_group"]["name"]), sample)
+            for sample in arriving
+            if owner is None or sample["submitting_group"]["id"] == owner.id
+            for kind in kinds
+            if (value := sample[kind.value]) is not None and str(value) in wanted
+        ]
 
-    def matches(self) -> list[Match]:
-        """Return all matches so far, ordered by kind of key."""
-        return sorted(self._found, key=lambda match: self._kinds.index(match.by))
+    found: list[tuple[Match, Sample]] = []
+    for slug in slugs:
+        if by is SampleKey.ID and len(found) == len(wanted):  # an ID names one sample only
+            break
+        found += samples.read(asker.id, slug, take)
+    matches = sorted((match for match, _ in found), key=lambda match: kinds.index(match.by))
+    return matches, {match.sample_id: sample for match, sample in found}
 
 
 def listed(sample: Sample) -> SampleRow:
     """Convert an API sample to a row of a list."""
+    return _row_of(_values(sample))
+
+
+def _row_of(values: list[Any]) -> SampleRow:
+    values[_COLLECTED] = dt.date.fromisoformat(values[_COLLECTED])
+    return SampleRow(*values)
+
+
+def _values(sample: Sample) -> list[Any]:
+    """Return the values of a `SampleRow` in order, with the date as text, as in JSON."""
     pathogen = sample["pathogen"]
-    return SampleRow(
+    return [
         sample["id"],
         sample["private_identifier"],
         sample["public_identifier"],
         sample["submitting_group"]["name"],
         pathogen["slug"] if pathogen else "",
-        dt.date.fromisoformat(sample["collection_date"]),
+        sample["collection_date"],
         place_of(sample["collection_location"]),
         sample["private"],
         sample["uploaded_by"]["name"],
-    )
+    ]
 
 
 def place_of(location: Location | None) -> str | None:
@@ -270,17 +356,28 @@ class ListedSample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The group's samples, by ID, as the API listed them at one moment.
+class Wanted:
+    """The samples that a run needs from the list: by ID, or by identifier of either kind."""
 
-    ``elsewhere`` has the public identifiers of visible samples in other groups.
+    ids: frozenset[int]
+    names: frozenset[str]
+
+    def __or__(self, other: Wanted) -> Wanted:
+        return Wanted(self.ids | other.ids, self.names | other.names)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The group's wanted samples, by ID, as the API listed them at one moment.
+
+    ``elsewhere`` has the wanted public identifiers that visible samples of other groups have.
     """
 
     samples: dict[int, ListedSample]
     elsewhere: frozenset[str]
 
     def holders(self) -> dict[str, ListedSample]:
-        """Return the group's samples by public identifier, which is unique within the group."""
+        """Return the samples by public identifier, which is unique within the group."""
         return {held.public_identifier: held for held in self.samples.values()}
 
 
@@ -300,28 +397,36 @@ class GroupSamples:
         """Return the pathogen for the path of change requests; the service does not check it."""
         return self.slugs[0]
 
-    def read(self) -> Snapshot:
+    def read(self, wanted: Wanted) -> Snapshot:
         """Fetch the list."""
-        samples: dict[int, ListedSample] = {}
-        elsewhere: set[str] = set()
 
-        def keep(sample: Sample) -> None:
-            public = sample["public_identifier"] or ""
-            if sample["submitting_group"]["id"] == self.group_id:
-                samples[sample["id"]] = ListedSample(
-                    sample["id"],
-                    sample["private_identifier"] or "",
-                    public,
-                    sample["private"],
-                    sample["collection_date"],
-                    sample["sequencing_date"],
-                )
-            else:
-                elsewhere.add(public)
+        def take(found: Iterable[Sample]) -> tuple[list[ListedSample], set[str]]:
+            mine, elsewhere = list[ListedSample](), set[str]()
+            for sample in found:
+                public, private = sample["public_identifier"] or "", sample["private_identifier"]
+                if sample["submitting_group"]["id"] != self.group_id:
+                    if public in wanted.names:
+                        elsewhere.add(public)
+                elif (
+                    sample["id"] in wanted.ids or public in wanted.names or private in wanted.names
+                ):
+                    mine.append(
+                        ListedSample(
+                            sample["id"],
+                            private or "",
+                            public,
+                            sample["private"],
+                            sample["collection_date"],
+                            sample["sequencing_date"],
+                        )
+                    )
+            return mine, elsewhere
 
-        for slug in self.slugs:
-            self.samples.map(self.group_id, slug, keep)
-        return Snapshot(samples, frozenset(elsewhere))
+        parts = [self.samples.read(self.group_id, slug, take) for slug in self.slugs]
+        return Snapshot(
+            {held.id: held for mine, _ in parts for held in mine},
+            frozenset().union(*(elsewhere for _, elsewhere in parts)),
+        )
 
     def has(self, names: Iterable[str]) -> bool:
         """Return True if every one of these names matches a sample."""

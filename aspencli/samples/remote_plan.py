@@ -34,12 +34,15 @@ from aspencli.samples.edit import (
     STORED,
     Edit,
     EditableSample,
+    ListAge,
     cell_of,
     held,
     undo_rows,
     value_of,
 )
-from aspencli.samples.remote import GroupSamples, Snapshot
+from aspencli.samples.remote import GroupSamples, Snapshot, Wanted
+from aspencli.samples.rename_run import wanted_by
+from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.dates import read_day
 
 _LIMIT = "the API cannot do that; use --via db"
@@ -325,13 +328,21 @@ def _quoted(value: Value) -> str:
 
 
 class RenamePlan(ListPlan):
-    """A rename run: `RENAME`, or the specification that undoes it."""
+    """A rename run: `RENAME`, or the specification that undoes it.
+
+    The samples of an interrupted run are read as well, since it may be the same run.
+    """
 
     def __init__(
-        self, spec: Spec, read: Callable[[], Snapshot], parked: Callable[[int], str] | None = None
+        self,
+        spec: Spec,
+        read: Callable[[Wanted], Snapshot],
+        parked: Callable[[int], str] | None = None,
+        interrupted: Iterable[RenameRow] = (),
     ):
         super().__init__(spec, parked)
         self._read = read
+        self._interrupted = interrupted
         self.snapshot = Snapshot({}, frozenset())
 
     def all_rows(self) -> list[RenameRow]:
@@ -358,8 +369,14 @@ class RenamePlan(ListPlan):
         ]
 
     def _fetch(self) -> None:
-        self.snapshot = self._read()
-        by_id, samples = self._spec.by_id, self.snapshot.samples.values()
+        by_id = self._spec.by_id
+        keys = {request.key for request in self._requests}
+        names = {str(value) for request in self._requests for value in request.values}
+        if not by_id:
+            names |= keys | {folded(key) for key in keys if unusual_in_identifier(key)}
+        ids = frozenset(map(int, keys)) if by_id else frozenset[int]()
+        self.snapshot = self._read(Wanted(ids, frozenset(names)) | wanted_by(self._interrupted))
+        samples = self.snapshot.samples.values()
         self._ids = {
             str(held.id) if by_id else held.private_identifier: held.id for held in samples
         }
@@ -381,6 +398,7 @@ class RestorePlan(ListPlan):
         self._locations = locations
         self._samples: dict[int, EditableSample] = {}
         self._slugs: dict[int, str] = {}
+        self.ages: dict[str, ListAge] = {}  # by pathogen
         self._places: dict[str, str] = {}
         self._waits: dict[int, set[int]] = {}
 
@@ -421,22 +439,34 @@ class RestorePlan(ListPlan):
     def _fetch(self) -> None:
         """Fetch the samples of the file, and the identifiers of the group's other samples."""
         wanted = {int(request.key) for request in self._requests}
-        unique = [column.name for _number, column in self._spec.unique()]
+        unique = {
+            column.name: {str(request.values[number]) for request in self._requests}
+            for number, column in self._spec.unique()
+        }
         self._holders = {name: {} for name in unique}
 
-        def keep(sample: Sample) -> EditableSample | None:
-            if sample["submitting_group"]["id"] != self._place.group_id:
-                return None
-            label = sample["private_identifier"] or ""
-            for name in unique:
-                self._holders[name][str(sample.get(name) or "")] = sample["id"], label
-            return held(sample) if sample["id"] in wanted else None
+        def take(found: Iterable[Sample]) -> list[Sample]:
+            return [
+                sample
+                for sample in found
+                if sample["submitting_group"]["id"] == self._place.group_id
+                and (
+                    sample["id"] in wanted
+                    or any(sample.get(name) in names for name, names in unique.items())
+                )
+            ]
 
         for slug in self._place.slugs:
-            for each in self._place.samples.map(self._place.group_id, slug, keep):
-                if each is not None:
-                    self._samples[each.record["id"]] = each
-                    self._slugs[each.record["id"]] = slug
+            self.ages[slug] = ListAge()
+            with self.ages[slug].reading():
+                found = self._place.samples.read(self._place.group_id, slug, take)
+            for sample in found:
+                label = sample["private_identifier"] or ""
+                for name in unique:
+                    self._holders[name][str(sample.get(name) or "")] = sample["id"], label
+                if sample["id"] in wanted:
+                    self._samples[sample["id"]] = held(sample)
+                    self._slugs[sample["id"]] = slug
             if not unique and len(self._samples) == len(wanted):
                 break
         given = {request.key: int(request.key) for request in self._requests}

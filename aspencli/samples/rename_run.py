@@ -31,7 +31,7 @@ from aspen.database.bulk.spec import Problem
 from aspencli.changes.request_journal import RenameRow, RunJournal
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
 from aspencli.remote.api import Sample
-from aspencli.samples.remote import GroupSamples, ListedSample, Snapshot
+from aspencli.samples.remote import GroupSamples, ListedSample, Snapshot, Wanted
 from aspencli.text import guard
 
 _COLUMN = "public_identifier"
@@ -62,6 +62,15 @@ _WEIGHT = 0.5  # weight of a new measurement against the known cost of its size
 def temporary_name(run: str, sample: int) -> str:
     """Return the temporary name of a sample in a run, used while names move between samples."""
     return f"aspencli-temporary-{run}-{sample}"
+
+
+def wanted_by(rows: Iterable[RenameRow]) -> Wanted:
+    """Return what a run needs from the list: its samples, and the holders of their names."""
+    ids, names = set[int](), set[str]()
+    for row in rows:
+        ids.add(row.id)
+        names.update((row.before, row.after))
+    return Wanted(frozenset(ids), frozenset(names))
 
 
 @dataclass
@@ -196,7 +205,7 @@ class Running:
             done, refusal = left.done, self._work_unless_refused(schedule)
             if not self._in_doubt:
                 return left
-            snapshot, self._in_doubt = self._place.read(), False
+            snapshot, self._in_doubt = self._place.read(wanted_by(self._journal.rows)), False
             left = self._measure(snapshot)
             if refusal and left.done == done and not left.aside:
                 raise refusal  # Nothing in the list explains it.

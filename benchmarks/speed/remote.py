@@ -182,7 +182,7 @@ def _far_away(bench: _Bench, deployment: Deployment) -> Comparison:
 
 def _listing(database: Database) -> str:
     """Return the SQL that lists three samples."""
-    from aspencli.samples.database import SampleList
+    from aspencli.samples.listing import SampleList
     from aspencli.samples.models import SampleQuery
 
     statements: list[str] = []

@@ -162,7 +162,7 @@ def _me_or(status: int, text: str) -> Callable[[Seen], Reply]:
 
 def test_permission_error_shows_system_admin_how_to_join_group(client: MakeClient) -> None:
     made = client(route=_me_or(403, "Not authorized"))
-    error = _failure(made, lambda: made.api.samples.all(7, "SC2"))
+    error = _failure(made, lambda: made.api.samples.read(7, "SC2", list))
     assert isinstance(error, CredentialsError)
     assert error.details == ("You are signed in as Ada, with these roles: Lab (2): viewer.",)
     assert "system administrators do not have access to every group's data" in str(error.hint)
@@ -185,7 +185,7 @@ def test_permission_error_names_system_admin_requirement(client: MakeClient) -> 
 
 def test_permission_error_omits_unknown_user(client: MakeClient) -> None:
     made = client(reply_json({"error": "Not authorized"}, 403))
-    error = _failure(made, lambda: made.api.samples.all(7, "SC2"))
+    error = _failure(made, lambda: made.api.samples.read(7, "SC2", list))
     assert error.details == ()
     assert "group 7" in str(error.hint)
 

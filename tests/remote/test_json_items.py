@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aspencli.errors import UnreachableError
+from aspencli.remote.api import Sample
 from aspencli.remote.http import items
 from tests.remote.conftest import Client
 from tests.remote.naughty import reply, reply_json
@@ -23,6 +24,10 @@ OBJECTS = st.lists(
 def _pieces(data: bytes, size: int) -> Iterator[bytes]:
     for start in range(0, len(data), size):
         yield data[start : start + size]
+
+
+def _ids(samples: Iterable[Sample]) -> list[int]:
+    return [sample["id"] for sample in samples]
 
 
 @given(OBJECTS, st.integers(1, 50), st.sampled_from([None, 1]), st.booleans())
@@ -49,10 +54,10 @@ def test_incomplete_or_invalid_list_is_rejected(text: str) -> None:
         list(items([text.encode()], "samples"))
 
 
-def test_samples_map_returns_mapped_values(client: Callable[..., Client]) -> None:
+def test_read_returns_what_is_taken(client: Callable[..., Client]) -> None:
     samples = [{"id": n, "public_identifier": f"s{n}"} for n in range(1000)]
     made = client(reply_json({"samples": samples}))
-    assert made.api.samples.map(1, "SC2", lambda sample: sample["id"]) == list(range(1000))
+    assert made.api.samples.read(1, "SC2", _ids) == list(range(1000))
 
 
 def test_incomplete_list_is_read_again_from_start(
@@ -64,10 +69,10 @@ def test_incomplete_list_is_read_again_from_start(
         reply(200, whole[:9000], kind="application/json"),
         reply(200, whole, kind="application/json"),
     )
-    assert len(made.api.samples.all(1, "SC2")) == 1000
+    assert made.api.samples.read(1, "SC2", _ids) == list(range(1000))
     assert len(made.server.seen) == 3
 
 
 def test_html_response_instead_of_list_is_rejected(client: Callable[..., Client]) -> None:
     with pytest.raises(UnreachableError, match="is not from the"):
-        client(reply(200, "<html>", kind="text/html")).api.samples.all(1, "SC2")
+        client(reply(200, "<html>", kind="text/html")).api.samples.read(1, "SC2", list)

@@ -769,7 +769,7 @@ def test_unknown_keys_are_explained_using_samples_listed_by_api() -> None:
     held = ListedSample(
         7, "L-2", "P-2", private=True, collection_date="2024-01-01", sequencing_date=None
     )
-    plan = RenamePlan(RENAME, lambda: Snapshot({7: held}, frozenset()))
+    plan = RenamePlan(RENAME, lambda _wanted: Snapshot({7: held}, frozenset()))
     faults = Faults()
     requests = [RowRequest(2, "L\u20112", ("N-2",)), RowRequest(3, "L\u20119", ("N-9",))]
     for request in requests:

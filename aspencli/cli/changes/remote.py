@@ -7,7 +7,6 @@ resumed. While a run is unfinished, no other run can start in its group, except 
 from __future__ import annotations
 
 import os
-import time
 from abc import abstractmethod
 from contextlib import ExitStack
 from dataclasses import replace
@@ -49,7 +48,7 @@ from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import Row
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.reference.remote import Org, Scope, find_slugs, require_writer
-from aspencli.samples.edit import apply_edits, check_edits
+from aspencli.samples.edit import PlannedEdits
 from aspencli.samples.remote import GroupSamples, Snapshot
 from aspencli.samples.remote_plan import RenamePlan, RestorePlan
 from aspencli.samples.rename_run import (
@@ -57,6 +56,7 @@ from aspencli.samples.rename_run import (
     RunStopped,
     find_remaining,
     temporary_name,
+    wanted_by,
     write_rows,
 )
 from aspencli.signals import Brake
@@ -140,7 +140,9 @@ class ApiJob(RemoteJob[RenamePlan]):
     def _open_store(self, purpose: Purpose) -> RenamePlan:
         undone = purpose.undo_of
         parked = partial(temporary_name, undone) if undone else None
-        return RenamePlan(purpose.spec, self._grounds.place.read, parked)
+        found = self._grounds.unfinished(self.context.target.label)
+        interrupted = request_journal.read_rows(found.path) if found else ()
+        return RenamePlan(purpose.spec, self._grounds.place.read, parked, interrupted)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Run as `BulkJob.go` does, but resume an interrupted run first.
@@ -270,9 +272,11 @@ class RestoreJob(RemoteJob[RestorePlan]):
         """
         self._findings.prepare_report("updated")
         batches, samples = self._store.batches(), self._grounds.place.samples
-        checked = time.monotonic()
-        for slug, edits in batches:
-            check_edits(samples, self._access(slug), edits)
+        planned: dict[str, PlannedEdits] = {}
+        for slug, age in self._store.ages.items():
+            edits = [edit for of, some in batches if of == slug for edit in some]
+            planned[slug] = PlannedEdits(samples, self._access(slug), edits, age)
+            planned[slug].check()
         spec, total = self._purpose.spec, self._plan.to_change
         rows = partial(write_undo_rows, spec, self._store.undo_rows())
         undo = self._save_undo(recording, rows)
@@ -282,7 +286,7 @@ class RestoreJob(RemoteJob[RestorePlan]):
             self.context.out.progress("Updating samples", total) as tick,
         ):
             for slug, edits in batches:
-                for some in apply_edits(samples, self._access(slug), edits, checked):
+                for some in planned[slug].apply(edits):
                     done += some
                     tick(len(done))
         recording.ended(Outcome.WRITTEN)
@@ -350,7 +354,7 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
         if not dry_run:
             context.authorize(deed, by_name=not certain)
         with context.out.progress("Reading"):
-            snapshot = grounds.place.read()
+            snapshot = grounds.place.read(wanted_by(journal.rows))
         if dry_run:
             return _show_rest(context, journal, snapshot, deed)
         return go_on(context, grounds, journal, snapshot, draft)

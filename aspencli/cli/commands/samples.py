@@ -138,9 +138,10 @@ def list_(
     limit = params.chosen_limit(context.out, limit, everything)
     show_first = partial(show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples")
     if context.backend(via) is Backend.API:
-        from aspencli.samples.remote import SamplesAsked
+        from aspencli.samples.remote import list_asked
 
-        return show_first(SamplesAsked(context.api(), query, params.chosen_org(context)))
+        with list_asked(context.api(), query, params.chosen_org(context), limit) as found:
+            return show_first(found)
     from aspencli.samples.listing import BATCH, SampleList
 
     # Many rows are read through a cursor on the server, which needs a transaction.

@@ -318,7 +318,7 @@ class Batch:
 
     def _taken(self) -> tuple[list[WantedSample], list[WantedSample]]:
         """Return samples the group already has, and new ones with a public identifier in use."""
-        private, public = taken_names(self.context.api(), self.scope)
+        private, public = taken_names(self.context.api(), self.scope, self.wanted)
         existing = [one for one in self.wanted if one.private in private]
         clashing = [
             one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from aspencli.cli.changes.execute import SavedFile
     from aspencli.reference.remote import Scope
     from aspencli.remote.api import Sample
-    from aspencli.samples.edit import Edit
+    from aspencli.samples.edit import Edit, ListAge
 
 
 CHANGE_COLUMNS = (
@@ -134,7 +133,7 @@ def update(
     """
     from aspencli.changes.report import new_undo_file
     from aspencli.reference.remote import Gazetteer
-    from aspencli.samples.edit import plan_edits, plan_records
+    from aspencli.samples.edit import ListAge, plan_edits, plan_records
     from aspencli.samples.models import KEYS
 
     context = current(ctx)
@@ -143,15 +142,16 @@ def update(
     records = _read_records(json_data, bool(change or named.keys or named.file))
     ids = params.chosen_ids(context, named.keys, named.file, KEYS) if records is None else []
     scope = params.chosen_scope(context, scoped, writing=True)
-    samples, began = context.api().samples, time.monotonic()
-    if records is not None:
-        edits = plan_records(samples, scope, records, missing_words=given.missing_words)
-    else:
-        if given.location is not None:
-            place = Gazetteer(context.api().locations).find(given.location)
-            change["collection_location"] = place["id"]
-        edits = plan_edits(samples, scope, ids, named.by, change)
-    _write(context, scope, edits, began, undo_path, dry_run=dry_run)
+    samples, age = context.api().samples, ListAge()
+    if given.location is not None:
+        place = Gazetteer(context.api().locations).find(given.location)
+        change["collection_location"] = place["id"]
+    with age.reading():
+        if records is None:
+            edits = plan_edits(samples, scope, ids, named.by, change)
+        else:
+            edits = plan_records(samples, scope, records, missing_words=given.missing_words)
+    _write(context, scope, edits, age, undo_path, dry_run=dry_run)
 
 
 @params.expanded
@@ -279,27 +279,24 @@ def _write(
     context: AppContext,
     scope: Scope,
     edits: list[Edit],
-    began: float,
+    age: ListAge,
     undo_file: Path | None,
     *,
     dry_run: bool,
 ) -> None:
     from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.samples.edit import FRESH_S, apply_edits, check_edits
+    from aspencli.samples.edit import PlannedEdits
 
     changed = [edit for edit in edits if edit.changed]
     same = [outcome_row(e.before.sample, "unchanged") for e in edits if not e.changed]
-    samples, checked = context.api().samples, began
+    planned = PlannedEdits(context.api().samples, scope, changed, age)
 
     def save(recording: Recording) -> SavedFile:
-        nonlocal checked
-        if time.monotonic() - checked > FRESH_S:
-            checked = time.monotonic()
-            check_edits(samples, scope, changed)
+        planned.check()
         return _save_undo(context, scope, changed, undo_file, recording)
 
     def update() -> Iterator[Sequence[Row]]:
-        for some in apply_edits(samples, scope, changed, checked):
+        for some in planned.apply(changed):
             yield [outcome_row(sample, "updated") for sample in some]
         yield same
 

@@ -261,7 +261,7 @@ def test_update_with_lost_response_updates_samples(
 def test_update_does_not_overwrite_change_made_during_confirmation(
     lab: ApiLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aspencli.samples.edit.FRESH_S", 0)
+    monkeypatch.setattr("aspencli.samples.edit.trusted_for", lambda _seconds: 0)
     from aspencli.cli.context import AppContext
 
     asked = AppContext.authorize
