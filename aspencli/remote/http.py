@@ -48,6 +48,7 @@ _WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((httpx.RemoteProtocolError,), "connection closed before the response was complete"),
 )
 _SPACE = " \t\n\r"
+_LONGEST_ITEM = 8_000_000  # characters of an item of a list; a sample has 1,000
 
 _MASK = "***"
 # These are allow lists, because the names of future secrets are not known.
@@ -191,7 +192,11 @@ class _Reader:
             try:
                 found, self._at = self._decode(self._text, self._at)
             except ValueError:
-                self._more()  # usually it is cut off; if it is invalid, the text will end too early
+                # Usually it is cut off. If it is invalid, it must not take the rest of a long list
+                # to find out, since each piece is added to the text before it.
+                if len(self._text) - self._at > _LONGEST_ITEM:
+                    raise
+                self._more()
             else:
                 return found
 

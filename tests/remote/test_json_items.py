@@ -54,6 +54,23 @@ def test_incomplete_or_invalid_list_is_rejected(text: str) -> None:
         list(items([text.encode()], "samples"))
 
 
+def test_invalid_item_is_rejected_long_before_end_of_list() -> None:
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        yield b'{"samples": [{"id": 1}, {"id": <html>'
+        while True:
+            read += 1
+            yield b" " * 100_000
+
+    found = items(endless(), "samples")
+    assert next(found) == {"id": 1}
+    with pytest.raises(ValueError, match="Expecting value"):
+        next(found)
+    assert read < 100
+
+
 def test_read_returns_what_is_taken(client: Callable[..., Client]) -> None:
     samples = [{"id": n, "public_identifier": f"s{n}"} for n in range(1000)]
     made = client(reply_json({"samples": samples}))
