@@ -151,7 +151,7 @@ guides: $(VENV)/.dev ## Regenerate the program output in the guides
 	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Compare speed with psql and the ORM (1-2 minutes; FULL=1: 2,000,000 samples, 30 minutes)
+bench: $(VENV)/.dev ## Compare speed with psql and the ORM (2-3 minutes; FULL=1: 2,000,000 samples, 30 minutes)
 	@$(BIN)/python -m benchmarks.speed $(if $(FULL),--full) $(ARGS)
 
 .PHONY: bench-page

@@ -1,12 +1,12 @@
 """``make bench``: compare the commands and the service with hand-written code, as a table and JSON.
 
-The default takes a minute or two. ``make bench FULL=1`` takes half an hour: it uses a table of
-2,000,000 samples, changes up to 1,000,000 of them, and reads lists of 100,000. ARGS selects the
-parts to measure, and may contain ``--json FILE``. Three parts run only if selected: ``millions`` (a
-file of ten million rows; takes minutes, and 10 GB of disk), ``renames-api`` (through an API that is
-slow on purpose; takes minutes), and ``remote`` (through a bastion; needs sshd, and a PostgreSQL
-with TLS). If ``profiler`` is selected, or with ``FULL=1``, it also records concurrent threads and a
-million queries (three minutes).
+The default takes two or three minutes. ``make bench FULL=1`` takes half an hour: it uses a table of
+2,000,000 samples, changes up to 1,000,000 of them, and reads lists of up to 1,000,000. ARGS selects
+the parts to measure, and may contain ``--json FILE``. Three parts run only if selected:
+``millions`` (a file of ten million rows; takes minutes, and 10 GB of disk), ``renames-api``
+(through an API that is slow on purpose; takes minutes), and ``remote`` (through a bastion; needs
+sshd, and a PostgreSQL with TLS). If ``profiler`` is selected, or with ``FULL=1``, it also records
+concurrent threads and a million queries (three minutes).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from aspen.local.postgres.binaries import find_binaries
 from benchmarks.speed import (
     console,
     light,
+    lists,
     local,
     millions,
     profiler,
@@ -40,7 +41,7 @@ from benchmarks.speed.measuring import Comparison
 
 _PARTS = (
     *("startup", "light", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
-    "workers",
+    *("workers", "lists"),
     *("millions", "renames-api", "remote"),
 )
 _USUAL = _PARTS[:-3]
@@ -91,6 +92,9 @@ def _measured(
     if "service" in parts:
         facts["postgresql"] = find_binaries().version
         yield from service.measure(service.FULL if full else service.SMALL, rounds)
+    if "lists" in parts:
+        facts["postgresql"] = find_binaries().version
+        yield from lists.measure(lists.FULL if full else lists.SMALL, rounds)
     if "workers" in parts:
         yield from workers.measure(rounds)
     if "profiler" in parts:

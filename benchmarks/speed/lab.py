@@ -66,44 +66,38 @@ class Lab:
         self.cluster = Cluster(folder)  # with the settings of the local deployment
         self.binaries = find_binaries()
         self.psql = str(self.binaries.bindir / "psql")
-        self.aspencli = str(Path(sys.executable).with_name("aspencli"))
+        self.aspencli = aspencli()
 
     def seed(self) -> None:
         """Fill the database that the others are copied from."""
         prepare(self.cluster)
         owner = self._owner(DATABASE)
-        seed_base(owner)
-        seed_samples(owner, 1, group=GROUP)
-        with owner.begin() as session:
-            # Skip checking each row against four other tables.
-            session.execute(sa.text("SET LOCAL session_replication_role = replica"))
-            session.execute(sa.text(_MULTIPLY), {"count": self.samples})
-        self._alone(owner, "VACUUM (FREEZE, ANALYZE) aspen.samples")
+        fill(owner, self.samples)
         owner.dispose()
 
     def fresh(self, template: str = DATABASE) -> None:
         """Make a fresh copy: no dead rows, nothing waiting to be written, the same every time."""
         strategy = "STRATEGY file_copy" if self.binaries.major >= _HAS_STRATEGIES else ""
         server = self._owner("postgres")
-        self._alone(server, f"DROP DATABASE IF EXISTS {_USED} WITH (FORCE)")
-        self._alone(server, f"CREATE DATABASE {_USED} TEMPLATE {template} {strategy}")
-        self._alone(server, "CHECKPOINT")
+        _alone(server, f"DROP DATABASE IF EXISTS {_USED} WITH (FORCE)")
+        _alone(server, f"CREATE DATABASE {_USED} TEMPLATE {template} {strategy}")
+        _alone(server, "CHECKPOINT")
         server.dispose()
 
     def keep(self, name: str) -> None:
         """Keep the current database as a template for later copies."""
         used = self._owner(_USED)
-        self._alone(used, "VACUUM (ANALYZE) aspen.samples")
+        _alone(used, "VACUUM (ANALYZE) aspen.samples")
         used.dispose()
         server = self._owner("postgres")
-        self._alone(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        self._alone(server, f"ALTER DATABASE {_USED} RENAME TO {name}")
+        _alone(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        _alone(server, f"ALTER DATABASE {_USED} RENAME TO {name}")
         server.dispose()
 
     def drop(self, name: str) -> None:
         """Drop a template."""
         server = self._owner("postgres")
-        self._alone(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        _alone(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         server.dispose()
 
     def mapping(self, rows: int, *, swapped: int = 0) -> Path:
@@ -149,11 +143,28 @@ class Lab:
         address = self.cluster.url(database, SUPERUSER)
         return Database(address, writable=True).with_limits(statement_ms=0)
 
-    def _alone(self, database: Database, statement: str) -> None:
-        """Run a statement that cannot run inside a transaction."""
-        engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(sa.text(statement))
+
+def aspencli() -> str:
+    """Return the path of the installed command."""
+    return str(Path(sys.executable).with_name("aspencli"))
+
+
+def fill(owner: Database, samples: int) -> None:
+    """Fill a database with a group of samples, of which only the first has a genome."""
+    seed_base(owner)
+    seed_samples(owner, 1, group=GROUP)
+    with owner.begin() as session:
+        # Skip checking each row against four other tables.
+        session.execute(sa.text("SET LOCAL session_replication_role = replica"))
+        session.execute(sa.text(_MULTIPLY), {"count": samples})
+    _alone(owner, "VACUUM (FREEZE, ANALYZE) aspen.samples")
+
+
+def _alone(database: Database, statement: str) -> None:
+    """Run a statement that cannot run inside a transaction."""
+    engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
 
 
 @contextmanager
