@@ -22,9 +22,9 @@ from rich.table import Table
 
 from aspen.local.postgres.binaries import find_binaries
 from benchmarks.speed import (
+    api_lists,
     console,
     light,
-    lists,
     local,
     millions,
     profiler,
@@ -41,7 +41,7 @@ from benchmarks.speed.measuring import Comparison
 
 _PARTS = (
     *("startup", "light", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
-    *("workers", "lists"),
+    *("workers", "api-lists"),
     *("millions", "renames-api", "remote"),
 )
 _USUAL = _PARTS[:-3]
@@ -81,36 +81,28 @@ def _parser() -> argparse.ArgumentParser:
 def _measured(
     parts: Collection[str], rounds: int, facts: dict[str, object], *, full: bool
 ) -> Iterator[Comparison]:
-    if "startup" in parts:
-        yield from startup.measure()
-    if "light" in parts:
-        yield from light.measure()
-    if "console" in parts:
-        yield from console.measure()
-    if "local" in parts:
-        yield from local.measure()
-    if "service" in parts:
-        facts["postgresql"] = find_binaries().version
-        yield from service.measure(service.FULL if full else service.SMALL, rounds)
-    if "lists" in parts:
-        facts["postgresql"] = find_binaries().version
-        yield from lists.measure(lists.FULL if full else lists.SMALL, rounds)
-    if "workers" in parts:
-        yield from workers.measure(rounds)
-    if "profiler" in parts:
-        yield from profiler.measure()
-        if full or parts is not _USUAL:
-            yield from recording.measure()
+    alone = {
+        "startup": startup.measure,
+        "light": light.measure,
+        "console": console.measure,
+        "local": local.measure,
+        "service": lambda: service.measure(service.FULL if full else service.SMALL, rounds),
+        "api-lists": lambda: api_lists.measure(api_lists.FULL if full else api_lists.SMALL, rounds),
+        "workers": lambda: workers.measure(rounds),
+        "profiler": profiler.measure,
+        "millions": millions.measure,
+        "renames-api": renames_api.measure,
+        "remote": remote.measure,
+    }
+    for part, measure in alone.items():
+        if part in parts:
+            yield from measure()
+    if "profiler" in parts and (full or parts is not _USUAL):
+        yield from recording.measure()
+    facts["postgresql"] = find_binaries().version
     if {"renames", "swaps", "orm"}.intersection(parts):
         with opened(_LARGE if full else _SMALL) as lab:
-            facts["postgresql"] = lab.binaries.version
             yield from _renamed(lab, parts, rounds, renames.FULL if full else renames.SMALL)
-    if "millions" in parts:
-        yield from millions.measure()
-    if "renames-api" in parts:
-        yield from renames_api.measure()
-    if "remote" in parts:
-        yield from remote.measure()
 
 
 def _renamed(

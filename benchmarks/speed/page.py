@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks.speed import lists
+from benchmarks.speed import api_lists
 from benchmarks.speed.renames import ORM, PSQL, RENAME
 from benchmarks.speed.service import FIRST_BYTE, LIST, PUT
 
@@ -50,7 +50,7 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "Identifiers handed on within the file": lambda one: "swapped" in one["task"],
     "Beside the ORM": lambda one: one["baseline"] == ORM,
     "The service": lambda one: one["task"] in (LIST, FIRST_BYTE, PUT),
-    "The API's list": lambda one: one["task"] in (lists.LIST, lists.UPDATE),
+    "The API's list": lambda one: one["task"] in (api_lists.LIST, api_lists.UPDATE),
     "The console": lambda one: one["task"].startswith(("db interact", "db profile", "db psql")),
     "Start": lambda one: one["task"].startswith("aspencli"),
 }
