@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from heapq import nlargest, nsmallest
 from itertools import count
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aspencli.errors import AspenError, NotFoundError
@@ -121,8 +122,9 @@ class SamplesAsked:
         self._query, self._owner = query, owner
         # The place of the sample to continue after is known from the start only in order of ID.
         self._starts_anywhere = query.after is not None and query.sort is not SampleSort.ID
-        is_first = limit is not None and limit < _FEW and not self._starts_anywhere
-        self._limit = limit + 1 if limit is not None and is_first else None
+        self._limit: int | None = None
+        if limit is not None and limit < _FEW and not self._starts_anywhere:
+            self._limit = limit + 1  # one more shows that there are more
         self._behind: tuple[int | bytes, int] | None = None
         self._left_out = 0
         database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -134,8 +136,8 @@ class SamplesAsked:
         rows: Iterable[_Placed]
         rows = (row for row, _ in zip(self._matching(samples), number, strict=False))
         if self._limit is not None:
-            # They differ by place and ID, so the samples themselves are never compared.
-            rows = (nlargest if self._query.reverse else nsmallest)(self._limit, rows)
+            first = nlargest if self._query.reverse else nsmallest
+            rows = first(self._limit, rows, key=itemgetter(0, 1))
         stored = ((place, id_, json.dumps(_values(sample))) for place, id_, sample in rows)
         with self._database:  # a transaction
             cursor = self._database.executemany("INSERT INTO found VALUES (?, ?, ?)", stored)

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from aspen.database.bulk.columns import COLUMNS, PRIVATE, SAMPLES
+from aspen.database.bulk.columns import COLUMNS, PRIVATE, RENAME, SAMPLES
 from aspen.database.bulk.spec import RowRequest, Spec
+from aspencli.changes.request_journal import RenameRow
 from aspencli.reference.remote import Org, Scope
 from aspencli.remote.api import Api
 from aspencli.samples.create import WantedSample, taken_names
 from aspencli.samples.edit import find_samples
 from aspencli.samples.models import SampleQuery
-from aspencli.samples.remote import GroupSamples, Wanted, describe_asked, list_asked
-from aspencli.samples.remote_plan import RestorePlan
+from aspencli.samples.remote import GroupSamples, Snapshot, Wanted, describe_asked, list_asked
+from aspencli.samples.remote_plan import RenamePlan, RestorePlan
 from tests.remote.conftest import Client, client, serving
 from tests.remote.long_list import long_list, sample, stream
 from tests.remote.naughty import Reply, Seen, reply_json
@@ -81,3 +82,17 @@ def test_only_needed_samples_are_kept(client: Callable[..., Client], reader: str
     tracemalloc.stop()
     assert found == expected
     assert peak < MOST
+
+
+def test_rename_plan_asks_for_file_and_interrupted_run() -> None:
+    asked: list[Wanted] = []
+
+    def read(wanted: Wanted) -> Snapshot:
+        asked.append(wanted)
+        return Snapshot({}, frozenset())
+
+    plan = RenamePlan(RENAME, read, interrupted=[RenameRow(2, "K-7", 7, "OLD", "NEW")])
+    plan.load([RowRequest(2, "K-8", ("N-8",)), RowRequest(3, "K\u20119", ("N-9",))])
+    plan.plan()
+    names = {"OLD", "NEW", "K-8", "N-8", "K\u20119", "K-9", "N-9"}  # K-9 may be meant by K\u20119
+    assert asked == [Wanted(frozenset([7]), frozenset(names))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import sqlite3
 import subprocess
@@ -47,6 +48,12 @@ READS = (
 )
 
 
+@pytest.fixture
+def never_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust a list for as long as the test takes."""
+    monkeypatch.setattr("aspencli.samples.edit.trusted_for", lambda _seconds: math.inf)
+
+
 def _lists(server: Naughty) -> Counter[str]:
     """Return how often each list of samples was requested."""
     return Counter(
@@ -56,6 +63,7 @@ def _lists(server: Naughty) -> Counter[str]:
     )
 
 
+@pytest.mark.usefixtures("never_old")
 @pytest.mark.parametrize(
     ("command", "reads"), READS, ids=[" ".join(command)[:50] for command, _ in READS]
 )
@@ -99,6 +107,7 @@ def test_slow_list_is_read_again_only_after_longer_wait(
     assert _lists(server) == {SC2: reads}
 
 
+@pytest.mark.usefixtures("never_old")
 def test_undo_of_update_requests_list_once(
     api_lab: ApiLab, serving: Serving, tmp_path: Path
 ) -> None:
