@@ -19,6 +19,7 @@ from aspencli.machine import Endpoints, read_endpoints
 if TYPE_CHECKING:
     import typer
 
+    from aspen.database.driver import EarlyConnection
     from aspen.database.engine import Database
     from aspen.database.settings import Guard, Limits, Route, SessionPolicy
     from aspen.local.deployment import Laptop
@@ -313,8 +314,13 @@ class AppContext:
         limits: Limits | None = None,
         admin: bool = False,
         guard: Guard | None = None,
+        early: bool = False,
     ) -> Database:
         """Return the target's database, which connects on first use.
+
+        With ``early`` it begins to connect now, in the background, for a command that is about to
+        read from it. Loading SQLAlchemy takes as long as connecting to a distant server, so call
+        this first.
 
         With ``admin`` it connects as a role that can create and drop databases; on a target with an
         address, as the user in the address. ``guard`` has the restrictions for code that is not
@@ -323,22 +329,35 @@ class AppContext:
         Raises:
             UnreachableError: No database address is configured.
         """
+        address = self.database_url(writable=writable, admin=admin)
+        policy = self.policy(writable=writable, limits=limits, guard=guard)
+        opening = self._begin_connecting(address, policy) if early else None
         from aspen.database.cancel import LOG
         from aspen.database.engine import Database
         from aspencli.cli.output.console import relayed
 
         self.writes_database |= writable
-        database = Database(
-            self.database_url(writable=writable, admin=admin),
-            policy=self.policy(writable=writable, limits=limits, guard=guard),
-            route=self.route,
-        )
+        database = Database(address, policy=policy, route=self.route, early=opening)
         self._exits.callback(database.dispose)
         self.recognize(writable=writable, reading=None if writable else database)
         if not self._relays_commits:
             self._relays_commits = True
             self._exits.enter_context(relayed(LOG, self.out))
         return database
+
+    def _begin_connecting(self, address: str, policy: SessionPolicy) -> EarlyConnection | None:
+        from aspen.database.driver import EarlyConnection
+        from aspencli.admin.psql import Address, read_address
+
+        try:
+            parameters = read_address(address)
+        except BadInputError:
+            return None  # the database itself says what is wrong
+        if self.route is not None:
+            parameters |= {name: str(value) for name, value in self.route.libpq.items()}
+        opening = EarlyConnection(policy, Address(parameters, policy).libpq)
+        self._exits.callback(opening.close)
+        return opening
 
     def policy(
         self, *, writable: bool = False, limits: Limits | None = None, guard: Guard | None = None

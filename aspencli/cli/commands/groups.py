@@ -93,10 +93,11 @@ class InvitationRole(StrEnum):
 @app.command("list", epilog=examples("aspencli groups list --output json"))
 def list_(ctx: typer.Context) -> None:
     """List all groups with their number of users and samples (database only)."""
+    context = current(ctx)
+    database = context.database(early=True)
     from aspencli.groups.database import list_groups
 
-    context = current(ctx)
-    with context.database().connected() as reader:
+    with database.connected() as reader:
         context.out.rows(LIST_COLUMNS, list_groups(reader), empty="No groups found.")
 
 
@@ -115,9 +116,10 @@ def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption 
         from aspencli.groups.remote import ask_group
 
         return context.out.records(SHOW_COLUMNS, [ask_group(context.api(), key)])
+    database = context.database(early=True)
     from aspencli.groups.database import show_group
 
-    with context.database().connected() as reader:
+    with database.connected() as reader:
         found = show_group(reader, key)
     return context.out.records(SHOW_COLUMNS, [found])
 
@@ -133,9 +135,10 @@ def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOpti
 
         found = ask_members(context.api(), key)
         return context.out.rows(MEMBER_COLUMNS, found, empty="No members found.")
+    database = context.database(early=True)
     from aspencli.groups.database import list_members
 
-    with context.database().connected() as reader:
+    with database.connected() as reader:
         rows = list_members(reader, key)
         return context.out.rows(MEMBER_COLUMNS, rows, empty="No members found.")
 

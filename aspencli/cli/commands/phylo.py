@@ -94,9 +94,10 @@ def list_(
         org = params.chosen_org(context)
         rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
         return context.out.rows(COLUMNS, rows, empty="No runs found.")
+    database = context.database(early=True)
     from aspencli.phylo.database import list_runs
 
-    with context.database().observing() as session:
+    with database.observing() as session:
         rows = list_runs(session, group=group, pathogen=pathogen)
         return context.out.rows(COLUMNS, rows, empty="No runs found.")
 
@@ -413,9 +414,10 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
         org, (slug,) = find_org(api, params.chosen_org(context)), find_slugs(api, slug)
         trees = api.usher_trees(org.id, slug)
         return context.out.rows(TREE_COLUMNS, trees, empty="No trees found.")
+    database = context.database(early=True)
     from aspencli.phylo.database import list_usher_trees
 
-    with context.database().observing() as session:
+    with database.observing() as session:
         found = list_usher_trees(session, slug)
         return context.out.rows(TREE_COLUMNS, found, empty="No trees found.")
 

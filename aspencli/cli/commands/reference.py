@@ -118,9 +118,10 @@ def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     if context.backend(via) is Backend.API:
         found = sorted(context.api().pathogens(), key=itemgetter("id"))
         return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
+    database = context.database(early=True)
     from aspencli.reference.database import list_pathogens
 
-    with context.database().connected() as reader:
+    with database.connected() as reader:
         return context.out.rows(
             PATHOGEN_COLUMNS, list_pathogens(reader), empty="No pathogens found."
         )

@@ -142,11 +142,12 @@ def list_(
 
         with list_asked(context.api(), query, params.chosen_org(context), limit) as found:
             return show_first(found)
+    database = context.database(early=True)
     from aspencli.samples.listing import BATCH, SampleList
 
     # Many rows are read through a cursor on the server, which needs a transaction.
     many = limit is None or limit >= BATCH
-    with context.database().connected(transaction=many) as reader:
+    with database.connected(transaction=many) as reader:
         return show_first(SampleList(reader, query))
 
 
@@ -175,9 +176,10 @@ def show(
         org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
         found = describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
     else:
+        database = context.database(early=True)
         from aspencli.samples.database import describe_samples, match_samples
 
-        with context.database().observing() as session:
+        with database.observing() as session:
             found = describe_samples(session, match_samples(session, keys, group=group, by=by))
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 

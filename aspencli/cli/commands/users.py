@@ -85,9 +85,10 @@ def list_(
     after: params.AfterOption = None,
 ) -> None:
     """List users with their groups and roles."""
+    context = current(ctx)
+    database = context.database(early=True)
     from aspencli.users.listing import UserList, UserQuery
 
-    context = current(ctx)
     query = UserQuery(
         group=params.chosen_group(context, group),
         role=role,
@@ -97,7 +98,7 @@ def list_(
     )
     limit = params.chosen_limit(context.out, limit, everything)
     as_row = for_reading if context.out.chosen_form == "table" else dict
-    with context.database().connected() as reader:
+    with database.connected() as reader:
         found = UserList(reader, query)
         show_page(context.out, LIST_COLUMNS, found, limit, noun="users", as_row=as_row)
 
@@ -115,10 +116,11 @@ def show(
     ],
 ) -> None:
     """Show a user with groups and roles."""
+    context = current(ctx)
+    database = context.database(early=True)
     from aspencli.users.database import show_user
 
-    context = current(ctx)
-    with context.database().observing() as session:
+    with database.observing() as session:
         found = show_user(session, key)
     context.out.records(SHOW_COLUMNS, [found])
 

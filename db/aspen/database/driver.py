@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
@@ -99,6 +100,56 @@ def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
         return connection
 
     return open_connection
+
+
+class EarlyConnection:
+    """A connection that opens in the background, while the program loads what it needs besides.
+
+    Args:
+        policy: The policy of its session.
+        parameters: The libpq parameters to connect with.
+    """
+
+    def __init__(self, policy: SessionPolicy, parameters: Mapping[str, Any]):
+        self._policy = policy
+        self._parameters = {"target_session_attrs": "any", **parameters}
+        self._opened: DriverConnection | BaseException | None = None
+        self._thread = threading.Thread(target=self._open, name="early connection", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        try:
+            self._opened = psycopg2.connect(
+                **self._parameters, connection_factory=opener(self._policy)
+            )
+        except Exception as error:  # noqa: BLE001 - raised where the connection is needed
+            self._opened = error
+
+    def take(self, policy: SessionPolicy, parameters: Mapping[str, Any]) -> DriverConnection | None:
+        """Return the connection, once; None if it was taken, or another one is needed.
+
+        Raises:
+            Exception: The error of connecting.
+        """
+        wanted = {name: value for name, value in parameters.items() if name != "connection_factory"}
+        if policy != self._policy or _as_text(wanted) != _as_text(self._parameters):
+            return None
+        self._thread.join()
+        opened, self._opened = self._opened, None
+        if isinstance(opened, BaseException):
+            raise opened
+        if opened is not None:
+            opened.count_as_new()
+        return opened
+
+    def close(self) -> None:
+        """Close the connection if it is open and was not taken."""
+        if isinstance(self._opened, DriverConnection):
+            self._opened.close()
+
+
+def _as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in parameters.items()}
 
 
 class DriverConnection(PlainConnection):
@@ -197,6 +248,10 @@ class DriverConnection(PlainConnection):
                 raise psycopg2.OperationalError(message.value.decode(errors="replace"))
         finally:
             libpq.PQfreeCancel(request)
+
+    def count_as_new(self) -> None:
+        """Spare a connection the next ping, which one that was just opened does not need either."""
+        self._answered = time.monotonic()
 
     def ping(self) -> None:
         """Check that the server answers, in one round trip and outside any transaction.

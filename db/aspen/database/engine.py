@@ -31,7 +31,7 @@ from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from aspen.database.cancel import make_interruptible
-from aspen.database.driver import DriverConnection, opener
+from aspen.database.driver import DriverConnection, EarlyConnection, opener
 from aspen.database.errors import NotAllowedError, StandbyError, sqlstate
 from aspen.database.settings import (
     DRIVER,
@@ -122,6 +122,7 @@ class Database:
         limits: The time limits of each session.
         policy: The complete policy of its sessions, instead of the individual values.
         route: The way to its server; None for the usual one.
+        early: The first connection, if it was begun before.
     """
 
     def __init__(
@@ -133,7 +134,9 @@ class Database:
         limits: Limits | None = None,
         policy: SessionPolicy | None = None,
         route: Route | None = None,
+        early: EarlyConnection | None = None,
     ):
+        self._early = early
         self._url = normalize_url(address)
         self._route = route
         self._policy = policy or SessionPolicy(
@@ -325,7 +328,7 @@ class Database:
         )
         make_interruptible(engine)
         report_standby(engine)
-        event.listen(engine, "do_connect", partial(_connect, self._route))
+        event.listen(engine, "do_connect", partial(_connect, self._route, policy, self._early))
         know_server(engine)
         # SQLAlchemy's own ping switches to autocommit, which a guarded connection refuses.
         vars(engine.dialect)["do_ping"] = _ping
@@ -454,12 +457,20 @@ def refusal_state(error: BaseException | None) -> str | None:
 
 
 def _connect(
-    route: Route | None, dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]
+    route: Route | None,
+    policy: SessionPolicy,
+    early: EarlyConnection | None,
+    dialect: Any,
+    _record: Any,
+    arguments: Any,
+    parameters: dict[str, Any],
 ) -> Any:
     """Connect, and add the SQLSTATE to the error if that fails; see `refusal_state`."""
-    if route is not None and (password := route.password(parameters.get("user", ""))):
-        parameters["password"] = password
     try:
+        if early is not None and (opened := early.take(policy, parameters)) is not None:
+            return opened
+        if route is not None and (password := route.password(parameters.get("user", ""))):
+            parameters["password"] = password
         return dialect.connect(*arguments, **parameters)
     except psycopg2.OperationalError as error:
         if route is not None and (reason := route.explain(str(error))):
