@@ -33,7 +33,7 @@ _ROUNDS, _FEW_ROUNDS = 20, 5
 _COPIED, _RENAMED = 1_000_000, 100_000
 _AWAY_S = 0.08  # there and back
 _WITH_MASTER_S = 0.7
-_STATEMENT = "SELECT count(*) FROM aspen.samples"
+_STATEMENT = "SELECT id, slug, name FROM aspen.pathogens ORDER BY id"
 _SCRIPT = """
 import json, socket, subprocess, sys, threading
 import boto3, psycopg2
@@ -66,7 +66,8 @@ connection = psycopg2.connect(
 connection.set_session(readonly=True)
 with connection.cursor() as cursor:
     cursor.execute(statement)
-    print(cursor.fetchone()[0])
+    for row in cursor:
+        print(*row, sep=",")
 connection.close()
 """
 
@@ -77,8 +78,7 @@ class _Bench:
     script: Path
 
     def ours(self, where: Deployment) -> Sample:
-        code = f"print(session.scalar(sa.text({_STATEMENT!r})))"
-        return self.run(where, "db", "interact", "-c", code)
+        return self.run(where, "pathogens", "list", "--via", "db", "-o", "csv")
 
     def run(self, where: Deployment, *words: str) -> Sample:
         program = str(Path(sys.executable).with_name("aspencli"))
