@@ -17,11 +17,15 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULAS = re.compile(f"\n[{re.escape(''.join(_FORMULA))}]")
 # The apostrophe is added so that `unguard` can tell which ones `guard` added.
 _GUARDED = (*_FORMULA, "'")
 _WHITE = "\t\n\r"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _encode_ascii = json.JSONEncoder().encode
+# In JSON no line break is in a text, so this one separates the values of a list.
+_encode_lines = json.JSONEncoder(ensure_ascii=False, separators=("\n", ": ")).encode
+_encode_ascii_lines = json.JSONEncoder(separators=("\n", ": ")).encode
 _SHOWN = 80  # characters
 
 
@@ -73,9 +77,24 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     )
 
 
+def json_texts(values: Sequence[Any], *, ascii_only: bool = False) -> list[str]:
+    """Return each of the values as `json_text` does, but many times as fast."""
+    whole = (_encode_ascii_lines if ascii_only else _encode_lines)(values)[1:-1]
+    texts = whole.split("\n")
+    if len(texts) == len(values) and "".join(texts).isprintable():
+        return texts
+    # A list or an object has separators of its own.
+    return [json_text(value, ascii_only=ascii_only) for value in values]
+
+
 def no_formula(text: str) -> str:
     """Return the text, with an apostrophe before a spreadsheet formula (OWASP)."""
     return "'" + text if text.startswith(_FORMULA) else text
+
+
+def has_formula(lines: str) -> bool:
+    """Return True if `no_formula` would change a line of this text other than the first."""
+    return _FORMULAS.search(lines) is not None
 
 
 def guard(text: str) -> str:

@@ -7,15 +7,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import psycopg2
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError
 
 from aspen.database.bulk.staging import copy_in
-from aspen.database.cancel import cancellable
+from aspen.database.cancel import cancellable, read_ahead
 from aspen.database.engine import Database
 from aspencli.signals import Shield, TerminatedError, interrupt_code, obey_sigterm
 
@@ -239,6 +242,50 @@ def test_interrupt_cancels_statement_of_forked_process(database: Database) -> No
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@contextmanager
+def reading_ahead(database: Database, value: str) -> Iterator[Generator[Any, None, None]]:
+    """Open a session without a time limit, and read a value for each n from 1 to 3 in it."""
+    numbers = sa.text("generate_series(1, 3) AS n")
+    query: sa.Select[Any] = sa.select(sa.literal_column(value)).select_from(numbers)
+    with database.with_limits(statement_ms=0).reading() as session:
+        connection = session.connection()
+        found = connection.execute(query, execution_options={"yield_per": 1})
+        yield read_ahead(connection, found.partitions())
+        session.rollback()
+        assert session.scalar(sa.text("SELECT 1")) == 1
+
+
+def test_interrupt_cancels_query_that_is_read_ahead(database: Database) -> None:
+    with reading_ahead(database, "pg_sleep(600 * (n - 1))") as parts:
+        next(parts)
+        send(signal.SIGINT, after=0.3)
+        with pytest.raises(KeyboardInterrupt):
+            next(parts)
+
+
+def test_closing_read_ahead_cancels_its_query(database: Database) -> None:
+    with reading_ahead(database, "pg_sleep(600 * (n - 1))") as parts:
+        next(parts)
+        parts.close()
+
+
+def test_read_ahead_yields_what_came_before_server_error(database: Database) -> None:
+    with reading_ahead(database, "1 / (3 - n)") as parts:
+        seen = [next(parts), next(parts)]
+        with pytest.raises(DataError):
+            next(parts)
+    assert seen == [[(0,)], [(1,)]]
+
+
+def test_read_ahead_works_in_another_thread(database: Database) -> None:
+    with reading_ahead(database, "n") as parts:
+        seen: list[int] = []
+        thread = threading.Thread(target=lambda: seen.extend(len(part) for part in parts))
+        thread.start()
+        thread.join(60)
+    assert seen == [1, 1, 1]
 
 
 def test_ignored_interrupt_does_not_cancel_statement(database: Database) -> None:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.stored_text import folded, unusual_in_identifier
@@ -91,8 +91,7 @@ class SampleQuery:
             )
 
 
-@dataclass(frozen=True)
-class SampleRow:
+class SampleRow(NamedTuple):
     """A sample in a list, with the pathogen's slug and the names of the group and the user.
 
     Attributes:

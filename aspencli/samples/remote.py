@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from heapq import nlargest, nsmallest
@@ -157,7 +157,7 @@ class SamplesAsked:
         statement = f"DELETE FROM found WHERE (place, id) {passed} (?, ?)"  # noqa: S608 - constants
         self._database.execute(statement, self._behind)
 
-    def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
+    def rows(self, limit: int | None = None) -> Generator[SampleRow, None, None]:
         """Yield the rows in order; all of them if there is no limit."""
         order = "place DESC, id DESC" if self._query.reverse else "place, id"
         statement = f"SELECT row FROM found ORDER BY {order} LIMIT ?"  # noqa: S608 - constants

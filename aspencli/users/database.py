@@ -58,7 +58,7 @@ def details_of(session: ReadSession, user: User) -> dict[str, Any]:
     uploaded = sa.select(sa.func.count()).where(Sample.uploaded_by_id == user.id)
     details = {key: getattr(user, key) for key in _DETAILS}
     (row,) = user_rows(session, USERS.c.id == user.id)
-    return {**vars(row), **details, "samples": session.scalar(uploaded) or 0}
+    return {**row._asdict(), **details, "samples": session.scalar(uploaded) or 0}
 
 
 def describe_user(user: User) -> str:

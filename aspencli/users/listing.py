@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -26,8 +26,7 @@ class UserQuery:
     after: int | None = None  # the ID of the user to continue after
 
 
-@dataclasses.dataclass(frozen=True)
-class UserRow:
+class UserRow(NamedTuple):
     """A user in a list."""
 
     id: int
@@ -55,7 +54,7 @@ class UserList:
         self._reader = reader
         self._conditions = list(_conditions(reader, query))
 
-    def rows(self, limit: int | None = None) -> Iterator[UserRow]:
+    def rows(self, limit: int | None = None) -> Generator[UserRow, None, None]:
         """Yield the rows; all of them if there is no limit."""
         yield from user_rows(self._reader, *self._conditions, limit=limit)
 
@@ -78,7 +77,7 @@ def user_rows(
         .where(USER_ROLES.c.user_id == USERS.c.id)
         .scalar_subquery()
     )
-    fields = (USERS.c[field.name] for field in dataclasses.fields(UserRow)[:-1])
+    fields = (USERS.c[name] for name in UserRow._fields[:-1])
     statement = sa.select(*fields, roles).where(*conditions).order_by(USERS.c.id).limit(limit)
     # All at once: there are thousands, and a server-side cursor takes more round trips.
     for *values, found in reader.execute(statement):

@@ -25,6 +25,7 @@ from benchmarks.speed import (
     api_lists,
     console,
     light,
+    lists,
     local,
     millions,
     profiler,
@@ -41,7 +42,7 @@ from benchmarks.speed.measuring import Comparison
 
 _PARTS = (
     *("startup", "light", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
-    *("workers", "api-lists"),
+    *("workers", "lists", "api-lists"),
     *("millions", "renames-api", "remote"),
 )
 _USUAL = _PARTS[:-3]
@@ -87,6 +88,7 @@ def _measured(
         "console": console.measure,
         "local": local.measure,
         "service": lambda: service.measure(service.FULL if full else service.SMALL, rounds),
+        "lists": lambda: lists.measure(lists.FULL if full else lists.SMALL, rounds),
         "api-lists": lambda: api_lists.measure(api_lists.FULL if full else api_lists.SMALL, rounds),
         "workers": lambda: workers.measure(rounds),
         "profiler": profiler.measure,

@@ -78,14 +78,16 @@ def run(
     *,
     allowed: Collection[int] = (0,),
     said: Callable[[str], object] = lambda _text: None,
+    stdout: int = subprocess.DEVNULL,
 ) -> Sample:
-    """Run a command to its end and discard its results.
+    """Run a command to its end; by default, discard its results.
 
     Args:
         command: The command.
         environment: Variables to add to the environment.
         allowed: The acceptable exit codes.
         said: Receives the command's stderr.
+        stdout: The descriptor for its results.
 
     Raises:
         RuntimeError: The command exited with another code.
@@ -95,7 +97,7 @@ def run(
         command,
         env={**_surroundings(), **(environment or {})},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
     ) as process:
         watch = _PeakWatch(process.pid)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from benchmarks.speed import api_lists
+from benchmarks.speed.lists import LIST as LIST_SAMPLES
 from benchmarks.speed.renames import ORM, PSQL, RENAME
 from benchmarks.speed.service import FIRST_BYTE, LIST, PUT
 
@@ -52,6 +53,7 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "The service": lambda one: one["task"] in (LIST, FIRST_BYTE, PUT),
     "The API's list": lambda one: one["task"] in (api_lists.LIST, api_lists.UPDATE),
     "The console": lambda one: one["task"].startswith(("db interact", "db profile", "db psql")),
+    "Lists": lambda one: one["task"].startswith(LIST_SAMPLES),
     "Start": lambda one: one["task"].startswith("aspencli"),
 }
 Point = tuple[int, float]  # rows, and seconds or MiB

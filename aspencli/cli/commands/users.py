@@ -97,7 +97,7 @@ def list_(
         after=after,
     )
     limit = params.chosen_limit(context.out, limit, everything)
-    as_row = for_reading if context.out.chosen_form == "table" else dict
+    as_row = for_reading if context.out.chosen_form == "table" else None
     with database.connected() as reader:
         found = UserList(reader, query)
         show_page(context.out, LIST_COLUMNS, found, limit, noun="users", as_row=as_row)

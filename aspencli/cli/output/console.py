@@ -9,14 +9,14 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
-from aspencli.cli.output.formats import Column, Row, with_blanks, write_rows
+from aspencli.cli.output.formats import Column, NamedRow, Row, with_blanks, write_rows
 from aspencli.errors import RefusedError
 from aspencli.text import visible
 
@@ -186,7 +186,9 @@ class Output:
 
     # Results
 
-    def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str = "") -> None:
+    def rows(
+        self, columns: Sequence[Column], rows: Iterable[Row | NamedRow], *, empty: str = ""
+    ) -> None:
         """Show rows on stdout; if there are none, print ``empty`` on stderr."""
         rows = iter(rows)
         first = list(islice(rows, 1))  # before the heading is written: a query may fail here
@@ -210,9 +212,7 @@ class Output:
         from aspencli.cli.output.table import record_lines  # imports Rich
 
         bold = partial(styled, self.out, "strong")
-        for number, row in enumerate(rows):
-            self._write(self.out, [""] if number else [])
-            self._write(self.out, record_lines(_current(columns), row, self.width, bold))
+        self._write(self.out, record_lines(_current(columns), rows, self.width, bold))
         return self.out.flush()
 
     def text(self, text: str) -> None:
@@ -372,7 +372,7 @@ class Output:
         self.err.write(_encodable(self.err, lead + lines) + "\n")
         self.err.flush()
 
-    def _table(self, columns: Sequence[Column], rows: Iterator[Row]) -> None:
+    def _table(self, columns: Sequence[Column], rows: Iterator[Row | NamedRow]) -> None:
         layout = self._layout(columns, self.out)
         while part := list(islice(rows, _PART)):  # there may be more rows than fit in memory
             self._write(self.out, layout.part(part))
@@ -398,8 +398,7 @@ class Output:
 
     @staticmethod
     def _write(stream: TextIO, lines: Iterable[str]) -> None:
-        for line in lines:
-            stream.write(_encodable(stream, line) + "\n")
+        stream.write(_encodable(stream, "\n".join([*lines, ""])))
 
 
 def _current(columns: Sequence[Column]) -> list[Column]:
@@ -483,8 +482,8 @@ def _encodable(stream: TextIO, text: str) -> str:
 class Found(Protocol):
     """A query result, in an order that can be resumed after an ID."""
 
-    def rows(self, limit: int | None) -> Iterator[Any]:
-        """Yield the rows; all of them if there is no limit."""
+    def rows(self, limit: int | None) -> Generator[Any, None, None]:
+        """Yield the rows, as named tuples; all of them if there is no limit."""
 
     def count(self) -> int:
         """Return the total number of rows."""
@@ -497,27 +496,27 @@ def show_page(
     limit: int | None,
     *,
     noun: str,
-    as_row: Callable[[Row], Row] = dict,
+    as_row: Callable[[Row], Row] | None = None,
 ) -> None:
     """Show the first rows as they arrive; if there are more, say on stderr how to see them.
 
     The first column is the ID. ``noun`` is the plural, and ``as_row`` converts the fields of each
     row before it is shown.
     """
-    rows = found.rows(None if limit is None else limit + 1)  # one extra, to see if there are more
     last: Any = None
 
-    def shown() -> Iterator[Row]:
+    def shown() -> Iterator[Row | NamedRow]:
         nonlocal last
-        for each in islice(rows, limit):
-            row = as_row(vars(each))
-            last = row["id"]
-            yield row
+        for last in islice(rows, limit):
+            yield as_row(last._asdict()) if as_row else last
 
-    out.rows(columns, shown(), empty=f"No {noun} found.")
-    if limit is not None and next(rows, None) is not None:
+    # One extra, to see if there are more.
+    with closing(found.rows(None if limit is None else limit + 1)) as rows:
+        out.rows(columns, shown(), empty=f"No {noun} found.")
+        has_more = limit is not None and next(rows, None) is not None
+    if limit is not None and has_more:
         out.info(f"{limit:,} of {found.count():,} {noun} shown")
-        out.hint(f"Show all with --all, or the next page with --after {last}.")
+        out.hint(f"Show all with --all, or the next page with --after {last.id}.")
 
 
 class _Relay(logging.Handler):

@@ -8,12 +8,23 @@ records, as psql does with ``\x auto``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from aspencli.cli.output.formats import Column, Row, blank, record_field, table_cell
+from aspencli.cli.output.formats import (
+    Column,
+    NamedRow,
+    Row,
+    as_mapping,
+    blank,
+    by_column,
+    lines_of,
+    record_field,
+    table_cells,
+)
 from aspencli.cli.output.sql_summary import shorten_sql
 
 _GAP = 2  # between two columns
@@ -46,18 +57,19 @@ class TableLayout:
         self._is_begun = False
         self._as_records = False
 
-    def part(self, rows: Sequence[Row]) -> Iterator[str]:
+    def part(self, rows: Sequence[Row | NamedRow]) -> Iterator[str]:
         """Yield the lines of the next rows, no narrower than earlier ones, after any heading."""
-        cells = {c.key: [_cell(c, row) for row in rows] for c in self._columns}
-        for key, texts in cells.items():
-            self._natural[key] = max([self._natural[key], *map(cell_len, texts)])
+        values = by_column(self._columns, rows)
+        texts = {c.key: _texts(c, v, rows) for c, v in zip(self._columns, values, strict=True)}
+        for key, some in texts.items():
+            self._natural[key] = max(self._natural[key], *map(_measure(some), some))
         is_first = not self._is_begun
         if is_first:
             self._choose_columns()
             self._is_begun = True
         if self._as_records:
             return self._records(rows, is_first=is_first)
-        return self._lines(cells, len(rows), is_first=is_first)
+        return self._lines(texts, len(rows), is_first=is_first)
 
     def _choose_columns(self) -> None:
         while True:
@@ -76,49 +88,57 @@ class TableLayout:
             self._columns, self.left_out = list(self._all), []
 
     def _lines(
-        self, cells: Mapping[str, Sequence[str]], count: int, *, is_first: bool
+        self, texts: Mapping[str, Sequence[str]], count: int, *, is_first: bool
     ) -> Iterator[str]:
         widths = _widths(self._columns, self._natural, self.width)
         if is_first:
-            titles = {column.key: column.title for column in self._columns}
-            yield self._bold(self._line(titles, widths, is_heading=True))
-        for number in range(count):
-            yield self._line({c.key: cells[c.key][number] for c in self._columns}, widths)
+            titles = {column.key: [column.title] for column in self._columns}
+            plain = [replace(column, tail=False) for column in self._columns]
+            yield from map(self._bold, self._rows(plain, titles, widths, 1))
+        yield from self._rows(self._columns, texts, widths, count)
 
-    def _line(
-        self, texts: Mapping[str, str], widths: Mapping[str, int], *, is_heading: bool = False
-    ) -> str:
-        shown = []
-        for column in self._columns:
-            width = widths[column.key]
-            kind = replace(column, tail=False) if is_heading else column
-            text = _shortened(texts[column.key], kind, width, self._ellipsis)
-            space = " " * (width - cell_len(text))
-            shown.append(space + text if column.right else text + space)
-        return (" " * _GAP).join(shown).rstrip()
+    def _rows(
+        self,
+        columns: Sequence[Column],
+        texts: Mapping[str, Sequence[str]],
+        widths: Mapping[str, int],
+        count: int,
+    ) -> Iterator[str]:
+        cells = [_fitted(texts[c.key], c, widths[c.key], self._ellipsis) for c in columns]
+        return (line.rstrip() for line in map((" " * _GAP).join, lines_of(cells, count)))
 
-    def _records(self, rows: Sequence[Row], *, is_first: bool) -> Iterator[str]:
-        for number, row in enumerate(rows):
-            if number or not is_first:
-                yield ""
-            yield from record_lines(self._columns, row, self.width, self._bold)
+    def _records(self, rows: Sequence[Row | NamedRow], *, is_first: bool) -> Iterator[str]:
+        if not is_first:
+            yield ""
+        yield from record_lines(self._columns, rows, self.width, self._bold)
 
 
-def record_lines(columns: Sequence[Column], row: Row, width: int, bold: Bold) -> Iterator[str]:
-    """Yield the lines of one item, one field per line. Text wraps; identifiers do not."""
+def record_lines(
+    columns: Sequence[Column], rows: Iterable[Row | NamedRow], width: int, bold: Bold
+) -> Iterator[str]:
+    """Yield the lines of items, one field per line. Text wraps; identifiers do not.
+
+    There is an empty line between two items.
+    """
     margin = max((cell_len(column.title) for column in columns), default=0) + _GAP
-    for column in columns:
-        lead = bold(column.title) + " " * (margin - cell_len(column.title))
-        text = blank(column, row) or record_field(row[column.key])
-        if column.sql:
-            text = shorten_sql(text, _SQL_LINES * max(width - margin, _LEAST_SQL))
-        lines = text.split("\n")
-        if not column.whole:
-            nested = isinstance(row[column.key], (dict, list, tuple))
-            room = width - margin
-            lines = [part for line in lines for part in _wrapped(line, room, at_commas=nested)]
-        for number, line in enumerate(lines):
-            yield ((" " * margin if number else lead) + line).rstrip()
+    leads = [bold(c.title) + " " * (margin - cell_len(c.title)) for c in columns]
+    for number, row in enumerate(map(as_mapping, rows)):
+        if number:
+            yield ""
+        for column, lead in zip(columns, leads, strict=True):
+            for place, line in enumerate(_field_lines(column, row, width - margin)):
+                yield ((" " * margin if place else lead) + line).rstrip()
+
+
+def _field_lines(column: Column, row: Row, width: int) -> list[str]:
+    text = blank(column, row) or record_field(row[column.key])
+    if column.sql:
+        text = shorten_sql(text, _SQL_LINES * max(width, _LEAST_SQL))
+    lines = text.split("\n")
+    if column.whole:
+        return lines
+    nested = isinstance(row[column.key], (dict, list, tuple))
+    return [part for line in lines for part in _wrapped(line, width, at_commas=nested)]
 
 
 def _wrapped(text: str, width: int, *, at_commas: bool = False) -> list[str]:
@@ -137,8 +157,17 @@ def _wrapped(text: str, width: int, *, at_commas: bool = False) -> list[str]:
     return lines
 
 
-def _cell(column: Column, row: Row) -> str:
-    return blank(column, row) or table_cell(row[column.key])
+def _texts(column: Column, values: Sequence[Any], rows: Sequence[Row | NamedRow]) -> list[str]:
+    texts = table_cells(values)
+    if column.blank:
+        mappings = map(as_mapping, rows)
+        return [blank(column, row) or text for row, text in zip(mappings, texts, strict=True)]
+    return texts
+
+
+def _measure(texts: Iterable[str]) -> Callable[[str], int]:
+    """Return the function that measures these texts; few contain characters of another width."""
+    return len if "".join(texts).isascii() else cell_len
 
 
 def _is_rigid(column: Column) -> bool:
@@ -190,9 +219,21 @@ def _widen(widths: dict[str, int], wanted: Mapping[str, int], room: int) -> int:
     return max(room, 0) - left
 
 
+def _fitted(texts: Sequence[str], column: Column, width: int, ellipsis: str) -> list[str]:
+    """Return the texts of a column, each as wide as the column, or wider if it is never cut."""
+    measure = _measure(texts)
+    if not _is_rigid(column):
+        long = {text for text in texts if measure(text) > width}
+        short = {text: _shortened(text, column, width, ellipsis) for text in long}
+        texts = [short.get(text, text) for text in texts] if long else texts
+    if measure is len:
+        return [text.rjust(width) if column.right else text.ljust(width) for text in texts]
+    spaces = [" " * (width - cell_len(text)) for text in texts]
+    pairs = zip(spaces, texts, strict=True) if column.right else zip(texts, spaces, strict=True)
+    return list(map("".join, pairs))
+
+
 def _shortened(text: str, column: Column, width: int, ellipsis: str) -> str:
-    if cell_len(text) <= width or _is_rigid(column):
-        return text
     if column.sql:
         text = shorten_sql(text, width)
         if cell_len(text) <= width:

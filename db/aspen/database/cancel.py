@@ -21,8 +21,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -99,6 +100,49 @@ def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Pipe], 
     finally:
         pipe.close()
     return worker.result()
+
+
+def read_ahead(connection: Connection, parts: Iterator[T]) -> Generator[T, None, None]:
+    """Yield the parts of a result; each is fetched while the caller works on the one before.
+
+    An interrupt cancels the query on the server immediately. Close the generator, or read it to its
+    end, before the connection is used again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield from parts
+        return
+    asked: SimpleQueue[bool] = SimpleQueue()
+    fetched: SimpleQueue[T | None] = SimpleQueue()
+
+    def fetch() -> None:
+        try:
+            while asked.get() and (part := next(parts, None)) is not None:
+                fetched.put(part)
+        finally:
+            fetched.put(None)
+
+    worker = StatementThread(driver_of(connection), fetch)
+    try:
+        with _NotedInterrupts():
+            worker.start()
+        asked.put(True)
+        while (part := _awaited(fetched, worker)) is not None:
+            asked.put(True)
+            yield part
+    finally:
+        asked.put(False)
+        with _NotedInterrupts():
+            worker.wait(lambda: True)
+    worker.result()
+
+
+def _awaited(fetched: SimpleQueue[T], worker: StatementThread[Any]) -> T:
+    with _NotedInterrupts() as interrupts:
+        while True:
+            with suppress(Empty):
+                return fetched.get(timeout=_GLANCE_S)
+            if interrupts.came:
+                worker.cancel()
 
 
 class _Canceler:

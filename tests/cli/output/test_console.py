@@ -7,6 +7,7 @@ import io
 import re
 import sys
 import time
+from collections import namedtuple
 from collections.abc import Iterator
 from typing import Any
 
@@ -238,6 +239,47 @@ def test_long_table_keeps_column_widths_for_narrower_later_rows() -> None:
     each.output.rows(COLUMNS, iter(rows))
     heading, *lines = each.out.splitlines()
     assert {line.index("y") for line in lines} == {heading.index("Aside")}
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv"])
+@pytest.mark.parametrize("width", ["140", "20"])
+def test_named_tuples_print_like_mappings(
+    form: str, width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    kind = namedtuple("kind", ["aside", "name", "extra", "id"])
+    tuples = [kind(None if n % 2 else "x", NAME, "=1", n) for n in range(300)]
+    columns = (*WHOLE[:2], Column("aside", "A", blank=lambda row: str(row["extra"])))
+    mapped, tupled = Captured(form, terminal=True), Captured(form, terminal=True)
+    mapped.output.rows(columns, [row._asdict() for row in tuples])
+    tupled.output.rows(columns, iter(tuples))
+    assert tupled.out == mapped.out
+
+
+def test_part_of_long_table_looks_like_small_table() -> None:
+    rows = [
+        {"id": 10_000 + n, "name": "Zoë" if n % 3 else "Ada", "aside": "y"} for n in range(2_500)
+    ]
+    long, small = Captured("table"), Captured("table")
+    long.output.rows(COLUMNS, iter(rows))
+    small.output.rows(COLUMNS, rows[-20:])
+    assert long.out.splitlines()[0] == small.out.splitlines()[0]
+    assert long.out.splitlines()[-20:] == small.out.splitlines()[1:]
+
+
+def test_later_identifier_wider_than_table_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    wide = "x" * 90
+    each = Captured("table", terminal=True)
+    rows = [
+        {"id": n, "name": wide if n == 2_345 else "n", "aside": "long " * 20} for n in range(2_500)
+    ]
+    each.output.rows(WHOLE, iter(rows))
+    _heading, *lines = _plain(each.out).splitlines()
+    assert [line.split()[0] for line in lines] == [str(n) for n in range(2_500)]
+    assert wide in lines[2_345]
+    assert lines[2_345].endswith("…")
+    assert max(map(len, lines[:2_000])) <= 60
 
 
 def test_other_text_is_truncated_to_keep_row_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,6 +13,12 @@ from aspencli.cli.output.console import Output, show_page
 from aspencli.cli.output.formats import Column
 
 COLUMNS = (Column("id", "Id"),)
+
+
+class Number(NamedTuple):
+    """A row."""
+
+    id: int
 
 
 @dataclass
@@ -24,10 +29,10 @@ class Numbers:
     asked: int | None = -1
     counted: int = 0
 
-    def rows(self, limit: int | None) -> Iterator[Any]:
+    def rows(self, limit: int | None) -> Generator[Any, None, None]:
         self.asked = limit
         end = self.size if limit is None else min(limit, self.size)
-        return (SimpleNamespace(id=number) for number in range(1, end + 1))
+        yield from map(Number, range(1, end + 1))
 
     def count(self) -> int:
         self.counted += 1

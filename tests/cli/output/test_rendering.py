@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aspencli.cli.output.formats import Column, record_field, table_cell, tsv_cell, write_rows
+from aspencli.cli.output.formats import Column, record_field, table_cells, tsv_cell, write_rows
 from aspencli.text import csv_cell, json_text, no_formula, visible
 
 COLUMNS = (Column("id", "Id", right=True), Column("name", "Name"), Column("more", "More"))
@@ -142,7 +142,7 @@ def test_csv_cell_quotes_bare_carriage_return() -> None:
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT)
 def test_table_cell_is_one_line_without_unsafe_characters(text: str) -> None:
-    shown = table_cell(text)
+    (shown,) = table_cells([text])
     assert not set(shown) & UNSAFE
     assert len(shown.splitlines()) <= 1
 
@@ -185,3 +185,45 @@ def test_rows_are_streamed_in_every_format(form: str) -> None:
 
     write_rows(stream, form, COLUMNS, rows())
     assert seen[0] < seen[1] < seen[2]
+
+
+VALUES = (
+    *("RCPHL-0000001", "a,b", 'q"q', "=1+1", "-1", "tab\there", "back\\slash", "two\nlines", "\r"),
+    *("\x1b[31m", "\u202e", "Łódź", "李安", "", None, True, -1.5, 7, dt.date(2023, 5, 17)),
+    *(["a", 1], {"a": None}, Colour.RED),
+)
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
+@pytest.mark.parametrize("values", [VALUES, VALUES[:1], VALUES[:2], VALUES[-1:]], ids=len)
+def test_many_rows_have_same_bytes_as_single_rows(form: str, values: tuple[Any, ...]) -> None:
+    rows = [_row(values[n % len(values)], values[n % 5 % len(values)]) for n in range(2_000)]
+    empty = _written(form)
+    header = empty if form in {"csv", "tsv"} else ""
+    bodies = [_written(form, row).removeprefix(header) for row in rows]
+    if form == "json":
+        bodies = [body.removeprefix("[").removesuffix("\n]\n") for body in bodies]
+        assert _written(form, *rows) == "[" + ",".join(bodies) + "\n]\n"
+    else:
+        assert _written(form, *rows) == header + "".join(bodies)
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
+@pytest.mark.parametrize("count", [3, 150, 1_234])
+def test_rows_before_an_error_are_written(form: str, count: int) -> None:
+    stream = io.StringIO()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from (_row(f"name {number}") for number in range(count))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_rows(stream, form, COLUMNS, rows())
+    assert stream.getvalue().count("name ") == count
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
+def test_rows_without_columns_are_counted(form: str) -> None:
+    stream = io.StringIO()
+    write_rows(stream, form, (), [{}] * 300)
+    assert stream.getvalue().count("{}" if form.startswith("json") else "\n") >= 300
