@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from types import FrameType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -112,7 +112,8 @@ def read_ahead(connection: Connection, parts: Iterator[T]) -> Generator[T, None,
         yield from parts
         return
     asked: SimpleQueue[bool] = SimpleQueue()
-    fetched: SimpleQueue[T | None] = SimpleQueue()
+    # A SimpleQueue may wait forever if a signal comes just as its timeout ends.
+    fetched: Queue[T | None] = Queue()
 
     def fetch() -> None:
         try:
@@ -136,7 +137,7 @@ def read_ahead(connection: Connection, parts: Iterator[T]) -> Generator[T, None,
     worker.result()
 
 
-def _awaited(fetched: SimpleQueue[T], worker: StatementThread[Any]) -> T:
+def _awaited(fetched: Queue[T], worker: StatementThread[Any]) -> T:
     with _NotedInterrupts() as interrupts:
         while True:
             with suppress(Empty):
