@@ -26,9 +26,9 @@ stacks_app = group("List the stacks of remote development environments.")
 LIST_COLUMNS = (
     Column("name", "Target", whole=True),
     Column("safety", "Safety"),
-    Column("api_url", "API"),
-    Column("database", "Database"),
-    Column("way", "Way"),
+    Column("api_url", "API", blank=lambda row: _missing(row["name"])),
+    Column("database", "Database", blank=lambda row: _missing(row["name"])),
+    Column("way", "Way", blank=lambda _row: "(from the secret)"),
     Column("selected", "Selected", secondary=True),
 )
 CHECK_COLUMNS = (
@@ -53,7 +53,7 @@ def list_targets(ctx: typer.Context) -> None:
         {
             "name": target.name,
             "safety": target.safety.value,
-            "api_url": target.api_url or ("found by itself" if target.name == "local" else None),
+            "api_url": target.api_url,
             "database": _database_words(target),
             "way": _way_words(target),
             "selected": target.name == chosen,
@@ -72,13 +72,17 @@ def _database_words(target: Target) -> str | None:
         return "database_url"
     if target.secret_name:
         return f"{target.database_name or '?'}, secret {target.secret_name}"
-    return "found by itself" if target.name == "local" else None
+    return None
 
 
-def _way_words(target: Target) -> str:
+def _missing(name: str) -> str:
+    return "(automatic)" if name == "local" else "(not set)"
+
+
+def _way_words(target: Target) -> str | None:
     if target.way or target.bastion:
         return target.way or "ssh"
-    return "as the secret says" if target.secret_name and not target.database_url else "direct"
+    return None if target.secret_name and not target.database_url else "direct"
 
 
 @app.command(
