@@ -42,6 +42,8 @@ _MASTERS = {
 def main() -> int:
     """Run the accidents; exit with 1 if anything was left behind."""
     chosen = _parser().parse_args()
+    # Background jobs start with SIGINT ignored, and the interrupted processes would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chance = random.Random(chosen.seed)
     left: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the path of a socket must be short

@@ -113,6 +113,7 @@ class SshTunnel(Tunnel):
             options.append("BatchMode=yes")
         named = [word for option in options for word in ("-o", option)]
         self._notify = notify
+        self._may_ask = notify is not None
         self._words = [ssh, "-T", *named, "-W", place, "--", bastion]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the tunnel
         self._children: list[subprocess.Popen[bytes]] = []
@@ -132,8 +133,14 @@ class SshTunnel(Tunnel):
                 return
             with accepted:
                 self._children = [one for one in self._children if one.poll() is None]
+                # A client of a control master obeys signals from the terminal even if it is to
+                # ignore them: Ctrl-C would end the connection, and the master would notice that
+                # only at its next keep-alive. It has nothing to ask on the terminal.
+                apart = not self._may_ask or self._has_master()
                 try:
-                    child = _start(words, accepted.fileno(), accepted.fileno(), self._log)
+                    child = _start(
+                        words, accepted.fileno(), accepted.fileno(), self._log, apart=apart
+                    )
                 except OSError as error:
                     self._note(f"ssh could not be started: {error.strerror}\n")
                 else:
@@ -161,9 +168,10 @@ class SshTunnel(Tunnel):
         timer.start()
 
     def _has_signed_in(self) -> bool:
-        if "Authenticated to" in self._messages():
-            return True
         # A control master has signed in before, and its clients do not.
+        return "Authenticated to" in self._messages() or self._has_master()
+
+    def _has_master(self) -> bool:
         found = subprocess.run(  # noqa: S603 - the operator's ssh
             [self._words[0], "-O", "check", "--", self.bastion],
             stdin=subprocess.DEVNULL,
@@ -496,9 +504,17 @@ def _start(
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
     environment: Mapping[str, str] | None = None,
+    *,
+    apart: bool = False,
 ) -> subprocess.Popen[bytes]:
+    """Start a program; ``apart`` from the terminal, no signal from there reaches it."""
     return subprocess.Popen(  # noqa: S603 - no shell reads the operator's words
-        words, stdin=stdin, stdout=stdout, stderr=stderr, env={**os.environ, **(environment or {})}
+        words,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env={**os.environ, **(environment or {})},
+        start_new_session=apart,
     )
 
 

@@ -69,7 +69,10 @@ def test_nothing_is_left_after_any_end(deployment_with_master: Deployment, user:
         assert descendants(process.pid) == []
 
 
-def test_psql_on_a_terminal_behaves_as_without_a_tunnel(deployment: Deployment) -> None:
+def test_psql_on_a_terminal_behaves_as_without_a_tunnel(
+    deployment_with_master: Deployment,
+) -> None:
+    deployment = deployment_with_master
     shell = pexpect.spawn(
         "bash",
         ["--norc", "-i"],
@@ -82,13 +85,15 @@ def test_psql_on_a_terminal_behaves_as_without_a_tunnel(deployment: Deployment) 
     command = [sys.executable, "-m", "aspencli", "--env", "staging", "db", "psql"]
     shell.sendline(f"{shlex.join(command)} -- -X")
     shell.expect_exact("staging aspen_db=> ")
+    shell.sendline(r"SELECT pg_backend_pid() AS pid \gset")
+    shell.expect_exact("staging aspen_db=> ")
     shell.sendline("SELECT pg_sleep(60);")
     _wait(lambda: any("pg_sleep(60)" in one[3] for one in deployment.sessions()))
     shell.sendintr()
     shell.expect_exact("canceling statement due to user request")
     shell.expect_exact("staging aspen_db=> ")
-    shell.sendline("SELECT 40 + 2;")
-    shell.expect(r"\b42\b")
+    shell.sendline("SELECT pg_backend_pid() = :pid AS is_same;")
+    shell.expect(r"is_same.*\bt\b")
     shell.expect_exact("staging aspen_db=> ")
     shell.sendcontrol("z")
     shell.expect_exact("ready$ ")
@@ -167,6 +172,15 @@ def test_statement_survives_bastion_that_stops_for_a_while(deployment: Deploymen
     deployment.bastion.pause(10)
     out, err = process.communicate(timeout=_PATIENCE_S)
     assert (process.returncode, out) == (0, "42\n"), err
+
+
+@pytest.mark.parametrize("write", [[], ["--write", "--yes"]], ids=["reading", "writing"])
+def test_server_watches_for_the_end_of_programs_in_a_tunnel(
+    deployment: Deployment, write: list[str]
+) -> None:
+    asked = ("psql", "-At", "-c", "SHOW client_connection_check_interval")
+    done = deployment.run("--env", "staging", "db", "tunnel", *write, "--", *asked)
+    assert (done.code, done.out) == (0, "1s\n"), done.err
 
 
 def test_password_is_in_no_command_line(deployment: Deployment) -> None:

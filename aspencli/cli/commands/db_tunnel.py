@@ -67,14 +67,20 @@ def tunnel(
 
 
 def _parameters(context: AppContext, *, write: bool) -> dict[str, str]:
+    from aspen.database.settings import CHECK_MS, CLIENT_CHECK, READ_ONLY
     from aspencli.admin.psql import read_address
 
     found = read_address(context.database_url(writable=write))
     if (route := context.route) is not None:
         found |= {name: str(value) for name, value in route.libpq.items()}
+    with context.database(writable=write).connected() as connection:
+        driver: Any = connection.connection.driver_connection
+    options = [found.get("options", "")]
     if not write:
-        mode = "-c default_transaction_read_only=on"
-        found["options"] = f"{found.get('options', '')} {mode}".strip()
+        options.append(f"-c {READ_ONLY}=on")
+    if driver.checks_client:  # so that a session ends soon after the program that opened it
+        options.append(f"-c {CLIENT_CHECK}={CHECK_MS}")
+    found["options"] = " ".join(filter(None, options))
     return {name: found[name] for name in _PARAMETERS if found.get(name)}
 
 
