@@ -189,7 +189,9 @@ class AppContext:
     @property
     def given_api(self) -> str | None:
         """Return the API address given for this run, or None for the target's own."""
-        return self.target.api_url if self.config.value("api") else None
+        given = self.target.api_url if self.config.value("api") else None
+        # One with a password is refused where it is used, and must not appear in suggestions.
+        return None if given and "@" in given else given
 
     def command(self, *words: str) -> str:
         """Return a command line for this target, including the options it needs."""

@@ -67,7 +67,7 @@ def origin_of(address: str, what: str) -> Origin:
         raise BadInputError(
             f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
         ) from error
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in _PORTS or not parts.hostname or not address.isprintable():
         raise BadInputError(
             f"Invalid URL for {what}: {address!r}",
             hint="Use the form https://api.example.org",
