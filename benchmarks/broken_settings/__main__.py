@@ -57,7 +57,8 @@ class Run:
             return "secret shown"
         if self.code not in _CODES:
             return f"exit code {self.code}"
-        if self.code and "Error: " not in self.text and not self.command.startswith("db psql"):
+        has_message = "Error: " in self.text or "parts failed" in self.text  # of target check
+        if self.code and not has_message and not self.command.startswith("db psql"):
             return "no message"
         return None
 
