@@ -83,7 +83,7 @@ def json_texts(values: Sequence[Any], *, ascii_only: bool = False) -> list[str]:
     texts = whole.split("\n")
     if len(texts) == len(values) and "".join(texts).isprintable():
         return texts
-    # A list or an object has separators of its own.
+    # The values inside a list or an object are also separated by line breaks.
     return [json_text(value, ascii_only=ascii_only) for value in values]
 
 

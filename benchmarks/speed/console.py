@@ -76,7 +76,7 @@ def measure() -> Iterator[Comparison]:
 def _queries(lab: Lab) -> Iterator[Comparison]:
     """Measure small queries in the console and in a profiled script.
 
-    All run in this process in turns, each turn with a workspace of its own, because what a
+    All run in this process in turns, each turn with a new workspace, because what a
     workspace registers applies to every engine of the process.
     """
     found: dict[str, list[float]] = {"bare": [], "console": [], "profiled": []}

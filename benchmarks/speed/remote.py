@@ -2,7 +2,7 @@
 
 The script does the same with boto3, one ``ssh -W`` and psycopg2. Secret, bastion, and server are on
 this machine, so only the work is measured, and no distance. The exception is a short list over a
-line that takes 80 ms there and back, beside psql running the same SQL.
+line with a round-trip time of 80 ms, beside psql running the same SQL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.deployments.rig import BASTION, PASSWORD, Deployment, configured, ope
 
 _ROUNDS, _FEW_ROUNDS = 20, 5
 _COPIED, _RENAMED = 1_000_000, 100_000
-_AWAY_S = 0.08  # there and back
+_AWAY_S = 0.08  # round-trip time
 _WITH_MASTER_S = 0.7
 _STATEMENT = "SELECT id, slug, name FROM aspen.pathogens ORDER BY id"
 _SCRIPT = """
