@@ -347,16 +347,27 @@ class AppContext:
             self._exits.enter_context(relayed(LOG, self.out))
         return database
 
+    def libpq_parameters(self, address: str) -> dict[str, str]:
+        """Return libpq's parameters for an address of the target's, with the way to its server.
+
+        Raises:
+            BadInputError: It is not a valid address.
+        """
+        from aspencli.admin.psql import read_address
+
+        parameters = read_address(address)
+        if (route := self.route) is not None:
+            parameters |= {name: str(value) for name, value in route.libpq.items()}
+        return parameters
+
     def _begin_connecting(self, address: str, policy: SessionPolicy) -> EarlyConnection | None:
         from aspen.database.driver import EarlyConnection
-        from aspencli.admin.psql import Address, read_address
+        from aspencli.admin.psql import Address
 
         try:
-            parameters = read_address(address)
+            parameters = self.libpq_parameters(address)
         except BadInputError:
             return None  # the database itself says what is wrong
-        if self.route is not None:
-            parameters |= {name: str(value) for name, value in self.route.libpq.items()}
         opening = EarlyConnection(policy, Address(parameters, policy).libpq)
         self._exits.callback(opening.close)
         return opening

@@ -152,7 +152,6 @@ def psql(
         Address,
         find_psql,
         psql_call,
-        read_address,
         read_words,
         require_kept_session,
     )
@@ -170,9 +169,7 @@ def psql(
             "could select another; nothing was written",
             hint="Choose the target with --env, or add one to the config file.",
         )
-    parameters = read_address(context.database_url(writable=write))
-    if (route := context.route) is not None:
-        parameters |= {name: str(value) for name, value in route.libpq.items()}
+    parameters = context.libpq_parameters(context.database_url(writable=write))
     address = Address(parameters, context.policy(writable=write))
     program = find_psql(context.target, lambda: context.laptop.psql())  # noqa: PLW0108 - loads aspen.local only if called
     address, standing = _reach(context, address)
@@ -193,7 +190,7 @@ def psql(
         standing=standing,
         script=not sys.stdin.isatty(),
     )
-    if route is not None:
+    if context.route is not None:
         context.deployed_database.hand_over()
     _become(call)
 

@@ -68,11 +68,8 @@ def tunnel(
 
 def _parameters(context: AppContext, *, write: bool) -> dict[str, str]:
     from aspen.database.settings import CHECK_MS, CLIENT_CHECK, READ_ONLY
-    from aspencli.admin.psql import read_address
 
-    found = read_address(context.database_url(writable=write))
-    if (route := context.route) is not None:
-        found |= {name: str(value) for name, value in route.libpq.items()}
+    found = context.libpq_parameters(context.database_url(writable=write))
     with context.database(writable=write).connected() as connection:
         driver: Any = connection.connection.driver_connection
     options = [found.get("options", "")]
