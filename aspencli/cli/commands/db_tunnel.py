@@ -54,8 +54,14 @@ def tunnel(
     context.recognize(writable=write)
     if write:
         context.authorize("open a tunnel with write access", dry_run=False)
-    parameters = _parameters(context, write=write)
-    if context.target.is_production and not write and not _can_only_read(context):
+    from aspen.database import roles
+
+    with context.database(writable=write).connected() as connection:
+        driver: Any = connection.connection.driver_connection
+        is_asked = context.target.is_production and not write
+        may_write = is_asked and roles.rights(driver).can_write
+    parameters = _parameters(context, write=write, checks_client=driver.checks_client)
+    if may_write:
         context.authorize(
             "open a tunnel that is read-only by convention only (this database user can write)",
             by_name=True,
@@ -66,27 +72,17 @@ def tunnel(
     _keep_open(context, parameters)
 
 
-def _parameters(context: AppContext, *, write: bool) -> dict[str, str]:
+def _parameters(context: AppContext, *, write: bool, checks_client: bool) -> dict[str, str]:
     from aspen.database.settings import CHECK_MS, CLIENT_CHECK, READ_ONLY
 
     found = context.libpq_parameters(context.database_url(writable=write))
-    with context.database(writable=write).connected() as connection:
-        driver: Any = connection.connection.driver_connection
     options = [found.get("options", "")]
     if not write:
         options.append(f"-c {READ_ONLY}=on")
-    if driver.checks_client:  # so that a session ends soon after the program that opened it
+    if checks_client:  # so that a session ends soon after the program that opened it
         options.append(f"-c {CLIENT_CHECK}={CHECK_MS}")
     found["options"] = " ".join(filter(None, options))
     return {name: found[name] for name in _PARAMETERS if found.get(name)}
-
-
-def _can_only_read(context: AppContext) -> bool:
-    from aspen.database import roles
-
-    with contextlib.closing(context.database().engine.connect()) as connection:
-        driver: Any = connection.connection.driver_connection
-        return not roles.rights(driver).can_write
 
 
 def _run(context: AppContext, command: list[str], parameters: Mapping[str, str]) -> None:
