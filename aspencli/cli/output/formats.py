@@ -46,15 +46,30 @@ OUTCOME = Column("outcome", "Outcome", whole=True)
 """The column of every plan and result of a write; its values are in `PLANNED` or `DONE`."""
 _TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+class _Dates(dict[dt.date, str]):
+    """The texts of dates, of which a list has far fewer than rows."""
+
+    def __missing__(self, date: dt.date) -> str:
+        if len(self) == _KEPT_DATES:
+            self.clear()
+        text = self[date] = date.isoformat()
+        return text
+
+
+_KEPT_DATES = 50_000
 # The types whose texts take no further thought; a column usually has values of one type.
 _TEXTS: dict[type, Callable[[Any], str]] = {
-    bool: lambda value: "true" if value else "false",
-    dt.date: dt.date.isoformat,
+    bool: {True: "true", False: "false"}.__getitem__,
+    dt.date: _Dates().__getitem__,
     float: str,
     int: str,
     str: str,
     type(None): lambda _value: "",
 }
+# The types whose texts need no quotes and no escapes, and are no formulas, in any format.
+_SAFE = frozenset({bool, dt.date, float, int, type(None)})
 _ASCII = bytes(range(0x20, 0x7F))
 _SINGLY, _PART = 100, 500  # rows written as they arrive; rows written at a time from then on
 _Writer = Callable[[TextIO, Sequence[Column], Iterable[Row | NamedRow]], None]
@@ -183,6 +198,8 @@ def _delimited_cells(
 ) -> list[str]:
     """Return the values of a column as cells; nearly always, none of them needs a change."""
     texts = cells(values)
+    if _SAFE.issuperset(map(type, values)):
+        return texts
     lines = "\n".join(["", *texts])
     if lines.isascii():
         others = lines.encode().translate(None, ordinary)
