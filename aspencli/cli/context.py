@@ -331,6 +331,9 @@ class AppContext:
         Raises:
             UnreachableError: No database address is configured.
         """
+        if self._is_behind_secret:
+            self.aws.begin_reading_secret(self._exits)
+            import aspen.database.engine  # noqa: F401 - takes as long as reading the secret
         address = self.database_url(writable=writable, admin=admin)
         policy = self.policy(writable=writable, limits=limits, guard=guard)
         opening = self._begin_connecting(address, policy) if early else None
@@ -494,6 +497,12 @@ class AppContext:
 
         access = Access.ADMIN if admin else Access.WRITE if writable else Access.READ
         return self.deployed_database.address(access)
+
+    @property
+    def _is_behind_secret(self) -> bool:
+        """Return True if the database's address has to be read from a secret."""
+        target = self.target
+        return not (target.database_url or self.is_on_laptop) and target.secret_name is not None
 
     @property
     def knows_database(self) -> bool:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -28,6 +28,8 @@ from aspencli.text import visible
 
 if TYPE_CHECKING:
     import boto3
+
+    from aspencli.deployments.secret_process import SecretProcess
 
 T = TypeVar("T")
 _CONNECT_S, _READ_S, _ATTEMPTS = 2, 3, 2  # together, at most 10 s
@@ -190,10 +192,28 @@ class Aws:
         self._target = target
         self._interactive = interactive
         self._started: list[subprocess.Popen[bytes]] = []
+        self._reading: SecretProcess | None = None
+
+    def begin_reading_secret(self, exits: ExitStack) -> None:
+        """Begin to read the secret in a process of its own, which `exits` ends."""
+        if self._reading is None and "secret" not in self.__dict__:
+            from aspencli.deployments.secret_process import SecretProcess
+
+            self._reading = SecretProcess(self._target, interactive=self._interactive)
+            exits.callback(self._reading.close)
 
     @cached_property
     def secret(self) -> Secret:
         """Return the deployment's secret.
+
+        Raises:
+            AspenError: It cannot be read; the message names the reason.
+        """
+        text = self._reading.read() if self._reading is not None else None
+        return Secret(str(self._target.secret_name), self.secret_text() if text is None else text)
+
+    def secret_text(self) -> str:
+        """Return the text of the deployment's secret.
 
         Raises:
             AspenError: It cannot be read; the message names the reason.
@@ -212,7 +232,7 @@ class Aws:
                 f"The secret {name} holds binary data, so it cannot be used.",
                 hint="Ask the deployment's owner to fix it.",
             )
-        return Secret(name, text)
+        return text
 
     def identity(self) -> str:
         """Return the ARN of the identity that calls are made as."""

@@ -27,15 +27,24 @@ from sqlalchemy import event
 
 from aspen.database.engine import Database
 from benchmarks.speed.measuring import Comparison, Sample, compare, run
-from tests.deployments.rig import BASTION, PASSWORD, Deployment, configured, operator, running
+from tests.deployments.rig import (
+    BASTION,
+    PASSWORD,
+    Deployment,
+    configured,
+    operator,
+    running,
+    session_manager,
+)
 
 _ROUNDS, _FEW_ROUNDS = 20, 5
 _COPIED, _RENAMED = 1_000_000, 100_000
 _AWAY_S = 0.08  # round-trip time
 _WITH_MASTER_S = 0.7
+_BY_HAND = {"direct": "", "ssh": "ssh -W, ", "ssm": "the plugin, "}
 _STATEMENT = "SELECT id, slug, name FROM aspen.pathogens ORDER BY id"
 _SCRIPT = """
-import json, socket, subprocess, sys, threading
+import json, os, socket, subprocess, sys, threading
 import boto3, psycopg2
 
 endpoint, ca, statement, way = sys.argv[1:]
@@ -55,6 +64,23 @@ if way == "ssh":
 
     threading.Thread(target=serve, daemon=True).start()
     through = {"hostaddr": "127.0.0.1", "port": listener.getsockname()[1]}
+if way == "ssm":
+    request = {
+        "Target": "ecs:cluster_task_runtime",
+        "DocumentName": "AWS-StartPortForwardingSessionToRemoteHost",
+        "Parameters": {"host": [host], "portNumber": [port]},
+    }
+    answer = session.client("ssm", endpoint_url=endpoint).start_session(**request)
+    del answer["ResponseMetadata"]
+    words = ["session-manager-plugin", "ANSWER", "us-west-2", "StartSession", "genepi-dev"]
+    plugin = subprocess.Popen(
+        [*words, json.dumps(request), endpoint],
+        env={**os.environ, "ANSWER": json.dumps(answer)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    port_opened = next(line.split()[1] for line in plugin.stdout if line.startswith("Port "))
+    through = {"hostaddr": "127.0.0.1", "port": port_opened}
 connection = psycopg2.connect(
     **{"host": host, "port": port, **through},
     dbname="aspen_db",
@@ -69,6 +95,8 @@ with connection.cursor() as cursor:
     for row in cursor:
         print(*row, sep=",")
 connection.close()
+if way == "ssm":
+    plugin.terminate()
 """
 
 
@@ -84,23 +112,23 @@ class _Bench:
         program = str(Path(sys.executable).with_name("aspencli"))
         return run([program, "--env", "staging", *words], where.environment)
 
-    def by_hand(self, way: str) -> Sample:
-        words = [self.deployment.aws, str(self.deployment.ca), _STATEMENT, way]
-        return run([sys.executable, str(self.script), *words], self.deployment.environment)
+    def by_hand(self, way: str, where: Deployment) -> Sample:
+        words = [where.aws, str(where.ca), _STATEMENT, way]
+        return run([sys.executable, str(self.script), *words], where.environment)
 
     def compared(self, task: str, way: str, deployment: Deployment) -> Comparison:
         return compare(
             task,
             lambda: self.ours(deployment),
-            "boto3, ssh -W, psycopg2 by hand",
-            lambda: self.by_hand(way),
+            f"boto3, {_BY_HAND[way]}psycopg2 by hand",
+            lambda: self.by_hand(way, deployment),
             goal=1.25,
             rounds=_ROUNDS,
         )
 
 
 def measure() -> Iterator[Comparison]:
-    """Measure the first row: directly, through ssh, and through ssh with an open control master."""
+    """Measure the first row: directly, and through ssh, Session Manager, and an open master."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # the server's account needs to pass through
@@ -116,6 +144,8 @@ def measure() -> Iterator[Comparison]:
             yield bench.compared("first row, direct", "direct", deployment.with_config(direct))
             deployment.put_secret("gestaging")
             yield bench.compared("first row, ssh", "ssh", deployment)
+            with session_manager(deployment) as (_plugin, managed):
+                yield bench.compared("first row, Session Manager (a stand-in)", "ssm", managed)
             control = (f"ControlPath {folder}/%C", "ControlMaster auto", "ControlPersist 600")
             deployment.with_ssh(*control)
             _ssh(deployment, BASTION, "true")

@@ -15,10 +15,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
@@ -500,3 +504,78 @@ def operator(servers: Servers, folder: Path) -> Deployment:
     for stage in ("gestaging", "geprod", "dev"):
         found.put_secret(stage)
     return found
+
+
+@contextlib.contextmanager
+def session_manager(deployment: Deployment) -> Iterator[tuple[Path, Deployment]]:
+    """Yield a stand-in for Session Manager's plugin that really forwards, and its deployment."""
+    programs = deployment.folder / "programs"
+    programs.mkdir(exist_ok=True)
+    plugin = programs / "session-manager-plugin"
+    plugin.write_text(f"#!{sys.executable}\n{_PLUGIN}{FORWARD}")
+    plugin.chmod(0o755)
+    with _sessions(deployment.aws) as address:
+        found = deployment.with_config(
+            f'[targets.staging]\naws_endpoint_url = "{address}"\nca_file = "{deployment.ca}"\n'
+            'way = "ssm"\nssm_target = "ecs:cluster_task_runtime"\n'
+        )
+        path = f"{programs}:{deployment.environment['PATH']}"
+        yield plugin, replace(found, aws=address, environment={**found.environment, "PATH": path})
+
+
+@contextlib.contextmanager
+def _sessions(aws: str) -> Iterator[str]:
+    """Run an AWS that can start sessions, which moto cannot; moto answers everything else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers["X-Amz-Target"].endswith(".StartSession"):
+                session = {"SessionId": "s-1", "StreamUrl": "wss://x", "TokenValue": SESSION_TOKEN}
+                status, answer = 200, json.dumps(session).encode()
+            else:
+                request = urllib.request.Request(aws, body, dict(self.headers))
+                with urllib.request.urlopen(request) as found:
+                    status, answer = found.status, found.read()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+SESSION_TOKEN = "token-of-the-session"
+_PLUGIN = f"""
+import json, os, pathlib, sys
+if sys.argv[1:] == ["--version"]:
+    print("1.2.707.0")
+    sys.exit()
+pathlib.Path(__file__).with_name("arguments.json").write_text(json.dumps(sys.argv))
+assert json.loads(os.environ[sys.argv[1]])["TokenValue"] == "{SESSION_TOKEN}"
+wanted = json.loads(sys.argv[5])["Parameters"]
+sys.argv = ["", wanted["host"][0], wanted["portNumber"][0], "0"]
+"""
+FORWARD = """
+import socket, sys, threading
+host, port, local = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+assert host == "db.aspen.test"
+def copy(one, other):
+    while data := one.recv(65536):
+        other.sendall(data)
+    other.shutdown(socket.SHUT_WR)
+with socket.create_server(("127.0.0.1", local)) as listener:
+    print(f"Port {listener.getsockname()[1]} opened for sessionId s-1.", flush=True)
+    while True:
+        accepted, _ = listener.accept()
+        server = socket.create_connection(("localhost", port))
+        for pair in ((accepted, server), (server, accepted)):
+            threading.Thread(target=copy, args=pair, daemon=True).start()
+"""

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
-import urllib.request
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
@@ -22,7 +17,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from aspen.api.database import make_engine
-from tests.deployments.rig import BASTION, PASSWORD, SERVER, configured
+from tests.deployments.rig import (
+    BASTION,
+    FORWARD,
+    PASSWORD,
+    SERVER,
+    SESSION_TOKEN,
+    configured,
+    session_manager,
+)
 
 if TYPE_CHECKING:
     from tests.deployments.rig import Deployment
@@ -241,7 +244,7 @@ def test_database_is_created_migrated_and_dropped_through_the_tunnel(
 
 def test_command_way_uses_the_operators_program(deployment: Deployment) -> None:
     forward = deployment.folder / "forward.py"
-    forward.write_text(_FORWARD)
+    forward.write_text(FORWARD)
     text = configured(deployment.aws, deployment.ca).replace(
         "[targets.staging]",
         '[targets.staging]\nway = "command"\n'
@@ -257,81 +260,11 @@ def test_command_way_uses_the_operators_program(deployment: Deployment) -> None:
 def test_ssm_way_forwards_through_the_plugin_without_showing_its_token(
     deployment: Deployment,
 ) -> None:
-    programs = deployment.folder / "programs"
-    programs.mkdir()
-    plugin = programs / "session-manager-plugin"
-    plugin.write_text(f"#!{sys.executable}\n{_PLUGIN}{_FORWARD}")
-    plugin.chmod(0o755)
-    with _sessions(deployment.aws) as address:
-        text = (
-            f'[targets.staging]\naws_endpoint_url = "{address}"\nca_file = "{deployment.ca}"\n'
-            'way = "ssm"\nssm_target = "ecs:cluster_task_runtime"\n'
-        )
-        path = f"{programs}:{deployment.environment['PATH']}"
-        done = deployment.with_config(text).run(
-            *("--env", "staging", "db", "psql", "-c", _ENCRYPTED, "--", "-At"), PATH=path
-        )
+    with session_manager(deployment) as (plugin, managed):
+        done = managed.run("--env", "staging", "db", "psql", "-c", _ENCRYPTED, "--", "-At")
     assert (done.code, done.out) == (0, "t|reader\n"), done.err
-    arguments = json.loads((programs / "arguments.json").read_text())
-    assert "token-of-the-session" not in " ".join(arguments)
+    arguments = json.loads(plugin.with_name("arguments.json").read_text())
+    assert SESSION_TOKEN not in " ".join(arguments)
     assert arguments[3] == "StartSession"
     left = subprocess.run(["pgrep", "-f", str(plugin)], capture_output=True, check=False)
     assert left.stdout == b""
-
-
-@contextlib.contextmanager
-def _sessions(aws: str) -> Iterator[str]:
-    """Run an AWS that can start sessions, which moto cannot; moto answers everything else."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers["X-Amz-Target"].endswith(".StartSession"):
-                session = {"SessionId": "s-1", "StreamUrl": "wss://x", "TokenValue": _TOKEN}
-                status, answer = 200, json.dumps(session).encode()
-            else:
-                request = urllib.request.Request(aws, body, dict(self.headers))
-                with urllib.request.urlopen(request) as found:
-                    status, answer = found.status, found.read()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-_TOKEN = "token-of-the-session"
-_PLUGIN = f"""
-import json, os, pathlib, sys
-if sys.argv[1:] == ["--version"]:
-    print("1.2.707.0")
-    sys.exit()
-pathlib.Path(__file__).with_name("arguments.json").write_text(json.dumps(sys.argv))
-assert json.loads(os.environ[sys.argv[1]])["TokenValue"] == "{_TOKEN}"
-wanted = json.loads(sys.argv[5])["Parameters"]
-sys.argv = ["", wanted["host"][0], wanted["portNumber"][0], "0"]
-"""
-_FORWARD = """
-import socket, sys, threading
-host, port, local = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-assert host == "db.aspen.test"
-def copy(one, other):
-    while data := one.recv(65536):
-        other.sendall(data)
-    other.shutdown(socket.SHUT_WR)
-with socket.create_server(("127.0.0.1", local)) as listener:
-    print(f"Port {listener.getsockname()[1]} opened for sessionId s-1.", flush=True)
-    while True:
-        accepted, _ = listener.accept()
-        server = socket.create_connection(("localhost", port))
-        for pair in ((accepted, server), (server, accepted)):
-            threading.Thread(target=copy, args=pair, daemon=True).start()
-"""
