@@ -12,11 +12,11 @@ from aspen.api.auth import CurrentUser
 from aspen.api.authz import Access
 from aspen.api.aws import Aws
 from aspen.api.database import RequestSession
-from aspen.api.management import Management
 from aspen.api.runtime import Runtime
 from aspen.api.schemas.base import RowId
 from aspen.api.settings import Settings
 from aspen.database.models import Pathogen
+from aspen.identity.management import Management
 
 
 def get_runtime(request: Request) -> Runtime:

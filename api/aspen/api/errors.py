@@ -32,7 +32,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from aspen.api.limits import MAX_FINDINGS
-from aspen.api.management import ManagementError, ManagementUnavailableError
+from aspen.identity.management import ManagementError, ManagementUnavailableError
 
 _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT, _DEADLOCK, _LIMIT = "55P03", "40P01", "54000"

@@ -15,9 +15,9 @@ from aspen.api.aws import Aws
 from aspen.api.database import RequestSession, make_engine, make_sessions
 from aspen.api.errors import ApiError
 from aspen.api.limits import ServiceLimits
-from aspen.api.management import Management
 from aspen.api.settings import Settings
 from aspen.api.signin import SignIn, TokenVerifier
+from aspen.identity.management import Management
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ async def open_runtime(settings: Settings, limits: ServiceLimits) -> AsyncIterat
                 sessions=make_sessions(engine),
                 tokens=tokens,
                 sign_in=SignIn(settings, http, tokens),
-                identity=Management(settings, http),
+                identity=Management(settings.management, http),
                 aws=Aws(settings.aws_region, settings.boto_endpoint_url, settings.access_key),
                 turns=Turns(limits),
             )

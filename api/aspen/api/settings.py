@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from sqlalchemy.engine import URL, make_url
 
 from aspen.api.aws import AccessKey, make_client
+from aspen.identity.management import Credentials
 
 DRIVER = "postgresql+asyncpg"
 _GALAGO = ("https://galago.czgenepi.org", "https://galago-labs.czgenepi.org")
@@ -136,9 +137,15 @@ class Settings(BaseModel):
         return _with_scheme(self.auth0_domain)
 
     @property
-    def management_url(self) -> str:
-        """Return the URL of the Management API, without a trailing slash."""
-        return _with_scheme(self.management_domain)
+    def management(self) -> Credentials:
+        """Return the credentials for the provider's Management API; empty if there are none."""
+        domain = self.management_domain
+        return Credentials(
+            _with_scheme(domain) if domain else "",
+            self.management_client_id,
+            self.management_client_secret.get_secret_value(),
+            self.auth0_client_id,
+        )
 
     @property
     def mac_key(self) -> bytes:

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from aspen.api.auth import CurrentUser
 from aspen.api.deps import AppRuntime, AppSettings, Identity, WritingDb
 from aspen.api.errors import ApiError, documented, login_failure, unavailable
-from aspen.api.management import Management, ManagementError
 from aspen.api.runtime import Runtime
 from aspen.api.signin import (
     Attempt,
@@ -27,6 +26,7 @@ from aspen.api.signin import (
     write_session,
 )
 from aspen.database.models import Group, Role, User, UserRole
+from aspen.identity.management import Management, ManagementError
 
 router = APIRouter(tags=["auth"])
 _log = logging.getLogger(__name__)

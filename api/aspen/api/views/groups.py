@@ -16,7 +16,6 @@ from aspen.api.auth import AdminUser, CurrentUser
 from aspen.api.authz import ROLES, Access, Action, load_access
 from aspen.api.deps import AppRuntime, Db, Identity
 from aspen.api.errors import ApiError, documented
-from aspen.api.management import Management, ManagementError, ManagementUnavailableError
 from aspen.api.runtime import Runtime
 from aspen.api.schemas.base import RowId
 from aspen.api.schemas.groups import (
@@ -29,6 +28,7 @@ from aspen.api.schemas.groups import (
     InvitationsResponse,
 )
 from aspen.database.models import Group, Location, Role, User, UserRole
+from aspen.identity.management import Management, ManagementError, ManagementUnavailableError
 
 router = APIRouter(tags=["groups"])
 _log = logging.getLogger(__name__)

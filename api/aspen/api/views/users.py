@@ -11,9 +11,9 @@ from aspen.api.auth import AdminUser, CurrentUser
 from aspen.api.authz import RoleName
 from aspen.api.deps import Db, Identity
 from aspen.api.errors import ApiError, documented
-from aspen.api.management import ManagementError
 from aspen.api.schemas.users import UserMeResponse, UserPostRequest, UserUpdateRequest
 from aspen.database.models import Group, Role, User, UserRole
+from aspen.identity.management import ManagementError
 
 router = APIRouter(tags=["users"])
 

@@ -5,30 +5,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from aspen.api.management import Management, ManagementError, ManagementUnavailableError
-from aspen.database.engine import Database
-from tests.api.conftest import managed_by, settings_for
-from tests.local.auth0.lab import ORGANIZATIONS, Identity
+from aspen.identity.management import (
+    Credentials,
+    Management,
+    ManagementError,
+    ManagementUnavailableError,
+)
+from tests.local.auth0.lab import (
+    CLIENT,
+    MANAGEMENT,
+    MANAGEMENT_SECRET,
+    ORGANIZATIONS,
+    Identity,
+)
 
 T = TypeVar("T")
 
 
 def ask(identity: Identity, question: Callable[[Management], Awaitable[T]], **changes: str) -> T:
+    given = Credentials(identity.issuer.rstrip("/"), MANAGEMENT, MANAGEMENT_SECRET, CLIENT)
+
     async def run() -> T:
-        settings = settings_for(
-            Database("postgresql://u:p@127.0.0.1:1/d"),
-            identity.issuer,
-            "http://127.0.0.1:3000",
-            **{**managed_by(identity), **changes},
-        )
         async with httpx.AsyncClient(timeout=10) as http:
-            return await question(Management(settings, http))
+            return await question(Management(replace(given, **changes), http))
 
     return asyncio.run(run())
 
@@ -138,10 +144,10 @@ def test_delete_of_invitation_can_be_repeated(identity: Identity) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"AUTH0_MANAGEMENT_DOMAIN": ""},
-        {"AUTH0_MANAGEMENT_DOMAIN": "http://127.0.0.1:1"},
-        {"AUTH0_MANAGEMENT_CLIENT_ID": "unknown"},
-        {"AUTH0_MANAGEMENT_CLIENT_SECRET": "wrong"},
+        {"url": ""},
+        {"url": "http://127.0.0.1:1"},
+        {"client_id": "unknown"},
+        {"secret": "wrong"},
     ],
     ids=str,
 )

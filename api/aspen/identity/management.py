@@ -7,12 +7,11 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-
-from aspen.api.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +22,23 @@ _PATIENCE_S = 20.0  # for all attempts at one request
 _REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
 _CONFLICT, _TOO_MANY, _BROKEN = 409, 429, 500
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The credentials of a client that may use the Management API.
+
+    Attributes:
+        url: The provider's address, without a trailing slash; empty if there is none.
+        client_id: The client's ID; empty if there is none.
+        secret: The client's secret.
+        login_client_id: The client that people sign in to, which invitations lead to.
+    """
+
+    url: str
+    client_id: str
+    secret: str = field(repr=False)
+    login_client_id: str
 
 
 class ManagementError(Exception):
@@ -58,9 +74,9 @@ class _LaterError(Exception):
 class Management:
     """The client of one process for the Management API, which keeps its token until it expires."""
 
-    def __init__(self, settings: Settings, http: httpx.AsyncClient):
-        self._settings, self._http = settings, http
-        self._base = f"{settings.management_url}/api/v2/"
+    def __init__(self, credentials: Credentials, http: httpx.AsyncClient):
+        self._credentials, self._http = credentials, http
+        self._base = f"{credentials.url}/api/v2/"
         self._token, self._renewed_at = "", 0.0
         self._lock = asyncio.Lock()
 
@@ -118,7 +134,7 @@ class Management:
         body = {
             "inviter": {"name": inviter},
             "invitee": {"email": email},
-            "client_id": self._settings.auth0_client_id,
+            "client_id": self._credentials.login_client_id,
             "roles": [role],
             "send_invitation_email": True,
         }
@@ -224,17 +240,17 @@ class Management:
 
     async def _new_token(self) -> tuple[str, float]:
         """Return a token and its lifetime in seconds."""
-        settings = self._settings
-        if not (settings.management_domain and settings.management_client_id):
+        credentials = self._credentials
+        if not (credentials.url and credentials.client_id):
             raise ManagementUnavailableError("AUTH0_MANAGEMENT_DOMAIN or _CLIENT_ID is not set")
         body = {
             "grant_type": "client_credentials",
-            "client_id": settings.management_client_id,
-            "client_secret": settings.management_client_secret.get_secret_value(),
+            "client_id": credentials.client_id,
+            "client_secret": credentials.secret,
             "audience": self._base,
         }
         try:
-            answer = await self._http.post(f"{settings.management_url}/oauth/token", json=body)
+            answer = await self._http.post(f"{credentials.url}/oauth/token", json=body)
         except httpx.HTTPError as error:
             raise ManagementUnavailableError(f"cannot get a token: {error!r}") from error
         if answer.status_code != _OK:
