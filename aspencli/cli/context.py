@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aspen.database.driver import EarlyConnection
     from aspen.database.engine import Database
     from aspen.database.settings import Guard, Limits, Route, SessionPolicy
+    from aspen.identity.management import Credentials
     from aspen.local.deployment import Laptop
     from aspencli.cli.access import ApiAccess
     from aspencli.cli.output.console import Output
@@ -400,6 +401,20 @@ class AppContext:
         from aspencli.deployments.aws import Aws
 
         return Aws(self.target, interactive=self.out.interactive)
+
+    @cached_property
+    def management_credentials(self) -> Credentials:
+        """Return the credentials for the identity provider; incomplete if there are none.
+
+        Raises:
+            AspenError: The secret cannot be read, or the local deployment is not running.
+        """
+        from aspencli.deployments.identity import management_credentials
+
+        found = management_credentials(self.target, self.aws)
+        if self.target.name == "local" and not found.are_complete:
+            return self.laptop.management_credentials()
+        return found
 
     @cached_property
     def deployed_database(self) -> DeploymentDatabase:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from sqlalchemy.engine import URL, make_url
 
 from aspen.api.aws import AccessKey, make_client
-from aspen.identity.management import Credentials
+from aspen.identity.management import Credentials, provider_url
 
 DRIVER = "postgresql+asyncpg"
 _GALAGO = ("https://galago.czgenepi.org", "https://galago-labs.czgenepi.org")
@@ -134,14 +134,13 @@ class Settings(BaseModel):
     @property
     def auth0_url(self) -> str:
         """Return the URL of the identity provider, without a trailing slash."""
-        return _with_scheme(self.auth0_domain)
+        return provider_url(self.auth0_domain)
 
     @property
     def management(self) -> Credentials:
         """Return the credentials for the provider's Management API; empty if there are none."""
-        domain = self.management_domain
         return Credentials(
-            _with_scheme(domain) if domain else "",
+            provider_url(self.management_domain),
             self.management_client_id,
             self.management_client_secret.get_secret_value(),
             self.auth0_client_id,
@@ -162,10 +161,6 @@ class Settings(BaseModel):
     def allowed_origins(self) -> tuple[str, ...]:
         """Return the origins whose scripts may read responses."""
         return (*_GALAGO, self.frontend_url.rstrip("/"))
-
-
-def _with_scheme(domain: str) -> str:
-    return (domain if "://" in domain else f"https://{domain}").rstrip("/")
 
 
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:

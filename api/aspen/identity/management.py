@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ _log = logging.getLogger(__name__)
 _PAGE = 50  # the maximum that Auth0 returns
 _EARLY_S = 60  # a token is renewed this long before it expires
 _TRIES = 5
+_TIMEOUT_S = 10.0  # of one request
 _PATIENCE_S = 20.0  # for all attempts at one request
 _REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
@@ -39,6 +41,25 @@ class Credentials:
     client_id: str
     secret: str = field(repr=False)
     login_client_id: str
+
+    @property
+    def are_complete(self) -> bool:
+        """Return True if requests can be made with them."""
+        return bool(self.url and self.client_id and self.secret)
+
+
+def provider_url(domain: str) -> str:
+    """Return the address of the provider at a domain; empty for an empty one."""
+    if not domain:
+        return ""
+    return (domain if "://" in domain else f"https://{domain}").rstrip("/")
+
+
+@asynccontextmanager
+async def connected(credentials: Credentials) -> AsyncIterator[Management]:
+    """Yield a client with connections of its own, which are closed at the end."""
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
+        yield Management(credentials, http)
 
 
 class ManagementError(Exception):
@@ -241,7 +262,7 @@ class Management:
     async def _new_token(self) -> tuple[str, float]:
         """Return a token and its lifetime in seconds."""
         credentials = self._credentials
-        if not (credentials.url and credentials.client_id):
+        if not credentials.are_complete:
             raise ManagementUnavailableError("AUTH0_MANAGEMENT_DOMAIN or _CLIENT_ID is not set")
         body = {
             "grant_type": "client_credentials",

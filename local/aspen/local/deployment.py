@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from aspen.database import settings
 from aspen.local import logs
-from aspen.local.aws.content import OBJECTS, ObjectFolder, publish, read_credentials
+from aspen.local.aws.content import OBJECTS, ObjectFolder, made_values, publish, read_credentials
 from aspen.local.postgres import server
 from aspen.local.postgres.binaries import find_binaries
 from aspen.local.postgres.paths import Places, size_of
@@ -31,6 +31,7 @@ from aspen.local.postgres.server import SUPERUSER, WRITER, Cluster
 from aspen.local.processes import HOST
 from aspen.local.services import (
     CLIENT_ID,
+    MANAGEMENT_CLIENT_ID,
     PARTS,
     POSTGRES,
     SUPERVISOR,
@@ -49,6 +50,7 @@ from aspencli.files import data_dir, open_own
 from aspencli.machine import Endpoints, read_endpoints, read_postmaster, write_endpoints
 
 if TYPE_CHECKING:
+    from aspen.identity.management import Credentials
     from aspen.local.seed import Seeded
 
 _API, _IDENTITY = "api", "identity"
@@ -304,6 +306,22 @@ class Laptop:
             return None
         self.deployment.publish_endpoints()
         return read_endpoints(data_dir())
+
+    def management_credentials(self) -> Credentials:
+        """Return the credentials for the Management API of its identity provider.
+
+        Raises:
+            UnreachableError: It is not running.
+        """
+        from aspen.identity.management import Credentials, provider_url
+
+        self.check_api()
+        files = DeploymentFiles(data_dir())
+        made = made_values(files.part("aws"))
+        found = read_endpoints(data_dir())
+        issuer = found.auth_url if found else None
+        secret = made["AUTH0_MANAGEMENT_CLIENT_SECRET"]
+        return Credentials(provider_url(issuer or ""), MANAGEMENT_CLIENT_ID, secret, CLIENT_ID)
 
     def check_api(self) -> None:
         """Check that its API and its identity provider are running.
