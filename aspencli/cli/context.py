@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aspencli.deployments.aws import Aws
     from aspencli.deployments.database import DeploymentDatabase
     from aspencli.remote.api import Api
+    from aspencli.remote.identity import IdentityProvider
 
 _LOOK_MS = 10_000  # for a query that only adds details to an error
 
@@ -415,6 +416,19 @@ class AppContext:
         if self.target.name == "local" and not found.are_complete:
             return self.laptop.management_credentials()
         return found
+
+    @cached_property
+    def identity(self) -> IdentityProvider | None:
+        """Return the target's identity provider, or None without credentials for it.
+
+        Raises:
+            AspenError: The secret cannot be read, or the local deployment is not running.
+        """
+        if not self.management_credentials.are_complete:
+            return None
+        from aspencli.remote.identity import IdentityProvider
+
+        return IdentityProvider(self.management_credentials)
 
     @cached_property
     def deployed_database(self) -> DeploymentDatabase:

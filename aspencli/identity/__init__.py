@@ -1,0 +1,1 @@
+"""People and groups on both sides: at the identity provider and in the database."""

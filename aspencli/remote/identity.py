@@ -1,0 +1,73 @@
+"""The identity provider of a target, through its Management API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from aspen.identity.management import (
+    Credentials,
+    Management,
+    ManagementError,
+    ManagementUnavailableError,
+    connected,
+)
+from aspencli.errors import (
+    AspenError,
+    ConflictError,
+    CredentialsError,
+    NotFoundError,
+    ServiceAnswer,
+    UnreachableError,
+)
+
+T = TypeVar("T")
+_FORBIDDEN = 403
+
+
+class IdentityProvider:
+    """The identity provider of a target.
+
+    Args:
+        credentials: The credentials for its Management API, which are complete.
+    """
+
+    def __init__(self, credentials: Credentials):
+        self._credentials = credentials
+        self.host = urlsplit(credentials.url).netloc
+
+    def run(self, work: Callable[[Management], Awaitable[T]]) -> T:
+        """Run asynchronous work with a client, and return its result.
+
+        Raises:
+            AspenError: The provider refused a request, or did not respond in time.
+        """
+
+        async def connected_work() -> T:
+            async with connected(self._credentials) as management:
+                return await work(management)
+
+        try:
+            return asyncio.run(connected_work())
+        except (ManagementError, ManagementUnavailableError) as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: ManagementError | ManagementUnavailableError) -> AspenError:
+        """Return the error with a message for the operator."""
+        if isinstance(error, ManagementUnavailableError):
+            return UnreachableError(
+                f"The identity provider {self.host} did not respond: {error}.",
+                hint="Try again in a minute. If it persists, check the management credentials.",
+            )
+        answer = ServiceAnswer(error.status, error.message)
+        message = f"The identity provider {self.host} refused the request: {error.message}"
+        if error.status == _FORBIDDEN:
+            return CredentialsError(
+                message,
+                hint="Give the management client the scope that is named above.",
+                answer=answer,
+            )
+        kind = NotFoundError if error.absent else ConflictError if error.taken else AspenError
+        return kind(message, answer=answer)
