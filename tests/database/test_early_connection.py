@@ -52,11 +52,14 @@ def test_early_connection_for_other_sessions_is_not_used(database: Database) -> 
 
 
 @pytest.mark.unpooled("its sessions stay")
-def test_early_connection_that_is_not_needed_is_closed(database: Database) -> None:
+@pytest.mark.parametrize("is_open", [True, False])
+def test_early_connection_that_is_not_needed_is_closed(database: Database, is_open: bool) -> None:
     early = EarlyConnection(database.policy, parameters(database))
+    if is_open:
+        early._thread.join()
+    early.close()
+    early._thread.join()
     with database.connected() as connection:
-        wait_for(lambda: connection.scalar(_OTHERS) == 1)
-        early.close()
         wait_for(lambda: connection.scalar(_OTHERS) == 0)
 
 

@@ -114,16 +114,21 @@ class EarlyConnection:
         self._policy = policy
         self._parameters = {"target_session_attrs": "any", **parameters}
         self._opened: DriverConnection | BaseException | None = None
+        self._is_unwanted = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._open, name="early connection", daemon=True)
         self._thread.start()
 
     def _open(self) -> None:
         try:
-            self._opened = psycopg2.connect(
-                **self._parameters, connection_factory=opener(self._policy)
-            )
+            opened = psycopg2.connect(**self._parameters, connection_factory=opener(self._policy))
         except Exception as error:  # noqa: BLE001 - raised where the connection is needed
             self._opened = error
+            return
+        with self._lock:
+            self._opened = opened
+            if self._is_unwanted:
+                opened.close()
 
     def take(self, policy: SessionPolicy, parameters: Mapping[str, Any]) -> DriverConnection | None:
         """Return the connection, once; None if it was taken, or another one is needed.
@@ -143,9 +148,11 @@ class EarlyConnection:
         return opened
 
     def close(self) -> None:
-        """Close the connection if it is open and was not taken."""
-        if isinstance(self._opened, DriverConnection):
-            self._opened.close()
+        """Close the connection if it was not taken, now or as soon as it is open."""
+        with self._lock:
+            self._is_unwanted = True
+            if isinstance(self._opened, DriverConnection):
+                self._opened.close()
 
 
 def _as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
