@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import sys
+from itertools import pairwise
 
 from aspencli import __version__
 
@@ -19,6 +20,10 @@ def main() -> None:
         from aspencli.signals import deliver_lost_interrupts
 
         deliver_lost_interrupts()
+        if _may_need_secret(sys.argv[1:]):
+            from aspencli.deployments.secret_process import start_early
+
+            start_early()
         from aspencli.cli.main import run  # imported late because it loads the command framework
 
         code = run()
@@ -29,6 +34,18 @@ def main() -> None:
     # a command's run time.
     gc.freeze()
     sys.exit(code)
+
+
+def _may_need_secret(words: list[str]) -> bool:
+    """Return True if a command line looks as if it will read a remote database.
+
+    The process that reads the secret is then started before the command line is parsed.
+    """
+    given = dict(pairwise(words))
+    given |= dict(word.split("=", 1) for word in words if "=" in word)
+    env = given.get("--env") or os.environ.get("ASPEN_ENV")
+    reads = "db" in words or "db" in {given.get("--via"), os.environ.get("ASPEN_VIA")}
+    return env in {"rdev", "staging", "prod"} and reads and not {"--help", "-h"} & set(words)
 
 
 def _print_version() -> int:

@@ -28,6 +28,7 @@ from aspencli.text import visible
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.session import Session as CoreSession
 
     from aspencli.deployments.secret_process import SecretProcess
 
@@ -186,21 +187,24 @@ class Aws:
     Args:
         target: The target, with all settings resolved.
         interactive: True if there is a terminal, so that credentials may wait for the operator.
+        core: A session of botocore to use; its profile and region do not matter.
     """
 
-    def __init__(self, target: Target, *, interactive: bool):
+    def __init__(self, target: Target, *, interactive: bool, core: CoreSession | None = None):
         self._target = target
         self._interactive = interactive
+        self._core = core
         self._started: list[subprocess.Popen[bytes]] = []
         self._reading: SecretProcess | None = None
 
     def begin_reading_secret(self, exits: ExitStack) -> None:
         """Begin to read the secret in a process of its own, which `exits` ends."""
         if self._reading is None and "secret" not in self.__dict__:
-            from aspencli.deployments.secret_process import SecretProcess
+            from aspencli.deployments.secret_process import secret_process
 
-            self._reading = SecretProcess(self._target, interactive=self._interactive)
+            self._reading = secret_process()
             exits.callback(self._reading.close)
+            self._reading.ask(self._target, interactive=self._interactive)
 
     @cached_property
     def secret(self) -> Secret:
@@ -299,7 +303,8 @@ class Aws:
         profile = None
         try:
             profile = self._target.aws_profile if self._uses_profile else None
-            found = boto3.Session(profile_name=profile, region_name=self._target.aws_region)
+            names = {"profile_name": profile, "region_name": self._target.aws_region}
+            found = boto3.Session(**names, botocore_session=self._core)
         except ProfileNotFound:
             raise CredentialsError(
                 f"AWS profile {profile} for {self._target.label} was not found.",

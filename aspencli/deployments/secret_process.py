@@ -1,11 +1,14 @@
-"""A process that reads a deployment's secret while this one loads SQLAlchemy.
+"""A process that reads a deployment's secret while this one loads what it needs.
 
-Each takes 0.2 s of CPU time, nearly all of it for imports, which threads of one process cannot do
-at the same time. The secret comes back through a pipe, and is in no file or argument.
+boto3 and SQLAlchemy take 0.2 s of CPU time each, nearly all of it for imports, which threads of one
+process cannot do at the same time. The secret comes back through a pipe, and is in no file or
+argument. Until it is asked for the secret, the process only loads boto3, so it can be started
+before the target is known.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -13,46 +16,50 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
-from aspencli import errors
-from aspencli.config import Safety, Target
-from aspencli.errors import AspenError
+if TYPE_CHECKING:
+    from botocore.session import Session
 
-_VARIABLE = "ASPENCLI_SECRET_TO_READ"
+    from aspencli.config import Target
+
 _KEPT = ("name", "stack", "secret_name", "aws_profile", "aws_region", "aws_endpoint_url")
 _KINDS = ("BadInputError", "CredentialsError", "NotFoundError", "UnreachableError")
 _END_S = 1.0  # for the process to restore the terminal, if it was asking for a code
+_SERVICE = "secretsmanager"
+_NO_KEY = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
+
+_early: list[SecretProcess] = []
 
 
 class SecretProcess:
-    """A process that reads the secret of a target; it starts at once.
+    """A process that can read a secret; it starts at once."""
 
-    Args:
-        target: The target, with all settings resolved.
-        interactive: True if there is a terminal, so that credentials may wait for the operator.
-    """
-
-    def __init__(self, target: Target, *, interactive: bool):
-        # Whoever has the other end open is alive.
-        kept, self._alive = os.pipe()
-        request = {
-            "target": {name: getattr(target, name) for name in _KEPT},
-            "interactive": interactive,
-            "alive": kept,
-        }
+    def __init__(self) -> None:
+        asked, self._asks = os.pipe()  # the process ends when the other end is closed
         try:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(  # noqa: S603 - ours
-                [sys.executable, "-P", "-m", __name__],
-                env=os.environ | {_VARIABLE: json.dumps(request)},
+                [sys.executable, "-P", "-m", __name__, str(asked)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # it has nothing to say but its answer
-                pass_fds=[kept],
+                pass_fds=[asked],
             )
         except OSError:
             self._process = None
         finally:
-            os.close(kept)
+            os.close(asked)
+
+    def ask(self, target: Target, *, interactive: bool) -> None:
+        """Begin to read the secret of a target.
+
+        Args:
+            target: The target, with all settings resolved.
+            interactive: True if there is a terminal, so that credentials may wait for the operator.
+        """
+        values = {name: getattr(target, name) for name in _KEPT}
+        request = json.dumps({"target": values, "interactive": interactive})
+        with suppress(BrokenPipeError):  # it has ended, and `read` says so
+            os.write(self._asks, f"{request}\n".encode())
 
     def read(self) -> str | None:
         """Return the secret's text, or None if the process ended without an answer.
@@ -71,7 +78,9 @@ class SecretProcess:
         except ValueError:
             return None
         if (kind := found.get("kind")) is not None:
-            error: AspenError = getattr(errors, kind)(found["message"], hint=found["hint"])
+            from aspencli import errors
+
+            error: errors.AspenError = getattr(errors, kind)(found["message"], hint=found["hint"])
             raise error
         return str(found["text"])
 
@@ -80,7 +89,7 @@ class SecretProcess:
         process, self._process = self._process, None
         if process is None:
             return
-        os.close(self._alive)
+        os.close(self._asks)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_END_S)
         process.kill()
@@ -89,17 +98,53 @@ class SecretProcess:
             process.stdout.close()
 
 
-def _answer(target: Target, *, interactive: bool) -> dict[str, str | None]:
-    """Return the secret's text, or the error as its class, message, and hint."""
-    from aspencli.deployments.aws import Aws
+def start_early() -> None:
+    """Start the process now, for `secret_process`; if nothing asks it, it ends with this one."""
+    _early.append(SecretProcess())
 
+
+def secret_process() -> SecretProcess:
+    """Return the process that was started early, or a new one."""
+    return _early.pop() if _early else SecretProcess()
+
+
+def _main(asked: int) -> None:
+    gc.disable()  # what is imported lives until the end
+    session = _loaded()
+    with open(asked, "rb", closefd=False) as requests:
+        line = requests.readline()
+    if not line:
+        return
+    threading.Thread(target=_end_with, args=(asked,), daemon=True).start()
+    request = json.loads(line)
+    from aspencli.config import Safety, Target
+    from aspencli.deployments.aws import Aws
+    from aspencli.errors import AspenError
+
+    target = Target(safety=Safety.PRODUCTION, **request["target"])
+    answer: dict[str, str | None]
     try:
-        return {"text": Aws(target, interactive=interactive).secret_text()}
+        aws = Aws(target, interactive=request["interactive"], core=session)
+        answer = {"text": aws.secret_text()}
     except AspenError as error:
         kind = type(error).__name__
         if kind not in _KINDS:
             raise
-        return {"kind": kind, "message": error.message, "hint": error.hint}
+        answer = {"kind": kind, "message": error.message, "hint": error.hint}
+    sys.stdout.write(json.dumps(answer))
+
+
+def _loaded() -> Session:
+    """Return a session of botocore that has loaded what a client of the service needs."""
+    import boto3  # noqa: F401 - takes most of the time
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    first, session = Session(), Session()
+    session.register_component("data_loader", first.get_component("data_loader"))
+    with suppress(BotoCoreError):  # such as a config file that cannot be parsed; explained later
+        first.create_client(_SERVICE, "us-west-2", **_NO_KEY)
+    return session
 
 
 def _end_with(parent: int) -> None:
@@ -108,14 +153,5 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGINT)  # a question for a code then restores the terminal first
 
 
-def main() -> None:
-    """Read the secret that the environment names, and write it to standard output."""
-    request: dict[str, Any] = json.loads(os.environ.pop(_VARIABLE))
-    threading.Thread(target=_end_with, args=(request["alive"],), daemon=True).start()
-    target = Target(safety=Safety.PRODUCTION, **request["target"])
-    found = _answer(target, interactive=request["interactive"])
-    sys.stdout.write(json.dumps(found))
-
-
 if __name__ == "__main__":
-    main()
+    _main(int(sys.argv[1]))

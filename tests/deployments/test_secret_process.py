@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pexpect
 import pytest
 
+from aspencli.__main__ import _may_need_secret
 from aspencli.config import Safety, Target
 from aspencli.deployments.aws import Aws
 from tests import zygote
@@ -85,6 +86,52 @@ def test_process_ends_with_its_command(
     _wait(lambda: not _runs(reader))
     if _runs(helper_pid):
         os.kill(helper_pid, 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_needed"),
+    [
+        ("--env staging db psql", True),
+        ("--env=prod db interact -c 1", True),
+        ("db status --env rdev --stack x", True),
+        ("--env staging samples list --via db", True),
+        ("--env staging samples list --via=db", True),
+        ("--env staging samples list", False),
+        ("--env local db psql", False),
+        ("db psql", False),
+        ("--env staging db psql --help", False),
+        ("", False),
+    ],
+)
+def test_process_is_started_early_only_for_a_remote_database(words: str, is_needed: bool) -> None:
+    assert _may_need_secret(words.split()) is is_needed
+
+
+def test_command_without_secret_ends_the_early_process(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[targets.staging]\ndatabase_url = 'postgresql://u:p@127.0.0.1:1/d'\n")
+    command = subprocess.Popen(
+        [sys.executable, "-m", "aspencli", "--env", "staging", "db", "status"],
+        env={**deployment.environment, "ASPEN_CONFIG": str(config)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    started: set[int] = set()
+    while command.poll() is None:
+        started |= {pid for pid in descendants(command.pid) if "secret_process" in _words(pid)}
+        time.sleep(0.005)
+    assert command.returncode == 5
+    assert started
+    _wait(lambda: not any(map(_runs, started)))
+
+
+def _words(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def test_secret_is_in_no_argument_or_variable(deployment: Deployment) -> None:
