@@ -12,7 +12,6 @@ import multiprocessing
 import re
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,10 +28,8 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
-from aspen.database.engine import Database
-from aspen.local.postgres.prepare import prepare
-from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspen.local.seed import seed_base, seed_samples
+from benchmarks.speed.lab import running
 from benchmarks.speed.serving import Server, free_port, serving
 from tests.api.conftest import Provider, settings_of_tests
 
@@ -379,15 +376,7 @@ def _recovered(place: Place, since: float) -> float:
 @contextmanager
 def site() -> Iterator[tuple[Server, Mapping[str, str]]]:
     """Run the service in a process on a database with two large groups; yield it and tokens."""
-    with tempfile.TemporaryDirectory(prefix="aspen-attacks-") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)  # the server's account needs to pass through
-        cluster = Cluster(folder)
-        stack.callback(cluster.reset)
-        cluster.up()
-        prepare(cluster)
-        owner = Database(cluster.url(user=SUPERUSER), writable=True).with_limits(statement_ms=0)
-        stack.callback(owner.dispose)
+    with running("aspen-attacks-") as (_folder, cluster, owner), ExitStack() as stack:
         seed_base(owner)
         seed_samples(owner, _SAMPLES_OF_GROUP, group=1)
         with owner.begin() as session:

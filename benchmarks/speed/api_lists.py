@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,9 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from aspen.database.engine import Database
-from aspen.local.postgres.prepare import prepare
-from aspen.local.postgres.server import SUPERUSER, Cluster
-from benchmarks.speed.lab import GROUP, aspencli, fill
+from benchmarks.speed.lab import GROUP, aspencli, fill, running
 from benchmarks.speed.measuring import Comparison, Sample, compare, run
 from benchmarks.speed.serving import Server, free_port, serving
 from tests.api.conftest import CLIENT_ID, Provider, settings_of_tests
@@ -97,15 +94,7 @@ class Bench:
 
 def measure(samples: int, rounds: int) -> Iterator[Comparison]:
     """Measure a short list from a long one, and an update of a single sample."""
-    with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)  # the server's account needs to pass through
-        cluster = Cluster(folder)
-        stack.callback(cluster.reset)
-        cluster.up()
-        prepare(cluster)
-        owner = Database(cluster.url(user=SUPERUSER), writable=True).with_limits(statement_ms=0)
-        stack.callback(owner.dispose)
+    with running() as (folder, cluster, owner), ExitStack() as stack:
         fill(owner, samples)
         provider = Provider()
         stack.callback(provider.close)

@@ -168,6 +168,25 @@ def _alone(database: Database, statement: str) -> None:
 
 
 @contextmanager
+def running(prefix: str = "aspen-bench-") -> Iterator[tuple[Path, Cluster, Database]]:
+    """Yield a folder, a new cluster in it, and its database with an empty schema as superuser."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the server's account needs to pass through
+        cluster = Cluster(folder)
+        try:
+            cluster.up()
+            prepare(cluster)
+            owner = Database(cluster.url(user=SUPERUSER), writable=True).with_limits(statement_ms=0)
+            try:
+                yield folder, cluster, owner
+            finally:
+                owner.dispose()
+        finally:
+            cluster.reset()
+
+
+@contextmanager
 def opened(samples: int) -> Iterator[Lab]:
     """Yield a lab with a table of the given size, and remove everything at the end."""
     with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name:

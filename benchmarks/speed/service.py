@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,9 +14,8 @@ import sqlalchemy as sa
 
 from aspen.database.engine import Database
 from aspen.local.postgres.binaries import find_binaries
-from aspen.local.postgres.prepare import prepare
-from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspen.local.seed import seed_base, seed_samples
+from benchmarks.speed.lab import running
 from benchmarks.speed.measuring import Comparison, Sample, compare, run
 from benchmarks.speed.serving import Server, free_port, serving
 from tests.api.conftest import Provider, settings_of_tests
@@ -142,30 +140,20 @@ class Bench:
 def measure(sizes: tuple[int, ...], rounds: int) -> Iterator[Comparison]:
     """Measure lists of groups of the given sizes, and a change of all samples of the first."""
     groups = range(1, len(sizes) + 1)
-    with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)  # the server's account needs to pass through
-        cluster = Cluster(folder)
-        stack.callback(cluster.reset)
-        cluster.up()
-        owner = _seeded(cluster, dict(zip(groups, sizes, strict=True)))
-        stack.callback(owner.dispose)
+    with running() as (folder, cluster, owner), ExitStack() as stack:
+        _seed(owner, dict(zip(groups, sizes, strict=True)))
         bench = stack.enter_context(_opened(folder, owner, cluster.url()))
         for group in groups:
             yield from bench.lists(group, rounds)
         yield bench.renames(rounds)
 
 
-def _seeded(cluster: Cluster, sizes: Mapping[int, int]) -> Database:
-    prepare(cluster)
-    address = cluster.url(user=SUPERUSER)
-    owner = Database(address, writable=True).with_limits(statement_ms=0)
+def _seed(owner: Database, sizes: Mapping[int, int]) -> None:
     seed_base(owner)
     with owner.begin() as session:  # samples shared between groups would be in both lists
         session.execute(sa.text("DELETE FROM aspen.group_roles"))
     for group, count in sizes.items():
         seed_samples(owner, count, group=group)
-    return owner
 
 
 @contextmanager

@@ -6,20 +6,16 @@ import json
 import re
 import selectors
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
 import psutil
 
-from aspen.database.engine import Database
-from aspen.local.postgres.prepare import prepare
-from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspen.local.seed import seed_base, seed_samples
+from benchmarks.speed.lab import running
 from benchmarks.speed.measuring import Comparison, Sample
 from benchmarks.speed.serving import Server, free_port, serving
 from tests.api.conftest import Provider, settings_of_tests
@@ -31,15 +27,7 @@ _PATH = "/v2/orgs/1/pathogens/SC2/samples/"
 
 def measure(rounds: int) -> Iterator[Comparison]:
     """Measure lists and changes with one worker and with two, in turns."""
-    with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)  # the server's account needs to pass through
-        cluster = Cluster(folder)
-        stack.callback(cluster.reset)
-        cluster.up()
-        prepare(cluster)
-        owner = Database(cluster.url(user=SUPERUSER), writable=True)
-        stack.callback(owner.dispose)
+    with running() as (_folder, cluster, owner), ExitStack() as stack:
         seed_base(owner)
         seed_samples(owner, _SAMPLES_OF_GROUP, group=1)
         provider = Provider()
