@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from typer.main import get_group
-
+from aspencli.cli.app import load_group
 from aspencli.cli.main import ENTRIES
 
 # Starting or stopping the deployment would end the one that the others use.
@@ -68,6 +67,9 @@ _LINES: dict[str, str] = {
     "db setup": "--dry-run",
     "db create": "--dry-run",
     "db drop": "--dry-run",
+    "db tunnel": "-- true",
+    "db access ensure-readonly": "--dry-run",
+    "history prune": "--dry-run",
     "db cancel": "1 --dry-run",
     "db terminate": "1 --dry-run",
     "local reset": "--dry-run",
@@ -103,7 +105,7 @@ def command_lines(folder: Path) -> dict[str, list[str]]:
 
 def _names() -> Iterator[str]:
     for entry in ENTRIES:
-        yield from _below(get_group(entry.load()), entry.name)
+        yield from _below(load_group(entry), entry.name)
 
 
 def _below(command: Any, path: str) -> Iterator[str]:
