@@ -12,6 +12,8 @@ from aspen.identity.management import (
     Management,
     ManagementError,
     ManagementUnavailableError,
+    Pace,
+    Patience,
     connected,
 )
 from aspencli.errors import (
@@ -20,10 +22,13 @@ from aspencli.errors import (
     CredentialsError,
     NotFoundError,
     ServiceAnswer,
+    UncertainError,
     UnreachableError,
 )
 
 T = TypeVar("T")
+PATIENCE = Patience(seconds=60, tries=12, persists=True)
+"""The patience with each request; an operator waits longer than the service does."""
 _FORBIDDEN = 403
 
 
@@ -41,12 +46,15 @@ class IdentityProvider:
     def run(self, work: Callable[[Management], Awaitable[T]]) -> T:
         """Run asynchronous work with a client, and return its result.
 
+        Requests are sent as fast as the provider's rate limit allows. Work that runs several at
+        the same time can leave it to the client how many of them are in flight.
+
         Raises:
             AspenError: The provider refused a request, or did not respond in time.
         """
 
         async def connected_work() -> T:
-            async with connected(self._credentials) as management:
+            async with connected(self._credentials, PATIENCE, Pace()) as management:
                 return await work(management)
 
         try:
@@ -57,7 +65,8 @@ class IdentityProvider:
     def explained(self, error: ManagementError | ManagementUnavailableError) -> AspenError:
         """Return the error with a message for the operator."""
         if isinstance(error, ManagementUnavailableError):
-            return UnreachableError(
+            kind: type[AspenError] = UncertainError if error.is_uncertain else UnreachableError
+            return kind(
                 f"The identity provider {self.host} did not respond: {error}.",
                 hint="Try again in a minute. If it persists, check the management credentials.",
             )

@@ -2,50 +2,88 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+import string
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
-_log = logging.getLogger(__name__)
+from aspen.identity.pace import Pace
+from aspen.identity.requests import (
+    TIMEOUT_S,
+    Credentials,
+    ManagementError,
+    ManagementRequests,
+    ManagementUnavailableError,
+    Patience,
+)
 
-_PAGE = 50  # the maximum that Auth0 returns
-_EARLY_S = 60  # a token is renewed this long before it expires
-_TRIES = 5
-_TIMEOUT_S = 10.0  # of one request
-_PATIENCE_S = 20.0  # for all attempts at one request
-_REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
-_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
-_CONFLICT, _TOO_MANY, _BROKEN = 409, 429, 500
+__all__ = [
+    "CONNECTION",
+    "Account",
+    "Credentials",
+    "Management",
+    "ManagementError",
+    "ManagementUnavailableError",
+    "Member",
+    "Organization",
+    "Pace",
+    "Patience",
+    "connected",
+    "provider_url",
+]
+
+CONNECTION = "Username-Password-Authentication"
+"""The connection that has the provider's own accounts."""
+TICKET_SECONDS = 5 * 24 * 3600
+"""The lifetime of a link to set a password."""
+_FORBIDDEN = 403
+_PASSWORD_LENGTH = 22
+_PASSWORD_LETTERS = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#%+-_")
+_QUERY_LENGTH = 2_000  # of a search; addresses with more parts are refused on the way
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """The credentials of a client that may use the Management API.
+class Account:
+    """An account at the provider.
 
     Attributes:
-        url: The provider's address, without a trailing slash; empty if there is none.
-        client_id: The client's ID; empty if there is none.
-        secret: The client's secret.
-        login_client_id: The client that people sign in to, which invitations lead to.
+        id: Such as ``auth0|5f7c8ec7a0``; accounts of other connections begin otherwise.
+        email: The address, in lowercase.
+        is_verified: True if the owner of the address proved it, or an administrator did.
+        has_signed_in: True if it was ever used.
     """
 
-    url: str
-    client_id: str
-    secret: str = field(repr=False)
-    login_client_id: str
+    id: str
+    email: str
+    name: str
+    is_verified: bool
+    is_blocked: bool
+    has_signed_in: bool
 
-    @property
-    def are_complete(self) -> bool:
-        """Return True if requests can be made with them."""
-        return bool(self.url and self.client_id and self.secret)
+
+@dataclass(frozen=True)
+class Member:
+    """A member of an organization, with the names of their roles there."""
+
+    id: str  # of the account
+    email: str
+    name: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Organization:
+    """An organization, which the service calls a group."""
+
+    id: str
+    name: str
+    display_name: str
 
 
 def provider_url(domain: str) -> str:
@@ -56,50 +94,22 @@ def provider_url(domain: str) -> str:
 
 
 @asynccontextmanager
-async def connected(credentials: Credentials) -> AsyncIterator[Management]:
+async def connected(
+    credentials: Credentials, patience: Patience | None = None, pace: Pace | None = None
+) -> AsyncIterator[Management]:
     """Yield a client with connections of its own, which are closed at the end."""
-    async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
-        yield Management(credentials, http)
+    async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
+        yield Management(credentials, http, patience, pace)
 
 
-class ManagementError(Exception):
-    """An error response from the provider, with its HTTP status and message."""
+class Management(ManagementRequests):
+    """The client of one process for the Management API.
 
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status, self.message = status, message
+    A request that may have been carried out is repeated only if that is safe. What cannot be
+    repeated raises a `ManagementUnavailableError` that says so.
+    """
 
-    @property
-    def absent(self) -> bool:
-        """Return True if the requested object does not exist."""
-        return self.status == _NOT_FOUND
-
-    @property
-    def taken(self) -> bool:
-        """Return True if the name is taken."""
-        return self.status == _CONFLICT
-
-
-class ManagementUnavailableError(Exception):
-    """A provider that cannot be reached, is overloaded, or is not configured."""
-
-
-class _LaterError(Exception):
-    """A request to retry after a pause in seconds; None for the default backoff."""
-
-    def __init__(self, reason: str, pause: float | None = None):
-        super().__init__(reason)
-        self.pause = pause
-
-
-class Management:
-    """The client of one process for the Management API, which keeps its token until it expires."""
-
-    def __init__(self, credentials: Credentials, http: httpx.AsyncClient):
-        self._credentials, self._http = credentials, http
-        self._base = f"{credentials.url}/api/v2/"
-        self._token, self._renewed_at = "", 0.0
-        self._lock = asyncio.Lock()
+    # Organizations
 
     async def create_organization(self, name: str, display_name: str) -> str:
         """Create an organization for the provider's own accounts, and return its ID.
@@ -115,7 +125,7 @@ class Management:
         try:
             made = await self._call("POST", "organizations", json={**body, "metadata": mark})
         except ManagementUnavailableError:
-            made = await self._organization(name)
+            made = await self._organization("name", name)
             if made is None or made.get("metadata") != mark:
                 raise
         return str(made["id"])
@@ -124,14 +134,44 @@ class Management:
         """Delete an organization; do nothing if it does not exist."""
         await self._gone("organizations", organization)
 
+    async def organizations(self) -> list[Organization]:
+        """Return all organizations."""
+        return [_organization_of(one) async for one in self._checkpoints("organizations")]
+
+    async def organization(self, organization: str) -> Organization | None:
+        """Return the organization with an ID, or None."""
+        found = await self._organization(organization)
+        return _organization_of(found) if found else None
+
+    async def organization_named(self, name: str) -> Organization | None:
+        """Return the organization with a name, such as ``group-czi``, or None."""
+        found = await self._organization("name", name)
+        return _organization_of(found) if found else None
+
     async def organizations_of(self, account: str) -> list[str]:
         """Return the IDs of the organizations that an account is a member of."""
         found = self._pages("users", account, "organizations")
         return [str(organization["id"]) async for organization in found]
 
+    # Roles and members
+
     async def role_ids(self) -> dict[str, str]:
         """Return the ID of each role by its name."""
         return {str(role["name"]): str(role["id"]) async for role in self._pages("roles")}
+
+    async def members(self, organization: str) -> list[Member]:
+        """Return the members of an organization with their roles, 100 per request."""
+        fields = {"fields": "user_id,email,name,roles", "include_fields": "true"}
+        found = self._checkpoints("organizations", organization, "members", **fields)
+        return [
+            Member(
+                id=str(one["user_id"]),
+                email=str(one.get("email", "")).lower(),
+                name=str(one.get("name", "")),
+                roles=tuple(sorted(str(role["name"]) for role in one.get("roles") or ())),
+            )
+            async for one in found
+        ]
 
     async def member_roles(self, organization: str, account: str) -> list[str]:
         """Return the names of a member's roles in an organization."""
@@ -141,17 +181,48 @@ class Management:
     async def add_member(self, organization: str, account: str, roles: Sequence[str]) -> None:
         """Add an account to an organization with roles given by ID; repeating this is safe."""
         members = ("organizations", organization, "members")
-        await self._call("POST", *members, json={"members": [account]})
+        await self._call("POST", *members, json={"members": [account]}, repeatable=True)
+        await self.add_roles(organization, account, roles)
+
+    async def remove_member(self, organization: str, account: str) -> None:
+        """Remove an account from an organization; do nothing if it is not a member."""
+        members = ("organizations", organization, "members")
+        await self._gone(*members, json={"members": [account]})
+
+    async def add_roles(self, organization: str, account: str, roles: Sequence[str]) -> None:
+        """Give a member roles by ID; repeating this is safe."""
         if roles:
-            await self._call("POST", *members, account, "roles", json={"roles": list(roles)})
+            members = ("organizations", organization, "members", account, "roles")
+            await self._call("POST", *members, json={"roles": list(roles)}, repeatable=True)
+
+    async def remove_roles(self, organization: str, account: str, roles: Sequence[str]) -> None:
+        """Take roles given by ID from a member."""
+        if roles:
+            members = ("organizations", organization, "members", account, "roles")
+            await self._call("DELETE", *members, json={"roles": list(roles)})
+
+    # Invitations
 
     async def invitations(self, organization: str) -> list[dict[str, Any]]:
         """Return all invitations to an organization, including expired ones."""
         found = self._pages("organizations", organization, "invitations")
         return [invitation async for invitation in found]
 
-    async def invite(self, organization: str, email: str, inviter: str, role: str) -> None:
-        """E-mail an invitation to an organization, with a role given by ID."""
+    async def has_invitation(self, organization: str, invitation: str) -> bool:
+        """Return True if an invitation exists; the service deletes it when it is accepted."""
+        try:
+            await self._call("GET", "organizations", organization, "invitations", invitation)
+        except ManagementError as error:
+            if not error.absent:
+                raise
+            return False
+        return True
+
+    async def invite(self, organization: str, email: str, inviter: str, role: str) -> str:
+        """E-mail an invitation to an organization, with a role given by ID; return its ID.
+
+        Unless a response arrives, it is unknown if the e-mail was sent. It is not sent again.
+        """
         body = {
             "inviter": {"name": inviter},
             "invitee": {"email": email},
@@ -159,19 +230,115 @@ class Management:
             "roles": [role],
             "send_invitation_email": True,
         }
-        await self._call("POST", "organizations", organization, "invitations", json=body)
+        made = await self._call("POST", "organizations", organization, "invitations", json=body)
+        return str(made["id"])
 
     async def delete_invitation(self, organization: str, invitation: str) -> None:
         """Delete an invitation; do nothing if it does not exist."""
         await self._gone("organizations", organization, "invitations", invitation)
 
+    # Accounts
+
+    async def accounts_with_email(self, email: str) -> list[Account]:
+        """Return the accounts with an e-mail address as they are at this moment.
+
+        There may be several: one for each connection that the address was used with.
+        """
+        found = await self._call("GET", "users-by-email", params={"email": email.lower()})
+        return [_account_of(one) for one in found]
+
+    async def find_accounts(self, emails: Iterable[str]) -> list[Account]:
+        """Return the accounts with any of many e-mail addresses, many per request.
+
+        Auth0 answers this from a search index that can be some seconds old.
+        """
+        return [
+            _account_of(one)
+            for query in _queries(emails)
+            async for one in self._pages("users", q=query)
+        ]
+
+    async def account(self, account: str) -> Account | None:
+        """Return the account with an ID, or None."""
+        try:
+            return _account_of(await self._call("GET", "users", account))
+        except ManagementError as error:
+            if not error.absent:
+                raise
+            return None
+
+    async def create_account(self, email: str, name: str) -> Account:
+        """Create an account whose password is random, so that its owner has to set another.
+
+        Its metadata contains a unique mark that identifies it if the response is lost.
+        """
+        mark = {"request": secrets.token_hex(16)}
+        body = {
+            "connection": CONNECTION,
+            "email": email,
+            "name": name,
+            "password": _new_password(),
+            "email_verified": True,
+            "verify_email": False,
+            "app_metadata": mark,
+            "user_metadata": {},
+        }
+        try:
+            return _account_of(await self._call("POST", "users", json=body))
+        except ManagementUnavailableError as error:
+            if not error.is_uncertain:
+                raise
+            found = await self._call("GET", "users-by-email", params={"email": email.lower()})
+            for one in found:
+                if one.get("app_metadata") == mark:
+                    return _account_of(one)
+            raise
+
+    async def update_account(self, account: str, **changes: str | bool) -> None:
+        """Change fields of an account, such as ``name``, ``email``, or ``blocked``."""
+        await self._call("PATCH", "users", account, json=changes)
+
     async def rename_user(self, account: str, name: str) -> None:
         """Change the full name of an account."""
-        await self._call("PATCH", "users", account, json={"name": name})
+        await self.update_account(account, name=name)
 
-    async def _organization(self, name: str) -> dict[str, Any] | None:
+    async def block_account(self, account: str, *, blocked: bool = True) -> None:
+        """Block an account, so that it cannot sign in or get new tokens; or unblock it."""
+        await self.update_account(account, blocked=blocked)
+
+    async def delete_account(self, account: str) -> None:
+        """Delete an account with its memberships; do nothing if it does not exist."""
+        await self._gone("users", account)
+
+    async def password_ticket(self, account: str, seconds: int = TICKET_SECONDS) -> str:
+        """Return a link with which whoever has it can set an account's password once."""
+        body: dict[str, Any] = {"user_id": account, "ttl_sec": seconds}
+        if self._credentials.login_client_id:
+            body["client_id"] = self._credentials.login_client_id  # where the page leads to
+        made = await self._call("POST", "tickets", "password-change", json=body, repeatable=True)
+        return str(made["ticket"])
+
+    async def has_sessions(self, account: str) -> bool:
+        """Return True if an account is signed in to the provider in a browser."""
+        found = await self._call("GET", "users", account, "sessions", params={"take": 1})
+        return bool(found["sessions"])
+
+    async def end_sessions(self, account: str) -> None:
+        """End all sessions of an account in browsers at the provider."""
+        await self._gone("users", account, "sessions")
+
+    async def has_refresh_tokens(self, account: str) -> bool:
+        """Return True if an account has refresh tokens, as programs do."""
+        found = await self._call("GET", "users", account, "refresh-tokens", params={"take": 1})
+        return bool(found["tokens"])
+
+    async def revoke_refresh_tokens(self, account: str) -> None:
+        """Revoke all refresh tokens of an account."""
+        await self._gone("users", account, "refresh-tokens")
+
+    async def _organization(self, *parts: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = await self._call("GET", "organizations", "name", name)
+            found: dict[str, Any] = await self._call("GET", "organizations", *parts)
         except ManagementError as error:
             if not error.absent:
                 raise
@@ -188,125 +355,42 @@ class Management:
             return []
         return [str(connection["id"]) for connection in found]
 
-    async def _gone(self, *parts: str) -> None:
-        try:
-            await self._call("DELETE", *parts)
-        except ManagementError as error:
-            if not error.absent:
-                raise
 
-    async def _pages(self, *parts: str, **filters: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield every item of a list, page by page."""
-        key = parts[-1]  # that of the items in a response
-        page = seen = 0
-        while True:
-            query = {**filters, "page": page, "per_page": _PAGE, "include_totals": "true"}
-            answer = await self._call("GET", *parts, params=query)
-            # Some Auth0 lists have no total; then a short page is the last one.
-            rows = answer[key] if isinstance(answer, dict) else answer
-            total = answer.get("total") if isinstance(answer, dict) else None
-            for row in rows:
-                yield row
-            seen, page = seen + len(rows), page + 1
-            if not rows or (seen >= total if total is not None else len(rows) < _PAGE):
-                return
-
-    async def _call(self, method: str, *parts: str, **content: Mapping[str, Any]) -> Any:
-        """Send a request to the path with these parts, with a body (``json``) or ``params``.
-
-        It is retried on rate limits, rejected tokens, and, if that is safe, other failures.
-
-        Raises:
-            ManagementError: The provider refused the request.
-            ManagementUnavailableError: The provider did not respond in time.
-        """
-        path = "/".join(quote(part, safe="") for part in parts)
-        deadline = time.monotonic() + _PATIENCE_S
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self._once(method, path, content)
-            except _LaterError as later:
-                pause = 0.2 * attempt**2 if later.pause is None else later.pause
-                if attempt == _TRIES or time.monotonic() + pause > deadline:
-                    raise ManagementUnavailableError(f"{method} {path}: {later}") from later
-            await asyncio.sleep(pause)
-
-    async def _once(self, method: str, path: str, content: Mapping[str, Any]) -> Any:
-        headers = {"Authorization": f"Bearer {await self._bearer()}"}
-        try:
-            answer = await self._http.request(method, self._base + path, headers=headers, **content)
-        except httpx.HTTPError as error:
-            if method in _REPEATABLE:
-                raise _LaterError(repr(error)) from error
-            raise ManagementUnavailableError(f"{method} {path}: {error!r}") from error
-        if answer.status_code == _TOO_MANY:
-            raise _LaterError("too many requests", _pause(answer))
-        if answer.status_code == _UNAUTHORIZED:
-            self._token = ""
-            raise _LaterError(f"token rejected: {_said(answer)}", 0)
-        if answer.status_code < _BROKEN:
-            return _result(answer)
-        if method in _REPEATABLE:
-            raise _LaterError(f"{answer.status_code} {_said(answer)}")
-        raise ManagementUnavailableError(f"{method} {path}: {answer.status_code}")
-
-    async def _bearer(self) -> str:
-        async with self._lock:
-            if not self._token or time.monotonic() > self._renewed_at:
-                self._token, lifetime = await self._new_token()
-                self._renewed_at = time.monotonic() + max(0, lifetime - _EARLY_S)
-            return self._token
-
-    async def _new_token(self) -> tuple[str, float]:
-        """Return a token and its lifetime in seconds."""
-        credentials = self._credentials
-        if not credentials.are_complete:
-            raise ManagementUnavailableError("AUTH0_MANAGEMENT_DOMAIN or _CLIENT_ID is not set")
-        body = {
-            "grant_type": "client_credentials",
-            "client_id": credentials.client_id,
-            "client_secret": credentials.secret,
-            "audience": self._base,
-        }
-        try:
-            answer = await self._http.post(f"{credentials.url}/oauth/token", json=body)
-        except httpx.HTTPError as error:
-            raise ManagementUnavailableError(f"cannot get a token: {error!r}") from error
-        if answer.status_code != _OK:
-            raise ManagementUnavailableError(
-                f"cannot get a token: {answer.status_code} {_said(answer)}"
-            )
-        try:
-            granted = answer.json()
-            return str(granted["access_token"]), float(granted["expires_in"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ManagementUnavailableError("no token in the response") from error
+def _organization_of(found: dict[str, Any]) -> Organization:
+    name = str(found["name"])
+    return Organization(str(found["id"]), name, str(found.get("display_name") or name))
 
 
-def _result(answer: httpx.Response) -> Any:
-    if answer.is_error:
-        raise ManagementError(answer.status_code, _said(answer))
-    return answer.json() if answer.content else None
+def _account_of(found: dict[str, Any]) -> Account:
+    email = str(found.get("email", "")).lower()
+    return Account(
+        id=str(found["user_id"]),
+        email=email,
+        name=str(found.get("name") or email),
+        is_verified=bool(found.get("email_verified")),
+        is_blocked=bool(found.get("blocked")),
+        has_signed_in=bool(found.get("last_login") or found.get("logins_count")),
+    )
 
 
-def _said(answer: httpx.Response) -> str:
-    """Return the provider's error message, whose key varies."""
-    try:
-        body = answer.json()
-    except ValueError:
-        return answer.reason_phrase
-    words = [body.get(key) for key in ("message", "error_description", "error")]
-    return str(next((word for word in words if word), answer.reason_phrase))
+def _queries(emails: Iterable[str]) -> Iterator[str]:
+    """Yield searches for e-mail addresses, none of them too long for an address bar."""
+    terms: list[str] = []
+    for email in dict.fromkeys(email.lower() for email in emails):
+        escaped = email.replace("\\", "\\\\").replace('"', '\\"')
+        term = f'email:"{escaped}"'
+        if terms and sum(map(len, terms)) + len(term) > _QUERY_LENGTH:
+            yield " OR ".join(terms)
+            terms = []
+        terms.append(term)
+    if terms:
+        yield " OR ".join(terms)
 
 
-def _pause(answer: httpx.Response) -> float | None:
-    """Return the pause that the provider asks for, in seconds; None if it does not say."""
-    after = answer.headers.get("Retry-After", "")
-    if after.isascii() and after.isdecimal():
-        return float(after)
-    reset = answer.headers.get("X-RateLimit-Reset", "")  # seconds since 1970
-    if reset.isascii() and reset.isdecimal():
-        return max(0.1, float(reset) - time.time())
-    return None
+def _new_password() -> str:
+    """Return a random password that any password policy accepts; it is stored nowhere."""
+    letters = [secrets.choice(kind) for kind in _PASSWORD_LETTERS]
+    every = "".join(_PASSWORD_LETTERS)
+    letters += [secrets.choice(every) for _ in range(_PASSWORD_LENGTH - len(letters))]
+    secrets.SystemRandom().shuffle(letters)
+    return "".join(letters)
