@@ -199,6 +199,9 @@ class _Faulty(httpx.AsyncBaseTransport):
         self._delivered, self._status = delivered, status
         self.sent: list[str] = []
 
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         method, pattern = self._fails
         is_chosen = request.method == method and re.search(pattern, request.url.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import string
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ __all__ = [
     "Pace",
     "Patience",
     "connected",
+    "organization_name",
     "provider_url",
 ]
 
@@ -91,6 +93,11 @@ def provider_url(domain: str) -> str:
     if not domain:
         return ""
     return (domain if "://" in domain else f"https://{domain}").rstrip("/")
+
+
+def organization_name(prefix: str) -> str:
+    """Return the name of the organization of a group with a prefix, such as ``group-czi``."""
+    return "group-" + re.sub(r"[^a-z0-9]", "_", prefix.lower())
 
 
 @asynccontextmanager

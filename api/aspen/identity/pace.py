@@ -12,6 +12,7 @@ IN_FLIGHT = 8
 """The maximum number of requests that wait for a response at the same time."""
 _WINDOW_S, _SHORTEST_S = 5.0, 0.5  # the time over which the rate is measured
 _SLOWEST = 0.5  # requests per second, also if other clients use up the limit
+_LEAST_S = 0.001  # a pause that ends only if the clock moves on
 _PAUSE_S = 0.1  # the maximum pause before the estimate is looked at again
 
 
@@ -109,7 +110,7 @@ class Pace:
             return 0.0
         if self._rate is None:
             return _PAUSE_S if self._flying else 0.0  # The next response says more.
-        return short / self._rate
+        return max(_LEAST_S, short / self._rate)
 
     def _left(self) -> float:
         """Return the number of tokens that are probably left."""

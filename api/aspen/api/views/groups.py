@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 
 import sqlalchemy as sa
@@ -28,7 +27,12 @@ from aspen.api.schemas.groups import (
     InvitationsResponse,
 )
 from aspen.database.models import Group, Location, Role, User, UserRole
-from aspen.identity.management import Management, ManagementError, ManagementUnavailableError
+from aspen.identity.management import (
+    Management,
+    ManagementError,
+    ManagementUnavailableError,
+    organization_name,
+)
 
 router = APIRouter(tags=["groups"])
 _log = logging.getLogger(__name__)
@@ -162,7 +166,7 @@ async def _refuse_known(db: AsyncSession, wanted: GroupCreationRequest) -> None:
 
 
 async def _new_organization(identity: Management, wanted: GroupCreationRequest) -> str:
-    name = "group-" + re.sub(r"[^a-z0-9]", "_", wanted.prefix.lower())
+    name = organization_name(wanted.prefix)
     try:
         return await identity.create_organization(name, wanted.name)
     except ManagementError as error:
