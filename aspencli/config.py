@@ -181,6 +181,7 @@ class ConfigKey:
     variables: tuple[str, ...]  # of the environment; the first one found wins
     default: str | None = None
     choices: tuple[str, ...] = ()  # empty if any value is allowed
+    is_kept: bool = True  # False if it cannot be set in the config file
 
     @property
     def flag(self) -> str:
@@ -192,6 +193,8 @@ KEYS = (
     ConfigKey("env", ("ASPEN_ENV",), "local"),
     ConfigKey("stack", ("ASPEN_STACK",)),
     ConfigKey("api", ("ASPEN_API",)),
+    # Without it, the active account is used, which `auth switch` chooses for each target.
+    ConfigKey("account", ("ASPEN_ACCOUNT",), is_kept=False),
     ConfigKey("org", ("CZGE_ORG",)),
     ConfigKey("pathogen_slug", ("CZGE_PATHOGEN",), "SC2"),
     ConfigKey("output", ("ASPEN_OUTPUT",), None, OUTPUT_FORMATS),
@@ -439,7 +442,8 @@ class Config:
 
     def _check(self, document: dict[str, Any]) -> None:
         self._only(document, ("defaults", "targets", "maps"), "")
-        self._only(self._table(document, "defaults"), [key.name for key in KEYS], "defaults.")
+        kept = [key.name for key in KEYS if key.is_kept]
+        self._only(self._table(document, "defaults"), kept, "defaults.")
         for name, table in self._table(document, "targets").items():
             if not isinstance(table, dict):
                 raise BadInputError(

@@ -65,6 +65,18 @@ def test_setting_precedence_is_flag_variable_file_default(
     assert (found.value, found.source) == (default, "default")
 
 
+def test_account_precedence_is_flag_variable_and_file_may_not_set_it(
+    configured: Configured,
+) -> None:
+    environ = {"ASPEN_ACCOUNT": "environed"}
+    found = configured(flags={"account": "flagged"}, environ=environ).setting("account")
+    assert (found.value, found.source) == ("flagged", "flag --account")
+    found = configured(environ=environ).setting("account")
+    assert (found.value, found.source) == ("environed", "environment ASPEN_ACCOUNT")
+    with pytest.raises(BadInputError, match=r"Unknown key .*defaults\.account"):
+        configured('[defaults]\naccount = "filed"\n').setting("account")
+
+
 def test_empty_environment_variable_counts_as_unset(configured: Configured) -> None:
     assert configured(environ={"ASPEN_ENV": ""}).value("env") == "local"
 
@@ -386,10 +398,10 @@ def test_a_setting_is_shown_whole_with_its_source(
     address = f"postgresql://me@{'db' * 60}.example.org:5433/aspen_db?sslmode=require"
     monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", address)
     assert run(["config", "show", "-o", "table", "--org", "3"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert f"database_url    {address} (environment ASPEN_DATABASE_URL_LOCAL)" in lines
-    assert "org             3 (flag --org)" in lines
-    assert "stack           not set (default)" in lines
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["database_url", f"{address} (environment ASPEN_DATABASE_URL_LOCAL)"] in lines
+    assert ["org", "3 (flag --org)"] in lines
+    assert ["stack", "not set (default)"] in lines
 
 
 def test_target_repr_omits_password(configured: Configured) -> None:

@@ -159,6 +159,7 @@ class Session:
     command: str = "aspencli auth login"  # the command to suggest for signing in
     is_new: bool = False  # True if the user signed in during this command
     _held: StoredSignIn | None = None
+    _subject: str | None = None  # the user that this command acts as, once it is known
     _revoked: bool = False
 
     def token(self) -> str:
@@ -188,7 +189,7 @@ class Session:
         """
         if self.given is not None:
             return self._still_given(self.given)
-        stored = self.store.load()
+        stored = self._load()
         if stored is not None and stored.lasts():
             return stored
         if stored is not None and stored.refresh_token:
@@ -197,7 +198,7 @@ class Session:
                 return renewed
         may_be_old = old and self.use_old and stored is None
         left = self.store.old_tools() if may_be_old else None
-        return left if left is not None and left.lasts() else None
+        return self._same(left) if left is not None and left.lasts() else None
 
     def renew(self, refused: str) -> str | None:
         """Return a new token to replace one that the API rejected, or None if there is none.
@@ -206,7 +207,7 @@ class Session:
         """
         if self.given is not None:
             return None
-        stored = self.store.load()
+        stored = self._load()
         current = stored or self._held  # The latter is the old tool's sign-in.
         young = current is not None and time.time() - current.issued_at < _FRESH_S
         if current is not None and young and current.id_token == refused:
@@ -214,14 +215,15 @@ class Session:
         found = self._renewed(refused)
         if found is None and self.sign_in is not None:
             self.is_new = True
-            found = self.sign_in(f"Your sign-in was rejected by the {self.place.target} API")
+            reason = f"Your sign-in was rejected by the {self.place.target} API"
+            found = self._same(self.sign_in(reason))
         if found is not None:
             self._held = found
         return found.id_token if found else None
 
     def use(self, sign_in: StoredSignIn) -> None:
-        """Use a sign-in that was just made."""
-        self._held, self.is_new = sign_in, True
+        """Use a sign-in that was just made, even if it is a different user's."""
+        self._held, self._subject, self.is_new = sign_in, sign_in.subject, True
 
     def advice(self) -> str:
         """Return what to do when the API rejects the token."""
@@ -233,13 +235,42 @@ class Session:
             f"users list). To sign in as a different user: {self.command} --force"
         )
 
+    def _load(self) -> StoredSignIn | None:
+        """Return the stored sign-in, or None if there is none.
+
+        Raises:
+            CredentialsError: It cannot be read, or it is now a different user's.
+        """
+        stored = self.store.load()
+        return None if stored is None else self._same(stored)
+
+    def _same(self, found: StoredSignIn) -> StoredSignIn:
+        """Return a sign-in if it is of the user that this command has acted as so far."""
+        if self._subject not in {None, found.subject}:
+            raise CredentialsError(
+                f"The sign-in to {self._which} was replaced while this command was running: it is "
+                f"now that of {found.who}.",
+                hint="The command stopped, and sent nothing as the other user. Run it again.",
+            )
+        self._subject = found.subject
+        return found
+
+    @property
+    def _which(self) -> str:
+        """Return the target, with the account if its name was chosen or there are several."""
+        account, target = self.store.account, self.place.target
+        if account is None or account.name is None:
+            return target
+        several = len(self.store.ledger.accounts(self.place)) > 1
+        return f"{target} (account {account.label})" if several or account.is_named else target
+
     def _renewed(self, refused: str | None = None) -> StoredSignIn | None:
         """Return a valid sign-in whose token differs from the rejected one, or None.
 
         The first process to get the lock renews it for all: a refresh token works only once.
         """
         with self.store.lock(), Shield() as shield:
-            stored = self.store.load()
+            stored = self._load()
             if stored is None or not stored.refresh_token:
                 return None
             if stored.id_token != refused and stored.lasts():
@@ -265,7 +296,7 @@ class Session:
         """
         if found.passing:
             raise UnreachableError(
-                f"Could not renew the sign-in to {self.place.target}: the identity provider is "
+                f"Could not renew the sign-in to {self._which}: the identity provider is "
                 f"having problems ({found.error}).",
                 hint="Try again in a few minutes.",
             )
@@ -282,7 +313,7 @@ class Session:
         )
 
     def _new(self) -> StoredSignIn:
-        stored, target = self.store.load(), self.place.target
+        stored, target = self._load(), self._which
         if stored is None:
             reason = f"You are not signed in to {target}"
         elif self._revoked:
@@ -293,7 +324,7 @@ class Session:
             raise CredentialsError(
                 f"{reason}.", hint=f"Sign in: {self.command} (in scripts, set {TOKEN_VARIABLE})"
             )
-        return self.sign_in(reason)
+        return self._same(self.sign_in(reason))
 
 
 class _Approver(Protocol):

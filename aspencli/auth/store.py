@@ -1,8 +1,13 @@
-"""The API and the identity provider of a target, and the stored sign-ins to them.
+"""The API and the identity provider of a target, and the stored sign-ins of its accounts.
 
-Each sign-in is in the system keyring or in a file. A ledger next to the files, which contains no
-secrets, records the credential backend of each sign-in. So the keyring is not queried for sign-ins
-in files, and sign-ins can be listed, which keyrings do not support.
+Each sign-in is a secret in the system keyring or in a file. The ledger of accounts, which contains
+no secrets, records where. So the keyring is not queried for sign-ins in files, and sign-ins can be
+listed, which keyrings do not support.
+
+A new sign-in gets a key that was never used. It is stored first, then recorded in the ledger in
+place of the one before, which is deleted last. A process that ends in between leaves the old state
+or the new one, and a secret that no account uses; the next change to the target's accounts deletes
+it.
 """
 
 from __future__ import annotations
@@ -11,61 +16,69 @@ import json
 import re
 import secrets
 import shlex
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
+from aspencli.auth.accounts import Account, Ledger, as_text, default_name, read_object
+from aspencli.auth.boxes import FileBox, KeyringBox, KeyringError, locked
 from aspencli.auth.session import SignInTarget, StoredSignIn, read_token
 from aspencli.config import BUILT_IN, Config, Safety, Target
-from aspencli.errors import BadInputError, ConflictError, CredentialsError, UnreachableError
-from aspencli.files import make_folder, read_private, write_private
+from aspencli.errors import BadInputError, CredentialsError, UnreachableError
 from aspencli.remote.urls import Origin, origin_of
 
 if TYPE_CHECKING:
-    from keyring.backend import KeyringBackend
-
     from aspencli.config import Known
 
-T = TypeVar("T")
-_Box: TypeAlias = "_FileBox | KeyringBox"
-SERVICE = "aspencli"
-"""The service name of our keyring entries, which the old tool used too."""
-_PROBE = "probe"
-_LONG_S = 3.0
-_WAITING = "Waiting for the system keyring; it may be showing a prompt ..."
-_LOCK_S = 90  # longer than a refresh may take
+_Box: TypeAlias = FileBox | KeyringBox
 
 
-@dataclass(frozen=True)
-class Noted:
-    """A sign-in's entry in the ledger."""
+class OtherUserError(CredentialsError):
+    """A sign-in to an account by a user that is not the account's."""
 
-    place: SignInTarget  # the target that it is for
-    store: str | None  # the kind of backend that holds it; None after signing out
+    def __init__(self, account: Account, found: StoredSignIn):
+        super().__init__(
+            f"Account {account.label} on {account.place.target} is for "
+            f"{account.email or account.subject}, but {found.who} signed in. Nothing was changed.",
+        )
 
 
 class Store:
-    """The store for the sign-in to one target; ``folder`` has the ledger, files, and locks."""
+    """The store for the sign-in of one account.
 
-    def __init__(self, folder: Path, place: SignInTarget, keyring: KeyringBox):
+    Another process may sign in to the same account again, or sign out. So the secret is looked up
+    each time, but the account stays the same.
+
+    Args:
+        folder: The directory with the ledger, files, and locks.
+        place: The target.
+        keyring: The system keyring.
+        account: The account; None for one that is still to sign in.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        place: SignInTarget,
+        keyring: KeyringBox,
+        account: Account | None = None,
+    ):
         self._folder = folder
         self._place = place
-        self._boxes: dict[str, _FileBox | KeyringBox] = {
-            "file": _FileBox(folder),
-            "keyring": keyring,
-        }
+        self._files = FileBox(folder)
+        self._boxes: dict[str, _Box] = {"file": self._files, "keyring": keyring}
         self.ledger = Ledger(folder)
+        self.account = account
 
     @property
     def where(self) -> str | None:
         """Return a description of where the sign-in is stored, or None if there is none."""
-        box = self._box()
-        return box.where(self._place.key) if box else None
+        current = self._current()
+        return self._boxes[current.store].where(current.key) if current else None
 
     def load(self) -> StoredSignIn | None:
         """Return the sign-in, or None if there is none.
@@ -73,46 +86,148 @@ class Store:
         Raises:
             CredentialsError: It cannot be read.
         """
-        box = self._box()
-        text = box.get(self._place.key) if box else None
-        if text is None:
-            return None
-        found = _object(text, box.where(self._place.key) if box else "")
-        if found.get("place") != asdict(self._place):
-            return None  # from another version or for another target, so it cannot be used
-        try:
-            return StoredSignIn(**found["sign_in"])
-        except (LookupError, TypeError):
-            return None  # same
+        current = self._current()
+        while current is not None:
+            text = self._boxes[current.store].get(current.key)
+            if text is not None:
+                return self._read(text, self._boxes[current.store].where(current.key))
+            # Another process may have replaced the secret since the ledger was read.
+            before, current = current, self._current()
+            if current == before:
+                return None
+        return None
 
-    def save(self, sign_in: StoredSignIn, kind: str | None = None) -> None:
-        """Save a sign-in, by default in the backend that it was in."""
-        before = self._noted_kind()
-        kind = kind or before or self.ledger.choice or "keyring"
-        secret = _text({"place": asdict(self._place), "sign_in": asdict(sign_in)})
-        self._boxes[kind].put(self._place.key, secret)
-        if before != kind:
-            self.ledger.note(Noted(self._place, kind))
-            if before is not None:
-                self._boxes[before].drop(self._place.key)
+    def save(self, found: StoredSignIn, kind: str | None = None) -> None:
+        """Save the account's renewed sign-in; without an account, the sign-in of a new one.
 
-    def forget(self) -> None:
-        """Delete the sign-in."""
-        box = self._box()
-        if box is not None:
-            box.drop(self._place.key)
-        self.ledger.note(Noted(self._place, None))
+        The caller holds the lock.
+        """
+        current = self._current()
+        if current is None or kind not in {None, current.store}:
+            name = current.name if current else default_name(found)
+            self._put(found, kind, name, current, activate=current is None)
+            return
+        self._boxes[current.store].put(current.key, self._secret(found))
+        self.sweep()
+        described = current.described(found)
+        if described != current:
+            self.ledger.describe(described)
+        self.account = described
+
+    def replace(
+        self,
+        found: StoredSignIn,
+        kind: str,
+        *,
+        name: str | None = None,
+        same_user: bool = False,
+        force: bool = False,
+        activate: bool = True,
+    ) -> StoredSignIn | None:
+        """Save a new sign-in in place of the account's, and return the sign-in that it replaced.
+
+        The caller holds the lock. An account whose name the operator did not choose is renamed to
+        the e-mail address of the user who signed in. If there is another account with that name,
+        its sign-in is replaced instead.
+
+        Args:
+            found: The new sign-in.
+            kind: The kind of box to store it in.
+            name: The name that the operator chose for the account.
+            same_user: True to accept only the user of the account, whatever its name.
+            force: True to accept a different user.
+            activate: True to make the account active in any case.
+
+        Raises:
+            OtherUserError: A different user signed in; nothing was changed.
+        """
+        current, mine = self._current(), self.account
+        if name is None and mine is not None and mine.is_named:
+            name = mine.name
+        if mine is not None and not force and (same_user or name is not None):
+            self._check_user(current or mine, found)
+        label = name or default_name(found)
+        namesake = next((one for one in self.all() if one.is_called(label)), None)
+        if namesake is not None and (current is None or namesake.key != current.key):
+            if not force:
+                self._check_user(namesake, found)
+            current = namesake
+        before = None
+        if current is not None:
+            with suppress(CredentialsError):  # it is replaced even if it cannot be read
+                before = self._load_of(current)
+        is_named = name is not None or (namesake is not None and namesake.is_named)
+        label = namesake.label if namesake is not None else label
+        self._put(found, kind, label, current, is_named=is_named, activate=activate)
+        return before
+
+    def move(self, kind: str) -> None:
+        """Move the sign-in to another kind of box; the caller holds the lock."""
+        current = self._current()
+        found = self.load()
+        if current is not None and found is not None and current.store != kind:
+            self.save(found, kind)
+
+    def forget(self, *, may_switch: bool = False) -> Account | None:
+        """Delete the sign-in, and return the account that is active now; see `Ledger.remove`.
+
+        The caller holds the lock.
+        """
+        current = self._current()
+        if current is None:
+            return self.ledger.active(self._place)
+        self._boxes[current.store].check()  # or else the secret would stay there
+        active = self.ledger.remove(current, may_switch=may_switch)
+        self.sweep()
+        return active
+
+    def sweep(self) -> None:
+        """Delete secrets that no account uses; the caller holds the lock.
+
+        One that cannot be deleted now, as in a locked keyring, is left for the next time.
+        """
+        with suppress(OSError):
+            self._files.clear(self._place.key)
+        for key, kind in self.ledger.leftovers(self._place).items():
+            if kind in self._boxes:  # a newer version may have more kinds
+                with suppress(CredentialsError, OSError):
+                    self._boxes[kind].drop(key)
+                    self.ledger.forget_leftover(key)
+
+    def all(self) -> list[Account]:
+        """Return the accounts of the target by name; see `described`."""
+        found = [self.described(one) for one in self.ledger.accounts(self._place)]
+        return sorted(found, key=lambda account: account.label.casefold())
+
+    def find(self, name: str) -> Account | None:
+        """Return the account of the target with this name, or None."""
+        for accounts in (self.ledger.accounts(self._place), self.all()):
+            for account in accounts:
+                if account.is_called(name):
+                    return account
+        return None
+
+    def described(self, account: Account) -> Account:
+        """Return an account with its name and user, which older versions did not record.
+
+        They are then in the sign-in, and stay unknown if that cannot be read.
+        """
+        if account.name is None:
+            with suppress(CredentialsError):
+                found = self._load_of(account)
+                return account.described(found) if found else account
+        return account
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other threads and processes from renewing this sign-in during the block."""
+        """Keep other threads and processes from changing sign-ins to this target in the block."""
         return locked(self._folder / self._place.key)
 
     def old_tools(self) -> StoredSignIn | None:
         """Return the sign-in that the old tool left in the keyring, without changing it.
 
-        None if there is none, it cannot be used here, or the ledger has an entry for this target.
+        None if there is none, it cannot be used here, or the ledger knows this target.
         """
-        if self._place.key in self.ledger.all():
+        if self.ledger.knows(self._place):
             return None
         parts = urlsplit(self._place.issuer)
         servers = dict.fromkeys((parts.netloc, f"{parts.hostname}:{parts.port or 443}"))
@@ -122,70 +237,51 @@ class Store:
             return None
         return next((found for text in texts if text and (found := _old(text, self._place))), None)
 
-    def _box(self) -> _Box | None:
-        kind = self._noted_kind()
-        return self._boxes[kind] if kind else None
+    def _put(
+        self,
+        found: StoredSignIn,
+        kind: str | None,
+        name: str | None,
+        before: Account | None,
+        *,
+        is_named: bool | None = None,
+        activate: bool,
+    ) -> None:
+        """Store a sign-in under a new key, and let it replace another one."""
+        kind = kind or (before.store if before else None) or self.ledger.choice or "keyring"
+        named = (before is not None and before.is_named) if is_named is None else is_named
+        key = f"{self._place.key}.{secrets.token_hex(4)}"
+        account = Account(key, self._place, kind, name, named).described(found)
+        self.ledger.note_leftover(key, kind)
+        self._boxes[kind].put(key, self._secret(found))
+        self.ledger.put(account, instead_of=before, activate=activate)
+        self.account = account
+        self.sweep()
 
-    def _noted_kind(self) -> str | None:
-        noted = self.ledger.all().get(self._place.key)
-        return noted.store if noted and noted.store in self._boxes else None
+    def _check_user(self, account: Account, found: StoredSignIn) -> None:
+        account = self.described(account)
+        if account.subject and account.subject != found.subject:
+            raise OtherUserError(account, found)
 
+    def _load_of(self, account: Account) -> StoredSignIn | None:
+        box = self._boxes[account.store]
+        text = box.get(account.key)
+        return None if text is None else self._read(text, box.where(account.key))
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, across processes.
+    def _current(self) -> Account | None:
+        return self.ledger.current(self.account) if self.account else None
 
-    Raises:
-        ConflictError: Another process holds it for too long.
-    """
-    from filelock import FileLock, Timeout
+    def _secret(self, found: StoredSignIn) -> str:
+        return as_text({"place": asdict(self._place), "sign_in": asdict(found)})
 
-    make_folder(path.parent)
-    lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_S, mode=0o600)
-    try:
-        with lock:
-            yield
-    except Timeout:
-        raise ConflictError(
-            f"Another command has been renewing the sign-in for {_LOCK_S} s.",
-            hint=f"Wait for it to finish, or stop it. Its lock file is {path}.lock",
-        ) from None
-
-
-class Ledger:
-    """The list of sign-ins, and the kind of backend chosen for new ones."""
-
-    def __init__(self, folder: Path):
-        self._path = folder / "ledger.json"
-
-    @property
-    def choice(self) -> str | None:
-        """Return the chosen kind of backend, or None if none was chosen yet."""
-        choice = self._read().get("store")
-        return choice if isinstance(choice, str) else None
-
-    def choose(self, kind: str) -> None:
-        """Record the kind of backend to use from now on."""
-        with locked(self._path):
-            write_private(self._path, _text({**self._read(), "store": kind}))
-
-    def note(self, noted: Noted) -> None:
-        """Record where a sign-in is stored, or that it is gone."""
-        with locked(self._path):
-            document = self._read()
-            entries = {**document.get("sign_ins", {}), noted.place.key: asdict(noted)}
-            write_private(self._path, _text({**document, "sign_ins": entries}))
-
-    def all(self) -> dict[str, Noted]:
-        """Return every sign-in ever recorded, by its key."""
-        entries = self._read().get("sign_ins", {})
-        return {
-            key: Noted(SignInTarget(**one["place"]), one["store"]) for key, one in entries.items()
-        }
-
-    def _read(self) -> dict[str, Any]:
-        text = read_private(self._path)
-        return {} if text is None else _object(text, str(self._path))
+    def _read(self, text: str, where: str) -> StoredSignIn | None:
+        found = read_object(text, where)
+        if found.get("place") != asdict(self._place):
+            return None  # from another version or for another target, so it cannot be used
+        try:
+            return StoredSignIn(**found["sign_in"])
+        except (LookupError, TypeError):
+            return None  # same
 
 
 def _old(text: str, place: SignInTarget) -> StoredSignIn | None:
@@ -194,122 +290,6 @@ def _old(text: str, place: SignInTarget) -> StoredSignIn | None:
     except (ValueError, LookupError, TypeError):  # not in a known format, so it cannot be used
         return None
     return found if issuer == place.issuer and place.client_id in audiences else None
-
-
-def _object(text: str, where: str) -> dict[str, Any]:
-    found = None
-    with suppress(ValueError):
-        found = json.loads(text)
-    if not isinstance(found, dict):
-        raise CredentialsError(
-            f"Could not read the sign-in stored in {where}.",
-            hint="Sign out, then sign in again: aspencli auth logout --forget",
-        )
-    return found
-
-
-def _text(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=1, sort_keys=True)
-
-
-class _FileBox:
-    """Files in a directory that only their owner can read."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-
-    def where(self, key: str) -> str:
-        return f"file {self._path(key)}"
-
-    def get(self, key: str) -> str | None:
-        return read_private(self._path(key))
-
-    def put(self, key: str, secret: str) -> None:
-        write_private(self._path(key), secret)
-
-    def drop(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
-
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
-
-
-class KeyringBox:
-    """The system keyring.
-
-    Args:
-        tell: Called with a message if the keyring is slow to respond.
-    """
-
-    def __init__(self, tell: Callable[[str], None] = lambda _words: None):
-        self._tell = tell
-
-    def where(self, _key: str) -> str:
-        """Return the name of the keyring."""
-        return f"keyring ({self._backend().name})"
-
-    def get(self, key: str) -> str | None:
-        """Return the secret, or None if there is none."""
-        return self._asked(lambda: self._backend().get_password(SERVICE, key))
-
-    def put(self, key: str, secret: str) -> None:
-        """Store a secret."""
-        self._asked(lambda: self._backend().set_password(SERVICE, key, secret))
-
-    def drop(self, key: str) -> None:
-        """Delete a secret, if there is one."""
-        if self.get(key) is not None:
-            self._asked(lambda: self._backend().delete_password(SERVICE, key))
-
-    def probe(self) -> None:
-        """Check that the keyring stores secrets.
-
-        Raises:
-            KeyringError: It does not.
-        """
-        secret = secrets.token_hex(8)
-        self.put(_PROBE, secret)
-        kept = self.get(_PROBE)
-        if kept != secret:
-            raise KeyringError("a test value could not be read back")
-        self.drop(_PROBE)
-
-    def _backend(self) -> KeyringBackend:
-        import keyring
-
-        return self._asked(keyring.get_keyring)
-
-    def _asked(self, ask: Callable[[], T]) -> T:
-        timer = threading.Timer(_LONG_S, self._tell, [_WAITING])
-        timer.daemon = True
-        timer.start()
-        try:
-            return ask()
-        except KeyringError:
-            raise
-        except Exception as error:
-            raise KeyringError(_reason(error)) from error
-        finally:
-            timer.cancel()
-
-
-class KeyringError(CredentialsError):
-    """A system keyring that cannot be used."""
-
-    def __init__(self, reason: str):
-        super().__init__(
-            f"Could not use the system keyring: {reason}",
-            hint="Unlock it, or store sign-ins in a file: aspencli auth login --store file. "
-            "In scripts, set ASPEN_TOKEN.",
-        )
-
-
-def _reason(error: Exception) -> str:
-    from keyring.errors import NoKeyringError
-
-    if isinstance(error, NoKeyringError):  # its own message is about installing Python packages
-        return "none found"
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 @dataclass
@@ -368,15 +348,14 @@ class Whereabouts:
         local = self.target.safety is Safety.LOCAL
         return local and origin_of(self.api_url, self.api_name).is_loopback
 
-    @property
-    def login_command(self) -> str:
-        """Return the command to sign in."""
-        words = ["aspencli", "--env", self.target.name]
+    def command(self, *words: str) -> str:
+        """Return the command line of a command for this target and API."""
+        place = ["--env", self.target.name]
         if self.target.stack:
-            words += ["--stack", self.target.stack]
+            place += ["--stack", self.target.stack]
         if not self.is_usual and self.target.api_url:
-            words += ["--api", self.target.api_url]
-        return shlex.join([*words, "auth", "login"])
+            place += ["--api", self.target.api_url]
+        return shlex.join(["aspencli", *place, *words])
 
     @cached_property
     def api_url(self) -> str:
@@ -408,19 +387,32 @@ class Whereabouts:
             UnreachableError: The API has to be asked for them, and does not respond.
             BadInputError: Tokens would be sent there without encryption.
         """
+        return self.known_place or self._place(*self._told())
+
+    @property
+    def known_place(self) -> SignInTarget | None:
+        """Return `place` if no request is needed to find it, otherwise None.
+
+        Raises:
+            UnreachableError: No address is configured.
+            BadInputError: Tokens would be sent there without encryption.
+        """
+        target = self.target
+        if target.auth_url and target.auth_client_id:
+            return self._place(target.auth_url, target.auth_client_id)
+        noted = self._noted(str(origin_of(self.api_url, self.api_name)))
+        return self._place(*noted) if noted else None
+
+    def _place(self, issuer: str, client: str) -> SignInTarget:
         target = self.target
         api = str(origin_of(self.api_url, self.api_name))
-        if target.auth_url and target.auth_client_id:
-            issuer, client = target.auth_url, target.auth_client_id
-        else:
-            issuer, client = self._noted(api) or self._told()
         self._check(issuer, f"the {target.label} identity provider")
         return SignInTarget(target.label, api, issuer.rstrip("/"), client, target.auth_audience)
 
     def _noted(self, api: str) -> tuple[str, str] | None:
-        for noted in Ledger(self.folder).all().values():
-            place = noted.place
-            if noted.store and (place.target, place.api) == (self.target.label, api):
+        for account in Ledger(self.folder).accounts():
+            place = account.place
+            if (place.target, place.api) == (self.target.label, api):
                 return place.issuer, place.client_id
         return None
 

@@ -279,11 +279,14 @@ def undo_file_of(run: Run) -> Path:
     return run.undo_file
 
 
-def command_for(target: str, *words: str, api: str | None = None) -> str:
-    """Return an aspencli command line for a target, with the API address that was given."""
+def command_for(
+    target: str, *words: str, api: str | None = None, account: str | None = None
+) -> str:
+    """Return an aspencli command line for a target, with the API and account that were given."""
     name, _, stack = target.partition("/")
     place = ["--env", name, *(["--stack", stack] if stack else [])]
     place += ["--api", api] if api else []
+    place += ["--account", account] if account else []
     return shlex.join(["aspencli", *place, *words])
 
 

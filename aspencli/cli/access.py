@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli import files
+from aspencli.auth.boxes import KeyringBox, KeyringError
 from aspencli.auth.session import (
     TOKEN_VARIABLE,
     DeviceCode,
@@ -20,11 +21,13 @@ from aspencli.auth.session import (
     read_token,
     wait_for_approval,
 )
-from aspencli.auth.store import KeyringBox, KeyringError, Store, Whereabouts
+from aspencli.auth.store import OtherUserError, Store, Whereabouts
 from aspencli.config import Config, Target
-from aspencli.errors import BadInputError, CredentialsError
+from aspencli.errors import AspenError, BadInputError, CredentialsError
+from aspencli.text import quote
 
 if TYPE_CHECKING:
+    from aspencli.auth.accounts import Account
     from aspencli.auth.provider import Provider
     from aspencli.cli.output.console import Output
     from aspencli.remote.api import Api
@@ -34,6 +37,15 @@ if TYPE_CHECKING:
 
 PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
 _COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
+
+
+@dataclass(frozen=True)
+class ActingAccount:
+    """The account whose sign-in the requests of a command carry, as far as this machine knows."""
+
+    name: str | None  # its name here; None for a token from the environment or the old tool
+    email: str  # empty if not known
+    subject: str  # the user's ID at the provider; empty if not known
 
 
 @dataclass
@@ -46,6 +58,7 @@ class ApiAccess:
     debug: bool  # True to show requests
     exits: ExitStack  # closes what was opened
     broken: BrokenSamples  # finds the samples that make the live service fail
+    _new_name: str | None = None  # chosen for the account of a new sign-in
 
     @cached_property
     def folder(self) -> Path:
@@ -71,9 +84,118 @@ class ApiAccess:
         return KeyringBox(self.out.info)
 
     @cached_property
-    def store(self) -> Store:
-        """Return the store for the sign-in to this target."""
+    def accounts(self) -> Store:
+        """Return the store that lists the accounts of this target."""
         return Store(self.folder, self.at.place, self.keyring)
+
+    @cached_property
+    def account(self) -> Account | None:
+        """Return the account that this command uses, or None if none is signed in.
+
+        It is looked up once, so this command keeps it while others switch.
+
+        Raises:
+            CredentialsError: The chosen account is not signed in, or none is active.
+        """
+        name = self.config.value("account")
+        if name is not None:
+            found = self.accounts.find(name)
+            if found is None:
+                raise self.unknown_account(name)
+            return found
+        active = self.accounts.ledger.active(self.at.place)
+        if active is None and self.accounts.ledger.accounts(self.at.place):
+            raise CredentialsError(
+                f"No account is active on {self.target.label}.",
+                hint=f"Choose one: {self.switch_command}, or add --account NAME to a command.",
+                details=self.account_lines(),
+            )
+        return active
+
+    @property
+    def switch_command(self) -> str:
+        """Return the command to choose the active account."""
+        accounts = self.accounts.all()
+        name = accounts[0].label if len(accounts) == 1 else "NAME"
+        return self.at.command("auth", "switch", name)
+
+    def unknown_account(self, name: str) -> CredentialsError:
+        """Return the error for the name of an account that is not signed in."""
+        return CredentialsError(
+            f"No account {quote(name)} is signed in to {self.target.label}.",
+            hint=f"Sign in: {self.at.command('auth', 'login', '--as', name)}",
+            details=self.account_lines(),
+        )
+
+    def account_lines(self) -> list[str]:
+        """Return one line for each account of this target: its name, user, and if it is active."""
+        if self.at.known_place is None:
+            return []
+        active = self.accounts.ledger.active(self.at.place)
+        lines = []
+        for account in self.accounts.all():
+            is_active = active is not None and account.key == active.key
+            lines.append(f"{account.title}{', active' if is_active else ''}")
+        return lines
+
+    def acting_account(self) -> ActingAccount | None:
+        """Return the account whose sign-in the API requests of this command carry.
+
+        None if there is none, or it is not known. Cheap: it sends no request, asks no question, and
+        raises no error, so it may be called for any command, also one that does not use the API.
+        It reads the ledger of accounts; the keyring only for an account that an older version
+        stored, or the old tool. Nothing is verified: the service decides who a token belongs to.
+        """
+        try:
+            if token := os.environ.get(TOKEN_VARIABLE, "").strip():
+                given, _issuer, _audiences = read_token(token)
+                return ActingAccount(None, given.email, given.subject)
+            if self.at.known_place is None:
+                return None
+            account = self.store.account
+            if account is not None:
+                account = self.store.described(account)
+                return ActingAccount(account.name, account.email, account.subject)
+            left = self.old_tools()
+        except (AspenError, OSError, ValueError):
+            return None
+        return ActingAccount(None, left.email, left.subject) if left and left.lasts() else None
+
+    def old_tools(self) -> StoredSignIn | None:
+        """Return the sign-in of the old tool, if this target has no other; it may have expired.
+
+        Raises:
+            AspenError: The API of the target is not known.
+        """
+        if self.at.known_place is None or not self._may_use_old or self.store.account is not None:
+            return None
+        return self.store.old_tools()
+
+    @property
+    def has_token(self) -> bool:
+        """Return True if ``ASPEN_TOKEN`` is set, whatever it contains."""
+        return bool(os.environ.get(TOKEN_VARIABLE, "").strip())
+
+    def sign_in_as(self, name: str | None) -> None:
+        """Choose the account of the sign-in to come, which need not exist yet.
+
+        Without a name, it is the active account; if there is none, the user's e-mail address
+        becomes its name.
+        """
+        self._new_name = name
+        ledger = self.accounts.ledger
+        self.account = self.accounts.find(name) if name else ledger.active(self.at.place)
+
+    @cached_property
+    def store(self) -> Store:
+        """Return the store for the sign-in of the account that this command uses."""
+        return Store(self.folder, self.at.place, self.keyring, self.account)
+
+    @property
+    def login_command(self) -> str:
+        """Return the command to sign in to the account that this command uses."""
+        name = self._new_name or self.config.value("account")
+        return self.at.command("auth", "login", *(["--as", name] if name else []))
 
     @cached_property
     def provider(self) -> Provider:
@@ -92,6 +214,13 @@ class ApiAccess:
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         if not token:
             return None
+        chosen = self.config.setting("account")
+        if chosen.source.startswith("flag"):
+            raise BadInputError(
+                f"--account {chosen.value} was given, but {TOKEN_VARIABLE} is set and takes "
+                "precedence over any sign-in.",
+                hint=f"Unset {TOKEN_VARIABLE}, or omit --account.",
+            )
         try:
             found, issuer, audiences = read_token(token)
         except ValueError:
@@ -123,13 +252,18 @@ class ApiAccess:
         """Return the session for requests; it can prompt for a new sign-in only on a terminal."""
         return Session(
             self.at.place,
-            self.store,
+            # With a token from the environment, no account is looked up.
+            self.accounts if self.given is not None else self.store,
             lambda: self.provider,
             sign_in=self._sign_in_now if self.out.interactive else None,
             given=self.given,
-            use_old=self.at.is_usual and self.at.has_own_issuer,
-            command=self.at.login_command,
+            use_old=self._may_use_old,
+            command=self.login_command,
         )
+
+    @property
+    def _may_use_old(self) -> bool:
+        return self.at.is_usual and self.at.has_own_issuer
 
     @cached_property
     def api(self) -> Api:
@@ -216,11 +350,20 @@ class ApiAccess:
         question = f"Store sign-ins in {self.folder} instead, in files that only you can read?"
         return self.out.confirm(question)
 
-    def sign_in(self, kind: str, *, browser: bool = True) -> StoredSignIn:
-        """Sign in with a device code, and save the sign-in in the given kind of backend.
+    def sign_in(
+        self, kind: str, *, browser: bool = True, force: bool = False, by_itself: bool = False
+    ) -> StoredSignIn:
+        """Sign in with a device code, and save the sign-in in the given kind of box.
+
+        Args:
+            kind: The kind of box.
+            browser: True to open the page in a browser.
+            force: True to accept a user that is not the account's.
+            by_itself: True if a command that needs a sign-in starts it: then only the user of the
+                account is accepted, and no other account becomes active.
 
         Raises:
-            CredentialsError: The sign-in was denied, or not approved in time.
+            CredentialsError: The sign-in was denied, not approved in time, or a different user's.
             UnreachableError: The provider does not respond.
         """
         code = self.provider.begin()
@@ -228,16 +371,47 @@ class ApiAccess:
         label = f"Waiting for approval (up to {code.seconds / 60:.0f} minutes)"
         with self.out.progress(label, int(code.seconds)) as passed:
             found = wait_for_approval(self.provider, code, passed)
-        with self.store.lock():
-            self.store.save(found, kind)
+        try:
+            with self.store.lock():
+                replaced = self.store.replace(
+                    found,
+                    kind,
+                    name=self._new_name,
+                    same_user=by_itself,
+                    force=force,
+                    activate=not by_itself or self.account is None,
+                )
+        except OtherUserError as error:
+            self._give_up(found, "The new sign-in")
+            error.hint = self._other_user_hint()
+            raise
+        if replaced is not None:
+            self._give_up(replaced, "The previous sign-in")
         if self.provider.skew:
             skew = self.provider.skew.removesuffix(".")
             self.out.warn(f"{skew}. Correct it, or tokens will appear to be expired.")
         return found
 
+    def _give_up(self, sign_in: StoredSignIn, what: str) -> None:
+        """Revoke a sign-in that is no longer stored."""
+        if not sign_in.refresh_token:
+            return
+        try:
+            self.provider.revoke(sign_in.refresh_token)
+        except AspenError as error:
+            self.out.warn(f"{what} could not be revoked: {error.message}")
+
+    def _other_user_hint(self) -> str:
+        return (
+            "Try again, and approve the page as the right user (in a private window, if your "
+            "browser is signed in as the other one). To add the other user as an account: "
+            f"{self.at.command('auth', 'login', '--as', 'NAME')}. To replace the user of this "
+            f"account: {self.login_command} --force"
+        )
+
     def _sign_in_now(self, reason: str) -> StoredSignIn:
         self.out.info(f"{reason.removesuffix('.')}. Signing in...")
-        return self.sign_in(self.choose_store())
+        return self.sign_in(self.choose_store(), by_itself=True)
 
     def _announce(self, code: DeviceCode, *, browser: bool) -> None:
         self.out.info(f"To sign in to {self.target.label}, open this page on any device:")

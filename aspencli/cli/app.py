@@ -66,6 +66,11 @@ GLOBAL_OPTIONS = (
     ),
     GlobalOption(("--stack",), "Stack of the target rdev. (env: ASPEN_STACK)", "NAME"),
     GlobalOption(("--api",), "Use another address of the target's API. (env: ASPEN_API)", "URL"),
+    GlobalOption(
+        ("--account",),
+        "Account to use instead of the active one; see auth list. (env: ASPEN_ACCOUNT)",
+        "NAME",
+    ),
     GlobalOption(("--org",), "Group to work in. (env: CZGE_ORG)", "ID"),
     GlobalOption(
         ("--pathogen-slug",), "Pathogen, such as SC2 or MPX. (env: CZGE_PATHOGEN)", "SLUG"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aspen.database.settings import Guard, Limits, Route, SessionPolicy
     from aspen.identity.management import Credentials
     from aspen.local.deployment import Laptop
-    from aspencli.cli.access import ApiAccess
+    from aspencli.cli.access import ActingAccount, ApiAccess
     from aspencli.cli.output.console import Output
     from aspencli.deployments.aws import Aws
     from aspencli.deployments.database import DeploymentDatabase
@@ -199,7 +199,9 @@ class AppContext:
         """Return a command line for this target, including the options it needs."""
         from aspencli.changes.runs import command_for
 
-        return command_for(self.target.label, *words, api=self.given_api)
+        account = self.config.setting("account")
+        given = account.value if account.source.startswith("flag") else None
+        return command_for(self.target.label, *words, api=self.given_api, account=given)
 
     @cached_property
     def access(self) -> ApiAccess:
@@ -214,6 +216,18 @@ class AppContext:
             exits=self._exits,
             broken=self._broken_samples,
         )
+
+    @property
+    def acting_account(self) -> ActingAccount | None:
+        """Return the account whose sign-in the API requests of this command carry.
+
+        None if there is none, or it is not known. It is cheap and raises no error; see
+        `ApiAccess.acting_account`.
+        """
+        try:
+            return self.access.acting_account()
+        except AspenError:  # the target itself is not usable, which the command reports
+            return None
 
     def _broken_samples(self, ids: Sequence[int] | None) -> list[str]:
         """Describe samples that make the live service fail; empty if no database is known."""

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aspencli.auth.boxes import SERVICE, KeyringBox
+from aspencli.auth.session import SignInTarget, read_token
+from aspencli.auth.store import Store
 from tests import zygote
 from tests.api.conftest import serving as serving_app
 from tests.api.conftest import settings_for
@@ -25,7 +28,8 @@ from tests.remote.conftest import serving
 __all__ = ["identity", "identity_process", "serving"]
 
 KEYRING = """
-import json, os
+import fcntl, json, os
+from contextlib import contextmanager
 from pathlib import Path
 from keyring.backend import KeyringBackend
 
@@ -39,18 +43,45 @@ class Keyring(KeyringBackend):
     def _all(self):
         return json.loads(self.path.read_text()) if self.path.exists() else {}
 
+    @contextmanager
+    def _changing(self):
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            entries = self._all()
+            yield entries
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps(entries))
+            part.replace(self.path)
+
     def get_password(self, service, username):
         return self._all().get(f"{service}/{username}")
 
     def set_password(self, service, username, password):
-        self.path.write_text(json.dumps({**self._all(), f"{service}/{username}": password}))
+        with self._changing() as entries:
+            entries[f"{service}/{username}"] = password
 
     def delete_password(self, service, username):
-        rest = self._all()
-        del rest[f"{service}/{username}"]
-        self.path.write_text(json.dumps(rest))
+        with self._changing() as entries:
+            del entries[f"{service}/{username}"]
 """
 _PATIENCE_S = 120
+
+
+class _KeptKeyring(KeyringBox):
+    """The keyring of the commands, for the tests' own process."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._path = path
+
+    def get(self, key: str) -> str | None:
+        return self._all().get(f"{SERVICE}/{key}")
+
+    def put(self, key: str, secret: str) -> None:
+        self._path.write_text(json.dumps({**self._all(), f"{SERVICE}/{key}": secret}))
+
+    def _all(self) -> dict[str, str]:
+        return dict(json.loads(self._path.read_text())) if self._path.exists() else {}
 
 
 @dataclass
@@ -122,6 +153,17 @@ class Lab:
         self.identity.decide(lines[-1].split()[-1], email, approve=approve)
         out, err = process.communicate(timeout=_PATIENCE_S)
         return CliResult(process.returncode, out, "".join(lines) + err)
+
+    def keep(self, email: str, name: str | None = None, target: str = "mylab") -> None:
+        """Store a sign-in as a login of an account does; the account becomes the active one."""
+        granted = self.identity.tokens(email)
+        found, issuer, (client,) = read_token(granted["id_token"])
+        place = SignInTarget(target, self.api_url, issuer, client)
+        box = _KeptKeyring(Path(self.env["KEYRING_FILE"]))
+        store = Store(self.home / "state" / "sign-ins", place, box)
+        found = replace(found, refresh_token=granted["refresh_token"])
+        with store.lock():
+            store.replace(found, "keyring", name=name)
 
     def until(self, process: subprocess.Popen[str], words: str) -> list[str]:
         """Return the output of a process up to the line with the given words."""

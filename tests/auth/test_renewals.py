@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from aspencli.auth.boxes import KeyringBox, locked
 from aspencli.auth.session import NotYet, Session, SignInTarget, StoredSignIn
-from aspencli.auth.store import KeyringBox, Store, locked
+from aspencli.auth.store import Store
 from aspencli.errors import AspenError, ConflictError, CredentialsError, UnreachableError
 
 PLACE = SignInTarget("mylab", "https://api.example.org", "https://login.example.org", "client")
@@ -98,6 +99,37 @@ def test_token_renewed_by_another_process_is_used(store: Store) -> None:
     assert provider.asked == []
 
 
+def _signed_in_again(store: Store, tmp_path: Path, found: StoredSignIn) -> None:
+    """Sign in to the same account, as another process would."""
+    other = Store(tmp_path / "sign-ins", PLACE, KeyringBox(), store.account)
+    with other.lock():
+        other.replace(found, "file", force=True, name="mine")
+
+
+def test_new_sign_in_of_same_user_is_used_by_running_command(store: Store, tmp_path: Path) -> None:
+    store.save(_sign_in(lasts=3600), "file")
+    session = _session(store, Provider(NotYet("invalid_grant")))
+    assert session.token() == "first"
+    _signed_in_again(store, tmp_path, _sign_in("second", lasts=3600, refresh="r2"))
+    # It has a new key and a new name, so the account is gone for a command that knew the old one.
+    assert session.token() == "first"
+    named = Store(tmp_path / "sign-ins", PLACE, KeyringBox(), store.find("mine"))
+    session = _session(named, Provider(NotYet("invalid_grant")))
+    assert session.token() == "second"
+    _signed_in_again(named, tmp_path, _sign_in("third", lasts=3600, refresh="r3"))
+    assert session.renew("second") == "third"
+
+
+def test_command_stops_if_its_account_becomes_another_users(store: Store, tmp_path: Path) -> None:
+    store.replace(_sign_in(lasts=3600), "file", name="mine")
+    session = _session(store, Provider(_sign_in("renewed", lasts=3600)))
+    assert session.token() == "first"
+    theirs = replace(_sign_in("theirs", lasts=3600), subject="auth0|y", name="Bob", email="b@x.org")
+    _signed_in_again(store, tmp_path, theirs)
+    with pytest.raises(CredentialsError, match=r"\(account mine\) was replaced while .* of Bob"):
+        session.renew("first")
+
+
 def test_rejected_token_that_is_new_is_not_renewed(store: Store) -> None:
     store.save(replace(_sign_in(lasts=3600), issued_at=time.time()), "file")
     provider = Provider(_sign_in("another", lasts=3600))
@@ -114,10 +146,10 @@ def test_rejected_token_without_refresh_token_is_not_renewed(store: Store) -> No
 def test_renewal_lock_held_too_long_is_reported_with_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aspencli.auth.store._LOCK_S", 0.2)
+    monkeypatch.setattr("aspencli.auth.boxes._LOCK_S", 0.2)
     with (
         locked(tmp_path / "x"),
-        pytest.raises(ConflictError, match="renewing the sign-in") as caught,
+        pytest.raises(ConflictError, match="renewing or changing the sign-in") as caught,
         locked(tmp_path / "x"),
     ):
         pass

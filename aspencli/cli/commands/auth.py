@@ -1,9 +1,10 @@
-"""``aspencli auth``: sign in to a target, and show who is signed in."""
+"""``aspencli auth``: sign in to a target, with one or more accounts, and show who is signed in."""
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +16,8 @@ from aspencli.errors import AspenError, BadInputError, CredentialsError, Unreach
 from aspencli.text import local_time
 
 if TYPE_CHECKING:
+    from aspencli.auth.accounts import Account
     from aspencli.auth.session import StoredSignIn
-    from aspencli.auth.store import Noted
     from aspencli.cli.access import ApiAccess
     from aspencli.remote.api import GroupRoles, Me
 
@@ -37,6 +38,21 @@ STATUS_COLUMNS = (
     Column("stored", "Stored in"),
     Column("issuer", "Identity provider", secondary=True),
     Column("api_url", "API", secondary=True),
+    Column("account", "Account", whole=True),
+    Column("active", "Active"),
+)
+LIST_COLUMNS = (
+    Column("target", "Target", whole=True),
+    Column("account", "Account", whole=True, blank=lambda _row: "(unknown)"),
+    Column("active", "Active"),
+    Column("email", "E-mail", whole=True),
+    Column("state", "State"),
+    Column("expires_at", "Expires"),
+    Column("renewable", "Auto-renews", secondary=True),
+    Column("stored", "Stored in"),
+    Column("name", "Name", secondary=True),
+    Column("subject", "Auth0 ID", secondary=True, whole=True),
+    Column("api_url", "API", secondary=True),
 )
 
 
@@ -48,10 +64,23 @@ class StoreKind(enum.Enum):
 
 
 @app.command(
-    epilog=examples("aspencli --env staging auth login", "aspencli auth login --store file")
+    epilog=examples(
+        "aspencli --env staging auth login",
+        "aspencli --env staging auth login --as admin",
+        "aspencli auth login --store file",
+    )
 )
 def login(
     ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Sign in to the account with this name, in addition to others. A new name adds an "
+            "account. Default: the active account, or your e-mail address.",
+        ),
+    ] = None,
     store: Annotated[
         StoreKind | None,
         typer.Option(
@@ -70,7 +99,7 @@ def login(
 
     Shows a link and a code, and waits for your approval. The sign-in is stored
     for this target, and renews automatically if the identity provider allows it.
-    It is only ever sent to the target's API.
+    It is only ever sent to the target's API. The account becomes the active one.
     """
     context = current(ctx)
     access = context.access
@@ -79,6 +108,8 @@ def login(
             "ASPEN_TOKEN is set and takes precedence over any sign-in",
             hint="Unset it, then sign in.",
         )
+    access.sign_in_as(_chosen_name(context, "--as", name, or_variable=True))
+    active = access.accounts.ledger.active(access.at.place)
     kind = access.choose_store(store.value if store else None)
     held = None if force else access.session.found(old=False)
     if held is not None and not _is_accepted(context) and not access.session.is_new:
@@ -87,37 +118,112 @@ def login(
     elif held is not None:
         held = access.session.current()  # it may have been refreshed
     if held is None:
-        before = access.store.load()
-        held = access.sign_in(kind, browser=browser)
+        held = access.sign_in(kind, browser=browser, force=force)
         access.session.use(held)
-        _give_up(context, before)
-        return _greet(context, held, "Signed in")
-    if store is not None:
-        access.store.save(held, kind)
-    return _greet(context, held, "Already signed in")
+        return _greet(context, held, "Signed in", active)
+    with access.store.lock():
+        if store is not None:
+            access.store.move(kind)
+    if access.store.account is not None:
+        access.store.ledger.switch(access.store.account)
+    return _greet(context, held, "Already signed in", active)
 
 
-@app.command(epilog=examples("aspencli --env staging auth logout"))
+@app.command(
+    epilog=examples("aspencli --env staging auth switch admin", "aspencli --env prod auth switch")
+)
+def switch(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="The account. Default: the other one of two."),
+    ] = None,
+) -> None:
+    """Choose the active account of the target, which commands use from now on.
+
+    Commands that are running keep their account. To choose an account for one
+    command only, add --account NAME to it, or set ASPEN_ACCOUNT.
+    """
+    context = current(ctx)
+    access, target = context.access, context.target.label
+    wanted = _chosen_name(context, "NAME", name)
+    if access.at.known_place is None:  # then no one has signed in
+        raise _no_other(context) if wanted is None else access.unknown_account(wanted)
+    ledger = access.accounts.ledger
+    before = ledger.active(access.at.place)
+    if wanted is None:
+        account = ledger.toggle(access.at.place)
+        if account is None:
+            raise _no_other(context)
+    else:
+        found = access.accounts.find(wanted)
+        if found is None or not ledger.switch(found):
+            raise access.unknown_account(wanted)
+        account = found
+    account = access.accounts.described(account)
+    if before is not None and before.key == account.key:
+        context.out.done(f"{account.title} is already the active account on {target}")
+    else:
+        context.out.done(f"Switched to account {account.title} on {target}")
+    _warn_if_expired(context, account)
+    _warn_of_precedence(context, account)
+
+
+@app.command(
+    "list", epilog=examples("aspencli --env staging auth list", "aspencli auth list --all -o json")
+)
+def list_accounts(
+    ctx: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List the accounts of every target.")
+    ] = False,
+) -> None:
+    """List the accounts that are signed in to the target, and which one is active.
+
+    No request is sent, so a sign-in that was revoked is not noticed.
+    """
+    context = current(ctx)
+    target = context.target.label
+    rows = _account_rows(context, lambda one: everything or one.place.target == target)
+    if not any(row["target"] == target for row in rows):
+        rows += _old_tools_rows(context)
+    empty = f"No account is signed in to {target}. To list all targets: aspencli auth list --all"
+    if everything:
+        empty = "No account is signed in on this machine."
+    context.out.rows(LIST_COLUMNS, rows, empty=empty)
+    _warn_of_precedence(context)
+
+
+@app.command(
+    epilog=examples("aspencli --env staging auth logout", "aspencli auth logout --account admin")
+)
 def logout(
     ctx: typer.Context,
     forget: Annotated[
         bool, typer.Option("--forget", help="Remove it from this machine without revoking it.")
     ] = False,
 ) -> None:
-    """Sign out of the target: revoke the sign-in, and remove it from this machine."""
+    """Sign out of the target: revoke the sign-in, and remove it from this machine.
+
+    Signs out the active account, or the one that --account names; others stay
+    signed in. If only one is left, it becomes active, except on production.
+    """
     context = current(ctx)
-    access, out = context.access, context.out
+    access, out, target = context.access, context.out, context.target.label
     with access.store.lock():
         before = None if forget else access.store.load()
         if before is not None and before.refresh_token:
             _revoke(access, before.refresh_token)
+        account, was_active = access.store.account, access.accounts.ledger.active(access.at.place)
         known = access.store.where is not None
-        access.store.forget()
-    if not known:
-        out.info(f"You are not signed in to {context.target.label}.")
+        if account is not None:
+            account = access.store.described(account)
+        active = access.store.forget(may_switch=not context.target.is_production)
+    if not known or account is None:
+        out.info(f"You are not signed in to {target}.")
     else:
-        out.done(f"Signed out of {context.target.label}")
-    if access.given is not None:
+        _report_sign_out(context, account, was_active, active)
+    if access.has_token:
         out.warn("ASPEN_TOKEN is still set and takes precedence over any sign-in")
 
 
@@ -133,11 +239,8 @@ def status(
     The exit code is 4 if no one is signed in, or if the API rejects the sign-in.
     """
     context = current(ctx)
-    if everything:
-        from aspencli.auth.store import Ledger  # no request is sent for these
-
-        stored = [one for one in Ledger(context.access.folder).all().values() if one.store]
-        rows = [_row_of(context, noted) for noted in stored]
+    if everything:  # no request is sent for these
+        rows = _account_rows(context, lambda _account: True)
         empty = "No sign-ins are stored on this machine."
         return context.out.rows(STATUS_COLUMNS, rows, empty=empty)
     access = context.access
@@ -146,7 +249,7 @@ def status(
         context.out.record(STATUS_COLUMNS, _status_row(context, None))
         raise CredentialsError(
             f"Not signed in to {context.target.label}",
-            hint=f"Sign in: {access.at.login_command}",
+            hint=f"Sign in: {access.login_command}",
         )
     try:
         me = context.api().users.me()
@@ -154,6 +257,9 @@ def status(
         context.out.record(STATUS_COLUMNS, _status_row(context, held))
         raise
     context.out.record(STATUS_COLUMNS, _status_row(context, held, me))
+    if not access.has_token and len(accounts := access.accounts.all()) > 1:
+        names = ", ".join(one.label for one in accounts if not _is(one, access.store.account))
+        context.out.info(f"Other accounts on {context.target.label}: {names}")
     return None
 
 
@@ -193,12 +299,37 @@ def _is_accepted(context: AppContext) -> bool:
     return True
 
 
-def _greet(context: AppContext, held: StoredSignIn, did: str) -> None:
-    """Report who is signed in, with their groups according to the API."""
+def _chosen_name(
+    context: AppContext, option: str, name: str | None, *, or_variable: bool = False
+) -> str | None:
+    """Return the account that was named, here or with ``--account``; None if none was.
+
+    With ``or_variable``, it may also be named by ``ASPEN_ACCOUNT``.
+
+    Raises:
+        BadInputError: Two different names were given, or a name that cannot be used.
+    """
+    from aspencli.auth.accounts import check_name
+
+    setting = context.config.setting("account")
+    is_flag = setting.source.startswith("flag")
+    given = setting.value if is_flag or (or_variable and name is None) else None
+    if name is not None and given is not None and name != given:
+        raise BadInputError(
+            f"Two accounts were given: {name} ({option}) and {given} (--account)",
+            hint="Give one of them.",
+        )
+    found = given if name is None else name
+    return None if found is None else check_name(found)
+
+
+def _greet(context: AppContext, held: StoredSignIn, did: str, before: Account | None) -> None:
+    """Report who is signed in, which account is active, and the groups according to the API."""
     until = f"expires {local_time(held.expires_at)}"
     if held.refresh_token:
         until = f"{until}, auto-renews"
     context.out.done(f"{did} to {context.target.label} as {held.who} ({until})")
+    _report_active(context, before)
     try:
         me = context.api().users.me()
     except CredentialsError:  # signed in, but not accepted by the API
@@ -210,14 +341,93 @@ def _greet(context: AppContext, held: StoredSignIn, did: str) -> None:
     context.out.info(f"Groups: {groups or 'none, so you have no access to samples or trees'}")
 
 
-def _give_up(context: AppContext, before: StoredSignIn | None) -> None:
-    """Revoke the sign-in that a new one has replaced."""
-    if before is None or not before.refresh_token:
+def _report_active(context: AppContext, before: Account | None) -> None:
+    """Report which account is active after signing in, if there could be any doubt."""
+    access, accounts = context.access, context.access.accounts.all()
+    account = access.store.account
+    if account is None or not (len(accounts) > 1 or account.is_named):
         return
+    words = f"Active account on {context.target.label}: {account.title}."
+    previous = next((one for one in accounts if _is(one, before)), None)
+    if previous is not None and not _is(previous, account):
+        back = access.at.command("auth", "switch", previous.label)
+        words += f" To go back to {previous.label}: {back}"
+    context.out.info(words)
+    _warn_of_precedence(context, account)
+
+
+def _report_sign_out(
+    context: AppContext, account: Account, before: Account | None, active: Account | None
+) -> None:
+    """Report which account was signed out, and which ones are left."""
+    access, out, target = context.access, context.out, context.target.label
+    left = access.accounts.all()
+    names = ", ".join(one.label for one in left)
+    is_plain = not left and not account.is_named
+    out.done(f"Signed out of {target}{'' if is_plain else f' (account {account.label})'}")
+    if not left:
+        return
+    if active is None:
+        out.info(f"Still signed in to {target}: {names}. None of them is active.")
+        out.hint(f"Choose the active account: {access.switch_command}")
+    elif _is(before, account):
+        out.info(f"Active account on {target} is now {access.accounts.described(active).title}.")
+    else:
+        out.info(f"Still signed in to {target}: {names}.")
+
+
+def _no_other(context: AppContext) -> AspenError:
+    """Return the error for ``auth switch`` without a name, where that leaves a choice."""
+    access, target = context.access, context.target.label
+    lines = access.account_lines()
+    if not lines:
+        return CredentialsError(
+            f"You are not signed in to {target}.", hint=f"Sign in: {access.login_command}"
+        )
+    if len(lines) == 1 and access.accounts.ledger.active(access.at.place) is not None:
+        add = access.at.command("auth", "login", "--as", "NAME")
+        return BadInputError(
+            f"There is no other account on {target} to switch to.",
+            hint=f"Add one: {add}",
+            details=lines,
+        )
+    return BadInputError(
+        f"There are several accounts on {target} to switch to."
+        if len(lines) > 1
+        else f"No account is active on {target}.",
+        hint=f"Choose one: {access.switch_command}",
+        details=lines,
+    )
+
+
+def _warn_if_expired(context: AppContext, account: Account) -> None:
+    from aspencli.auth.store import Store
+
+    access = context.access
     try:
-        context.access.provider.revoke(before.refresh_token)
-    except AspenError as error:
-        context.out.warn(f"The previous sign-in could not be revoked: {error.message}")
+        held = Store(access.folder, account.place, access.keyring, account).load()
+    except CredentialsError as error:
+        context.out.warn(error.message)
+        return
+    if held is None or not (held.lasts() or held.refresh_token):
+        again = access.at.command("auth", "login", "--as", account.label)
+        ended = f"expired at {local_time(held.expires_at)}" if held else "can no longer be used"
+        context.out.warn(f"The sign-in of {account.label} {ended}. Sign in again: {again}")
+
+
+def _warn_of_precedence(context: AppContext, account: Account | None = None) -> None:
+    """Warn about variables that decide who commands act as, whichever account is active."""
+    setting = context.config.setting("account")
+    if context.access.has_token:
+        context.out.warn("ASPEN_TOKEN is set and takes precedence over any sign-in")
+        return
+    given = setting.value if setting.source.startswith("environment") else None
+    if given is not None and (account is None or not account.is_called(given)):
+        context.out.warn(f"ASPEN_ACCOUNT={given} takes precedence over the active account")
+
+
+def _is(one: Account | None, other: Account | None) -> bool:
+    return one is not None and other is not None and one.key == other.key
 
 
 def _revoke(access: ApiAccess, refresh_token: str) -> None:
@@ -230,30 +440,85 @@ def _revoke(access: ApiAccess, refresh_token: str) -> None:
         ) from error
 
 
-def _row_of(context: AppContext, noted: Noted) -> Row:
+def _account_rows(context: AppContext, shown: Callable[[Account], bool]) -> list[dict[str, Any]]:
+    """Return the rows of stored accounts, by target and name."""
+    from aspencli.auth.accounts import Ledger
+
+    ledger = Ledger(context.access.folder)
+    active = {one.place.key: ledger.active(one.place) for one in ledger.accounts()}
+    warned: set[str] = set()
+    rows = [
+        _account_row(context, account, _is(account, active[account.place.key]), warned)
+        for account in filter(shown, ledger.accounts())
+    ]
+    return sorted(rows, key=lambda row: (row["target"], row["account"] or ""))
+
+
+def _account_row(
+    context: AppContext, account: Account, is_active: bool, warned: set[str]
+) -> dict[str, Any]:
     from aspencli.auth.store import Store
 
-    access, place = context.access, noted.place
-    store = Store(access.folder, place, access.keyring)
+    access, place = context.access, account.place
+    store = Store(access.folder, place, access.keyring, account)
     try:
         held, where = store.load(), store.where
     except CredentialsError as error:  # the other sign-ins can still be shown
-        context.out.warn(f"{place.target}: {error.message}")
-        held, where = None, noted.store
-    lasts = held is not None and (held.lasts() or held.refresh_token is not None)
+        warning = f"{place.target}: {error.message}"
+        if warning not in warned:
+            context.out.warn(warning)
+        warned.add(warning)
+        held, where = None, account.store
+    if held is not None:
+        account = account.described(held)
     return {
         **_row(context, held),
         "target": place.target,
-        "state": "signed in" if lasts else "expired" if held else "unreadable",
+        "account": account.name,
+        "email": account.email or None,
+        "subject": account.subject or None,
+        "active": is_active,
+        "state": _state(held),
         "stored": where,
         "issuer": place.issuer,
         "api_url": place.api,
     }
 
 
+def _old_tools_rows(context: AppContext) -> list[dict[str, Any]]:
+    """Return the row of the sign-in that the old tool left for this target, if it can be used."""
+    access = context.access
+    try:
+        left = access.old_tools()
+    except AspenError:  # the target has no API, for example
+        return []
+    if left is None:
+        return []
+    return [
+        {
+            **_row(context, left),
+            "target": context.target.label,
+            "account": left.email or left.subject,
+            "active": True,
+            "state": _state(left),
+            "stored": access.where,
+            "issuer": access.at.place.issuer,
+            "api_url": access.at.place.api,
+        }
+    ]
+
+
+def _state(held: StoredSignIn | None) -> str:
+    if held is None:
+        return "unreadable"
+    return "signed in" if held.lasts() or held.refresh_token is not None else "expired"
+
+
 def _status_row(context: AppContext, held: StoredSignIn | None, me: Me | None = None) -> Row:
     """Return the row for the target's sign-in; ``me`` is the API's description of the user."""
     access = context.access
+    account = None if access.given is not None else access.store.account
+    active = account and access.accounts.ledger.active(access.at.place)
     return {
         **_row(context, held, me),
         "target": context.target.label,
@@ -261,6 +526,8 @@ def _status_row(context: AppContext, held: StoredSignIn | None, me: Me | None = 
         "stored": access.where if held else None,
         "issuer": access.at.place.issuer,
         "api_url": access.at.api_url,
+        "account": account and access.accounts.described(account).name,
+        "active": account and _is(account, active),
     }
 
 

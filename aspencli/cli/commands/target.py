@@ -263,7 +263,7 @@ class _Check:
         access = self._context.access
         held = access.session.found()
         if held is None:
-            raise _NotedError("not signed in", hint=f"Sign in: {access.at.login_command}")
+            raise _NotedError("not signed in", hint=f"Sign in: {access.login_command}")
         self._context.api().users.me()
         return f"as {held.who}"
 

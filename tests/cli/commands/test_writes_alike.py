@@ -48,8 +48,8 @@ READS = {
     *("pathogens list", "lineages list-pango", "auspice link", "history list", "history show"),
     *("history check", "db current", "db history", "db check", "db revision", "db status"),
     *("db activity", "db locks", "db outliers", "db sizes", "db indexes", "db bloat"),
-    *("db settings", "db doctor", "local status", "local logs", "auth status", "auth token"),
-    *("config show", "target list", "target check", "stacks list"),
+    *("db settings", "db doctor", "local status", "local logs", "auth list", "auth status"),
+    *("auth token", "config show", "target list", "target check", "stacks list"),
 }
 """Commands that change no target."""
 OTHERS = {
@@ -66,6 +66,7 @@ OTHERS = {
     "local seed": "adds test data to the local deployment only, without asking",
     "local reset": "deletes the local deployment only; it has no history afterward",
     "auth login": "changes only the stored sign-in",
+    "auth switch": "changes only which stored sign-in is used",
     "auth logout": "changes only the stored sign-in",
 }
 """Commands with side effects that are no planned write, and why."""
