@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from aspencli.remote.api import Api
     from aspencli.remote.identity import IdentityProvider
 
+LOCAL_DEPLOYMENT = "local deployment"
+"""The source of values that `local` takes from the deployment on this machine."""
 _LOOK_MS = 10_000  # for a query that only adds details to an error
 
 
@@ -430,6 +432,17 @@ class AppContext:
         if self.target.name == "local" and not found.are_complete:
             return self.laptop.management_credentials()
         return found
+
+    @property
+    def management_source(self) -> str | None:
+        """Return where the credentials for the identity provider come from, or None.
+
+        Nothing is read for this, so a secret may still lack them.
+        """
+        from aspencli.deployments.identity import management_source
+
+        is_local = self.target.name == "local"
+        return management_source(self.target) or (LOCAL_DEPLOYMENT if is_local else None)
 
     @cached_property
     def identity(self) -> IdentityProvider | None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from aspen.identity.management import (
     Credentials,
     Management,
+    ManagementCredentialsError,
     ManagementError,
     ManagementUnavailableError,
     Pace,
@@ -30,6 +31,15 @@ T = TypeVar("T")
 PATIENCE = Patience(seconds=60, tries=12, persists=True)
 """The patience with each request; an operator waits longer than the service does."""
 _FORBIDDEN = 403
+ONBOARDING_SCOPES = (
+    *("read:users", "create:users", "update:users", "delete:users", "create:user_tickets"),
+    *("read:connections", "read:roles"),
+    *("read:organizations", "create:organizations", "delete:organizations"),
+    *(f"{verb}:organization_members" for verb in ("read", "create", "delete")),
+    *(f"{verb}:organization_member_roles" for verb in ("read", "create", "delete")),
+    *(f"{verb}:organization_invitations" for verb in ("read", "create", "delete")),
+)
+"""The scopes that creating people and groups needs, and reverting that if a step fails."""
 
 
 class IdentityProvider:
@@ -62,8 +72,24 @@ class IdentityProvider:
         except (ManagementError, ManagementUnavailableError) as error:
             raise self.explained(error) from error
 
+    def missing_scopes(self) -> list[str] | None:
+        """Return the scopes that onboarding needs and the credentials lack; None if not known.
+
+        Raises:
+            AspenError: The provider rejected the credentials, or did not respond in time.
+        """
+        granted = self.run(lambda management: management.granted_scopes())
+        return None if granted is None else [one for one in ONBOARDING_SCOPES if one not in granted]
+
     def explained(self, error: ManagementError | ManagementUnavailableError) -> AspenError:
         """Return the error with a message for the operator."""
+        if isinstance(error, ManagementCredentialsError):
+            return CredentialsError(
+                f"The identity provider {self.host} rejected the management credentials: {error}.",
+                hint="Check AUTH0_MANAGEMENT_CLIENT_ID and AUTH0_MANAGEMENT_CLIENT_SECRET (their "
+                "source: aspencli config show), and that the provider authorizes this client for "
+                "its Management API.",
+            )
         if isinstance(error, ManagementUnavailableError):
             kind: type[AspenError] = UncertainError if error.is_uncertain else UnreachableError
             return kind(

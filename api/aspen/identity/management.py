@@ -17,6 +17,7 @@ from aspen.identity.pace import Pace
 from aspen.identity.requests import (
     TIMEOUT_S,
     Credentials,
+    ManagementCredentialsError,
     ManagementError,
     ManagementRequests,
     ManagementUnavailableError,
@@ -28,6 +29,7 @@ __all__ = [
     "Account",
     "Credentials",
     "Management",
+    "ManagementCredentialsError",
     "ManagementError",
     "ManagementUnavailableError",
     "Member",

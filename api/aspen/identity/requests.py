@@ -21,7 +21,7 @@ PAGE = 100
 _EARLY_S = 60  # a token is renewed this long before it expires
 _REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
+_OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 400, 401, 403, 404
 _CONFLICT, _TOO_MANY, _BROKEN = 409, 429, 500
 
 
@@ -94,6 +94,10 @@ class ManagementUnavailableError(Exception):
         self.is_uncertain = is_uncertain
 
 
+class ManagementCredentialsError(ManagementUnavailableError):
+    """A provider that rejects the client's credentials."""
+
+
 class _LaterError(Exception):
     """A request to retry after a pause in seconds; None for the default backoff."""
 
@@ -124,12 +128,26 @@ class ManagementRequests:
         self._patience = patience or Patience()
         self._base = f"{credentials.url}/api/v2/"
         self._token, self._renewed_at = "", 0.0
+        self._scopes: frozenset[str] | None = None
         self._lock = asyncio.Lock()
 
-    async def _gone(self, *parts: str, **content: Mapping[str, Any]) -> None:
+    async def granted_scopes(self) -> frozenset[str] | None:
+        """Return the scopes of the token, or None if the provider does not say; get one if needed.
+
+        Raises:
+            ManagementCredentialsError: The provider rejects the credentials.
+            ManagementUnavailableError: The provider did not respond in time.
+        """
+        await self._bearer()
+        return self._scopes
+
+    async def _gone(self, *parts: str, json: Mapping[str, Any] | None = None) -> None:
         """Delete an object; do nothing if it does not exist."""
         try:
-            await self._call("DELETE", *parts, **content)
+            if json is None:
+                await self._call("DELETE", *parts)
+            else:
+                await self._call("DELETE", *parts, json=json)
         except ManagementError as error:
             if not error.absent:
                 raise
@@ -262,11 +280,15 @@ class ManagementRequests:
         ):
             raise _LaterError(said, _pause(answer))
         if answer.status_code != _OK:
-            raise ManagementUnavailableError(said)
+            rejected = answer.status_code in {_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN}
+            kind = ManagementCredentialsError if rejected else ManagementUnavailableError
+            raise kind(said)
         try:
             granted = answer.json()
+            scopes = granted.get("scope")
+            self._scopes = frozenset(scopes.split()) if isinstance(scopes, str) else None
             return str(granted["access_token"]), float(granted["expires_in"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise ManagementUnavailableError("no token in the response") from error
 
 

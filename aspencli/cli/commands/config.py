@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import typer
 
 from aspencli.cli.app import examples, group
-from aspencli.cli.context import current
+from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.config import KEYS, TARGET_KEYS, Config, Target
 
@@ -19,6 +19,7 @@ COLUMNS = (
     Column("source", "Source"),
 )
 
+MANAGEMENT = "management_credentials"
 _ADDRESSES = frozenset({"api_url", "auth_url", "database_url", "aws_endpoint_url"})
 _ALWAYS = frozenset({"api_url", "auth_url", "auth_client_id", "database_url"})  # even if not set
 _HARMLESS = frozenset(
@@ -30,16 +31,17 @@ _HARMLESS = frozenset(
 def show(ctx: typer.Context) -> None:
     """Show every setting, its value, and its source; secrets are masked."""
     context = current(ctx)
-    rows = list(_rows(context.config, context.target))
+    rows = [*_rows(context.config, context.target), _management_row(context)]
     if context.out.chosen_form == "table":
         # A record, because addresses and paths are too long for a column and must not be cut.
         columns = [Column(row["name"], row["name"], whole=True) for row in rows]
-        shown = {row["name"]: f"{row['value'] or 'not set'} ({row['source']})" for row in rows}
+        shown = {row["name"]: f"{row['value'] or _unset(row)} ({row['source']})" for row in rows}
         context.out.record(columns, shown)
     else:
         context.out.rows(COLUMNS, rows)
     if context.target.warning:
         context.out.warn(context.target.warning)
+    _warn_of_unset_variables(context)
 
 
 def _rows(config: Config, target: Target) -> Iterator[Row]:
@@ -57,6 +59,28 @@ def _rows(config: Config, target: Target) -> Iterator[Row]:
             yield {"name": name, "value": shown, "source": target.sources.get(name, "default")}
     found_file = "read" if config.path.exists() else "not found"
     yield {"name": "config_file", "value": str(config.path), "source": found_file}
+
+
+def _management_row(context: AppContext) -> Row:
+    """Return the row for the credentials of the identity provider; they are not read."""
+    source = context.management_source
+    is_given = source is not None and source.startswith("environment")
+    value = "***" if is_given else None
+    return {"name": MANAGEMENT, "value": value, "source": source or "default"}
+
+
+def _unset(row: Row) -> str:
+    is_later = row["name"] == MANAGEMENT and row["source"] != "default"
+    return "read when needed" if is_later else "not set"
+
+
+def _warn_of_unset_variables(context: AppContext) -> None:
+    from aspencli.deployments.identity import NAMES, unset_variables
+
+    if unset := unset_variables():
+        given = " and ".join(name for name in NAMES if name not in unset)
+        others = " and ".join(unset)
+        context.out.warn(f"{given} will be ignored unless you also set {others}.")
 
 
 def _masked(address: str | None) -> str | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from aspencli.cli.app import examples, group
-from aspencli.cli.context import AppContext, current
+from aspencli.cli.context import LOCAL_DEPLOYMENT, AppContext, current
 from aspencli.cli.output.formats import Column, Row
-from aspencli.errors import AspenError, NotFoundError
+from aspencli.errors import AspenError, NotFoundError, UnreachableError
 from aspencli.text import duration_text
 
 if TYPE_CHECKING:
@@ -89,8 +89,10 @@ def _way_words(target: Target) -> str | None:
     epilog=examples("aspencli --env staging target check", "aspencli --env prod target check")
 )
 def check(ctx: typer.Context) -> None:
-    """Check each part of the way to the target: AWS, secret, bastion, TLS, database, and API.
+    """Check each part of the way to the target, from AWS and the database to the API and sign-in.
 
+    The last part is the identity provider: whether the management credentials
+    are accepted, and have the scopes that onboarding people needs.
     Prints what was found, how long it took, and what to do if it failed. The exit code is that of
     the first failure. Nothing is written.
     """
@@ -116,13 +118,17 @@ def _show(context: AppContext, row: Row) -> None:
     style = {_OK: "done", _NOTE: "warn", _FAILED: "error", _SKIPPED: "hint"}[row["state"]]
     seconds = "" if row["seconds"] is None else duration_text(row["seconds"])
     state = context.out.styled(style, f"{row['state']:<8}")
-    context.out.text(f"{row['part']:<15} {state} {seconds:>7}  {row['found']}")
+    context.out.text(f"{row['part']:<18} {state} {seconds:>7}  {row['found']}")
     if row["step"] and row["state"] != _SKIPPED:
-        context.out.text(f"{'':<15} {'':<8} {'':>7}  {context.out.styled('hint', row['step'])}")
+        context.out.text(f"{'':<18} {'':<8} {'':>7}  {context.out.styled('hint', row['step'])}")
 
 
 class _NotedError(AspenError):
     """A part that works, with a remark."""
+
+
+class _SkippedError(AspenError):
+    """A part that this target does not have, or that cannot be checked."""
 
 
 class _Check:
@@ -147,6 +153,9 @@ class _Check:
                 state, found, step = _OK, look(), None
             except _NotedError as note:
                 state, found, step = _NOTE, note.message, note.hint
+            except _SkippedError as reason:
+                yield _row(part, _SKIPPED, None, reason.message, reason.hint), 0
+                continue
             except Exception as error:  # noqa: BLE001 - each part is reported, and the next one tried
                 from aspencli.cli.failures import explain
 
@@ -171,6 +180,7 @@ class _Check:
             yield "Schema", ("Database",), self._schema
         yield "API", (), self._api
         yield "Sign-in", ("API",), self._sign_in
+        yield "Identity provider", ("Secret",), self._identity_provider
 
     def _identity(self) -> str:
         return self._context.aws.identity()
@@ -266,6 +276,37 @@ class _Check:
             raise _NotedError("not signed in", hint=f"Sign in: {access.login_command}")
         self._context.api().users.me()
         return f"as {held.who}"
+
+    def _identity_provider(self) -> str:
+        """Get a token for the Management API; no other request is sent."""
+        source = self._context.management_source
+        try:
+            provider = self._context.identity if source is not None else None
+        except UnreachableError as error:
+            if source != LOCAL_DEPLOYMENT:
+                raise
+            raise _SkippedError(error.message, hint=error.hint) from error  # it has none yet
+        if provider is None:
+            from aspencli.deployments.identity import NAMES
+
+            raise _SkippedError(
+                "no management credentials: "
+                + ("not configured" if source is None else f"not in the {source}"),
+                hint=f"To onboard people, set {', '.join(NAMES)}, or add them to the secret.",
+            )
+        missing = provider.missing_scopes()
+        if missing == []:
+            return f"{provider.host}: token obtained, with all scopes that onboarding needs"
+        if missing is None:
+            raise _NotedError(
+                f"{provider.host}: token obtained, but its scopes are not known.",
+                hint="Check in the provider's dashboard that the management client has them.",
+            )
+        raise _NotedError(
+            f"{provider.host}: token obtained, but onboarding also needs: {', '.join(missing)}",
+            hint="Grant these scopes to the management client, in the provider's dashboard under "
+            "APIs > Management API > Machine to Machine Applications.",
+        )
 
 
 def _row(part: str, state: str, seconds: float | None, found: str, step: str | None = None) -> Row:

@@ -126,6 +126,10 @@ def test_all_local_services_start_stop_and_reset(run_cli: CliRunner, deployment:
     )
     assert token.stdout.count(".") == 2, token.stderr  # the demo's sign-in
     assert row(run_cli("local", "seed", "--roles", "-o", "json"))["samples"] == 0
+    checked = json.loads(run_cli("target", "check", "-o", "json").out)[-1]
+    assert checked["part"] == "Identity provider"
+    assert "127.0.0.1:" in checked["found"]
+    assert ": token obtained, " in checked["found"]
 
     down = run_cli("local", "down", "-o", "json")
     assert [one["part"] for one in json.loads(down.out)] == [*parts][::-1]
