@@ -53,7 +53,7 @@ class IdentityProvider:
         self._credentials = credentials
         self.host = urlsplit(credentials.url).netloc
 
-    def run(self, work: Callable[[Management], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[Management], Awaitable[T]], patience: Patience = PATIENCE) -> T:
         """Run asynchronous work with a client, and return its result.
 
         Requests are sent as fast as the provider's rate limit allows. Work that runs several at
@@ -64,7 +64,7 @@ class IdentityProvider:
         """
 
         async def connected_work() -> T:
-            async with connected(self._credentials, PATIENCE, Pace()) as management:
+            async with connected(self._credentials, patience, Pace()) as management:
                 return await work(management)
 
         try:
@@ -78,7 +78,7 @@ class IdentityProvider:
         Raises:
             AspenError: The provider rejected the credentials, or did not respond in time.
         """
-        granted = self.run(lambda management: management.granted_scopes())
+        granted = self.run(lambda management: management.granted_scopes(), Patience())
         return None if granted is None else [one for one in ONBOARDING_SCOPES if one not in granted]
 
     def explained(self, error: ManagementError | ManagementUnavailableError) -> AspenError:
