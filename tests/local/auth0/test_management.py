@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from aspen.local.auth0 import management
+from aspen.local.auth0.management import Bucket
+from aspen.local.auth0.store import ProviderStore, insert
 from tests.local.auth0.lab import (
     CLIENT,
     MANAGEMENT,
@@ -141,6 +146,106 @@ def test_invalid_user_search_query_is_refused(api: httpx.Client, query: str) -> 
 def test_user_search_mixing_and_with_or_is_refused(api: httpx.Client) -> None:
     query = "name:a AND name:b OR name:c"
     assert api.get("users", params={"q": query}).status_code == 400
+
+
+def set_created(identity: Identity, **moments: float) -> None:
+    """Set the creation times of users, in seconds since 1970."""
+    with ProviderStore(identity.folder).writing() as db:
+        for name, moment in moments.items():
+            values = (moment, f"auth0|{name}")
+            db.execute("UPDATE users SET created_at = ? WHERE user_id = ?", values)
+
+
+FIRST = datetime(2025, 1, 31, 23, 59, 59, 999_600, UTC).timestamp()  # shown as .999Z
+SECOND = datetime(2025, 2, 1, tzinfo=UTC).timestamp()
+THIRD = datetime(2025, 2, 1, 12, 30, 15, 250_000, UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("span", "found"),
+    [
+        ("[2025-01-31T23:59:59.999Z TO 2025-02-01T00:00:00.000Z]", "gadmin member"),
+        ("{2025-01-31T23:59:59.999Z TO 2025-02-01T12:30:15.250Z}", "member"),
+        ("[* TO 2025-02-01T00:00:00.000Z}", "gadmin"),
+        ("{2025-02-01T00:00:00.000Z TO 2025-03-01]", "viewer"),
+        ("[2025-02-01 TO 2025-02-01]", "member viewer"),
+        ("[2025-01 TO 2025-01]", "gadmin"),
+        ("{2025-01 TO 2025-02]", "member viewer"),
+        ("[2025 TO 2025]", "gadmin member viewer"),
+        ("{2025-02-01T12:30 TO 2025-03]", ""),
+        ("[2025-02-01T12:30:15Z TO 2025-02-01T12:30:15Z]", "viewer"),
+        ("[2025-02-01T13:30:15.250+01:00 TO 2025-03]", "viewer"),
+        ('["2025-02-01T12:30:15.250000Z" TO "2025-03-01"]', "viewer"),
+    ],
+)
+def test_user_search_by_creation_time(
+    identity: Identity, api: httpx.Client, span: str, found: str
+) -> None:
+    set_created(identity, gadmin=FIRST, member=SECOND, viewer=THIRD)
+    query = {"q": f"created_at:{span} AND email:*@example.org"}
+    users = api.get("users", params=query).raise_for_status().json()
+    assert {user["user_id"] for user in users} == {f"auth0|{name}" for name in found.split()}
+
+
+def test_user_search_by_other_times(api: httpx.Client, identity: Identity) -> None:
+    identity.tokens("multi@example.org")
+    since = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    users = api.get("users", params={"q": f"last_login:[{since} TO *]"}).json()
+    assert "auth0|multi" in {user["user_id"] for user in users}
+    assert all("last_login" in user for user in users)
+    unused = api.get("users", params={"q": "last_login:[* TO *] AND name:Nogroup*"}).json()
+    assert unused == []
+    assert api.get("users", params={"q": "updated_at:[* TO *]"}).json()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "created_at:2025",
+        'created_at:"2025-01-01"',
+        "created_at:[2025]",
+        "created_at:[2025-01-01 2025-02-01]",
+        "created_at:[2025-13 TO *]",
+        "created_at:[yesterday TO *]",
+        "created_at:[2025 TO *",
+        "email:[a TO b]",
+        "blocked:[true TO false]",
+    ],
+)
+def test_invalid_time_range_is_refused(api: httpx.Client, query: str) -> None:
+    assert failure(api.get("users", params={"q": query}))[:2] == (400, "invalid_query_string")
+
+
+def test_creation_time_ranges_reach_all_of_more_than_1000_users(tmp_path: Path) -> None:
+    folder, generator = tmp_path / "state", random.Random(7)
+    with running_identity(folder, "--burst", "1000") as identity:
+        with ProviderStore(folder).writing() as db:
+            for number in range(1_234):
+                created = 1_600_000_000 + generator.random() * 5
+                who = {"user_id": f"auth0|many{number}", "email": f"many{number}@example.org"}
+                about = {"name": "Many", "email_verified": True}
+                times = {"created_at": created, "updated_at": created}
+                insert(db, "users", {**who, **about, **times})
+        seen: list[str] = []
+        with identity.management() as api:
+            start = "[*"
+            while True:
+                query = {"q": f"email:many* AND created_at:{start} TO *]", "sort": "created_at:1"}
+                found = [
+                    user
+                    for page in range(10)
+                    for user in api.get("users", params={**query, "page": page, "per_page": 100})
+                    .raise_for_status()
+                    .json()
+                ]
+                if not found:
+                    break
+                last = found[-1]["created_at"]
+                # The last moment may go on in the next range, unless this was the last one.
+                kept = [u for u in found if len(found) < 1000 or u["created_at"] < last]
+                seen += [user["user_id"] for user in kept]
+                start = f"{{{last}" if len(found) < 1000 else f"[{last}"
+    assert len(seen) == len(set(seen)) == 1_234
 
 
 def test_created_user_can_be_read_updated_and_deleted(api: httpx.Client) -> None:
@@ -489,6 +594,23 @@ def test_rate_limit_responses_match_auth0(tmp_path: Path) -> None:
         assert refused.headers["x-ratelimit-remaining"] == "0"
         time.sleep(int(refused.headers["retry-after"]))
         assert api.get("roles").status_code == 200
+
+
+def test_rate_limit_reset_is_time_of_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.25
+    clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
+    monkeypatch.setattr(management, "time", clock)
+    bucket = Bucket(burst=3, rate=0.5)
+    told = [bucket.take() for _ in range(4)]
+    assert [allowed for allowed, _ in told] == [True, True, True, False]
+    headers = [answer for _, answer in told]
+    assert [one["x-ratelimit-remaining"] for one in headers] == ["2", "1", "0", "0"]
+    assert {one["x-ratelimit-limit"] for one in headers} == {"3"}
+    # One more request is possible in 2 s, at 1000002.25; not when all three are.
+    assert {one["x-ratelimit-reset"] for one in headers} == {"1000003"}
+    assert headers[3]["Retry-After"] == "2"
+    now += 10
+    assert bucket.take()[0]
 
 
 def test_unknown_management_paths_are_not_found(api: httpx.Client) -> None:

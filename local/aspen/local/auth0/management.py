@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from sqlite3 import Connection, Row
 from threading import Lock
@@ -27,7 +26,7 @@ from pydantic_core import PydanticCustomError
 from starlette.middleware.base import RequestResponseEndpoint
 
 from aspen.local.auth0.clients import Authorization
-from aspen.local.auth0.settings import audit
+from aspen.local.auth0.settings import audit, iso
 from aspen.local.auth0.store import ProviderOf, revoke_key, rotate
 from aspen.local.auth0.tokens import checked_claims
 
@@ -164,12 +163,6 @@ METADATA = ("user_metadata", "app_metadata")
 def metadata_of(row: Row) -> Document:
     """Return the metadata of a user or an invitation, without empty ones."""
     return {name: json.loads(row[name]) for name in METADATA if row[name] != "{}"}
-
-
-def iso(moment: float) -> str:
-    """Return a time in Auth0's format."""
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def parts(fields: str = "", include_fields: bool = True) -> Callable[[Document], Document]:
@@ -324,11 +317,12 @@ class Bucket:
             if allowed:
                 self._level -= 1
             level = self._level
-        full_at = time.time() + (self._burst - level) / self._rate
+        missing = min(self._burst, math.floor(level) + 1) - level
+        more_at = time.time() + missing / self._rate
         headers = {
             "x-ratelimit-limit": str(self._burst),
             "x-ratelimit-remaining": str(int(level)),
-            "x-ratelimit-reset": str(math.ceil(full_at)),
+            "x-ratelimit-reset": str(math.ceil(more_at)),
         }
         if not allowed:
             headers["Retry-After"] = str(max(1, math.ceil((1 - level) / self._rate)))

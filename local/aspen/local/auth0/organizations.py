@@ -26,7 +26,6 @@ from aspen.local.auth0.management import (
     PageOf,
     PartsOf,
     find,
-    iso,
     listed,
     metadata_of,
     missing,
@@ -34,7 +33,7 @@ from aspen.local.auth0.management import (
     parts,
     refused_with,
 )
-from aspen.local.auth0.settings import new_identifier
+from aspen.local.auth0.settings import iso, new_identifier
 from aspen.local.auth0.store import ProviderOf, change, insert
 
 router = APIRouter()

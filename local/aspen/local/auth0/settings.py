@@ -128,6 +128,12 @@ def log_to_stderr() -> None:
     _LOGGER.propagate = False
 
 
+def iso(moment: float) -> str:
+    """Return a time, in seconds since 1970, in Auth0's format."""
+    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
 def new_secret() -> str:
     """Return a secret of 256 random bits."""
     return secrets.token_urlsafe(32)

@@ -28,7 +28,14 @@ from fastapi import Depends, Request
 from joserfc.jwk import KeySet, RSAKey
 from pydantic import TypeAdapter
 
-from aspen.local.auth0.settings import Knobs, ProviderSettings, hashed, new_identifier, new_secret
+from aspen.local.auth0.settings import (
+    Knobs,
+    ProviderSettings,
+    hashed,
+    iso,
+    new_identifier,
+    new_secret,
+)
 from aspencli.errors import BadInputError, ConflictError, RefusedError
 from aspencli.files import make_folder, open_own
 
@@ -359,10 +366,19 @@ class ProviderStore:
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
             connection.row_factory = Row
+            connection.create_function("iso", 1, _iso, deterministic=True)
             connection.execute("PRAGMA foreign_keys = ON")
+            # If the machine crashes, the latest changes may be lost; if only the provider does,
+            # none. Waiting for the disk took 18 ms per change.
+            connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
         finally:
             connection.close()
+
+
+def _iso(moment: float | None) -> str | None:
+    """Return a time as an SQL function does: nothing for nothing."""
+    return None if moment is None else iso(moment)
 
 
 def _kept_secret(db: Connection, name: str) -> str:

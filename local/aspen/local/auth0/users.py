@@ -1,13 +1,8 @@
-"""Users: search, create, update, and delete.
-
-A search uses a subset of Auth0's query language: terms such as ``email:"a@example.org"``,
-``name:Mor*``, or ``blocked:true``, joined by AND or by OR.
-"""
+"""Users: search, create, update, and delete."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from sqlite3 import Row
@@ -29,26 +24,31 @@ from aspen.local.auth0.management import (
     PartsOf,
     bad_query,
     find,
-    iso,
     listed,
     metadata_of,
     needs,
     refused_with,
 )
 from aspen.local.auth0.organizations import organization_document
-from aspen.local.auth0.settings import new_user_id
+from aspen.local.auth0.search import Kind, conditions
+from aspen.local.auth0.settings import iso, new_user_id
 from aspen.local.auth0.store import ProviderOf, change, insert
 
 router = APIRouter()
 
 _PLAIN = ("given_name", "family_name", "nickname", "picture")
-_SEARCHED = {"email", "name", "user_id", "blocked", "email_verified"}
+_SEARCHED = {
+    "email": ("email", Kind.TEXT),
+    "email.raw": ("email", Kind.TEXT),
+    "name": ("name", Kind.TEXT),
+    "user_id": ("user_id", Kind.TEXT),
+    "blocked": ("blocked", Kind.BOOLEAN),
+    "email_verified": ("email_verified", Kind.BOOLEAN),
+    "created_at": ("created_at", Kind.TIME),
+    "updated_at": ("updated_at", Kind.TIME),
+    "last_login": ("last_login", Kind.TIME),
+}
 _SORTED = {"email", "name", "user_id", "created_at", "updated_at", "last_login", "logins_count"}
-_TRUTH = {"true": 1, "false": 0}
-_TERM = re.compile(
-    r"(?:(?P<joint>AND|OR)\b)?\s*(?P<field>[\w.]+):"
-    r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"()]+))\s*'
-)
 
 
 class _UserFields(Body):
@@ -84,7 +84,7 @@ def search(
     provider: ProviderOf, page: PageOf, parts: PartsOf, q: str = "", sort: str = ""
 ) -> Listed:
     """List the users that match a search, or all users."""
-    where, values = _conditions(q)
+    where, values = conditions(q, _SEARCHED)
     with provider.database.reading() as db:
         return listed(
             db,
@@ -215,46 +215,6 @@ def _fields(there: Mapping[str, Any], body: _NewUser | _UserChanges) -> dict[str
 def _merged(there: str, changes: Metadata | None) -> str:
     merged = {**json.loads(there), **(changes or {})}
     return json.dumps({name: value for name, value in merged.items() if value is not None})
-
-
-def _conditions(query: str) -> tuple[str, Mapping[str, object]]:
-    """Return a query as an SQL condition, and its parameters."""
-    terms: list[str] = []
-    joints: set[str] = set()
-    values: dict[str, object] = {}
-    position = 0
-    while position < len(query.rstrip()):
-        term = _TERM.match(query, position)
-        if not term or bool(term["joint"]) != bool(terms):
-            raise _unclear(query)
-        if terms:
-            joints.add(term["joint"])
-        name = f"value{len(values)}"
-        condition, values[name] = _condition(query, term, name)
-        terms.append(condition)
-        position = term.end()
-    if len(joints) > 1:
-        raise _unclear(query)
-    return f" {''.join(joints)} ".join(terms) or "true", values
-
-
-def _condition(query: str, term: re.Match[str], name: str) -> tuple[str, object]:
-    _joint, field, quoted, bare = term.groups()
-    column = "email" if field == "email.raw" else field
-    if column not in _SEARCHED:
-        raise _unclear(query)
-    if column in {"blocked", "email_verified"}:
-        if bare not in _TRUTH:
-            raise _unclear(query)
-        return f"{column} = :{name}", _TRUTH[bare]
-    if quoted is not None:
-        return f"{column} = :{name} COLLATE NOCASE", re.sub(r"\\(.)", r"\1", quoted)
-    escaped = re.sub(r"([%_\\])", r"\\\1", bare).replace("*", "%")
-    return f"{column} LIKE :{name} ESCAPE '\\'", escaped
-
-
-def _unclear(query: str) -> ManagementError:
-    return bad_query(f"'Object didn't pass validation for format lucene: {query}' on property q.")
 
 
 def _ordering(sort: str) -> str:
