@@ -17,13 +17,21 @@ from aspen.local.services import PARTS, SUPERVISOR
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
-from aspencli.cli.params import DryRunOption, all_among, expanded
+from aspencli.cli.params import (
+    DryRunOption,
+    LimitOption,
+    all_among,
+    chosen_limit,
+    expanded,
+    text_option,
+)
 from aspencli.config import BUILT_IN
 from aspencli.errors import BadInputError, UnreachableError
 from aspencli.text import counted, size_text, visible
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database
+    from aspen.local.auth0.outbox import Message
     from aspen.local.deployment import Up
     from aspen.local.seed import MetadataResult, Seeded
     from aspen.local.services import PartStatus
@@ -56,6 +64,12 @@ DOWN_COLUMNS = (
     Column("how", "Method"),
     Column("seconds", "Seconds"),
 )
+MAIL_COLUMNS = (
+    Column("id", "ID", right=True, whole=True),
+    Column("sent_at", "Sent", whole=True),
+    *titled("to", "subject"),
+)
+MESSAGE_COLUMNS = (*MAIL_COLUMNS, *titled("link", "text"))
 RESET_COLUMNS = (*titled("part", "deleted"), OUTCOME)
 SEED_COLUMNS = (
     *titled("groups", "users", "locations", "samples", "runs", "trees", "genomes", right=True),
@@ -193,6 +207,70 @@ def logs(
         for name, line in context.laptop.deployment.logs(whose, lines, follow=follow):
             lead = f"{name:{width}} | " if width else ""
             context.out.text(lead + visible(line.expandtabs()))
+
+
+@app.command(
+    epilog=examples(
+        "aspencli local mail",
+        "aspencli local mail 12",
+        "aspencli local mail --to guest@example.org -o json",
+    )
+)
+def mail(
+    ctx: typer.Context,
+    number: Annotated[
+        int | None,
+        typer.Argument(metavar="[ID]", min=1, help="Show this message. Default: list them."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        text_option("Only messages to this address.", metavar="E-MAIL", what="the address"),
+    ] = None,
+    limit: LimitOption = None,
+) -> None:
+    """Show the e-mails that the local identity provider sent, such as invitations, newest first.
+
+    They never leave this machine. JSON, CSV, and TSV contain the whole text, and the link in it in
+    a column of its own.
+    """
+    context = on_laptop(ctx)
+    out, outbox = context.out, context.laptop.deployment.outbox
+    if number is not None:
+        if to is not None:
+            raise BadInputError(
+                "An ID and --to cannot be combined.", hint="Give the ID or the address."
+            )
+        return _show_message(out, outbox.message(number))
+    found, limit = outbox.messages(to), chosen_limit(out, limit, everything=False)
+    columns = MAIL_COLUMNS if out.chosen_form == "table" else MESSAGE_COLUMNS
+    out.rows(columns, map(_message_row, found[:limit]), empty="No messages.")
+    if limit is not None and limit < len(found):
+        out.info(f"{limit:,} of {len(found):,} messages shown")
+        out.hint("Show all with --limit 0.")
+    if found and out.chosen_form == "table":
+        out.hint("Read one: aspencli local mail ID")
+    return None
+
+
+def _show_message(out: Output, message: Message) -> None:
+    row = _message_row(message)
+    if out.chosen_form != "table":
+        return out.rows(MESSAGE_COLUMNS, [row])
+    for column in MAIL_COLUMNS[1:]:
+        out.text(f"{column.title}: {visible(row[column.key])}")
+    # Plain lines, so that a terminal recognizes the link.
+    return out.text("\n" + "\n".join(map(visible, message.text.splitlines())))
+
+
+def _message_row(message: Message) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "sent_at": _moment(message.sent_at),
+        "to": message.recipient,
+        "subject": message.subject,
+        "link": message.link,
+        "text": message.text,
+    }
 
 
 @app.command(epilog=examples("aspencli local reset", "aspencli local reset --yes"))

@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from aspen.database import settings
 from aspen.local import logs
+from aspen.local.auth0.outbox import Outbox
 from aspen.local.aws.content import OBJECTS, ObjectFolder, made_values, publish, read_credentials
 from aspen.local.postgres import server
 from aspen.local.postgres.binaries import find_binaries
@@ -103,6 +104,7 @@ class Deployment:
         self.cluster = Cluster(self.state.home, settings=settings)
         self.supervision = Supervision(self.state, timing)
         self.objects = ObjectFolder(self.state.part("aws") / OBJECTS)
+        self.outbox = Outbox(self.state.part(_IDENTITY))
 
     def up(self, names: Iterable[str] = PARTS, progress: PartSteps | None = None) -> Up:
         """Start parts and their dependencies, and wait until they are ready.

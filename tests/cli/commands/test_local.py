@@ -17,6 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from aspen.database.engine import Database
+from aspen.local.auth0.outbox import send
+from aspen.local.auth0.store import ProviderStore
 from aspen.local.deployment import Deployment
 from aspencli.machine import endpoints_file
 from tests import zygote
@@ -200,7 +202,9 @@ def test_commands_without_deployment_suggest_local_up(run_cli: CliRunner) -> Non
     assert run_cli("local", "down").code == 0
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "logs", "reset", "seed", "init"])
+@pytest.mark.parametrize(
+    "command", ["up", "down", "status", "logs", "mail", "reset", "seed", "init"]
+)
 def test_local_commands_refuse_other_targets(run_cli: CliRunner, command: str) -> None:
     for settings in ({"ASPEN_ENV": "staging"}, {}):
         words = ["--env", "prod"] if not settings else []
@@ -282,3 +286,60 @@ def test_invalid_seed_options_exit_with_2(
     run_cli: CliRunner, seeded: Database, words: list[str]
 ) -> None:
     assert run_cli("local", "seed", *words, "--yes", database=seeded).code == 2
+
+
+@pytest.fixture
+def provider(aspen_home: Path) -> ProviderStore:
+    """Return the state of the local identity provider, as if it had been started."""
+    return ProviderStore(aspen_home / "data" / "identity")
+
+
+def test_mail_lists_messages_newest_first_and_shows_one(
+    run_cli: CliRunner, provider: ProviderStore
+) -> None:
+    with provider.writing() as db:
+        for number, name in enumerate(("ada", "bob", "ada"), start=1):
+            link = f"http://127.0.0.1:3000/v2/auth/login?invitation={number}"
+            text = f"Join us:\n{link}\n\x1b[31m"
+            send(db, f"{name}@example.org", f"Mail {number}", text, link=link)
+    listed = run_cli("local", "mail", "-o", "json")
+    rows = json.loads(listed.out)
+    assert [(row["id"], row["to"], row["subject"]) for row in rows] == [
+        (3, "ada@example.org", "Mail 3"),
+        (2, "bob@example.org", "Mail 2"),
+        (1, "ada@example.org", "Mail 1"),
+    ]
+    assert rows[0]["link"] == "http://127.0.0.1:3000/v2/auth/login?invitation=3"
+    assert rows[0]["text"].startswith("Join us:\nhttp://")
+    only = run_cli("local", "mail", "--to", "ADA@example.org", "--limit", "1", "-o", "json")
+    assert json.loads(only.out) == rows[:1]
+    assert "1 of 2 messages shown" in only.err
+
+    table = run_cli("local", "mail", "-o", "table")
+    assert "Mail 3" in table.out
+    assert "invitation=3" not in table.out
+    assert "aspencli local mail ID" in table.err
+    one = run_cli("local", "mail", "3", "-o", "table")
+    assert "To: ada@example.org\nSubject: Mail 3\n\nJoin us:\nhttp://127" in one.out
+    assert "\x1b" not in one.out
+    assert json.loads(run_cli("local", "mail", "3", "-o", "json").out) == rows[:1]
+
+
+def test_mail_without_messages_or_provider_says_so(
+    run_cli: CliRunner, request: pytest.FixtureRequest
+) -> None:
+    before = run_cli("local", "mail")
+    assert (before.code, "aspencli local up" in before.err) == (6, True)
+    request.getfixturevalue("provider")
+    empty = run_cli("local", "mail")
+    assert (empty.code, empty.err.strip()) == (0, "No messages.")
+    missing = run_cli("local", "mail", "7")
+    assert (missing.code, "No message has the ID 7" in missing.err) == (6, True)
+
+
+@pytest.mark.parametrize(
+    "words", [["0"], ["x"], ["--to", " "], ["3", "--to", "ada@example.org"]], ids=" ".join
+)
+@pytest.mark.usefixtures("provider")
+def test_mail_refuses_invalid_arguments(run_cli: CliRunner, words: list[str]) -> None:
+    assert run_cli("local", "mail", *words).code == 2

@@ -48,7 +48,15 @@ READS = {
     *("pathogens list", "lineages list-pango", "auspice link", "history list", "history show"),
     *("history check", "db current", "db history", "db check", "db revision", "db status"),
     *("db activity", "db locks", "db outliers", "db sizes", "db indexes", "db bloat"),
-    *("db settings", "db doctor", "local status", "local logs", "auth list", "auth status"),
+    *(
+        "db settings",
+        "db doctor",
+        "local status",
+        "local logs",
+        "local mail",
+        "auth list",
+        "auth status",
+    ),
     *("auth token", "config show", "target list", "target check", "stacks list"),
 }
 """Commands that change no target."""

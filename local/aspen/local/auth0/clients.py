@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from secrets import compare_digest
 from sqlite3 import Connection, Row
 from typing import Annotated
-from urllib.parse import parse_qsl, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 from fastapi import Depends, Header, Request
 
@@ -110,6 +110,12 @@ def allows_address(allowed: Sequence[str], address: str) -> bool:
         return False
     plain = "@" not in parts.netloc and parts.scheme == "http"
     return plain and has_port and parts.hostname in _LOOPBACK and open_port in allowed
+
+
+def with_query(address: str, parameters: Mapping[str, str]) -> str:
+    """Return a URL with further query parameters."""
+    joint = "&" if "?" in address else "?"
+    return f"{address}{joint}{urlencode(parameters)}" if parameters else address
 
 
 def _known(row: Row, *, authenticated: bool = False) -> KnownClient:

@@ -1,7 +1,4 @@
-"""Organizations, which the service calls groups, with their members, roles, and invitations.
-
-Invitations send no e-mail; the response contains the invitation URL.
-"""
+"""Organizations, which the service calls groups, with their members, roles, and invitations."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ import time
 from collections.abc import Iterable, Mapping
 from sqlite3 import Connection, Row
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from aspen.local.auth0.clients import with_query
 from aspen.local.auth0.management import (
     AnyPageOf,
     Body,
@@ -33,6 +30,7 @@ from aspen.local.auth0.management import (
     parts,
     refused_with,
 )
+from aspen.local.auth0.outbox import in_words, send
 from aspen.local.auth0.settings import iso, new_identifier
 from aspen.local.auth0.store import ProviderOf, change, insert
 
@@ -346,8 +344,9 @@ def list_invitations(
 
 @router.post(_INVITATIONS, dependencies=[needs("create:organization_invitations")])
 def create_invitation(provider: ProviderOf, organization_id: str, body: _NewInvitation) -> Document:
-    """Create an invitation."""
+    """Create an invitation, and e-mail it unless the request says otherwise."""
     now = time.time()
+    expires_at = now + (body.ttl_sec or _INVITATION_SECONDS)
     row = {
         "id": new_identifier("uinv_"),
         "organization_id": organization_id,
@@ -360,17 +359,35 @@ def create_invitation(provider: ProviderOf, organization_id: str, body: _NewInvi
         "app_metadata": json.dumps(body.app_metadata or {}),
         "connection_id": body.connection_id,
         "created_at": now,
-        "expires_at": now + (body.ttl_sec or _INVITATION_SECONDS),
+        "expires_at": expires_at,
     }
     with provider.database.writing() as db:
-        find(db, "organizations", id=organization_id)
+        organization = find(db, "organizations", id=organization_id)
         if not find(db, "clients", client_id=body.client_id)["login_uri"]:
             why = "A default login route is required to generate the invitation url."
             raise ManagementError(400, why, "invalid_body")
         for role_id in body.roles or ():
             find(db, "roles", id=role_id)
         insert(db, "invitations", row)
-        return _invitation_document(_find_invitation(db, organization_id, str(row["id"])))
+        document = _invitation_document(_find_invitation(db, organization_id, str(row["id"])))
+        if body.send_invitation_email is not False:
+            _send_invitation(db, document, organization["display_name"], expires_at)
+    return document
+
+
+def _send_invitation(
+    db: Connection, invitation: Document, organization: str, expires_at: float
+) -> None:
+    inviter, link = invitation["inviter"]["name"], invitation["invitation_url"]
+    text = f"""{inviter} invited you to join {organization}.
+
+Accept the invitation:
+{link}
+
+The link works once, until {in_words(expires_at)}.
+"""
+    subject = f"Invitation to join {organization}"
+    send(db, invitation["invitee"]["email"], subject, text, link=link)
 
 
 @router.get(_INVITATION, dependencies=[needs("read:organization_invitations")])
@@ -405,13 +422,12 @@ def _invitation_document(row: Row) -> Document:
         "organization": row["organization_id"],
         "organization_name": row["organization_name"],
     }
-    joint = "&" if "?" in row["login_uri"] else "?"
     document: Document = {
         "id": row["id"],
         "organization_id": row["organization_id"],
         "inviter": {"name": row["inviter_name"]},
         "invitee": {"email": row["invitee_email"]},
-        "invitation_url": f"{row['login_uri']}{joint}{urlencode(ticket)}",
+        "invitation_url": with_query(row["login_uri"], ticket),
         "ticket_id": row["ticket"],
         "client_id": row["client_id"],
         "created_at": iso(row["created_at"]),

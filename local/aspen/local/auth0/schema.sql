@@ -141,3 +141,14 @@ CREATE TABLE IF NOT EXISTS sessions (
   auth_time REAL NOT NULL,
   expires_at REAL NOT NULL
 ) STRICT;
+
+-- The e-mails that were sent; they stay here, with their links in plain text.
+CREATE TABLE IF NOT EXISTS mail (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  sent_at REAL NOT NULL,
+  recipient TEXT NOT NULL COLLATE NOCASE,
+  subject TEXT NOT NULL,
+  link TEXT NOT NULL,
+  text TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS mail_recipient ON mail (recipient);

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from sqlite3 import Connection, Row
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -24,6 +24,7 @@ from aspen.local.auth0.clients import (
     allows_address,
     find_client,
     required,
+    with_query,
 )
 from aspen.local.auth0.pages import (
     Visit,
@@ -168,10 +169,8 @@ def _ask_to_sign_in(
 
 
 def _back(sent: Mapping[str, str], result: Mapping[str, str]) -> Response:
-    address, state = sent["redirect_uri"], sent.get("state")
-    query = urlencode({**result, **({"state": state} if state is not None else {})})
-    joint = "&" if urlsplit(address).query else "?"
-    return onward(f"{address}{joint}{query}", 302)
+    state = {"state": sent["state"]} if "state" in sent else {}
+    return onward(with_query(sent["redirect_uri"], {**result, **state}), 302)
 
 
 @router.get("/activate")

@@ -28,6 +28,7 @@ from fastapi import Depends, Request
 from joserfc.jwk import KeySet, RSAKey
 from pydantic import TypeAdapter
 
+from aspen.local.auth0 import STATE_FILE
 from aspen.local.auth0.settings import (
     Knobs,
     ProviderSettings,
@@ -40,7 +41,6 @@ from aspencli.errors import BadInputError, ConflictError, RefusedError
 from aspencli.files import make_folder, open_own
 
 ALGORITHM = "RS256"
-_FILE = "identity.sqlite3"
 _WAIT_SECONDS = 15.0
 # Increase this with every change to schema.sql other than a new table.
 _VERSION = 1
@@ -320,7 +320,7 @@ class ProviderStore:
     """
 
     def __init__(self, folder: Path):
-        self._path = folder / _FILE
+        self._path = folder / STATE_FILE
         try:
             make_folder(folder)
             if folder.stat().st_uid != os.geteuid():
