@@ -76,3 +76,11 @@ def test_auth0_client_raises_its_own_error_classes(auth0: Any) -> None:
     assert missing.value.body["errorCode"] == "inexistent_organization"
     with pytest.raises(management.BadRequestError):
         auth0.organizations.create(name="Not A Name")
+
+
+def test_auth0_client_reads_log(auth0: Any, identity: Identity) -> None:
+    identity.tokens("g3member@example.org")
+    newest = next(iter(auth0.logs.list(per_page=1)))
+    assert (newest.type, newest.user_id) == ("sede", "auth0|g3member")
+    assert newest.log_id
+    assert len({entry.log_id for entry in auth0.logs.list(per_page=2, sort="date:1")}) >= 3

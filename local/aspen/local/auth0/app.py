@@ -24,12 +24,21 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from aspen.local.auth0 import endpoints, management, organizations, sign_in, users
+from aspen.local.auth0 import (
+    endpoints,
+    management,
+    organizations,
+    sign_in,
+    tenant_log,
+    users,
+)
+from aspen.local.auth0.audit import audit, log_to_stderr
 from aspen.local.auth0.clients import OAuthError, PageError
 from aspen.local.auth0.management import PREFIX, Bucket, ManagementError, limit, not_valid
 from aspen.local.auth0.pages import TEMPLATES, page
-from aspen.local.auth0.settings import Dialect, ProviderSettings, audit, log_to_stderr
+from aspen.local.auth0.settings import Dialect, ProviderSettings
 from aspen.local.auth0.store import LocalProvider, ProviderOf
+from aspen.local.auth0.tenant_log import TenantLogMiddleware
 from aspen.local.processes import HOST, is_free, is_own_connection
 from aspencli.errors import AspenError, ConflictError
 
@@ -177,7 +186,7 @@ def create_app(provider: LocalProvider) -> FastAPI:
     app.state.provider = provider
     for part in (endpoints, sign_in):
         app.include_router(part.router)
-    for managed in (users, organizations, management):
+    for managed in (users, organizations, tenant_log, management):
         app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
     app.get("/healthz")(health)
     app.get("/assets/style.css")(style_sheet)
@@ -186,6 +195,7 @@ def create_app(provider: LocalProvider) -> FastAPI:
     if settings.trial:
         app.include_router(trial_router)
         app.middleware("http")(throttle)
+    app.add_middleware(TenantLogMiddleware, store=provider.database)
     app.middleware("http")(_for_our_account)
     # Refuse other host names: a web page could use one to read the answers (DNS rebinding).
     hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
@@ -220,7 +230,8 @@ async def _for_our_account(request: Request, proceed: RequestResponseEndpoint) -
 
 async def _answer_client(request: Request, error: OAuthError) -> Response:
     if error.error not in _QUIET:
-        audit("request.refused", path=request.url.path, error=error.error, **error.about)
+        about = {"error": error.error, **error.about, "description": error.description}
+        audit("request.refused", path=request.url.path, **about)
     status, dialect = error.status, request.app.state.provider.knobs.dialect
     if dialect is Dialect.AUTH0 and status == 400:  # noqa: PLR2004 - the RFC's default
         status = _AUTH0_STATUSES.get(error.error, status)

@@ -35,7 +35,7 @@ class OAuthError(Exception):
     description: str
     status: int = 400
     headers: dict[str, str] = field(default_factory=dict)
-    about: dict[str, str] = field(default_factory=dict)
+    about: dict[str, str | bool] = field(default_factory=dict)
 
     def body(self) -> dict[str, str]:
         """Return the JSON body."""

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Response
 
 from aspen.local.auth0 import tokens
+from aspen.local.auth0.audit import audit
 from aspen.local.auth0.clients import (
     Authorization,
     KnownClient,
@@ -21,7 +22,6 @@ from aspen.local.auth0.clients import (
     authenticate,
     required,
 )
-from aspen.local.auth0.settings import audit
 from aspen.local.auth0.store import ALGORITHM, Grant, LocalProvider, ProviderOf, published_keys
 
 router = APIRouter()
@@ -111,14 +111,14 @@ def token(
     refusal = None
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
-        client.require(grant)
         try:
+            client.require(grant)
             answer, user_id = _answer(provider, db, client, grant, parameters)
         except OAuthError as error:
             refusal = error
     # A refusal may change state as well, so raise it only after the transaction commits.
     if refusal:
-        refusal.about = {"client": client.client_id, "grant": grant}
+        refusal.about |= {"client": client.client_id, "grant": grant}
         raise refusal
     scope = answer["scope"]
     audit("token.issued", client=client.client_id, grant=grant, user=user_id, scope=scope)
@@ -146,11 +146,10 @@ def _check_user(db: Connection, granted: tokens.Granted) -> None:
     """Check that the user is not blocked, and still a member of the organization."""
     user_id, organization_id = granted.user_id, granted.organization_id
     if db.execute("SELECT blocked FROM users WHERE user_id = ?", (user_id,)).fetchone()["blocked"]:
-        raise OAuthError("access_denied", "user is blocked")
+        raise OAuthError("access_denied", "user is blocked", about={"user": user_id})
     if not tokens.is_member(db, organization_id, user_id):
-        raise OAuthError(
-            "access_denied", f"user {user_id} is not part of the {organization_id} organization"
-        )
+        why = f"user {user_id} is not part of the {organization_id} organization"
+        raise OAuthError("access_denied", why, about={"user": user_id})
 
 
 def _grant(named: str) -> Grant:

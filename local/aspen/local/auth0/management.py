@@ -25,13 +25,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from starlette.middleware.base import RequestResponseEndpoint
 
+from aspen.local.auth0.audit import audit
 from aspen.local.auth0.clients import Authorization
-from aspen.local.auth0.settings import audit, iso
+from aspen.local.auth0.settings import iso
 from aspen.local.auth0.store import ProviderOf, revoke_key, rotate
 from aspen.local.auth0.tokens import checked_claims
 
 PREFIX = "/api/v2/"
 CONNECTION = "Username-Password-Authentication"
+CONNECTION_ID = "con_0000000000000001"
 
 _REACH = 1000
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
@@ -267,15 +269,16 @@ def listed(
     return answer
 
 
-def needs(scope: str) -> Any:
-    """Return a route dependency that requires a token with a scope, such as ``read:users``."""
+def needs(*scopes: str) -> Any:
+    """Return a route dependency that requires a token with one of the scopes (``read:users``)."""
 
     def check(request: Request, provider: ProviderOf, authorization: Authorization = None) -> None:
         claims = _claims(provider, authorization)
         request.state.client_id = claims["azp"]
-        if scope not in str(claims.get("scope", "")).split():
+        if not set(scopes).intersection(str(claims.get("scope", "")).split()):
+            expected = ",".join(scopes)
             raise ManagementError(
-                403, f"Insufficient scope, expected any of: {scope}", "insufficient_scope"
+                403, f"Insufficient scope, expected any of: {expected}", "insufficient_scope"
             )
 
     return Depends(check)
@@ -348,15 +351,22 @@ async def limit(request: Request, proceed: RequestResponseEndpoint) -> Response:
             method=request.method,
             path=request.url.path,
             status=response.status_code,
+            description=_purpose(request),
         )
     return response
+
+
+def _purpose(request: Request) -> str | None:
+    """Return what a request is for: the first sentence about its endpoint, if there is one."""
+    text = getattr(request.scope.get("endpoint"), "__doc__", None) or ""
+    return text.partition("\n")[0].rstrip(".") or None
 
 
 @router.get("/connections", dependencies=[needs("read:connections")])
 def connections(page: AnyPageOf, name: str = "", strategy: str = "") -> Listed:
     """List the connections: only the database connection exists here."""
     only = {
-        "id": "con_0000000000000001",
+        "id": CONNECTION_ID,
         "name": CONNECTION,
         "strategy": "auth0",
         "enabled_clients": [],

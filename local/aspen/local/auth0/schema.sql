@@ -152,3 +152,19 @@ CREATE TABLE IF NOT EXISTS mail (
   text TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS mail_recipient ON mail (recipient);
+
+-- Auth0's tenant log.
+CREATE TABLE IF NOT EXISTS logs (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  date REAL NOT NULL,
+  type TEXT NOT NULL,
+  description TEXT NOT NULL,
+  user_id TEXT,
+  user_name TEXT,
+  client_id TEXT,
+  client_name TEXT,
+  organization_id TEXT,
+  ip TEXT,
+  user_agent TEXT,
+  details TEXT
+) STRICT;

@@ -1,16 +1,12 @@
-"""The identity provider's settings, the knobs for tests, its audit log, and its secrets.
+"""The identity provider's settings, the knobs for tests, its secrets, and its format of times.
 
-The audit log has one line of JSON per event, on stderr, without tokens, codes, or secrets. Without
-``--trial``, every knob keeps its normal value.
+Without ``--trial``, every knob keeps its normal value.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import secrets
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,8 +14,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from pydantic import ConfigDict
-
-_LOGGER = logging.getLogger(__name__)
 
 _LETTERS_AND_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -110,22 +104,6 @@ class Knobs:
     slow_down: int = 0
     throttled: int = 0
     retry_after: int | None = 2
-
-
-def audit(event: str, **fields: str | int | float | None) -> None:
-    """Log an event, such as ``token.issued``, with its details; those that are None are omitted."""
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-    details = {name: value for name, value in fields.items() if value is not None}
-    _LOGGER.info("%s", json.dumps({"at": moment, "event": event, **details}))
-
-
-def log_to_stderr() -> None:
-    """Write the events to stderr, which the supervisor saves."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    _LOGGER.addHandler(handler)
-    _LOGGER.setLevel(logging.INFO)
-    _LOGGER.propagate = False
 
 
 def iso(moment: float) -> str:

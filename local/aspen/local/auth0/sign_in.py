@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import APIRouter, Depends, Request, Response
 
 from aspen.local.auth0 import tokens
+from aspen.local.auth0.audit import audit
 from aspen.local.auth0.clients import (
     KnownClient,
     OAuthError,
@@ -36,7 +37,7 @@ from aspen.local.auth0.pages import (
     signed,
     unpacked,
 )
-from aspen.local.auth0.settings import audit, new_user_id
+from aspen.local.auth0.settings import new_user_id
 from aspen.local.auth0.store import Grant, ProviderOf, insert
 
 router = APIRouter()
@@ -74,7 +75,8 @@ def authorize(visit: VisitOf, sent: Query) -> Response:
         with visit.provider.database.writing() as db:
             code = tokens.add_code(visit.provider, db, wanted, sent, person)
     except OAuthError as error:
-        audit("authorize.refused", client=client.client_id, error=error.error)
+        about = {"error": error.error, **error.about, "description": error.description}
+        audit("authorize.refused", client=client.client_id, **about)
         return _back(sent, error.body())
     audit(
         "code.issued",
@@ -159,7 +161,7 @@ def _ask_to_sign_in(
         _sign_in_address(
             visit,
             f"/authorize?{urlencode(rest)}",
-            client.name,
+            client.client_id,
             organization,
             leads_to=sent["redirect_uri"],
             invitation=invitation,
@@ -266,20 +268,20 @@ def _confirm_address(asked: Row) -> str:
 
 def _device_sign_in_address(visit: Visit, asked: Row) -> str:
     return _sign_in_address(
-        visit, _confirm_address(asked), asked["client_name"], asked["organization_id"]
+        visit, _confirm_address(asked), asked["client_id"], asked["organization_id"]
     )
 
 
 def _sign_in_address(
-    visit: Visit, then: str, program: str, organization_id: str | None, **more: str | None
+    visit: Visit, then: str, client_id: str, organization_id: str | None, **more: str | None
 ) -> str:
-    """Return the URL of the page to sign in to a program, which then continues at ``then``.
+    """Return the URL of the page to sign in to a client, which then continues at ``then``.
 
     Only members of an organization, if given, can be chosen. More is the ticket of an
     ``invitation``, the address to fill in (``hint``), and the external URL that the page finally
     ``leads_to``.
     """
-    state = {"then": then, "program": program, "organization": organization_id, **more}
+    state = {"then": then, "client": client_id, "organization": organization_id, **more}
     return f"/login?{urlencode({'state': signed(visit.provider, 'state', state)})}"
 
 
@@ -306,7 +308,8 @@ def sign_in(visit: VisitOf, parameters: Parameters) -> Response:
             begin_session(db, response, user_id)
     except PageError as error:
         return _sign_in_page(visit, state, error, parameters.get("email", ""))
-    audit("user.signed_in", user=user_id, organization=wanted["organization"])
+    client_id, organization_id = wanted["client"], wanted["organization"]
+    audit("user.signed_in", client=client_id, user=user_id, organization=organization_id)
     return response
 
 
@@ -321,6 +324,7 @@ def _sign_in_page(
         if wanted.get("invitation"):
             invitation = _find_invitation(db, wanted["invitation"], organization_id)
             offered = [role["name"] for role in _offered_roles(db, invitation)]
+        client = find_client(db, wanted["client"])
         accounts, more = _accounts(db, organization_id)
         organization = _organization_name(db, organization_id)
     return page(
@@ -334,7 +338,7 @@ def _sign_in_page(
         accounts=accounts,
         more=more,
         organization=organization,
-        program=wanted["program"],
+        program=client.name if client else wanted["client"],
         current=visit.person["user_id"] if visit.person else None,
         email=typed or wanted.get("hint") or "",
         error=error,
@@ -343,6 +347,8 @@ def _sign_in_page(
 
 def _check_membership(db: Connection, organization_id: str | None, user_id: str) -> None:
     if not tokens.is_member(db, organization_id, user_id):
+        why = "user is not part of the organization"
+        audit("sign_in.refused", user=user_id, organization=organization_id, description=why)
         raise PageError(
             "Not a member",
             f"This account is not a member of {_organization_name(db, organization_id)}.",
@@ -351,11 +357,16 @@ def _check_membership(db: Connection, organization_id: str | None, user_id: str)
 
 
 def _accept(db: Connection, wanted: dict[str, str]) -> str:
-    """Make the invited person a member, adding them as a user if needed; return their user ID."""
-    invitation = _find_invitation(db, wanted["invitation"], wanted["organization"])
+    """Make the invited person a member, signing them up if needed; return their user ID."""
+    try:
+        invitation = _find_invitation(db, wanted["invitation"], wanted["organization"])
+    except PageError as error:
+        organization_id = wanted["organization"]
+        audit("invitation.refused", organization=organization_id, description=error.title)
+        raise
     email = invitation["invitee_email"]
     if not db.execute("SELECT 1 FROM users WHERE email = ?", (email,)).fetchone():
-        _add_user(db, invitation)
+        _sign_up(db, invitation)
     user_id = _find_user(db, email)
     place = {"organization_id": invitation["organization_id"], "user_id": user_id}
     insert(db, "members", place, "ON CONFLICT DO NOTHING")
@@ -366,10 +377,10 @@ def _accept(db: Connection, wanted: dict[str, str]) -> str:
     return user_id
 
 
-def _add_user(db: Connection, invitation: Row) -> None:
-    now, email = time.time(), invitation["invitee_email"]
+def _sign_up(db: Connection, invitation: Row) -> None:
+    now, email, user_id = time.time(), invitation["invitee_email"], new_user_id()
     row = {
-        "user_id": new_user_id(),
+        "user_id": user_id,
         "email": email,
         "name": email,  # as in Auth0, until they change it
         "email_verified": True,
@@ -379,6 +390,7 @@ def _add_user(db: Connection, invitation: Row) -> None:
         "updated_at": now,
     }
     insert(db, "users", row)
+    audit("user.signed_up", user=user_id)
 
 
 def _accounts(db: Connection, organization_id: str | None) -> tuple[list[dict[str, Any]], int]:
@@ -413,8 +425,10 @@ def _account(db: Connection, row: Row) -> dict[str, Any]:
 def _find_user(db: Connection, email: str) -> str:
     row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
     if row is None:
+        audit("sign_in.unknown", email=email)
         raise PageError("Unknown user", f"No user has the e-mail address {email}.")
     if row["blocked"]:
+        audit("sign_in.refused", user=row["user_id"], description="user is blocked")
         raise PageError("You cannot sign in", f"The account {email} is blocked.", 403)
     return str(row["user_id"])
 

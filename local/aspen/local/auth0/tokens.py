@@ -21,8 +21,9 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from aspen.local.auth0.audit import audit
 from aspen.local.auth0.clients import KnownClient, OAuthError, required
-from aspen.local.auth0.settings import Dialect, ProviderSettings, Signing, audit, hashed, new_secret
+from aspen.local.auth0.settings import Dialect, ProviderSettings, Signing, hashed, new_secret
 from aspen.local.auth0.store import (
     ALGORITHM,
     Grant,
@@ -132,8 +133,8 @@ def is_member(db: Connection, organization_id: str | None, user_id: str) -> bool
     return organization_id is None or found.fetchone() is not None
 
 
-def _invalid(description: str) -> OAuthError:
-    return OAuthError("invalid_grant", description)
+def _invalid(description: str, **about: str | bool) -> OAuthError:
+    return OAuthError("invalid_grant", description, about=about)
 
 
 def add_code(
@@ -311,15 +312,17 @@ def redeem_refresh_token(
         " WHERE token_hash = ? AND client_id = ?",
         (token_hash, client.client_id),
     ).fetchone()
-    if row is None or row["revoked_at"] is not None or now >= row["expires_at"]:
+    if row is None:
         raise _invalid(_UNKNOWN_TOKEN)
+    if row["revoked_at"] is not None or now >= row["expires_at"]:
+        raise _invalid(_UNKNOWN_TOKEN, user=row["user_id"])
     if row["blocked"]:
-        raise _invalid("user is blocked")
+        raise _invalid("user is blocked", user=row["user_id"])
     if row["used_at"] is not None and now - row["used_at"] >= provider.settings.reuse_seconds:
         # Two parties hold the token, and either one may be the thief.
         _revoke_family(db, row["family"])
         audit("refresh.reused", client=client.client_id, user=row["user_id"])
-        raise _invalid(_UNKNOWN_TOKEN)
+        raise _invalid(_UNKNOWN_TOKEN, user=row["user_id"], reused=True)
     granted = _narrowed(Granted.of(row), sent.get("scope"))
     db.execute(
         "UPDATE refresh_tokens SET used_at = coalesce(used_at, ?) WHERE token_hash = ?",

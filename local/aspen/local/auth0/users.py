@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
+from aspen.local.auth0.audit import audit
 from aspen.local.auth0.management import (
     CONNECTION,
     METADATA,
@@ -150,7 +151,10 @@ def update(provider: ProviderOf, user_id: str, body: _UserChanges) -> Document:
 def delete(provider: ProviderOf, user_id: str) -> Response:
     """Delete a user and everything that belongs to them; an unknown one also returns 204."""
     with provider.database.writing() as db:
-        db.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
+        gone = db.execute("DELETE FROM users WHERE user_id = ? RETURNING email", (user_id,))
+        deleted = gone.fetchone()
+    if deleted is not None:
+        audit("user.deleted", user=user_id, email=deleted["email"])
     return Response(status_code=204)
 
 
