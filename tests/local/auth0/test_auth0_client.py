@@ -78,6 +78,22 @@ def test_auth0_client_raises_its_own_error_classes(auth0: Any) -> None:
         auth0.organizations.create(name="Not A Name")
 
 
+def test_auth0_client_creates_tickets_and_verification_jobs(auth0: Any, identity: Identity) -> None:
+    user = auth0.users.create(
+        connection=CONNECTION, email="ticket@example.org", password="x", verify_email=False
+    )
+    password = auth0.tickets.change_password(user_id=user.user_id, client_id=CLIENT)
+    verification = auth0.tickets.verify_email(user_id=user.user_id, ttl_sec=60)
+    for link in (password.ticket, verification.ticket):
+        assert httpx.get(link).status_code == 200
+    assert auth0.users.get(user.user_id).email_verified
+    job = auth0.jobs.verification_email.create(user_id=user.user_id)
+    assert auth0.jobs.get(job.id).status == "completed"
+    auth0.users.delete(user.user_id)
+    with pytest.raises(management.NotFoundError):
+        auth0.tickets.change_password(user_id=user.user_id)
+
+
 def test_auth0_client_reads_log(auth0: Any, identity: Identity) -> None:
     identity.tokens("g3member@example.org")
     newest = next(iter(auth0.logs.list(per_page=1)))

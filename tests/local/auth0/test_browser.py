@@ -92,6 +92,32 @@ def test_device_request_can_be_denied_after_mistyped_input(page: Any, identity: 
 
 
 @needs_chromium
+def test_password_is_set_and_address_verified_in_browser(page: Any, identity: Identity) -> None:
+    with identity.management() as api:
+        who = {"user_id": "auth0|viewer"}
+        password = api.post("tickets/password-change", json=who).json()["ticket"]
+        verification = api.post("tickets/email-verification", json=who).json()["ticket"]
+    page.goto(password)
+    assert fits(page)
+    page.get_by_label("New password").fill("one")
+    page.get_by_label("Repeat the password").fill("two")
+    page.get_by_role("button", name="Set password").click()
+    assert page.get_by_role("alert").inner_text() == "The passwords are not the same."
+    assert fits(page)
+    page.get_by_label("New password").fill("one")
+    page.get_by_label("Repeat the password").fill("one")
+    page.keyboard.press("Enter")
+    page.wait_for_load_state()
+    assert page.get_by_role("heading").inner_text() == "Your password is set"
+    assert fits(page)
+    page.goto(verification)
+    assert page.get_by_role("heading").inner_text() == "Your e-mail address is verified"
+    page.reload()
+    assert page.get_by_role("heading").inner_text() == "This link was already used"
+    assert fits(page)
+
+
+@needs_chromium
 def test_light_and_dark_pages_have_readable_contrast(chromium: Any, identity: Identity) -> None:
     seen = {}
     for scheme in ("light", "dark"):

@@ -203,6 +203,21 @@ def test_deleted_user_is_logged_by_name(api: httpx.Client) -> None:
     assert types(calls) == ["sapi", "sapi"]
 
 
+def test_password_and_verification_are_logged(identity: Identity, api: httpx.Client) -> None:
+    who = {"user_id": "auth0|viewer"}
+    password = api.post("tickets/password-change", json=who).json()["ticket"]
+    verification = api.post("tickets/email-verification", json=who).json()["ticket"]
+    before = newest(api)
+    with identity.client() as browser:
+        page = browser.get(password)
+        for _ in range(2):
+            submit(browser, page, password="x", repeated="x")
+        browser.get(verification)
+    entries = since(api, before)
+    assert types(entries) == ["scp", "fcp", "sv"]
+    assert entries[1]["description"] == "This link was already used"
+
+
 # Reading
 
 

@@ -30,6 +30,8 @@ from aspen.local.auth0 import (
     organizations,
     sign_in,
     tenant_log,
+    ticket_pages,
+    tickets,
     users,
 )
 from aspen.local.auth0.audit import audit, log_to_stderr
@@ -184,9 +186,9 @@ def create_app(provider: LocalProvider) -> FastAPI:
         },
     )
     app.state.provider = provider
-    for part in (endpoints, sign_in):
+    for part in (endpoints, sign_in, ticket_pages):
         app.include_router(part.router)
-    for managed in (users, organizations, tenant_log, management):
+    for managed in (users, organizations, tickets, tenant_log, management):
         app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
     app.get("/healthz")(health)
     app.get("/assets/style.css")(style_sheet)

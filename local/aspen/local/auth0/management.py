@@ -62,6 +62,7 @@ _MISSING = {
     "roles": (404, "The role does not exist.", "inexistent_role"),
     "clients": (404, "The client does not exist.", "inexistent_client"),
     "invitations": (404, "The invitation does not exist.", "inexistent_invitation"),
+    "jobs": (404, "The job does not exist.", "inexistent_job"),
 }
 
 
@@ -113,6 +114,11 @@ def bad_query(message: str) -> ManagementError:
     return ManagementError(400, f"Query validation error: {message}", "invalid_query_string")
 
 
+def bad_body(message: str) -> ManagementError:
+    """Return the error for an invalid request body."""
+    return ManagementError(400, f"Payload validation error: {message}", "invalid_body")
+
+
 def not_valid(problems: Sequence[Mapping[str, Any]]) -> ManagementError:
     """Return the error for the first problem that pydantic found, in Auth0's wording."""
     problem = problems[0]
@@ -121,7 +127,7 @@ def not_valid(problems: Sequence[Mapping[str, Any]]) -> ManagementError:
         return ManagementError(400, "Invalid request payload JSON format")
     words = _words(problem, path)
     if place == "body":
-        return ManagementError(400, f"Payload validation error: {words}", "invalid_body")
+        return bad_body(words)
     return bad_query(words)
 
 

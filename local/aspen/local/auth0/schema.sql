@@ -153,6 +153,27 @@ CREATE TABLE IF NOT EXISTS mail (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS mail_recipient ON mail (recipient);
 
+-- The links that set a password or verify an address. A changed address invalidates them.
+CREATE TABLE IF NOT EXISTS tickets (
+  ticket_hash TEXT PRIMARY KEY,
+  purpose TEXT NOT NULL,
+  user_id TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+  email TEXT NOT NULL COLLATE NOCASE,
+  verifies_email INTEGER NOT NULL,
+  result_url TEXT,
+  includes_email INTEGER NOT NULL,
+  client_id TEXT REFERENCES clients ON DELETE CASCADE,
+  organization_id TEXT REFERENCES organizations ON DELETE CASCADE,
+  used_at REAL,
+  expires_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS jobs (
+  id TEXT PRIMARY KEY,
+  type TEXT NOT NULL,
+  created_at REAL NOT NULL
+) STRICT;
+
 -- Auth0's tenant log.
 CREATE TABLE IF NOT EXISTS logs (
   id INTEGER PRIMARY KEY AUTOINCREMENT,

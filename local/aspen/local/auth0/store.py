@@ -73,6 +73,7 @@ ALL_MANAGEMENT_SCOPES = tuple(
         "organization_member_roles": ("read", "create", "delete"),
         "organization_invitations": ("read", "create", "delete"),
         "signing_keys": ("read", "create", "update"),
+        "user_tickets": ("create",),
         "logs": ("read",),
         "logs_users": ("read",),
     }.items()

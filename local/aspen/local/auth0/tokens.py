@@ -156,7 +156,7 @@ def add_code(
         "challenge": sent.get("code_challenge"),
         "family": new_secret(),
     }
-    _add_expiring(db, "codes", row, provider.knobs.code_seconds)
+    add_expiring(db, "codes", row, provider.knobs.code_seconds)
     return code
 
 
@@ -216,7 +216,7 @@ def add_device_request(
         "user_code": user_code,
         "interval": provider.knobs.interval,
     }
-    _add_expiring(db, "device_requests", row, provider.knobs.device_seconds)
+    add_expiring(db, "device_requests", row, provider.knobs.device_seconds)
     return device_code, user_code
 
 
@@ -479,11 +479,11 @@ def _add_refresh_token(provider: LocalProvider, db: Connection, granted: Granted
     token = new_secret()
     row = {**asdict(granted), "token_hash": hashed(token), "made_at": time.time()}
     del row["nonce"]
-    _add_expiring(db, "refresh_tokens", row, provider.knobs.refresh_token_seconds)
+    add_expiring(db, "refresh_tokens", row, provider.knobs.refresh_token_seconds)
     return token
 
 
-def _add_expiring(db: Connection, table: str, row: Mapping[str, object], seconds: float) -> None:
+def add_expiring(db: Connection, table: str, row: Mapping[str, object], seconds: float) -> None:
     """Add a row that is valid for some seconds; delete those that expired more than a day ago."""
     now = time.time()
     db.execute(f"DELETE FROM {table} WHERE expires_at < ?", (now - _KEPT_SECONDS,))  # noqa: S608 - names are ours

@@ -34,6 +34,7 @@ from aspen.local.auth0.organizations import organization_document
 from aspen.local.auth0.search import Kind, conditions
 from aspen.local.auth0.settings import iso, new_user_id
 from aspen.local.auth0.store import ProviderOf, change, insert
+from aspen.local.auth0.tickets import mail_verification
 
 router = APIRouter()
 
@@ -111,7 +112,11 @@ def by_email(
 
 @router.post("/users", status_code=201, dependencies=[needs("create:users")])
 def create(provider: ProviderOf, body: _NewUser) -> Document:
-    """Create a user. The password is not stored, since signing in requires none."""
+    """Create a user. The password is not stored, since signing in requires none.
+
+    As at Auth0, an address that is not said to be verified gets a verification e-mail, unless the
+    request says otherwise.
+    """
     if body.connection != CONNECTION:
         raise ManagementError(400, "The connection does not exist.", "inexistent_connection")
     user_id = f"auth0|{body.user_id}" if body.user_id else new_user_id()
@@ -125,7 +130,11 @@ def create(provider: ProviderOf, body: _NewUser) -> Document:
     with provider.database.writing() as db:
         with refused_with(taken):
             insert(db, "users", row)
-        return user_document(find(db, "users", user_id=user_id))
+        user = find(db, "users", user_id=user_id)
+        unverified = not body.email_verified
+        if unverified if body.verify_email is None else body.verify_email:
+            mail_verification(provider, db, user)
+        return user_document(user)
 
 
 @router.get("/users/{user_id}", dependencies=[needs("read:users")])
@@ -144,7 +153,10 @@ def update(provider: ProviderOf, user_id: str, body: _UserChanges) -> Document:
         merged = {name: _merged(row[name], getattr(body, name)) for name in METADATA}
         with refused_with(taken):
             change(db, "users", "user_id", {**_fields(row, body), **merged, "user_id": user_id})
-        return user_document(find(db, "users", user_id=user_id))
+        user = find(db, "users", user_id=user_id)
+        if body.verify_email:
+            mail_verification(provider, db, user)
+        return user_document(user)
 
 
 @router.delete("/users/{user_id}", dependencies=[needs("delete:users")])
