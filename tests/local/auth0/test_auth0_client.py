@@ -94,6 +94,23 @@ def test_auth0_client_creates_tickets_and_verification_jobs(auth0: Any, identity
         auth0.tickets.change_password(user_id=user.user_id)
 
 
+def test_auth0_client_ends_sessions_and_revokes_refresh_tokens(
+    auth0: Any, identity: Identity
+) -> None:
+    token = identity.tokens("g2admin@example.org")["refresh_token"]
+    user = "auth0|g2admin"
+    (session,) = auth0.users.sessions.list(user)
+    assert (session.user_id, session.expires_at > session.created_at) == (user, True)
+    (found,) = auth0.users.refresh_token.list(user, take=1)
+    assert (found.user_id, found.client_id) == (user, CLIENT)
+    auth0.users.sessions.delete(user)
+    auth0.users.refresh_token.delete(user)
+    assert not list(auth0.users.sessions.list(user))
+    assert not list(auth0.users.refresh_token.list(user))
+    sent = {"grant_type": "refresh_token", "refresh_token": token}
+    assert identity.token(**sent).json()["error"] == "invalid_grant"
+
+
 def test_auth0_client_reads_log(auth0: Any, identity: Identity) -> None:
     identity.tokens("g3member@example.org")
     newest = next(iter(auth0.logs.list(per_page=1)))

@@ -28,6 +28,7 @@ from aspen.local.auth0 import (
     endpoints,
     management,
     organizations,
+    sessions,
     sign_in,
     tenant_log,
     ticket_pages,
@@ -188,7 +189,7 @@ def create_app(provider: LocalProvider) -> FastAPI:
     app.state.provider = provider
     for part in (endpoints, sign_in, ticket_pages):
         app.include_router(part.router)
-    for managed in (users, organizations, tickets, tenant_log, management):
+    for managed in (users, sessions, organizations, tickets, tenant_log, management):
         app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
     app.get("/healthz")(health)
     app.get("/assets/style.css")(style_sheet)

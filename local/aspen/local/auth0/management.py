@@ -222,10 +222,19 @@ def _page_or_checkpoint(
     return Page(0, 0, totals=False, take=take or 50, after=after)
 
 
+def _checkpoint(
+    take: Annotated[int, Query(ge=1, le=100)] = 50,
+    after: Annotated[str | None, Query(alias="from")] = None,
+) -> Page:
+    return Page(0, 0, totals=False, take=take, after=after)
+
+
 PageOf = Annotated[Page, Depends(_page)]
 """An endpoint parameter: a numbered page."""
 AnyPageOf = Annotated[Page, Depends(_page_or_checkpoint)]
 """An endpoint parameter: a numbered page, or the items after a checkpoint."""
+CheckpointOf = Annotated[Page, Depends(_checkpoint)]
+"""An endpoint parameter: the items after a checkpoint."""
 
 
 def listed(

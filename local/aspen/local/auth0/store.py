@@ -74,6 +74,8 @@ ALL_MANAGEMENT_SCOPES = tuple(
         "organization_invitations": ("read", "create", "delete"),
         "signing_keys": ("read", "create", "update"),
         "user_tickets": ("create",),
+        "sessions": ("read", "delete"),
+        "refresh_tokens": ("read", "delete"),
         "logs": ("read",),
         "logs_users": ("read",),
     }.items()
