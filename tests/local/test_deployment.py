@@ -149,10 +149,8 @@ def test_repeated_up_changes_nothing(whole: Deployment) -> None:
     assert {name: one.pid for name, one in again.started.items()} == before
 
 
-def test_operator_can_sign_in_to_local_deployment(
-    whole: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ASPEN_HOME", str(whole.state.home.parent))
+def sign_in(deployment: Deployment, email: str) -> str:
+    """Sign in on the command line as a user, and return its messages."""
     words = ["auth", "login", "--no-browser", "--store", "file"]
     with zygote.start(words, stderr=subprocess.PIPE, text=True) as login:
         assert login.stderr
@@ -160,37 +158,51 @@ def test_operator_can_sign_in_to_local_deployment(
         while not code:
             found = re.search(r"[A-Z]{4}-[A-Z]{4}", login.stderr.readline())
             code = found[0] if found else ""
-        with provider_of(whole) as provider:
-            provider.decide(code, "multi@example.org")
-        said = login.stderr.read()
+        with provider_of(deployment) as provider:
+            provider.decide(code, email)
+        said = str(login.stderr.read())
     assert login.returncode == 0, said
-    assert "Signed in to local as Mo Multi" in said
+    return said
+
+
+@pytest.fixture
+def signed_out(whole: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let commands find the deployment, and sign out at the end."""
+    monkeypatch.setenv("ASPEN_HOME", str(whole.state.home.parent))
+    yield
+    aspencli("auth", "logout")
+
+
+@pytest.mark.usefixtures("signed_out")
+def test_operator_can_sign_in_to_local_deployment(whole: Deployment) -> None:
+    assert "Signed in to local as Mo Multi" in sign_in(whole, "multi@example.org")
     status = aspencli("auth", "status", "-o", "json")
     (row,) = json.loads(status.stdout)
     roles = {group["id"]: group["roles"] for group in row["groups"]}
     assert roles == {1: ["member"], 2: ["admin"]}
 
 
-def test_invited_user_joins_group_through_invitation_link(whole: Deployment) -> None:
-    api = part(whole, "api").url
-    secret = made_values(whole.state.part("aws"))["AUTH0_MANAGEMENT_CLIENT_SECRET"]
+@pytest.mark.usefixtures("signed_out")
+def test_newcomer_follows_mailed_invitation_signs_up_and_signs_in(whole: Deployment) -> None:
+    api, email = part(whole, "api").url, "guest@example.org"
+    sign_in(whole, "gadmin@example.org")
+    words = ["groups", "invite", "--group", "1", "--role", "viewer", email, "--yes"]
+    invited = aspencli(*words)
+    assert invited.returncode == 0, invited.stderr
+    (mail,) = json.loads(aspencli("local", "mail", "--to", email, "-o", "json").stdout)
+    assert mail["subject"] == "Invitation to join Redwood County Public Health Laboratory"
+    assert mail["link"].startswith(f"{api}/v2/auth/login?")
     with provider_of(whole) as provider, provider.client() as browser:
-        token = provider.tokens("gadmin@example.org")["id_token"]
-        invited = httpx.post(
-            f"{api}/v2/groups/1/invitations/",
-            headers={"Authorization": f"Bearer {token}"},
-            json={"role": "viewer", "emails": ["guest@example.org"]},
-        )
-        assert [one["success"] for one in invited.json()["invitations"]] == [True], invited.text
-        with provider.management(client_secret=secret) as management:
-            group = management.get("organizations/name/group-rcphl").json()["id"]
-            (found,) = management.get(f"organizations/{group}/invitations").json()
-        assert found["invitation_url"].startswith(f"{api}/v2/auth/login?")
-        page = browser.get(found["invitation_url"])
+        page = browser.get(mail["link"])
         assert "Join Redwood County Public Health Laboratory" in page.text
-        submit(browser, page)
+        submit(browser, page, name="Gus Guest")
         me = browser.get(f"{api}/v2/users/me").json()
+    assert me["name"] == "Gus Guest"
     assert [(group["id"], group["roles"]) for group in me["groups"]] == [(1, ["viewer"])]
+    aspencli("auth", "logout")
+    assert "Signed in to local as Gus Guest" in sign_in(whole, email)
+    (shown,) = json.loads(aspencli("users", "me", "-o", "json").stdout)
+    assert (shown["id"], shown["name"]) == (me["id"], "Gus Guest")
 
 
 def test_deployment_secrets_are_readable_by_owner_only(whole: Deployment) -> None:

@@ -263,6 +263,59 @@ def test_accepted_invitation_makes_user_a_member(
     assert "is no longer valid" in accept(browser, invited).text
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("Nell <New>", "Nell <New>"), ("  Nell  ", "Nell"), (" ", "newcomer@example.org")],
+)
+def test_newcomer_signs_up_with_invited_address_and_own_name(
+    identity: Identity, browser: httpx.Client, typed: str, name: str
+) -> None:
+    page = accept(browser, invitation(identity, "newcomer@example.org"))
+    assert "Create an account to accept" in page.text
+    assert "<strong>newcomer@example.org</strong>" in page.text
+    sent = {"name": typed, "email": "other@example.org"}  # the address cannot be changed
+    code = sent_back(follow(browser, submit(browser, page, **sent)))["code"]
+    claims = claims_of(exchange(identity, code).json()["id_token"])
+    assert (claims["email"], claims["name"]) == ("newcomer@example.org", name)
+    assert claims["email_verified"] is True
+    with identity.management() as api:
+        assert api.get(f"users/{claims['sub']}").json()["app_metadata"] == {"from": "an invitation"}
+        api.delete(f"users/{claims['sub']}")
+
+
+def test_sign_up_with_invalid_name_is_refused_and_can_be_repeated(
+    identity: Identity, browser: httpx.Client
+) -> None:
+    page = accept(browser, invitation(identity, "wordy@example.org"))
+    refused = submit(browser, page, name="x" * 301)
+    assert (refused.status_code, "at most 300 characters" in refused.text) == (400, True)
+    with identity.management() as api:
+        found = api.get("users-by-email", params={"email": "wordy@example.org"}).json()
+    assert found == []
+    assert "code" in sent_back(follow(browser, submit(browser, refused, name="x" * 300)))
+
+
+def test_account_created_after_sign_up_page_was_shown_is_used(
+    identity: Identity, browser: httpx.Client
+) -> None:
+    email = "twice@example.org"
+    page = accept(browser, invitation(identity, email))
+    with identity.management() as api:
+        body = {"connection": "Username-Password-Authentication", "password": "x", "email": email}
+        made = api.post("users", json={**body, "name": "Already There"}).json()
+    code = sent_back(follow(browser, submit(browser, page, name="Typed")))["code"]
+    claims = claims_of(exchange(identity, code).json()["id_token"])
+    assert (claims["sub"], claims["name"]) == (made["user_id"], "Already There")
+
+
+def test_user_with_account_is_not_asked_to_sign_up(
+    identity: Identity, browser: httpx.Client
+) -> None:
+    page = accept(browser, invitation(identity, "NoGroup@example.org"))
+    assert "Accept invitation" in page.text
+    assert "Create an account" not in page.text
+
+
 def test_deleted_or_mismatched_invitation_is_refused(
     identity: Identity, browser: httpx.Client
 ) -> None:

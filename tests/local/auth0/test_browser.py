@@ -10,11 +10,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
 
 import pytest
 
 from tests.browsing import ARGUMENTS, CHROMIUM, driven, needs_chromium
-from tests.local.auth0.lab import ORGANIZATIONS, Identity
+from tests.local.auth0.lab import CALLBACK, CLIENT, ORGANIZATIONS, Identity
 
 WINDOWS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1000, "height": 800}, "java_script_enabled": True},
@@ -42,7 +44,8 @@ def page(chromium: Any, identity: Identity, request: pytest.FixtureRequest) -> I
     yield opened
     context.close()
     assert asked
-    assert [url for url in asked if not url.startswith((identity.issuer, "data:"))] == []
+    expected = (identity.issuer, CALLBACK, "data:")
+    assert [url for url in asked if not url.startswith(expected)] == []
 
 
 def fits(page: Any) -> bool:
@@ -89,6 +92,27 @@ def test_device_request_can_be_denied_after_mistyped_input(page: Any, identity: 
     page.get_by_role("button", name="Deny").click()
     page.wait_for_url("**/activate/done?*")
     assert identity.poll(asked["device_code"]).json()["error"] == "access_denied"
+
+
+@needs_chromium
+def test_invited_newcomer_signs_up_in_browser(page: Any, identity: Identity) -> None:
+    email = f"{uuid4().hex}@department-of-public-health.example.org"
+    body = {"inviter": {"name": "Gale"}, "invitee": {"email": email}, "client_id": CLIENT}
+    with identity.management() as api:
+        path = f"organizations/{ORGANIZATIONS[0]}/invitations"
+        made = api.post(path, json=body).raise_for_status().json()
+        sent = {"client_id": CLIENT, "redirect_uri": CALLBACK, "response_type": "code"}
+        sent |= {"organization": ORGANIZATIONS[0], "invitation": made["ticket_id"]}
+        page.goto(f"{identity.issuer}authorize?{urlencode(sent)}")
+        assert fits(page)
+        assert email in page.locator("main").inner_text()
+        page.keyboard.type("Nell Newcomer")  # the field has the focus
+        # The service's own page, which the code is sent to, does not exist in this test.
+        with page.expect_request(f"{CALLBACK}?code=*") as returned:
+            page.keyboard.press("Enter")
+        assert returned.value.is_navigation_request()
+        (user,) = api.get("users-by-email", params={"email": email}).json()
+    assert user["name"] == "Nell Newcomer"
 
 
 @needs_chromium

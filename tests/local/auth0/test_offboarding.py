@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.local.auth0.lab import CALLBACK, CLIENT, Identity, submit
+from tests.local.auth0.lab import CALLBACK, CLIENT, ORGANIZATIONS, Identity, submit
 
 CONNECTION = "Username-Password-Authentication"
 EMAIL = "leaver@example.org"
@@ -73,6 +73,20 @@ def test_blocked_user_is_signed_out_and_not_offered_for_sign_in(
         refused = submit(browser, page, email=EMAIL)
         assert (refused.status_code, "is blocked" in refused.text) == (403, True)
         assert not is_signed_in(browser)
+
+
+def test_blocked_user_cannot_accept_invitation(
+    identity: Identity, api: httpx.Client, leaver: str
+) -> None:
+    body = {"inviter": {"name": "Gale"}, "invitee": {"email": EMAIL}, "client_id": CLIENT}
+    made = api.post(f"organizations/{ORGANIZATIONS[0]}/invitations", json=body).json()
+    block(api, leaver)
+    invited = {"invitation": made["ticket_id"], "organization": ORGANIZATIONS[0]}
+    with identity.client() as browser:
+        page = browser.get(authorize(browser, **invited).headers["location"])
+        refused = submit(browser, page)
+    assert (refused.status_code, "is blocked" in refused.text) == (403, True)
+    assert api.get(f"users/{leaver}/organizations").json() == []
 
 
 def test_blocked_user_gets_no_user_information(

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from sqlite3 import Connection, Row
+from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -43,6 +44,7 @@ from aspen.local.auth0.store import Grant, ProviderOf, insert
 router = APIRouter()
 
 _MOST = 24
+_LONGEST_NAME = 300
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 # The description of each scope on the page.
 _SCOPE_TEXTS = {
@@ -301,34 +303,39 @@ def sign_in(visit: VisitOf, parameters: Parameters) -> Response:
     try:
         with visit.provider.database.writing() as db:
             if wanted.get("invitation"):
-                user_id = _accept(db, wanted)
+                user_id = _accept(db, wanted, parameters.get("name", "").strip())
             else:
                 user_id = _find_user(db, parameters.get("email", "").strip())
                 _check_membership(db, wanted["organization"], user_id)
             begin_session(db, response, user_id)
     except PageError as error:
-        return _sign_in_page(visit, state, error, parameters.get("email", ""))
+        return _sign_in_page(visit, state, error, parameters)
     client_id, organization_id = wanted["client"], wanted["organization"]
     audit("user.signed_in", client=client_id, user=user_id, organization=organization_id)
     return response
 
 
 def _sign_in_page(
-    visit: Visit, state: str, error: PageError | None = None, typed: str = ""
+    visit: Visit,
+    state: str,
+    error: PageError | None = None,
+    typed: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
     wanted = unpacked(visit.provider, state)
     organization_id = wanted["organization"]
+    template = "sign_in"
     invitation: Row | None = None
     offered: list[str] = []
     with visit.provider.database.reading() as db:
         if wanted.get("invitation"):
             invitation = _find_invitation(db, wanted["invitation"], organization_id)
             offered = [role["name"] for role in _offered_roles(db, invitation)]
+            template = "invitation" if _has_account(db, invitation) else "sign_up"
         client = find_client(db, wanted["client"])
         accounts, more = _accounts(db, organization_id)
         organization = _organization_name(db, organization_id)
     return page(
-        "invitation" if invitation else "sign_in",
+        template,
         visit,
         status=error.status if error else 200,
         leads_to=wanted.get("leads_to", ""),
@@ -340,7 +347,8 @@ def _sign_in_page(
         organization=organization,
         program=client.name if client else wanted["client"],
         current=visit.person["user_id"] if visit.person else None,
-        email=typed or wanted.get("hint") or "",
+        email=typed.get("email") or wanted.get("hint") or "",
+        name=typed.get("name", ""),
         error=error,
     )
 
@@ -356,7 +364,7 @@ def _check_membership(db: Connection, organization_id: str | None, user_id: str)
         )
 
 
-def _accept(db: Connection, wanted: dict[str, str]) -> str:
+def _accept(db: Connection, wanted: dict[str, str], name: str) -> str:
     """Make the invited person a member, signing them up if needed; return their user ID."""
     try:
         invitation = _find_invitation(db, wanted["invitation"], wanted["organization"])
@@ -364,10 +372,9 @@ def _accept(db: Connection, wanted: dict[str, str]) -> str:
         organization_id = wanted["organization"]
         audit("invitation.refused", organization=organization_id, description=error.title)
         raise
-    email = invitation["invitee_email"]
-    if not db.execute("SELECT 1 FROM users WHERE email = ?", (email,)).fetchone():
-        _sign_up(db, invitation)
-    user_id = _find_user(db, email)
+    if not _has_account(db, invitation):
+        _sign_up(db, invitation, name)
+    user_id = _find_user(db, invitation["invitee_email"])
     place = {"organization_id": invitation["organization_id"], "user_id": user_id}
     insert(db, "members", place, "ON CONFLICT DO NOTHING")
     for role in _offered_roles(db, invitation):
@@ -377,12 +384,21 @@ def _accept(db: Connection, wanted: dict[str, str]) -> str:
     return user_id
 
 
-def _sign_up(db: Connection, invitation: Row) -> None:
+def _has_account(db: Connection, invitation: Row) -> bool:
+    """Return True if the invited person has an account."""
+    found = db.execute("SELECT 1 FROM users WHERE email = ?", (invitation["invitee_email"],))
+    return found.fetchone() is not None
+
+
+def _sign_up(db: Connection, invitation: Row, name: str) -> None:
+    """Add the invited person as a user; without a name, the address is the name, as at Auth0."""
+    if len(name) > _LONGEST_NAME:
+        raise PageError("Invalid name", f"Use at most {_LONGEST_NAME} characters for the name.")
     now, email, user_id = time.time(), invitation["invitee_email"], new_user_id()
     row = {
         "user_id": user_id,
         "email": email,
-        "name": email,  # as in Auth0, until they change it
+        "name": name or email,
         "email_verified": True,
         "user_metadata": invitation["user_metadata"],
         "app_metadata": invitation["app_metadata"],
@@ -450,7 +466,8 @@ def _find_invitation(db: Connection, ticket: str, organization_id: str | None) -
     if row is None:
         raise PageError(
             "This invitation is no longer valid",
-            "It was used or withdrawn, or it has expired. Ask for a new invitation.",
+            "It was accepted or withdrawn, or it has expired. If you accepted it, sign in as usual."
+            " Otherwise, ask for a new invitation.",
         )
     return row
 
