@@ -1,31 +1,35 @@
 """The history of runs: the journal that all processes append to, and the record of one run.
 
 The journal has one event per line, appended and flushed to disk, never changed. A line is a JSON
-object with ``v`` (the format version), ``event``, ``run``, and ``at``. Readers ignore anything they
-do not know, so that both older and newer journals stay readable.
+object with ``v`` (the format version), ``event``, ``run``, and ``at``, and a checksum at its end
+(`aspencli.changes.seal`). Readers ignore anything they do not know, so that both older and newer
+journals stay readable.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import errno
 import fcntl
 import io
 import json
 import os
+import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from aspen.database.errors import OutcomeUnknownError
 from aspen.database.settings import first_text
 from aspencli import __version__, files
-from aspencli.changes.runs import Event, Outcome, Place, Subject
+from aspencli.changes import seal
+from aspencli.changes.runs import Event, Outcome, Place, Subject, is_event
+from aspencli.changes.seal import LineFault
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.machine import this_process, this_user
 
@@ -37,10 +41,12 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _NAME = "journal.jsonl"
-_NEEDED = ("event", "run", "at")
+_IF_KNOWN = ("argv", "digest", "account", "account_id", "reason")
 _RECENT = 1 << 16  # bytes to search for a run ID
 _BLOCK = 1 << 16  # bytes to read at once from the end
 _FIRST = "started"
+_BEGINNINGS = (_FIRST, "resumed")
+_PRUNED = "pruned"
 _FIRST_LINE = json.dumps({"v": VERSION, "event": _FIRST}).rstrip("}").encode()
 
 
@@ -68,13 +74,14 @@ class Journal:
             OSError: The event cannot be written; the journal is unchanged.
         """
         # In ASCII, neither a line separator nor a name that is not UTF-8 can break the line.
-        line = json.dumps({"v": VERSION, **event}).encode("ascii") + b"\n"
+        text = json.dumps({"v": VERSION, **event}).encode("ascii")
         self._make_folder()
         descriptor = self._open_locked()
         try:
             size = os.fstat(descriptor).st_size
             if begins and _is_taken(descriptor, size, event["run"]):
                 return False
+            line = seal.sealed(text, _last_seal(descriptor, size)) + b"\n"
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line  # keep a line cut short by a crash separate
             self._write(descriptor, line, size)
@@ -83,6 +90,25 @@ class Journal:
         finally:
             os.close(descriptor)
         return True
+
+    @cached_property
+    def id(self) -> str:
+        """Return an ID that tells this journal from those of other machines and accounts.
+
+        Raises:
+            OSError: It cannot be read or written.
+        """
+        path = self.path.with_name("id")
+        with suppress(FileNotFoundError):
+            return path.read_text().strip()
+        self._make_folder()
+        descriptor = self._open_locked()  # against a process that creates it at the same moment
+        try:
+            if not path.exists():
+                files.write_whole(path, secrets.token_hex(8))
+            return path.read_text().strip()
+        finally:
+            os.close(descriptor)
 
     def read(self) -> JournalEvents:
         """Return all events, or none if there is no journal yet.
@@ -144,10 +170,23 @@ class Journal:
                 return sum(1 for _ in first)
             return sum(1 for line in first if (event := _parse(line)) and wanted(event))
 
-    def rewrite(self, keep: Callable[[Event], bool]) -> None:
+    def verify(self) -> tuple[int, list[LineFault]]:
+        """Return the number of lines, and what is wrong with any of them.
+
+        Raises:
+            OSError: The journal cannot be read.
+        """
+        with self._open() as file:
+            events = [(line, _parse(line)) for line in file]
+        runs = ((line, None if event is None else event["run"]) for line, event in events)
+        return len(events), list(seal.faults(runs))
+
+    def rewrite(self, keep: Callable[[Event], bool], before: dt.datetime) -> None:
         """Replace the journal by the events to keep; lines that cannot be parsed are dropped.
 
-        Other processes that append at the same moment wait, and then append to the new file.
+        The first line then says that runs from before that time may be missing. Lines that were
+        edited by hand keep their wrong checksums. Other processes that append at the same moment
+        wait, and then append to the new file.
 
         Raises:
             OSError: The new journal cannot be written; the old one is unchanged.
@@ -155,8 +194,14 @@ class Journal:
         descriptor = self._open_locked()
         try:
             with open(descriptor, "rb", closefd=False) as old:
-                kept = [line for line in old if (event := _parse(line)) and keep(event)]
-            files.write_whole(self.path, b"".join(kept))
+                found = [(line, event) for line in old if (event := _parse(line))]
+            marks = [str(event.get("before")) for _, event in found if event["event"] == _PRUNED]
+            kept = [line for line, event in found if event["event"] != _PRUNED and keep(event)]
+            at = dt.datetime.now(dt.UTC).isoformat()
+            mark = {"v": VERSION, "event": _PRUNED, "run": "", "at": at}
+            since = max([before.astimezone(dt.UTC).isoformat(), *marks])
+            first = json.dumps({**mark, "before": since}).encode("ascii")
+            files.write_whole(self.path, b"".join(_resealed(first, kept)))
         finally:
             os.close(descriptor)
 
@@ -174,7 +219,7 @@ class Journal:
         while True:
             descriptor = files.open_own(self.path, flags=os.O_RDWR | os.O_APPEND)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), self.path.stat()):
                     return descriptor
             os.close(descriptor)  # `rewrite` replaced the file while this waited for the lock
@@ -212,6 +257,33 @@ def _lines_from_end(file: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
+def _last_seal(descriptor: int, size: int) -> str:
+    """Return the checksum in the last line that has one, or an empty text."""
+    length = _RECENT
+    while True:
+        start = max(0, size - length)
+        # The first line may be incomplete unless it is the first of all.
+        lines = os.pread(descriptor, length, start).split(b"\n")[0 if start == 0 else 1 :]
+        found = next(filter(None, map(seal.seal_of, reversed(lines))), None)
+        if found is not None or not start:
+            return found or ""
+        length *= 8  # older versions wrote all of these lines
+
+
+def _resealed(first: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines in a new sequence; those that were edited stay recognizable as such."""
+    line = seal.sealed(first, "") + b"\n"
+    yield line
+    last, is_old = seal.seal_of(line), True  # older versions wrote the lines without checksums
+    for kept in lines:
+        line, stated = kept, seal.seal_of(kept)
+        if (stated is None and is_old) or seal.is_intact(kept):
+            line = seal.sealed(seal.unsealed(kept).rstrip(b"\n"), last or "") + b"\n"
+        is_old = is_old and stated is None
+        last = seal.seal_of(line) or last
+        yield line
+
+
 def _is_taken(descriptor: int, size: int, run: str) -> bool:
     """Return True if the run ID is taken; IDs are timestamps, so recent events are enough."""
     end = os.pread(descriptor, _RECENT, max(0, size - _RECENT))
@@ -223,16 +295,11 @@ def _parse(line: bytes) -> Event | None:
         event = json.loads(line)
     except ValueError:  # invalid JSON or encoding
         return None
-    if isinstance(event, dict) and all(isinstance(event.get(key), str) for key in _NEEDED):
-        return event if _is_time(event["at"]) else None
-    return None
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return dt.datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False
+    if not is_event(event):
+        return None
+    for key in seal.KEYS:
+        event.pop(key, None)
+    return event
 
 
 def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None) -> Place:
@@ -245,12 +312,34 @@ def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None
     return replace(place, system=identity.system, oid=identity.oid) if identity else place
 
 
+class Witness(Protocol):
+    """The audit trail of a run's target, as far as the run is concerned."""
+
+    def prepare(self) -> None:
+        """Check that the trail can be written, if it has to be.
+
+        Raises:
+            AspenError: It cannot, so the run must not begin.
+        """
+
+    def begin(self, event: Event) -> Mapping[str, object]:
+        """Record that a run begins, and return what its own record should say about that.
+
+        Raises:
+            AspenError: It cannot be recorded, so the run must not begin.
+        """
+
+    def end(self, event: Event) -> Callable[[], Mapping[str, object]]:
+        """Save the end of a run, and return a function that records it; neither may fail."""
+
+
 class Recording:
     """One run in the journal, recorded by a ``with`` block from start to end.
 
     An error that leaves the block decides the outcome, unless `ended` was called before. A run may
-    resume the one with a given ID. If the end cannot be recorded, which leaves the run itself
-    unaffected, ``warn`` is called with a message.
+    resume the one with a given ID; otherwise it has the ID that is proposed, unless that is taken.
+    If the end cannot be recorded, which leaves the run itself unaffected, ``warn`` is called with a
+    message.
 
     Raises:
         AspenError: The journal cannot be written; nothing was changed.
@@ -262,8 +351,10 @@ class Recording:
         subject: Subject,
         warn: Callable[[str], None],
         resumes: str | None = None,
+        proposed: str | None = None,
+        witness: Witness | None = None,
     ):
-        self.id = resumes or _new_id()
+        self.id = resumes or proposed or new_id()
         self._resumes = resumes is not None
         self._journal = journal
         self._subject = subject
@@ -271,15 +362,19 @@ class Recording:
         self._began = time.monotonic()
         self._stage = "planned"
         self._begun: Callable[[], bool] = lambda: True  # for a resumed run
+        self._witness = witness
+        self._first: Event = {}  # the event that began the run
+        self._facts: dict[str, object] = {}  # what became known later
+        self._kept: dict[str, object] = {}
 
     def __enter__(self) -> Self:
         if self._resumes:
-            self._tell("resumed", begins=False, **self._process())
+            self._tell("resumed", {**self._process(), **self._known()})
             self._stage = "sending"
             return self
         # Another run may have started at the same moment and taken the ID.
-        while not self._tell("started", begins=True, **self._start()):
-            self.id = _new_id()
+        while not self._tell("started", self._start(), begins=True):
+            self.id = new_id()
         return self
 
     def _start(self) -> dict[str, object]:
@@ -296,7 +391,12 @@ class Recording:
             "via": subject.via,
             "api": subject.api,
             **({"single": True} if subject.single else {}),
+            **self._known(),
         }
+
+    def _known(self) -> dict[str, object]:
+        found = {name: getattr(self._subject, name) for name in _IF_KNOWN}
+        return {name: value for name, value in found.items() if value is not None}
 
     @staticmethod
     def _process() -> dict[str, object]:
@@ -318,13 +418,50 @@ class Recording:
         """Return the database or API that the run changes."""
         return self._subject.place
 
+    def prepare(self) -> None:
+        """Check that the target's audit trail can be written, if it has to be.
+
+        Raises:
+            AspenError: It cannot; nothing was changed.
+        """
+        if self._witness is not None:
+            with self._refused():
+                self._witness.prepare()
+
+    def confirmed(self) -> None:
+        """Record in the target's audit trail that the run was confirmed and begins now.
+
+        Raises:
+            AspenError: It cannot be recorded; nothing was changed.
+        """
+        if self._witness is None:
+            return
+        with self._refused():
+            facts = self._witness.begin(self._first)
+        if facts:
+            self._tell("confirmed", facts)
+
+    @contextmanager
+    def _refused(self) -> Iterator[None]:
+        try:
+            yield
+        except AspenError as error:
+            if not self._resumes:
+                self.ended(Outcome.REFUSED, error.message)
+            raise
+
+    def add(self, kept: Mapping[str, object], sent: Mapping[str, object]) -> None:
+        """Add facts to the record of the end: here, and to that in the audit trail."""
+        self._kept |= kept
+        self._facts |= sent
+
     def writing(self, transaction: int) -> None:
         """Record which transaction is about to write.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
         """
-        self._tell("writing", transaction=transaction)
+        self._tell("writing", {"transaction": transaction})
         self._stage, self._transaction = "writing", transaction
 
     def committing(self, undo_file: Path) -> None:
@@ -335,7 +472,8 @@ class Recording:
         """
         counts = asdict(self._subject.counts)
         undo = str(undo_file.absolute())
-        self._tell("committing", transaction=self._transaction, counts=counts, undo_file=undo)
+        self._facts |= {"transaction": self._transaction, "undo_file": undo}
+        self._tell("committing", {"counts": counts, **self._facts})
         self._stage = "committing"
 
     def sending(
@@ -356,7 +494,8 @@ class Recording:
         undo = str(undo_file.absolute()) if undo_file else None
         saved = str(saved_file.absolute()) if saved_file else None
         journal = str(renames) if renames else None
-        self._tell("sending", undo_file=undo, renames=journal, saved_file=saved)
+        self._facts |= {"undo_file": undo, "saved_file": saved}
+        self._tell("sending", {"renames": journal, **self._facts})
         self._stage, self._begun = "sending", begun
 
     @contextmanager
@@ -402,8 +541,13 @@ class Recording:
             return
         self._stage = "ended"
         seconds = round(time.monotonic() - self._began, 3)
+        facts = {"outcome": outcome.value, "seconds": seconds, "message": message}
+        event = self._event("ended", facts)
+        send = self._witness.end({**event, **self._facts}) if self._witness else dict
         try:
-            self._append("ended", outcome=outcome.value, seconds=seconds, message=message)
+            self._journal.append({**event, **self._kept})
+            if found := send():
+                self._append("audited", found)
         except OSError as error:
             self._warn(
                 f"Cannot write the journal {self._journal.path}: {error.strerror}. "
@@ -427,9 +571,9 @@ class Recording:
         # Once the commit may have been sent, an unexpected error says nothing about its outcome.
         return Outcome.ROLLED_BACK if known or self._stage != "committing" else Outcome.UNKNOWN
 
-    def _tell(self, event: str, *, begins: bool = False, **facts: object) -> bool:
+    def _tell(self, name: str, facts: Mapping[str, object], *, begins: bool = False) -> bool:
         try:
-            return self._append(event, begins=begins, **facts)
+            return self._append(name, facts, begins=begins)
         except OSError as error:
             raise AspenError(
                 f"Cannot write the journal {self._journal.path}: {error.strerror}; "
@@ -438,11 +582,15 @@ class Recording:
                 "directory.",
             ) from error
 
-    def _append(self, event: str, *, begins: bool = False, **facts: object) -> bool:
+    def _append(self, name: str, facts: Mapping[str, object], *, begins: bool = False) -> bool:
+        event = self._event(name, facts)
+        if name in _BEGINNINGS:
+            self._first = event
+        return self._journal.append(event, begins=begins)
+
+    def _event(self, name: str, facts: Mapping[str, object]) -> Event:
         at = dt.datetime.now(dt.UTC).isoformat()
-        return self._journal.append(
-            {"event": event, "run": self.id, "at": at, **facts}, begins=begins
-        )
+        return {"event": name, "run": self.id, "at": at, **facts}
 
 
 class Unrecorded(Recording):
@@ -454,11 +602,18 @@ class Unrecorded(Recording):
     def __enter__(self) -> Self:
         return self
 
+    def prepare(self) -> None:
+        """Do nothing."""
+
+    def confirmed(self) -> None:
+        """Do nothing."""
+
     def changing(self) -> None:
         """Do nothing."""
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Return an ID for a run that starts now."""
     now = dt.datetime.now(dt.UTC)
     # The fraction is in steps of 15 microseconds, so that IDs sort by time down to the last digit.
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 0x10000 // 1_000_000:04x}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aspen.database.bulk.staging import Comparison, compare
 from aspen.database.engine import Database, identify, transaction_status
 from aspencli.changes.journal import Journal, place_of
-from aspencli.changes.runs import Outcome, Run, is_same_place
+from aspencli.changes.runs import Event, Outcome, Run, is_same_place
 from aspencli.changes.undo import read_origin, read_undo
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.tabular.table import Fault
@@ -73,15 +73,17 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> RunVer
     )
 
 
-def keep(journal: Journal, run: Run, verdict: RunVerdict) -> None:
-    """Record a verdict in the journal.
+def keep(journal: Journal, run: Run, verdict: RunVerdict) -> Event:
+    """Record a verdict in the journal, and return the event.
 
     Raises:
         OSError: The journal cannot be written.
     """
     at = dt.datetime.now(dt.UTC).isoformat()
     facts = {"outcome": verdict.outcome.value, "basis": verdict.basis}
-    journal.append({"event": "checked", "run": run.id, "at": at, **facts})
+    event = {"event": "checked", "run": run.id, "at": at, **facts}
+    journal.append(event)
+    return event
 
 
 def _status(run: Run, transaction: int, database: Database) -> str | None:

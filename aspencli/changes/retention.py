@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aspencli import files
-from aspencli.changes import request_journal
+from aspencli.changes import request_journal, statements
 from aspencli.changes.journal import Journal
 from aspencli.changes.runs import Event, Outcome, Run
 
@@ -54,6 +54,7 @@ def stored() -> list[Files]:
         _files("undo files", state.glob("undo/*")),
         _files("journals of renames through the API", request_journal.folder().glob("*")),
         _files("records of deleted samples", state.glob("deleted/*")),
+        _files("statements of sessions", statements.folder().glob("*")),
         _files("crash reports", state.glob("crashes/*")),
     ]
 
@@ -106,7 +107,7 @@ def prune(journal: Journal, pruning: Pruning) -> list[Path]:
         return event["run"] not in gone
 
     if gone:
-        journal.rewrite(stays)
+        journal.rewrite(stays, pruning.before)
     left = []
     for path in (path for kind in pruning.files for path in kind.paths):
         try:
@@ -130,8 +131,8 @@ def _files(kind: str, found: Iterable[Path]) -> Files:
 
 def _files_of(run: Run) -> list[Path]:
     found = [path for path in (run.undo_file, run.saved_file) if path]
-    journal = request_journal.path_of(run.id)
-    return [*found, journal, *([run.renames] if run.renames else [])]
+    found += [statements.path_of(run.id), request_journal.path_of(run.id)]
+    return [*found, *([run.renames] if run.renames else [])]
 
 
 def _goes(path: Path, owned: set[Path], needed: set[Path], before: dt.datetime) -> bool:

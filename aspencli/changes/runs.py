@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from aspencli.changes.request_journal import RunState, read_state
 from aspencli.errors import BadInputError, ConflictError, NotFoundError, RefusedError
@@ -18,10 +18,24 @@ from aspencli.machine import Process
 Event = Mapping[str, Any]
 """One line of the journal."""
 _ID = re.compile(r"\d{8}(-\d{1,6}(-[0-9a-f]{0,4})?|-)?")
+_NEEDED = ("event", "run", "at")
 _NAMED = 10  # maximum number of runs to list in a message
 NO_ID_HINT = "See: aspencli history"
 _API = "api"
+_FILES = ("undo_file", "renames", "saved_file")
 _KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
+
+
+def is_event(found: object) -> TypeGuard[dict[str, Any]]:
+    """Return True if a value read from a file can be an event."""
+    if not isinstance(found, dict):
+        return False
+    if not all(isinstance(found.get(key), str) for key in _NEEDED):
+        return False
+    try:
+        return dt.datetime.fromisoformat(found["at"]).tzinfo is not None
+    except ValueError:
+        return False
 
 
 class Outcome(StrEnum):
@@ -154,6 +168,11 @@ class Subject:
     via: str | None = "db"  # or ``api``; None if the journal has no value
     api: str | None = None  # the address given with ``--api`` or ``ASPEN_API``
     single: bool = False  # there is no request journal: the history is the only record
+    argv: tuple[str, ...] | None = None  # the command line, with secrets masked
+    digest: str | None = None  # of the plan, in hexadecimal
+    account: str | None = None  # the user of the API, as signed in
+    account_id: str | None = None  # the ID of that user at the identity provider
+    reason: str | None = None  # for a console session that may write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +197,11 @@ class Run(Subject):
     basis: str | None = None  # how that check determined the outcome
     renames: Path | None = None  # the journal from which it can be resumed
     saved_file: Path | None = None  # the data of what it deleted
+    aws: str | None = None  # the identity in the target's AWS account (ARN)
+    trail: str | None = None  # the audit trail that it is in, or will be
+    entries: tuple[int, ...] = ()  # its entries there
+    waiting: frozenset[str] = frozenset()  # its events that are not there yet
+    statements: Mapping[str, Any] | None = None  # about those of a console session
 
     def command_line(self, *words: str) -> str:
         """Return an aspencli command line for the target and the API of this run."""
@@ -335,6 +359,12 @@ def _started(event: Event) -> Run:
         via=_text(event, "via"),
         api=_text(event, "api"),
         single=event.get("single") is True,
+        argv=_texts(event, "argv"),
+        digest=_text(event, "digest"),
+        account=_text(event, "account"),
+        account_id=_text(event, "account_id"),
+        reason=_text(event, "reason"),
+        aws=_text(event, "aws"),
     )
 
 
@@ -344,6 +374,21 @@ def _process(event: Event) -> Process:
         _number(event, "pid") or 0,
         _text(event, "process_started") or "",
     )
+
+
+def _confirmed(run: Run, event: Event) -> Run:
+    return _audited(replace(run, aws=_text(event, "aws")), event)
+
+
+def _audited(run: Run, event: Event) -> Run:
+    kind, number = _text(event, "of"), _number(event, "number")
+    if not kind:
+        return run
+    if number is None:
+        return replace(run, trail=_text(event, "trail"), waiting=run.waiting | {kind})
+    entries = tuple(sorted({*run.entries, number}))
+    waiting = run.waiting - {kind}
+    return replace(run, trail=_text(event, "trail"), entries=entries, waiting=waiting)
 
 
 def _writing(run: Run, event: Event) -> Run:
@@ -361,7 +406,7 @@ def _committing(run: Run, event: Event) -> Run:
 
 
 def _sending(run: Run, event: Event) -> Run:
-    found = {name: _path(event, name) for name in ("undo_file", "renames", "saved_file")}
+    found = {name: _path(event, name) for name in _FILES}
     return replace(run, **found)  # type: ignore[arg-type]
 
 
@@ -371,8 +416,14 @@ def _resumed(run: Run, event: Event) -> Run:
 
 def _ended(run: Run, event: Event) -> Run:
     seconds = event.get("seconds")
+    # In an audit trail, this event also has what others tell in the journal.
+    facts = {name: found for name in _FILES if (found := _path(event, name)) is not None}
+    if (transaction := _number(event, "transaction")) is not None:
+        run = replace(run, transaction=transaction)
+    if isinstance(statements := event.get("statements"), dict):
+        run = replace(run, statements=statements)
     return replace(
-        run,
+        replace(run, **facts),  # type: ignore[arg-type]
         outcome=_outcome(event),
         ended_at=_time(event),
         seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
@@ -387,6 +438,8 @@ def _checked(run: Run, event: Event) -> Run:
 
 
 _ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
+    "confirmed": _confirmed,
+    "audited": _audited,
     "writing": _writing,
     "committing": _committing,
     "sending": _sending,
@@ -483,6 +536,11 @@ def _time(event: Event) -> dt.datetime:
 def _text(event: Event, key: str) -> str | None:
     value = event.get(key)
     return value if isinstance(value, str) else None
+
+
+def _texts(event: Event, key: str) -> tuple[str, ...] | None:
+    value = event.get(key)
+    return tuple(map(str, value)) if isinstance(value, list) else None
 
 
 def _path(event: Event, key: str) -> Path | None:

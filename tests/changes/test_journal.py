@@ -267,7 +267,7 @@ def test_runs_started_at_same_time_have_different_ids(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments = iter(["20261124-034012-3f9a", "20261124-034012-3f9a", "20261124-034012-3f9b"])
-    monkeypatch.setattr(history, "_new_id", lambda: next(moments))
+    monkeypatch.setattr(history, "new_id", lambda: next(moments))
     subject = Subject("c", "local", Place(), 1, "Lab", InputFile(), Counts())
     with (
         Recording(journal, subject, pytest.fail) as first,

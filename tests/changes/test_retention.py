@@ -174,7 +174,7 @@ def test_journal_rewrite_keeps_concurrently_appended_events(journal: Journal) ->
     writers = [subprocess.Popen([*command, name]) for name in ("a", "b")]
     rewrites = 0
     while any(writer.poll() is None for writer in writers):
-        journal.rewrite(lambda event: not event["run"].startswith("20261101"))
+        journal.rewrite(lambda event: not event["run"].startswith("20261101"), NOW)
         rewrites += 1
     assert [writer.wait() for writer in writers] == [0, 0]
     assert rewrites > 2
