@@ -58,6 +58,9 @@ class Target:
     ca_file: str | None = None  # certificates that the server's must be signed by
     read_only_role: str | None = None  # the role that reading sessions switch to
     iam_user: str | None = None  # the database user of reading sessions, with an IAM token
+    # The bucket of the audit trail, perhaps with a prefix for keys; by default the secret's, and
+    # none at all if it is `NO_BUCKET`.
+    audit_bucket: str | None = None
     # The label of a stricter target at the same address, whose safety level therefore applies.
     belongs_to: str | None = None
     # Where each of these comes from, by name; those that are not set have none.
@@ -100,6 +103,8 @@ class Target:
 
 STRICTNESS = (Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION)
 """The safety levels, from least to most strict."""
+NO_BUCKET = "none"
+"""The audit bucket of a target whose writes are recorded on this machine only."""
 WAYS = ("direct", "ssh", "ssm", "command")
 """The ways to reach a database server; see `aspencli.deployments.tunnel`."""
 
@@ -204,7 +209,7 @@ _SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
 TARGET_KEYS = (
     *("api_url", *_SIGN_IN_KEYS, "database_url", "secret_name", "aws_profile", "aws_region"),
     *("aws_endpoint_url", "database_name", "way", "bastion", "ssm_target", "tunnel_command"),
-    *("ca_file", "read_only_role", "iam_user"),
+    *("ca_file", "read_only_role", "iam_user", "audit_bucket"),
 )
 """The keys of a target in the config file, besides its safety."""
 _STACK = "{stack}"

@@ -59,6 +59,8 @@ same, so that a request could be sent just as its connection is closed."""
 _POOLER = os.environ.get(SWITCH)
 # These say where things are on this machine; they are not settings of the program under test.
 _KEPT = frozenset({"ASPEN_PG_BINDIR", "ASPEN_SHARED_DATA"})
+DEPLOYED = ("RDEV", "STAGING", "PROD")
+"""The targets with an audit trail, as in the names of variables."""
 _FOLDER = "aspen-tests-"
 _FAST = {
     **dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off"),
@@ -450,6 +452,8 @@ def aspen_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             monkeypatch.delenv(name)
     home = tmp_path / "aspen-home"
     monkeypatch.setenv("ASPEN_HOME", str(home))
+    for name in DEPLOYED:  # there is no AWS; see tests/deployments
+        monkeypatch.setenv(f"ASPEN_AUDIT_BUCKET_{name}", "none")
     monkeypatch.setenv("PYTHONWARNINGS", zygote.WARNINGS)
     return home
 

@@ -177,6 +177,14 @@ class Session:
             self._held = self.found() or self._new()
         return self._held
 
+    def known(self) -> StoredSignIn | None:
+        """Return the sign-in that was or would be used, valid or not, without sending a request.
+
+        Raises:
+            CredentialsError: The stored sign-in cannot be read.
+        """
+        return self._held or self.given or self.store.load()
+
     def found(self, *, old: bool = True) -> StoredSignIn | None:
         """Return a valid sign-in without asking the user, renewed if needed; None if there is none.
 

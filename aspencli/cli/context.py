@@ -78,6 +78,7 @@ class AppContext:
         self._relays_commits = False
         self._has_recognized = False
         self.writes_database = False
+        self.argv: tuple[str, ...] = ()  # as typed, without the program's name
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +111,13 @@ class AppContext:
         from aspencli.cli.output.console import Output
 
         return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
+
+    @cached_property
+    def run_id(self) -> str:
+        """Return the ID that the history has for a write of this command."""
+        from aspencli.changes.journal import new_id
+
+        return new_id()
 
     @property
     def messages(self) -> Output:
@@ -263,8 +271,9 @@ class AppContext:
 
     @property
     def api_address(self) -> str | None:
-        """Return the address of the target's API, or None if it is not known."""
-        return self._with_laptop(self.target).api_url
+        """Return the address of the target's API, or None if it is not known or has a password."""
+        found = self._with_laptop(self.target).api_url
+        return None if found and "@" in found else found
 
     @property
     def database_address(self) -> str | None:
@@ -399,9 +408,8 @@ class AppContext:
         """Return the policy for database sessions of this run; see `database`."""
         from aspen.database.settings import Guard, Limits, Overrides, SessionPolicy, cut_name
 
-        name = f"aspencli/{__version__} {self.target.label} {_user()}"  # in activity views
         return SessionPolicy(
-            application_name=cut_name(name),
+            application_name=cut_name(self.session_name(writable=writable)),
             limits=limits or Limits(),
             writable=writable,
             overrides=Overrides(
@@ -412,12 +420,26 @@ class AppContext:
             role=self.target.read_only_role,
         )
 
+    def session_name(self, *, writable: bool) -> str:
+        """Return the name of a session in activity views and in the server's log.
+
+        That of a writing session leads to its run in the history. The ID comes before the target
+        and the user, because PostgreSQL cuts the name after 63 bytes.
+        """
+        run = f" {self.run_id}" if writable else ""
+        return f"aspencli/{__version__}{run} {self.target.label} {_user()}"
+
     @cached_property
     def aws(self) -> Aws:
         """Return the AWS account that the target is deployed in."""
         from aspencli.deployments.aws import Aws
 
         return Aws(self.target, interactive=self.out.interactive)
+
+    @property
+    def uses_aws(self) -> bool:
+        """Return True if the target's AWS credentials are in use."""
+        return "aws" in vars(self) and self.aws.is_used
 
     @cached_property
     def management_credentials(self) -> Credentials:
@@ -506,10 +528,10 @@ class AppContext:
         from aspen.database.errors import NotAllowedError, StandbyError
         from aspen.database.settings import Limits, Overrides
 
-        # It only reads, but read-only mode is not available everywhere.
-        policy = self.policy(writable=True, limits=Limits(statement_ms=5_000, connect_s=5))
-        # Production must also be recognized where sessions are read-only by default.
-        policy = replace(policy, overrides=Overrides(read_only=True))
+        policy = self.policy(limits=Limits(statement_ms=5_000, connect_s=5))
+        # It only reads, but read-only mode is not available everywhere. Production must also be
+        # recognized where sessions are read-only by default.
+        policy = replace(policy, writable=True, overrides=Overrides(read_only=True))
         database = reading or Database(self.database_url(), policy=policy, route=self.route)
         addresses = {entry["address"] for entry in recorded.values()}
         if self.target.is_production and not writable and database.display_url in addresses:

@@ -64,7 +64,10 @@ ENTRIES = (
     Entry("pathogens", "List pathogens.", "reference:pathogens_app"),
     Entry("lineages", "List the lineages of a pathogen.", "reference:lineages_app"),
     Entry("auspice", "Create links to view trees.", "phylo:auspice_app"),
-    Entry("history", "Show runs made from this machine, and remove old ones."),
+    Entry(
+        "history",
+        "Show runs made from this machine or by everyone, verify them, and remove old ones.",
+    ),
     Entry("db", "Console, psql, schema migrations, and database health."),
     Entry("target", "List targets, and check each part of the way to one.", aliases=("targets",)),
     Entry(
@@ -142,6 +145,7 @@ def command() -> TyperGroup:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     context = AppContext()
+    context.argv = tuple(sys.argv[1:] if args is None else args)
     obey_sigterm()
     # Only the target's address may determine where connections go.
     settings.forget(settings.MISLEADING)
@@ -152,7 +156,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
     def invoke() -> Any:
         return command().main(
-            args=list(sys.argv[1:] if args is None else args),
+            args=list(context.argv),
             prog_name="aspencli",
             standalone_mode=False,
             obj=context,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CONNECT_S, _READ_S, _ATTEMPTS = 2, 3, 2  # together, at most 10 s
 _PATIENCE_S = 10.0  # for credentials, which may wait for a browser
+_CONNECTIONS = 16  # of one client
 STACK_LISTS = ("/happy/genepi/rdev/stacklist", "/happy/rdev/stacklist")
 """The parameters with the names of all stacks; the first that exists counts (happy)."""
 # Variables that give botocore credentials without a profile.
@@ -44,7 +45,9 @@ _GIVEN = (
 )
 _SIGNED_OUT, _NO_CREDENTIALS, _NO_ANSWER = "signed out", "no credentials", "no answer"
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-_MISSING = frozenset({"ResourceNotFoundException", "ParameterNotFound", "TargetNotConnected"})
+_MISSING = frozenset(
+    {"ResourceNotFoundException", "ParameterNotFound", "TargetNotConnected", "NoSuchBucket"}
+)
 _SIGN_IN = "Sign in: {login}"
 
 
@@ -73,6 +76,7 @@ _MEANINGS = (
             {
                 *("UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch"),
                 *("InvalidSignatureException", "AuthFailure", "IncompleteSignature"),
+                *("InvalidAccessKeyId", "InvalidToken"),
             }
         ),
         CredentialsError,
@@ -195,6 +199,7 @@ class Aws:
         self._interactive = interactive
         self._core = core
         self._started: list[subprocess.Popen[bytes]] = []
+        self._clients: dict[str, Any] = {}
         self._reading: SecretProcess | None = None
 
     def begin_reading_secret(self, exits: ExitStack) -> None:
@@ -215,6 +220,12 @@ class Aws:
         """
         text = self._reading.read() if self._reading is not None else None
         return Secret(str(self._target.secret_name), self.secret_text() if text is None else text)
+
+    @property
+    def is_used(self) -> bool:
+        """Return True if anything was or is being read with the account's credentials."""
+        found = vars(self)
+        return self._reading is not None or "secret" in found or "session" in found
 
     def secret_text(self) -> str:
         """Return the text of the deployment's secret.
@@ -238,8 +249,13 @@ class Aws:
             )
         return text
 
-    def identity(self) -> str:
-        """Return the ARN of the identity that calls are made as."""
+    @cached_property
+    def arn(self) -> str:
+        """Return the ARN of the identity that calls are made as.
+
+        Raises:
+            AspenError: AWS does not answer, or there are no credentials.
+        """
         return str(self._call("ask AWS who you are", "sts", "get_caller_identity")["Arn"])
 
     def stacks(self) -> list[str]:
@@ -347,23 +363,38 @@ class Aws:
             provider._popen = popen  # noqa: SLF001 - same
 
     def _call(self, what: str, service: str, method: str, **parameters: Any) -> Any:
+        return self.use(what, service, lambda client: getattr(client, method)(**parameters))
+
+    def use(self, what: str, service: str, work: Callable[[Any], T]) -> T:
+        """Return the result of calls to a service, given its client.
+
+        Args:
+            what: The purpose, as the rest of "Could not ...".
+            service: The name of the service.
+            work: Makes the calls.
+
+        Raises:
+            AspenError: A call failed; `code_of` returns AWS's code for it.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
         session = self.session
 
-        def call() -> Any:
+        def call() -> T:
             from botocore.config import Config
 
-            client = session.client(
-                service,
-                endpoint_url=self._target.aws_endpoint_url,
-                config=Config(
-                    connect_timeout=_CONNECT_S,
-                    read_timeout=_READ_S,
-                    retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-                ),
-            )
-            return getattr(client, method)(**parameters)
+            if service not in self._clients:
+                self._clients[service] = session.client(
+                    service,
+                    endpoint_url=self._target.aws_endpoint_url,
+                    config=Config(
+                        connect_timeout=_CONNECT_S,
+                        read_timeout=_READ_S,
+                        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+                        max_pool_connections=_CONNECTIONS,
+                    ),
+                )
+            return work(self._clients[service])
 
         try:
             return call() if self._interactive else self._bounded(call)
@@ -423,6 +454,13 @@ class Aws:
         }
         message = f"Could not {what}: {meaning.message.format(**names)}"
         return meaning.kind(message, hint=meaning.hint.format(**names))
+
+
+def code_of(error: AspenError) -> str:
+    """Return AWS's code for an error that `Aws.use` raised; empty if AWS did not answer."""
+    from botocore.exceptions import ClientError
+
+    return _code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
 
 
 def _code(error: Exception) -> str:

@@ -41,6 +41,8 @@ from tests import zygote
 from tests.conftest import CliResult, migrate, seed
 
 BASTION = "bastion.aspen.test"
+BUCKET = "genepi-db-data"
+PROFILES = ("genepi-dev", "genepi-prod")
 SERVER = "db.aspen.test"  # only the bastion can resolve it, so there is no direct way
 # A password with every character that an address, a shell, or SQL could trip over.
 PASSWORD = "p@ss:w/rd%41'?#\\ \"$(x)\nend"
@@ -329,10 +331,25 @@ class Deployment:
             "DB_ro_username": "reader",
             "DB_ro_password": PASSWORD,
             "bastion_host": BASTION,
+            "S3_db_bucket": BUCKET,
             **changes,
         }
         text = json.dumps({key: value for key, value in values.items() if value is not None})
         self.put_text(f"{stage}/genepi-config", text)
+
+    def empty_bucket(self) -> None:
+        """Create the bucket of the deployment, without any object."""
+        storage = self.client("s3")
+        with contextlib.suppress(storage.exceptions.BucketAlreadyOwnedByYou):
+            where = {"LocationConstraint": "us-west-2"}
+            storage.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
+        for key in self.objects():
+            storage.delete_object(Bucket=BUCKET, Key=key)
+
+    def objects(self) -> list[str]:
+        """Return the keys in the bucket."""
+        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        return [each["Key"] for page in pages for each in page.get("Contents", ())]
 
     def put_text(self, name: str, text: str) -> None:
         """Write a secret's value as it is."""
@@ -351,6 +368,40 @@ class Deployment:
         path = self.folder / f"config-{len(list(self.folder.glob('config-*')))}.toml"
         path.write_text(text)
         return replace(self, environment={**self.environment, "ASPEN_CONFIG": str(path)})
+
+    def through(self, aws: str) -> Deployment:
+        """Return it with another address of AWS."""
+        return self.with_config(configured(aws, self.ca))
+
+    def having(self, **variables: str) -> Deployment:
+        """Return it with more variables in the operator's environment."""
+        return replace(self, environment={**self.environment, **variables})
+
+    def as_operator(self, name: str) -> Deployment:
+        """Return it as seen by another operator, with their own machine and AWS identity."""
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        users = self.client("iam")
+        with contextlib.suppress(users.exceptions.EntityAlreadyExistsException):
+            users.create_user(UserName=name)
+        for old in users.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+            users.delete_access_key(UserName=name, AccessKeyId=old["AccessKeyId"])
+        key = users.create_access_key(UserName=name)["AccessKey"]
+        credentials = home / "credentials"
+        credentials.write_text(
+            "".join(
+                f"[{profile}]\naws_access_key_id = {key['AccessKeyId']}\n"
+                f"aws_secret_access_key = {key['SecretAccessKey']}\n"
+                for profile in PROFILES
+            )
+        )
+        own = {"ASPEN_HOME": str(home), "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
+        return replace(self, environment={**self.environment, **own})
+
+    @property
+    def home(self) -> Path:
+        """Return the folder with the program's files of the operator."""
+        return Path(self.environment["ASPEN_HOME"])
 
     def run(
         self,
@@ -480,7 +531,7 @@ def operator(servers: Servers, folder: Path) -> Deployment:
     """Return a deployment whose config file has nothing but where AWS is, and the CA."""
     profiles = folder / "aws"
     profiles.mkdir()
-    names = ("genepi-dev", "genepi-prod")
+    names = PROFILES
     (profiles / "config").write_text(
         "".join(f"[profile {name}]\nregion = us-west-2\n" for name in names)
     )
@@ -490,7 +541,11 @@ def operator(servers: Servers, folder: Path) -> Deployment:
         )
     )
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "ASPEN_AUDIT_"))
+        },
         "AWS_CONFIG_FILE": str(profiles / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(profiles / "credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -503,6 +558,7 @@ def operator(servers: Servers, folder: Path) -> Deployment:
     ).with_config(configured(servers.aws, ca))
     for stage in ("gestaging", "geprod", "dev"):
         found.put_secret(stage)
+    found.empty_bucket()
     return found
 
 

@@ -6,7 +6,7 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, TypeGuard
 from typer._click.globals import get_current_context
 
 from aspen.database.errors import NotAllowedError
+from aspencli.changes.digest import digest_of
 from aspencli.changes.journal import Recording, Unrecorded, open_journal, place_of
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place, Subject
+from aspencli.cli.changes.audit import RunTrail
+from aspencli.cli.changes.operator import signed
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
 from aspencli.errors import AspenError, ConflictError, RefusedError, UncertainError
@@ -61,6 +64,10 @@ class Change(ABC):
     @abstractmethod
     def subject(self) -> Subject:
         """Return the facts to record in the history."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return the digest of the plan."""
 
     @abstractmethod
     def explain(self) -> None:
@@ -117,6 +124,7 @@ def execute(change: Change, *, dry_run: bool) -> None:
         if change.is_empty:
             return change.leave(recording)
         change.preview()
+        recording.prepare()
         try:
             context.authorize(
                 change.what,
@@ -130,13 +138,22 @@ def execute(change: Change, *, dry_run: bool) -> None:
             if context.out.is_asking:
                 recording.ended(Outcome.DECLINED, "interrupted")
             raise
+        recording.confirmed()
         return change.apply(recording)
 
 
 def _recording(change: Change) -> Recording:
-    if change.is_recorded:
-        return Recording(open_journal(), change.subject(), change.context.out.warn)
-    return Unrecorded()
+    if not change.is_recorded:
+        return Unrecorded()
+    context = change.context
+    subject = replace(signed(context, change.subject()), digest=change.digest())
+    return Recording(
+        open_journal(),
+        subject,
+        context.out.warn,
+        proposed=context.run_id,
+        witness=RunTrail(context, change.target),
+    )
 
 
 @dataclass(frozen=True)
@@ -199,7 +216,7 @@ class ItemChange(Change):
         return Subject(
             command=_command(),
             target=context.target.label,
-            place=_place(context, via),
+            place=place_of_target(context, via),
             group_id=self.group.id if self.group else None,
             group=self.group.name if self.group else None,
             file=InputFile(),
@@ -208,6 +225,10 @@ class ItemChange(Change):
             api=context.given_api if via == "api" else None,
             single=True,
         )
+
+    def digest(self) -> str:
+        """Return the digest of the plan."""
+        return digest_of([_command(), self.context.target.label, list(self.plan)])
 
     def explain(self) -> None:
         """Show the details of the plan."""
@@ -330,7 +351,8 @@ def _command() -> str:
     return " ".join(reversed(names))
 
 
-def _place(context: AppContext, via: str) -> Place:
+def place_of_target(context: AppContext, via: str) -> Place:
+    """Return the target's database or API as recorded in the history; empty if not known."""
     try:
         if via == "api":
             return Place(api=context.access.at.api_url, beside=context.database_address)

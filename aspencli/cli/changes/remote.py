@@ -36,6 +36,8 @@ from aspencli.changes.runs import (
     runs_of,
 )
 from aspencli.changes.undo import write_undo_rows
+from aspencli.cli.changes.audit import RunTrail
+from aspencli.cli.changes.operator import signed
 from aspencli.cli.changes.runner import BulkJob, Purpose, StoreT
 from aspencli.cli.changes.views import (
     RENAMING,
@@ -424,8 +426,10 @@ def go_on(
         AspenError: See `drive`.
     """
     out, head = context.out, journal.head
-    subject = _subject_of(journal, grounds.stored)
-    with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
+    subject = signed(context, _subject_of(journal, grounds.stored))
+    trail = RunTrail(context)
+    with Recording(open_journal(), subject, out.warn, resumes=head.run, witness=trail) as recording:
+        recording.confirmed()
         journal.resumed()
 
         def finish(left: Remaining) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -20,6 +20,7 @@ from aspencli.changes.apply import (
     WriteRows,
     written_before,
 )
+from aspencli.changes.digest import digest_of
 from aspencli.changes.journal import Recording, open_journal, place_of
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, Subject, is_same_place, runs_of
@@ -158,6 +159,25 @@ class BulkJob(Change, Generic[StoreT]):
             undo_of=self._purpose.undo_of,
             via=self._via,
             api=self.context.given_api if self._via == "api" else None,
+        )
+
+    def digest(self) -> str:
+        """Return the digest of what the plan was made from, and of its totals.
+
+        A plan can have millions of rows, which the undo file has once they are written.
+        """
+        spec, purpose = self._purpose.spec, self._purpose
+        return digest_of(
+            {
+                "command": purpose.command,
+                "target": self.context.target.label,
+                "group": self._group_id,
+                "file": self.files.fingerprint.file.sha256,
+                "key": spec.key.name,
+                "columns": [column.name for column in spec.columns],
+                "force": purpose.force,
+                "counts": asdict(self._assessment.counts),
+            }
         )
 
     def explain(self) -> None:

@@ -30,8 +30,12 @@ _HARMLESS = frozenset(
 @app.command(epilog=examples("aspencli --env staging config show"))
 def show(ctx: typer.Context) -> None:
     """Show every setting, its value, and its source; secrets are masked."""
+    from aspencli.cli.changes.audit import TargetTrail
+
     context = current(ctx)
     rows = [*_rows(context.config, context.target), _management_row(context)]
+    trail = {"name": "audit_trail", "value": TargetTrail(context).described, "source": "settings"}
+    rows.append(trail)
     if context.out.chosen_form == "table":
         # A record, because addresses and paths are too long for a column and must not be cut.
         columns = [Column(row["name"], row["name"], whole=True) for row in rows]

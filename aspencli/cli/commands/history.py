@@ -1,10 +1,12 @@
-"""``aspencli history``: the runs made from this machine, their outcomes, and their removal."""
+"""``aspencli history``: runs, their outcomes, their verification, and their removal."""
 
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,16 +16,17 @@ from aspencli.cli.app import AspenGroup, AspenTyper, examples
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
 from aspencli.config import BUILT_IN
-from aspencli.errors import AspenError
+from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundError
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
     from aspencli.changes.journal import Journal, JournalEvents
     from aspencli.changes.reconcile import RunVerdict
     from aspencli.changes.runs import Run
+    from aspencli.cli.context import AppContext
     from aspencli.cli.output.console import Output
 
-_HELP = "Show runs made from this machine, and remove old ones."
+_HELP = "Show runs made from this machine or by everyone, verify them, and remove old ones."
 _NAMED = 10  # maximum number of runs to list in a message
 _LARGE = 1 << 30  # bytes of stored records worth a hint
 _STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
@@ -66,6 +69,33 @@ SHOW_COLUMNS = (
     Column("via", "Backend"),
     Column("renames", "Resumes from"),
     Column("saved_file", "Deleted data"),
+    Column("argv", "Command line"),
+    Column("account", "API user"),
+    Column("account_id", "API user ID"),
+    Column("aws", "AWS identity"),
+    Column("digest", "Plan (SHA-256)"),
+    Column("reason", "Reason"),
+    Column("audit", "Audit trail"),
+    Column("statements", "Statements"),
+)
+_OPERATOR = {"user": Column("user", "User")}
+EVERYONE_COLUMNS = (
+    *(_OPERATOR.get(column.key, column) for column in LIST_COLUMNS),
+    Column("host", "Host", secondary=True),
+    Column("aws", "AWS identity", secondary=True),
+    Column("account", "API user", secondary=True),
+    Column("reason", "Reason", secondary=True),
+)
+VERIFY_COLUMNS = (
+    Column("place", "In", whole=True),
+    Column("entry", "Line or entry", right=True),
+    Column("run", "Run", whole=True),
+    Column("problem", "Problem"),
+)
+SYNC_COLUMNS = (
+    Column("run", "Run", whole=True),
+    Column("event", "Event"),
+    Column("entry", "Entry", right=True),
 )
 PRUNE_COLUMNS = (
     Column("kind", "To remove", whole=True),
@@ -105,7 +135,12 @@ app: typer.Typer = AspenTyper(cls=_ListingGroup, help=_HELP, add_completion=Fals
 
 
 @app.command(
-    "list", epilog=examples("aspencli history", "aspencli history --target prod --output json")
+    "list",
+    epilog=examples(
+        "aspencli history",
+        "aspencli history --target prod --output json",
+        "aspencli --env prod history list --everyone --limit 20",
+    ),
 )
 def list_(
     ctx: typer.Context,
@@ -117,17 +152,29 @@ def list_(
             what="the target",
         ),
     ] = None,
+    everyone: Annotated[
+        bool,
+        typer.Option("--everyone", help="Runs of all operators on the target, see --env."),
+    ] = False,
     limit: params.LimitOption = None,
 ) -> None:
     """List runs, newest first; `aspencli history` alone does the same.
 
     The outcome is *unknown* if the process ended without recording one: see `history check`. Dry
-    runs are not recorded.
+    runs are not recorded. With --everyone, the runs come from the target's audit trail, which has
+    those that were confirmed.
     """
     from aspencli.changes.retention import stored
 
-    out = current(ctx).out
+    context = current(ctx)
+    out = context.out
     limit = params.chosen_limit(out, limit, everything=False)
+    if everyone:
+        if target:
+            raise BadInputError(
+                "--everyone and --target cannot be combined.", hint="Choose the target with --env."
+            )
+        return _list_everyones(context, limit)
     runs, total = _newest_runs(out, target, limit)
     out.rows(LIST_COLUMNS, map(_row, runs), empty="No runs found.")
     if limit is not None and limit < total:
@@ -137,6 +184,31 @@ def list_(
         out.info(f"History and undo files: {size_text(size)}")
         if size > _LARGE:
             out.hint("Remove old ones: aspencli history prune")
+    _name_waiting(out)
+    return None
+
+
+def _list_everyones(context: AppContext, limit: int | None) -> None:
+    from aspencli.changes.trail import newest_runs
+    from aspencli.cli.changes.audit import TargetTrail
+
+    out = context.out
+    runs = newest_runs(TargetTrail(context).require(), out.warn)
+    out.rows(EVERYONE_COLUMNS, map(_row, islice(runs, limit)), empty="No runs found.")
+    if limit is not None and next(runs, None) is not None:
+        out.info(f"Only the newest {counted(limit, 'run')} shown.")
+        out.hint("Show all with --limit 0.")
+
+
+def _name_waiting(out: Output) -> None:
+    """Say what has not been sent to an audit trail yet."""
+    from aspencli.changes.outbox import count_waiting
+    from aspencli.changes.runs import command_for
+
+    for label, number in count_waiting().items():
+        entries = "1 entry waits" if number == 1 else f"{number:,} entries wait"
+        out.info(f"{entries} for the audit trail of {label}.")
+        out.hint(f"Send: {command_for(label, 'history', 'sync')}")
 
 
 @app.command(
@@ -205,12 +277,19 @@ def prune(
 
 @app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))
 def show(ctx: typer.Context, run_id: RunArgument) -> None:
-    """Show everything recorded about a run, and how to undo it."""
+    """Show everything recorded about a run, and how to undo it.
+
+    A run of another operator is looked up in the audit trail of the target chosen with --env.
+    """
     from aspencli.changes.runs import Outcome, find
 
-    out = current(ctx).out
+    context = current(ctx)
+    out = context.out
     runs = _runs(out)
-    run = find(runs, run_id)
+    try:
+        run = find(runs, run_id)
+    except NotFoundError:
+        return _show_anothers(context, run_id)
     out.record(SHOW_COLUMNS, _row(run))
     if run.saved_file:
         out.info("The deleted data includes the metadata of the samples, but not their sequences.")
@@ -224,6 +303,29 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
         run.outcome in {Outcome.WRITTEN, Outcome.UNFINISHED} and run.undo_file and not run.undone_by
     ):
         _hint_undo(out, run)
+    return None
+
+
+def _show_anothers(context: AppContext, run_id: str) -> None:
+    """Show the run of another operator, or of this one on another machine.
+
+    Raises:
+        NotFoundError: The target's audit trail does not have it either.
+    """
+    from aspencli.changes.runs import NO_ID_HINT, find, looks_like_id, runs_of
+    from aspencli.cli.changes.audit import TargetTrail
+
+    place = TargetTrail(context)
+    if place.is_local_only or not looks_like_id(run_id):
+        raise NotFoundError(
+            f"No such run on this machine: {run_id}",
+            hint=f"{NO_ID_HINT}. For another operator's run, choose its target with --env.",
+        )
+    run = find(runs_of(place.require().find(run_id)), run_id)
+    out = context.out
+    out.record(SHOW_COLUMNS, {**_row(run), "audit": place.address})
+    if run.undo_file:
+        out.info(f"Its undo file is on {run.process.host}, in the account {run.user}.")
 
 
 @app.command(epilog=examples("aspencli --env prod history check 20261124-034012-3f9a"))
@@ -237,6 +339,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     from aspencli.changes.journal import open_journal
     from aspencli.changes.reconcile import RunVerdict, judge, keep
     from aspencli.changes.runs import Outcome, find
+    from aspencli.cli.changes.audit import TargetTrail
 
     context = current(ctx)
     out = context.out
@@ -249,10 +352,61 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
         verdict = judge(run, context.target.label, lambda: context.database(limits=limits))
     journal = open_journal()
     try:
-        keep(journal, run, verdict)
+        event = keep(journal, run, verdict)
     except OSError as error:
         out.warn(f"The outcome could not be recorded in {journal.path}: {error.strerror}")
+    else:
+        if run.entries or run.waiting:
+            TargetTrail(context).tell(event)
     return _tell(out, run, verdict)
+
+
+@app.command(epilog=examples("aspencli history verify", "aspencli --env prod history verify"))
+def verify(ctx: typer.Context) -> None:
+    """Check that the history and the target's audit trail are as they were written.
+
+    Names each line of this machine's history that was edited, added, or removed by hand, and each
+    object of the target's audit trail that is missing, was added, or was edited. The exit code is 0
+    if all is well, and 7 if not.
+    """
+    from aspencli.cli.changes.verify import verify_records
+
+    context = current(ctx)
+    out = context.out
+    found = verify_records(context)
+    out.rows(VERIFY_COLUMNS, found.problems)
+    if not found.problems:
+        return out.done(f"{found.checked}: all as written")
+    count = counted(len(found.problems), "problem")
+    raise ConflictError(
+        f"{found.checked}: {count} (listed above).",
+        hint="Compare with the records of other operators, and with a backup of the files.",
+    )
+
+
+@app.command(epilog=examples("aspencli --env staging history sync"))
+def sync(ctx: typer.Context) -> None:
+    """Send the entries that wait on this machine to the target's audit trail.
+
+    They wait if the trail was out of reach when a run began or ended. The next write to the target
+    sends them, too.
+    """
+    from aspencli.cli.changes.audit import TargetTrail
+
+    context = current(ctx)
+    place = TargetTrail(context)
+    place.require()
+    with context.out.progress("Sending"):
+        sent = place.send()
+    rows = [
+        {"run": waiting.event["run"], "event": waiting.event["event"], "entry": entry.number}
+        for waiting, entry in sent
+    ]
+    if not rows:
+        return context.out.done(f"No entry waits for the audit trail of {place.label}.")
+    context.out.rows(SYNC_COLUMNS, rows)
+    entries = "1 entry" if len(rows) == 1 else f"{len(rows):,} entries"
+    return context.out.done(f"Sent {entries} to the audit trail of {place.label}.")
 
 
 def _tell(out: Output, run: Run, verdict: RunVerdict) -> None:
@@ -344,4 +498,26 @@ def _row(run: Run) -> Row:
         "size": file.size,
         "sha256": file.sha256,
         "changed": run.changed,
+        "argv": None if run.argv is None else shlex.join(["aspencli", *run.argv]),
+        "audit": _audit_words(run),
+        "statements": _statements(run),
     }
+
+
+def _statements(run: Run) -> list[str] | None:
+    """Return the statements of a console session, in its own words; None for other runs."""
+    if run.reason is None:
+        return None
+    from aspencli.changes.statements import read_statements, statement_of
+
+    texts = (run.statements or {}).get("texts")
+    sent = map(statement_of, texts if isinstance(texts, list) else ())
+    return [str(each) for each in filter(None, sent)] or list(map(str, read_statements(run.id)))
+
+
+def _audit_words(run: Run) -> str | None:
+    """Return where a run is in an audit trail."""
+    numbers = ", ".join(f"{number:,}" for number in run.entries)
+    parts = [f"{run.trail} (entries {numbers})" if numbers else ""]
+    parts += [f"queued: {', '.join(sorted(run.waiting))}" if run.waiting else ""]
+    return "; ".join(filter(None, parts)) or None

@@ -12,6 +12,7 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import LOCAL_DEPLOYMENT, AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.config import Safety
 from aspencli.errors import AspenError, NotFoundError, UnreachableError
 from aspencli.text import duration_text
 
@@ -181,9 +182,11 @@ class _Check:
         yield "API", (), self._api
         yield "Sign-in", ("API",), self._sign_in
         yield "Identity provider", ("Secret",), self._identity_provider
+        if target.safety is not Safety.LOCAL:
+            yield "Audit trail", (), self._audit_trail
 
     def _identity(self) -> str:
-        return self._context.aws.identity()
+        return self._context.aws.arn
 
     def _secret(self) -> str:
         return f"{self._context.aws.secret.name} was read"
@@ -262,6 +265,23 @@ class _Check:
             + (f": {state.hidden}" if state.hidden else ""),
             hint=state.older or f"See: {self._context.command('db', 'status')}",
         )
+
+    def _audit_trail(self) -> str:
+        from aspencli.changes.outbox import count_waiting
+        from aspencli.cli.changes.audit import TargetTrail
+
+        place = TargetTrail(self._context)
+        if (trail := place.trail) is None:
+            raise _NotedError(
+                "on this machine only",
+                hint="To record writes for everyone, set audit_bucket under "
+                f"[targets.{self._context.target.name}].",
+            )
+        head = trail.head()
+        found = f"{place.address}: {head.number if head else 0:,} entries"
+        if waiting := count_waiting().get(place.label):
+            raise _NotedError(f"{found}; {waiting:,} more wait", hint=f"Send: {place.sync_command}")
+        return found
 
     def _api(self) -> str:
         if self._context.target.name == "local":

@@ -57,7 +57,7 @@ READS = {
         "auth list",
         "auth status",
     ),
-    *("auth token", "config show", "target list", "target check", "stacks list"),
+    *("auth token", "config show", "target list", "target check", "stacks list", "history verify"),
 }
 """Commands that change no target."""
 OTHERS = {
@@ -73,6 +73,7 @@ OTHERS = {
     "local down": "stops processes on this machine",
     "local seed": "adds test data to the local deployment only, without asking",
     "local reset": "deletes the local deployment only; it has no history afterward",
+    "history sync": "sends records of runs that are recorded already",
     "auth login": "changes only the stored sign-in",
     "auth switch": "changes only which stored sign-in is used",
     "auth logout": "changes only the stored sign-in",
