@@ -262,6 +262,15 @@ class PsqlCall:
     environment: Mapping[str, str] = field(repr=False)  # it may include the password
     startup: str | None = None
 
+    def startup_pipe(self) -> int | None:
+        """Return a descriptor from which psql can read its startup script, or None without one."""
+        if self.startup is None:
+            return None
+        reading, writing = os.pipe()
+        os.write(writing, self.startup.encode())
+        os.close(writing)
+        return reading
+
 
 def find_psql(target: Target, bundled: Callable[[], Path | None]) -> Path:
     """Return the system's psql, falling back to the bundled one for the local target.
@@ -373,6 +382,7 @@ class Words:
     files: tuple[str, ...]  # of -f; - is standard input
     elsewhere: tuple[str, ...]  # the options that would make it connect to another database
     skips_startup: bool
+    log: str | None = None  # the file of -L
 
     @property
     def reads_stdin(self) -> bool:
@@ -395,6 +405,7 @@ def read_words(arguments: Sequence[str]) -> Words:
         tuple(value for name, value in options if name in {"-f", "--file"}),
         (*(name for name, _ in options if name in _ELSEWHERE), *rest),
         any(name in {"-X", "--no-psqlrc"} for name, _ in options),
+        next((value for name, value in reversed(options) if name in {"-L", "--log-file"}), None),
     )
 
 

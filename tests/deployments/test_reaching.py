@@ -209,7 +209,8 @@ def test_iam_user_signs_in_with_a_token_that_is_new_for_each_connection(
     tokens = deployment.run("--env", "staging", "db", "interact", "-c", code)
     assert (tokens.code, tokens.out) == (0, "2\n"), tokens.err
     written = deployment.run(
-        *("--env", "staging", "db", "psql", "--write", "--yes", "-c", "SELECT current_user"),
+        *("--env", "staging", "db", "psql", "--write", "--yes", "--reason", "a test"),
+        *("-c", "SELECT current_user"),
         *("--", "-At"),
     )
     assert written.out == "writer\n", written.err

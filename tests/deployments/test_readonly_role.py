@@ -127,7 +127,11 @@ def test_ensure_readonly_creates_role_that_reading_sessions_then_use(prod: Deplo
 @pytest.mark.parametrize("key", ["DB_ro_password", "DB_rw_password"])
 def test_password_appears_nowhere(deployment: Deployment, key: str) -> None:
     deployment.put_secret("gestaging", **{key: "wrong-" + PASSWORD})
-    way = ("db", "status") if key.startswith("DB_ro") else ("db", "psql", "--write", "--yes")
+    way = (
+        ("db", "status")
+        if key.startswith("DB_ro")
+        else ("db", "psql", "--write", "--yes", "--reason", "x")
+    )
     done = deployment.run("--env", "staging", "--debug", *way)
     assert done.code == 4, done.err
     assert PASSWORD not in done.out + done.err

@@ -11,15 +11,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from aspencli.cli import params
 from aspencli.cli.app import examples, group
+from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column
-from aspencli.errors import BadInputError, RefusedError
+from aspencli.errors import BadInputError, CredentialsError, RefusedError, UnreachableError
 from aspencli.text import size_text
 
 if TYPE_CHECKING:
@@ -61,6 +64,14 @@ STATUS_COLUMNS = (
 WriteOption = Annotated[
     bool, typer.Option("--write", help="Allow writes; asks for confirmation. Default: read-only.")
 ]
+ReasonOption = Annotated[
+    str | None,
+    params.text_option(
+        "Why the session writes, for the history. Required on shared and production targets.",
+        "--reason",
+        what="the reason",
+    ),
+]
 
 
 def interact(
@@ -86,48 +97,56 @@ def interact(
         bool, typer.Option("--connect/--no-connect", help="Connect immediately.")
     ] = True,
     write: WriteOption = False,
+    reason: ReasonOption = None,
 ) -> None:
     """Open a Python console (IPython) on the target's database, with engine and models defined.
 
     Read-only unless --write is given. For another session: session = engine.make_session(). With a
-    script or -c, runs that code and exits with its exit code.
+    script or -c, runs that code and exits with its exit code. On shared and production targets, a
+    session that may write is recorded in the history with its reason and its statements.
     """
     from aspencli.cli.console.run import ConsoleRequest, run
 
     context = current(ctx)
     context.recognize(writable=write)
     words = [str(word) for word in (script, *(arguments or ())) if word is not None]
-    if write:
-        context.authorize("open a console with write access", dry_run=False)
-    elif context.target.warning and context.out.interactive:
-        context.out.warn(context.target.warning)
-    request = ConsoleRequest(
-        open_database=lambda: context.database(writable=write),
-        address=context.database_url(writable=write),
-        target_label=context.target.title,
-        safety=context.target.safety,
-        confirm_write=lambda: _is_allowed(context),
-        writing=write,
-        code=code,
-        script=None if code is not None else script,
-        # With -c every word is an argument, as with python -c.
-        arguments=words if code is not None else words[1:],
-        profile=profile,
-        connect=connect,
-        debug=bool(context.options["debug"]),
-        messages=context.out,
-    )
-    status = run(request)
+    with WriteSession(context, "db interact", reason) as session:
+        if write:
+            session.allow("open a console with write access")
+        elif context.target.warning and context.out.interactive:
+            context.out.warn(context.target.warning)
+        request = ConsoleRequest(
+            open_database=lambda: context.database(writable=write),
+            address=context.database_url(writable=write),
+            target_label=context.target.title,
+            safety=context.target.safety,
+            confirm_write=lambda: _is_allowed(context, session),
+            writing=write,
+            code=code,
+            script=None if code is not None else script,
+            # With -c every word is an argument, as with python -c.
+            arguments=words if code is not None else words[1:],
+            profile=profile,
+            connect=connect,
+            debug=bool(context.options["debug"]),
+            messages=context.out,
+            heard=session.heard if session.is_recorded else None,
+            writing_name=lambda: context.policy(writable=True).application_name,
+        )
+        status = run(request)
+        session.ended(status)
     if status:
         raise typer.Exit(status)
 
 
-def _is_allowed(context: AppContext) -> bool:
+def _is_allowed(context: AppContext, session: WriteSession) -> bool:
     """Ask for confirmation at the prompt; on a refusal, print a warning and return False."""
     try:
-        context.authorize("open a session with write access", dry_run=False)
-    except RefusedError as error:
+        session.allow("open a session with write access")
+    except (RefusedError, CredentialsError, UnreachableError) as error:
         context.out.warn(error.message)
+        if error.hint and not isinstance(error, RefusedError):
+            context.out.hint(error.hint)
         return False
     return True
 
@@ -142,11 +161,13 @@ def psql(
         typer.Option("--command", "-c", metavar="SQL", help="Run this SQL and exit; repeatable."),
     ] = None,
     write: WriteOption = False,
+    reason: ReasonOption = None,
 ) -> None:
     """Open psql on the target's database, read-only unless --write is given.
 
     Unqualified names are looked up in schema aspen, then public. The password is passed to psql in
-    its environment, never as an argument.
+    its environment, never as an argument. On shared and production targets, a session that may
+    write is recorded in the history with its reason and its statements.
     """
     from aspencli.admin.psql import (
         Address,
@@ -158,41 +179,52 @@ def psql(
 
     context = current(ctx)
     context.recognize(writable=write)
-    if write:
-        context.authorize("open psql with write access", dry_run=False)
     given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
-    words = read_words(given)
-    away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
-    if write and away:
-        raise RefusedError(
-            f"With --write, psql may only connect to the target's database, and {' '.join(away)} "
-            "could select another; nothing was written",
-            hint="Choose the target with --env, or add one to the config file.",
+    with WriteSession(context, "db psql", reason) as session:
+        if write:
+            session.allow("open psql with write access")
+        words = read_words(given)
+        away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
+        if write and away:
+            raise RefusedError(
+                f"With --write, psql may only connect to the target's database, and "
+                f"{' '.join(away)} could select another; nothing was written",
+                hint="Choose the target with --env, or add one to the config file.",
+            )
+        parameters = context.libpq_parameters(context.database_url(writable=write))
+        address = Address(parameters, context.policy(writable=write))
+        program = find_psql(context.target, lambda: context.laptop.psql())  # noqa: PLW0108 - loads aspen.local only if called
+        address, standing = _reach(context, address)
+        require_kept_session(standing, words, writable=write)
+        _announce(context, address, standing)
+        if standing.pooled and not standing.keeps_session:
+            context.out.warn(
+                "This pooler does not keep session settings: write aspen.samples, not samples. "
+                "The server's time limits apply."
+            )
+        if not write:
+            _require_kept_role(context, standing, words)
+        call = psql_call(
+            program,
+            address,
+            context.target,
+            given,
+            standing=standing,
+            script=not sys.stdin.isatty(),
         )
-    parameters = context.libpq_parameters(context.database_url(writable=write))
-    address = Address(parameters, context.policy(writable=write))
-    program = find_psql(context.target, lambda: context.laptop.psql())  # noqa: PLW0108 - loads aspen.local only if called
-    address, standing = _reach(context, address)
-    require_kept_session(standing, words, writable=write)
-    _announce(context, address, standing)
-    if standing.pooled and not standing.keeps_session:
-        context.out.warn(
-            "This pooler does not keep session settings: write aspen.samples, not samples. "
-            "The server's time limits apply."
-        )
-    if not write:
-        _require_kept_role(context, standing, words)
-    call = psql_call(
-        program,
-        address,
-        context.target,
-        given,
-        standing=standing,
-        script=not sys.stdin.isatty(),
-    )
-    if context.route is not None:
-        context.deployed_database.hand_over()
-    _become(call)
+        if not session.is_open:
+            if context.route is not None:
+                context.deployed_database.hand_over()
+            _become(call)
+        from aspencli.admin.psql_log import run_recorded
+
+        sys.stdout.flush()
+        sys.stderr.flush()
+        heard = partial(session.heard, placeholders=False)
+        status = run_recorded(call, heard, words.log)
+        session.ended(status)
+    if status:
+        raise typer.Exit(status)
 
 
 def _reach(context: AppContext, address: Address) -> tuple[Address, SessionFacts]:
@@ -288,17 +320,14 @@ def _texts(words: Words) -> Iterator[str]:
         yield text.decode(errors="replace")
 
 
-def _become(call: PsqlCall) -> None:
+def _become(call: PsqlCall) -> NoReturn:
     """Replace this process with psql, so that signals and the terminal are its own."""
     sys.stdout.flush()
     sys.stderr.flush()
     environment = dict(call.environment)
-    if call.startup is not None:
-        reading, writing = os.pipe()
-        os.write(writing, call.startup.encode())
-        os.close(writing)
-        os.set_inheritable(reading, True)
-        environment["PSQLRC"] = f"/dev/fd/{reading}"
+    if (startup := call.startup_pipe()) is not None:
+        os.set_inheritable(startup, True)
+        environment["PSQLRC"] = f"/dev/fd/{startup}"
     # Python ignores SIGPIPE, and ignored signals stay ignored across exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(call.program, call.arguments, environment)  # noqa: S606 - no shell is wanted
@@ -388,7 +417,7 @@ _add(
     psql,
     'aspencli db psql -c "select * from users"',
     "aspencli db psql -- --csv -f report.sql",
-    "aspencli --env staging db psql --write",
+    'aspencli --env staging db psql --write --reason "fix a typo in a name"',
     allow_interspersed_args=False,  # same, to psql
 )
 _add("Health", status, "aspencli db status", "aspencli --env prod db status -o json")

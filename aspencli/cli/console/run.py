@@ -55,6 +55,11 @@ class ConsoleRequest:
     # Entered with the console's engine at startup, exited at the end.
     around: Callable[[Engine], AbstractContextManager[None]] | None = None
     ended: Callable[[], None] = lambda: None  # called when the code or script has ended
+    # Called with each statement once writing is allowed, and True if it failed; None if they are
+    # not recorded.
+    heard: Callable[[str, bool], None] | None = None
+    # Returns the name of writing sessions in the server's activity views; None for the database's.
+    writing_name: Callable[[], str] | None = None
 
     @property
     def interactive(self) -> bool:

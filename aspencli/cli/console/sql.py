@@ -6,7 +6,7 @@ import ast
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -69,7 +69,19 @@ class ConsoleProfiling:
         self._messages = messages
         self._everything: Everything | None = None
         self._in_cell = False
+        self._is_heard_by_record = False
         self.on = False
+
+    def record(self, heard: Callable[[str, bool], None], connections: Iterable[Connection]) -> None:
+        """Report every statement from now on, given with True if it failed, to a record."""
+        from aspen.database.profiling.budgets import Everything
+
+        self._everything = self._everything or Everything()
+        self._everything.heard = lambda query: heard(query.statement, bool(query.error))
+        self._is_heard_by_record = True
+        self._everything.start()
+        for connection in connections:
+            self._everything.watch(connection)
 
     def switch_on(self, connections: Iterable[Connection]) -> None:
         """Start showing each query, also of these connections, which are in use already."""
@@ -93,8 +105,15 @@ class ConsoleProfiling:
             sqltime.disable_profiling()
             if self._in_cell:
                 self._everything.since()
-            self._everything.stop()
+            if not self._is_heard_by_record:
+                self._everything.stop()
             self.on = False
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.switch_off()
+        if self._everything is not None:
+            self._everything.stop()
 
     @contextmanager
     def cell(self) -> Iterator[None]:
@@ -102,7 +121,7 @@ class ConsoleProfiling:
         if self._in_cell:  # %rerun runs cells within a cell
             yield
             return
-        if self.on and self._everything is not None:
+        if self._everything is not None:
             self._everything.mark()
         self._in_cell = True
         try:

@@ -59,13 +59,15 @@ class Workspace:
         with ExitStack() as opened:
             opened.enter_context(self.transactions.tracked())
             opened.enter_context(interruptible())
-            opened.callback(self.profiling.switch_off)
+            opened.callback(self.profiling.close)
             if request.profile:
                 self.profile(on=True)
             self._source = request.open_database()
             self._exits = opened.pop_all()
         self._databases: list[GuardedDatabase] = []
         self._database = self._open(writable=self._source.writable)
+        if self._database.writable:
+            self._record()
         if request.around is not None:
             self._exits.enter_context(request.around(self._database.engine))
         self.session: Session = self._database.make_session()
@@ -136,6 +138,13 @@ class Workspace:
         self.session.rollback()
         self._database = self._open(writable=writable)
         self.session = self._database.make_session()
+        if writable:
+            self._record()
+
+    def _record(self) -> None:
+        """Report every statement from now on to the record of the session, if it has one."""
+        if self.request.heard is not None:
+            self.profiling.record(self.request.heard, self.transactions.connections())
 
     def _open(self, *, writable: bool) -> GuardedDatabase:
         database = GuardedDatabase(
@@ -143,6 +152,7 @@ class Workspace:
             writable=writable,
             on_session=self.transactions.watch,
             how_to_write=self._how_to_write,
+            name=self.request.writing_name,
         )
         self._databases.append(database)
         return database
@@ -164,12 +174,15 @@ class GuardedDatabase(Database):
         writable: bool,
         on_session: Callable[[Session], None],
         how_to_write: str,
+        name: Callable[[], str] | None,
     ):
         policy = source.policy
         guard = Guard.READING if not writable else policy.guard
         if writable and guard is Guard.READING:
             guard = Guard.NONE  # writing was requested
         policy = replace(policy, writable=writable, guard=guard)
+        if writable and name is not None:
+            policy = replace(policy, application_name=name())
         super().__init__(source.url, policy=policy, route=source.route)
         self._on_session = on_session
         self._how_to_write = how_to_write

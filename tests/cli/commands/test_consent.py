@@ -235,8 +235,8 @@ def writes(site: Site) -> list[tuple[str, ...]]:
             "--auth0-user-id",
             "auth0|m",
         ),
-        ("db", "interact", "--write", "-c", change),
-        ("db", "psql", "--write", "-c", statement),
+        ("db", "interact", "--write", "--reason", "x", "-c", change),
+        ("db", "psql", "--write", "--reason", "x", "-c", statement),
         ("db", "profile", "--write", "--commit", "-c", change),
         ("db", "downgrade", "base"),
         ("db", "drop", "--force"),
@@ -280,7 +280,7 @@ def test_psql_write_to_another_database_is_refused(
     before = site.state()
     words = (word.format(site.text()) for word in form)
     statement = "delete from aspen.samples"
-    ended = site("db", "psql", "--write", "--yes", "-c", statement, "--", *words)
+    ended = site("db", "psql", "--write", "--yes", "--reason", "x", "-c", statement, "--", *words)
     assert (ended.code, site.state()) == (3, before), ended.err
 
 

@@ -99,11 +99,12 @@ def test_psql_write_on_production_requires_target_name(
     run_cli: CliRunner, migrated_db: str, psql_on_path: dict[str, str]
 ) -> None:
     address = {"ASPEN_DATABASE_URL_PROD": migrated_db, **psql_on_path}
-    refused = run_cli("--env", "prod", "db", "psql", "--write", "--yes", "-c", ADD, env=address)
+    yes = ("--yes", "--reason", "a test")
+    refused = run_cli("--env", "prod", "db", "psql", "--write", *yes, "-c", ADD, env=address)
     assert refused.code == 3
-    written = run_cli(
-        "--env", "prod", "db", "psql", "--write", "--confirm", "prod", "-c", ADD, env=address
-    )
+    assert "--confirm prod" in refused.err
+    confirmed = ("--confirm", "prod", "--reason", "a test")
+    written = run_cli("--env", "prod", "db", "psql", "--write", *confirmed, "-c", ADD, env=address)
     assert written.code == 0
 
 
@@ -171,11 +172,34 @@ def test_psql_prompt_names_non_local_target(
     environ = {**cli_env(None), "ASPEN_DATABASE_URL_STAGING": migrated_db, **psql_on_path}
     words = ["--env", "staging", "db", "psql", "--write", "--", "-X"]
     with at_a_terminal(environ, *words) as child:
+        child.expect("Reason to open psql with write access on staging:")
+        child.sendline("a test")
         child.expect("Open psql with write access on staging")
         child.sendline("y")
-        child.expect(f"staging \\(read-write\\) {make_url(migrated_db).database}=[#>] ")
+        prompt = f"staging \\(read-write\\) {make_url(migrated_db).database}=[#>] "
+        child.expect(prompt)
+        child.sendline("SELECT 'beg' || 'un', pg_sleep(600);")
+        child.expect("pg_sleep")
+        while not _is_sleeping(migrated_db):
+            pass
+        child.sendintr()  # cancels the statement, and ends neither program
+        child.expect("canceling statement due to user request")
+        child.expect(prompt)
         child.sendline("\\q")
         child.expect(pexpect.EOF)
+
+
+def _is_sleeping(address: str) -> bool:
+    engine = sa.create_engine(address)
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        " AND datname = current_database()"
+    )
+    try:
+        with engine.connect() as connection:
+            return bool(connection.exec_driver_sql(query).scalar())
+    finally:
+        engine.dispose()
 
 
 def test_psql_ends_silently_if_reader_closes_pipe(

@@ -127,6 +127,7 @@ class Everything:
     def __init__(self) -> None:
         self.tally = SqlRecording()
         self.tally.ended = self.tally.began  # it grows by what `since` returns
+        self.heard: Callable[[Query], None] = lambda _query: None  # called with each query
         self._recorders: dict[int, Recorder] = {}  # by the ids of their dialects
         self._lock = threading.Lock()
         self._on = False
@@ -198,6 +199,7 @@ class Everything:
         # The pool's liveness check is part of waiting for a connection, not a query.
         if sys._getframe(2).f_code.co_name == "do_ping":  # noqa: SLF001 - documented
             return
+        self.heard(query)
         # Both logs get the same object, which counts the rows that are fetched later.
         self.tally.log.add(query)
         self._fresh.add(query)
