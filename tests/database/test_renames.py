@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from aspen.database.bulk import run as committing
+from aspen.database import commits as committing
 from aspen.database.bulk.run import BulkRun
 from aspen.database.bulk.spec import RowRequest
 from aspen.database.engine import Database

@@ -22,7 +22,7 @@ import openpyxl
 import pytest
 import sqlalchemy as sa
 
-from aspen.database.bulk import run as committing
+from aspen.database import commits as committing
 from aspencli.cli.commands.history import CHECK_COLUMNS, LIST_COLUMNS, SHOW_COLUMNS
 from aspencli.cli.main import run
 from tests import zygote

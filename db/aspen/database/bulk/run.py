@@ -6,16 +6,13 @@ If the connection breaks during the commit, the server is asked for the outcome.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
-import sqlalchemy as sa
 from psycopg2.extensions import encodings
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from aspen.database.bulk import sql_apply, sql_create, sql_plan
 from aspen.database.bulk.spec import (
@@ -31,11 +28,11 @@ from aspen.database.bulk.spec import (
 from aspen.database.bulk.sql_create import Link
 from aspen.database.bulk.staging import Statements, copy_in, copy_out, lines_of, temporary_tables
 from aspen.database.cancel import driver_of
-from aspen.database.engine import CURRENT, STATUS, Database, DatabaseIdentity, identify
+from aspen.database.commits import commit_surely
+from aspen.database.engine import CURRENT, Database, DatabaseIdentity, identify
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError, sqlstate
 from aspen.database.roles import Right, missing_rights
 
-_PAUSES = (0.1, 0.5, 1, 2, 5, 10)  # seconds before each attempt to ask
 _SINCE: dict[str, Callable[[Spec], str]] = {
     "23503": sql_apply.deleted_since,  # foreign_key_violation
     "23505": sql_apply.taken_since,  # unique_violation
@@ -268,7 +265,7 @@ class BulkRun:
                 self._write(made)
                 undo = write_undo(self._write_undo)
                 before_commit()
-                _commit_surely(self._connection, self._database, transaction)
+                commit_surely(self._connection, self._database, transaction)
         except OutcomeUnknownError as error:
             error.undo_file = undo
             raise
@@ -367,37 +364,6 @@ def _changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[ValueChange, ...]
         )
 
     return changes
-
-
-def _commit_surely(connection: Connection, database: Database, transaction: int) -> None:
-    """Commit; if the connection is lost meanwhile, ask the server for the outcome.
-
-    Raises:
-        DBAPIError: It was not committed.
-        OutcomeUnknownError: The server could not be reached.
-    """
-    try:
-        connection.commit()
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        if _ask(database, transaction) != "committed":
-            raise
-
-
-def _ask(database: Database, transaction: int) -> str:
-    """Return ``committed`` or ``aborted``."""
-    for pause in _PAUSES:
-        time.sleep(pause)
-        try:
-            with database.reading() as session:
-                status = session.scalar(sa.text(STATUS), {"transaction": transaction})
-        except OperationalError:
-            continue
-        # The server may take a moment to notice that the client is gone.
-        if status in {"committed", "aborted"}:
-            return str(status)
-    raise OutcomeUnknownError(transaction)
 
 
 # Plans
