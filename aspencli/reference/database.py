@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from aspen.database.tables import GROUPS, PATHOGENS, ROLES
+from aspen.database.tables import GROUPS, LOCATIONS, PATHOGENS, PLACE, ROLES
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.stored_text import as_id
 from aspencli.text import nearest, not_found
@@ -96,6 +96,37 @@ def find_role(reader: Reader, name: str) -> sa.Row[Any]:
     if found is None:
         raise not_found("role", name, roles)
     return found
+
+
+def find_location(reader: Reader, text: str) -> sa.Row[Any]:
+    """Return the ID and the place of the location with this ID or name.
+
+    A name is ``Region / Country / Division / Location``, without the parts that it does not have.
+    Letter case and further spaces are ignored.
+
+    Raises:
+        NotFoundError: No location matches.
+        BadInputError: Several locations match.
+    """
+    name = "/".join(" ".join(part.split()) for part in text.split("/"))
+    parts = (LOCATIONS.c[level] for level in ("region", "country", "division", "location"))
+    known = sa.func.lower(sa.func.concat_ws("/", *(sa.func.nullif(part, "") for part in parts)))
+    query: sa.Select[Any] = sa.select(LOCATIONS.c.id, PLACE.label("place"))
+    for condition in (LOCATIONS.c.id == as_id(text), known == name.lower()):
+        found = reader.execute(query.where(condition).order_by(LOCATIONS.c.id)).all()
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise BadInputError(
+                f"Several locations match {text!r}.",
+                hint="Use the ID of one of them.",
+                details=[f"{place.id}  {place.place}" for place in found],
+            )
+    raise NotFoundError(
+        f"No such location: {text!r}",
+        hint="Use an ID, or Region / Country / Division / Location (the last ones may be left "
+        "out). To search: aspencli locations search",
+    )
 
 
 def incomplete_samples(reader: Reader, ids: Sequence[int] | None) -> list[str]:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from aspen.database.engine import Database
 from aspen.database.models import Sample, User, UserRole
 from aspen.database.roles import Right
-from aspen.database.sessions import ReadSession
+from aspen.database.sessions import Reader, ReadSession
 from aspen.database.tables import USERS
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.database import find_group, find_role
@@ -33,16 +33,31 @@ def show_user(session: ReadSession, key: str) -> dict[str, Any]:
         NotFoundError: No user matches.
         BadInputError: Several users match.
     """
-    exact = sa.or_(User.id == as_id(key), User.email == key, User.auth0_user_id == key)
-    for condition in (exact, sa.func.lower(User.email) == sa.func.lower(key)):
-        found = session.scalars(sa.select(User).where(condition).order_by(User.id)).all()
+    user = session.get_one(User, find_user(session, key).id)
+    return details_of(session, user)
+
+
+def find_user(reader: Reader, key: str) -> sa.Row[Any]:
+    """Return the ID, name, address, and Auth0 ID of the user that has one of them as the key.
+
+    Letter case of an e-mail address is ignored if no address is the same.
+
+    Raises:
+        NotFoundError: No user matches.
+        BadInputError: Several users match.
+    """
+    user = USERS.c
+    exact = sa.or_(user.id == as_id(key), user.email == key, user.auth0_user_id == key)
+    query: sa.Select[Any] = sa.select(user.id, user.name, user.email, user.auth0_user_id)
+    for condition in (exact, sa.func.lower(user.email) == sa.func.lower(key)):
+        found = reader.execute(query.where(condition).order_by(user.id)).all()
         if len(found) == 1:
-            return details_of(session, found[0])
+            return found[0]
         if found:
             raise BadInputError(
                 f"Several users match {key!r}.",
                 hint="Use the ID of one of them.",
-                details=[describe_user(user) for user in found],
+                details=[describe_user(each) for each in found],
             )
     raise NotFoundError(
         f"No such user: {key!r}",
@@ -61,7 +76,7 @@ def details_of(session: ReadSession, user: User) -> dict[str, Any]:
     return {**row._asdict(), **details, "samples": session.scalar(uploaded) or 0}
 
 
-def describe_user(user: User) -> str:
+def describe_user(user: User | sa.Row[Any]) -> str:
     """Describe the user in one line, including everything a user can be looked up by."""
     return f"{user.id}  {user.name} <{user.email}> {user.auth0_user_id}"
 
