@@ -451,7 +451,7 @@ class AppContext:
         from aspencli.deployments.identity import management_credentials
 
         found = management_credentials(self.target, self.aws)
-        if self.target.name == "local" and not found.are_complete:
+        if self.is_on_laptop and not found.are_complete:
             return self.laptop.management_credentials()
         return found
 
