@@ -464,17 +464,30 @@ class Recording:
         self._tell("writing", {"transaction": transaction})
         self._stage, self._transaction = "writing", transaction
 
-    def committing(self, undo_file: Path) -> None:
+    def committing(self, undo_file: Path | None) -> None:
         """Record that everything but the commit is done.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
         """
         counts = asdict(self._subject.counts)
-        undo = str(undo_file.absolute())
+        undo = str(undo_file.absolute()) if undo_file else None
         self._facts |= {"transaction": self._transaction, "undo_file": undo}
         self._tell("committing", {"counts": counts, **self._facts})
         self._stage = "committing"
+
+    def at_provider(
+        self, undo_file: Path | None, saved_file: Path | None, *, before: bool, after: bool
+    ) -> None:
+        """Record that the identity provider is about to change, and whether before the commit.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        undo = str(undo_file.absolute()) if undo_file else None
+        saved = str(saved_file.absolute()) if saved_file else None
+        self._facts |= {"undo_file": undo, "saved_file": saved}
+        self._tell("provider", {**self._facts, "before": before, "after": after})
 
     def sending(
         self,

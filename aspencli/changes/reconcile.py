@@ -10,7 +10,7 @@ from aspen.database.bulk.staging import Comparison, compare
 from aspen.database.engine import Database, identify, transaction_status
 from aspencli.changes.journal import Journal, place_of
 from aspencli.changes.runs import Event, Outcome, Run, is_same_place
-from aspencli.changes.undo import read_origin, read_undo
+from aspencli.changes.undo import has_steps, read_origin, read_undo
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.tabular.table import Fault
 
@@ -60,16 +60,29 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> RunVer
             hint="Check again in a moment, or see what it is waiting for: "
             + run.command_line("db", "status"),
         )
+    return _by_transaction(run, status, database)
+
+
+def _by_transaction(run: Run, status: str | None, database: Database) -> RunVerdict:
+    """Determine the outcome from the status of a transaction that is not in progress."""
     number = run.transaction
-    if status == "aborted":
-        return RunVerdict(Outcome.ROLLED_BACK, f"transaction {number} was rolled back")
-    if not run.committing:
-        return RunVerdict(Outcome.ROLLED_BACK, "it ended before the commit")
+    if status == "aborted" or not run.committing:
+        how = "it ended before the commit"
+        if status == "aborted":
+            how = f"transaction {number} was rolled back"
+        if run.provider_before:
+            how += ", but the identity provider may have been changed"
+            return RunVerdict(Outcome.UNFINISHED, how)
+        return RunVerdict(Outcome.ROLLED_BACK, how)
     if status == "committed":
-        rows = _compare(run, database) if _has_undo_file(run) else None
-        return RunVerdict(Outcome.WRITTEN, f"transaction {number} was committed", rows)
+        rows = _compare(run, database) if _has_undo_file(run) and not _has_steps(run) else None
+        how = f"transaction {number} was committed"
+        if run.provider_after:
+            how += ", but what is deleted at the identity provider after that may be left"
+            return RunVerdict(Outcome.UNFINISHED, how, rows)
+        return RunVerdict(Outcome.WRITTEN, how, rows)
     return _by_rows(
-        run, database, f"The database no longer has the outcome of transaction {run.transaction}"
+        run, database, f"The database no longer has the outcome of transaction {number}"
     )
 
 
@@ -114,12 +127,23 @@ def _has_undo_file(run: Run) -> bool:
     return run.undo_file is not None and run.undo_file.is_file()
 
 
+def _has_steps(run: Run) -> bool:
+    return run.undo_file is not None and has_steps(run.undo_file)
+
+
 def _by_rows(run: Run, database: Database, unknown: str) -> RunVerdict:
     """Determine the outcome from the rows; ``unknown`` begins the sentence of an error."""
     if not _has_undo_file(run):
         raise AspenError(
             f"{unknown}, and the undo file of run {run.id} is missing: {run.undo_file}",
             hint=f"Check some of its {run.noun}: aspencli {run.noun} list",
+        )
+    if _has_steps(run):
+        raise ConflictError(
+            f"{unknown}.",
+            hint="See what is left to undo: "
+            + run.command_line(run.noun, "undo", str(run.undo_file))
+            + " --dry-run",
         )
     rows = _compare(run, database)
     row = run.noun.removesuffix("s")

@@ -53,7 +53,7 @@ def stored() -> list[Files]:
         _files("history", state.glob("history/journal.jsonl")),
         _files("undo files", state.glob("undo/*")),
         _files("journals of renames through the API", request_journal.folder().glob("*")),
-        _files("records of deleted samples", state.glob("deleted/*")),
+        _files("records of deleted items", state.glob("deleted/*")),
         _files("statements of sessions", statements.folder().glob("*")),
         _files("crash reports", state.glob("crashes/*")),
     ]

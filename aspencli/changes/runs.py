@@ -202,6 +202,9 @@ class Run(Subject):
     entries: tuple[int, ...] = ()  # its entries there
     waiting: frozenset[str] = frozenset()  # its events that are not there yet
     statements: Mapping[str, Any] | None = None  # about those of a console session
+    # It was about to change the identity provider before the commit, or after it.
+    provider_before: bool = False
+    provider_after: bool = False
 
     def command_line(self, *words: str) -> str:
         """Return an aspencli command line for the target and the API of this run."""
@@ -410,6 +413,16 @@ def _sending(run: Run, event: Event) -> Run:
     return replace(run, **found)  # type: ignore[arg-type]
 
 
+def _at_provider(run: Run, event: Event) -> Run:
+    return replace(
+        run,
+        undo_file=_path(event, "undo_file"),
+        saved_file=_path(event, "saved_file"),
+        provider_before=event.get("before") is True,
+        provider_after=event.get("after") is True,
+    )
+
+
 def _resumed(run: Run, event: Event) -> Run:
     return replace(run, outcome=Outcome.RUNNING, message=None, process=_process(event))
 
@@ -442,6 +455,7 @@ _ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
     "audited": _audited,
     "writing": _writing,
     "committing": _committing,
+    "provider": _at_provider,
     "sending": _sending,
     "resumed": _resumed,
     "ended": _ended,
@@ -456,6 +470,8 @@ def _settled(run: Run) -> Run:
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
     stage = "during the commit" if run.committing else "before the commit"
+    if run.provider_before and not run.committing:
+        stage = "while it was changing the identity provider"
     if run.single:
         sent = run.undo_file or run.saved_file
         stage = "while it was sending requests" if sent else "before it recorded an outcome"

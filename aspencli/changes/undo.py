@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, ClassVar, NamedTuple, Protocol
 
 from aspen.database.bulk.columns import (
     COLUMNS,
@@ -36,6 +36,8 @@ from aspencli.tabular.table import Fault, Table, locate
 from aspencli.text import guard, unguard
 
 _MARK = "# aspencli undo "
+STEPS_MARK = '{"format": "aspencli undo file with steps"'
+"""The beginning of an undo file of the other format, which has steps on both sides."""
 _LONGEST_MARK = 10_000  # bytes
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII).fullmatch
 # Dates that PostgreSQL can hold and Python cannot.
@@ -70,6 +72,29 @@ KINDS = {
 """The kinds, by the command group that undoes them."""
 
 
+class UndoHead(Protocol):
+    """The first line of an undo file of any format, and what its name is made of."""
+
+    @property
+    def target(self) -> str:
+        """Return the label of the target."""
+
+    @property
+    def of(self) -> str:
+        """Return the kind of rows."""
+
+    @property
+    def group_id(self) -> int | None:
+        """Return the group that the rows belong to, if they belong to one."""
+
+    @property
+    def suffix(self) -> str:
+        """Return the end of the file's name."""
+
+    def line(self) -> str:
+        """Return the first line of the file."""
+
+
 @dataclass(frozen=True)
 class UndoOrigin:
     """The origin of an undo file: where and when its rows were written."""
@@ -85,6 +110,8 @@ class UndoOrigin:
     place: Place | None = None  # None in older files
     # For an older plain-rename file without sample IDs.
     by_key: bool = field(default=False, compare=False)
+
+    suffix: ClassVar[str] = ".csv"
 
     @property
     def spec(self) -> Spec:
@@ -162,7 +189,7 @@ def _cell(value: Cell) -> str:
 
 def write_undo(
     folder: Path,
-    origin: UndoOrigin,
+    origin: UndoHead,
     write_rows: Callable[[IO[bytes]], None],
     path: Path | None = None,
     before_naming: Callable[[], None] = lambda: None,
@@ -203,6 +230,15 @@ def _name(part: Path, target: Path) -> None:
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+
+
+def has_steps(path: str | Path) -> bool:
+    """Return True if a file is an undo file with steps; see `aspencli.identity.undo`."""
+    try:
+        with files.expand(path).open("rb") as file:
+            return file.read(len(STEPS_MARK)) == STEPS_MARK.encode()
+    except OSError:
+        return False
 
 
 def read_origin(path: str) -> UndoOrigin:
@@ -359,11 +395,11 @@ def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Faul
     return False
 
 
-def _free_name(folder: Path, origin: UndoOrigin) -> Path:
+def _free_name(folder: Path, origin: UndoHead) -> Path:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = origin.target.replace("/", "-")
     what = origin.of if origin.group_id is None else f"group{origin.group_id}"
-    return folder / f"{stamp}-{target}-{what}.csv"
+    return folder / f"{stamp}-{target}-{what}{origin.suffix}"
 
 
 def _foreign(path: str) -> BadInputError:

@@ -291,7 +291,7 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     except NotFoundError:
         return _show_anothers(context, run_id)
     out.record(SHOW_COLUMNS, _row(run))
-    if run.saved_file:
+    if run.saved_file and run.noun == "samples":
         out.info("The deleted data includes the metadata of the samples, but not their sequences.")
     begun = next((each for each in runs if each.id == run.undo_begun), run)
     if run.outcome is Outcome.UNKNOWN:
@@ -433,6 +433,8 @@ def _hint_resume(out: Output, run: Run) -> None:
     """Show the command that resumes what was interrupted: the run, or its undo."""
     # A run without a request journal cannot be resumed, and neither can its undo. The journal of
     # any other run may have been deleted.
+    if run.provider_before or run.provider_after:
+        out.hint("To complete it, run the same command again.")
     if run.single or (run.renames is None and not run.undo_begun):
         if run.undo_file:
             _hint_undo(out, run)
