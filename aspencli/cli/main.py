@@ -35,12 +35,12 @@ ENTRIES = (
     Entry("samples", "List, create, update, delete, and download samples.", aliases=("sample",)),
     Entry(
         "users",
-        "List, show, create, and import users, and manage your own account.",
+        "List, show, create, change, and delete users, and manage your own account.",
         aliases=("user", "userinfo"),
     ),
     Entry(
         "groups",
-        "List, show, create, and import groups, and invite people to them.",
+        "List, show, create, change, and delete groups, and invite people to them.",
         aliases=("group",),
     ),
     Entry(

@@ -48,6 +48,7 @@ TICKET_SECONDS = 5 * 24 * 3600
 _FORBIDDEN = 403
 _PASSWORD_LENGTH = 22
 _PASSWORD_LETTERS = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#%+-_")
+_SEARCHED = 50  # accounts per search
 _QUERY_LENGTH = 2_000  # of a search; addresses with more parts are refused on the way
 _log = logging.getLogger(__name__)
 
@@ -157,6 +158,10 @@ class Management(ManagementRequests):
         found = await self._organization("name", name)
         return _organization_of(found) if found else None
 
+    async def update_organization(self, organization: str, **changes: str) -> None:
+        """Change the ``name`` or the ``display_name`` of an organization."""
+        await self._call("PATCH", "organizations", organization, json=changes)
+
     async def organizations_of(self, account: str) -> list[str]:
         """Return the IDs of the organizations that an account is a member of."""
         found = self._pages("users", account, "organizations")
@@ -189,14 +194,22 @@ class Management(ManagementRequests):
 
     async def add_member(self, organization: str, account: str, roles: Sequence[str]) -> None:
         """Add an account to an organization with roles given by ID; repeating this is safe."""
-        members = ("organizations", organization, "members")
-        await self._call("POST", *members, json={"members": [account]}, repeatable=True)
+        await self.add_members(organization, [account])
         await self.add_roles(organization, account, roles)
+
+    async def add_members(self, organization: str, accounts: Sequence[str]) -> None:
+        """Add accounts to an organization, without roles; repeating this is safe."""
+        members = ("organizations", organization, "members")
+        await self._call("POST", *members, json={"members": list(accounts)}, repeatable=True)
+
+    async def remove_members(self, organization: str, accounts: Sequence[str]) -> None:
+        """Remove accounts from an organization; those that are not members are ignored."""
+        members = ("organizations", organization, "members")
+        await self._gone(*members, json={"members": list(accounts)})
 
     async def remove_member(self, organization: str, account: str) -> None:
         """Remove an account from an organization; do nothing if it is not a member."""
-        members = ("organizations", organization, "members")
-        await self._gone(*members, json={"members": [account]})
+        await self.remove_members(organization, [account])
 
     async def add_roles(self, organization: str, account: str, roles: Sequence[str]) -> None:
         """Give a member roles by ID; repeating this is safe."""
@@ -266,6 +279,19 @@ class Management(ManagementRequests):
             for query in _queries(emails)
             async for one in self._pages("users", q=query)
         ]
+
+    async def existing_accounts(self, accounts: Sequence[str]) -> set[str]:
+        """Return those of the accounts that exist, many per request.
+
+        They are searched for; an account of the last seconds may not be found.
+        """
+        found: set[str] = set()
+        for start in range(0, len(accounts), _SEARCHED):
+            some = accounts[start : start + _SEARCHED]
+            query = " OR ".join(f'user_id:"{account}"' for account in some)
+            pages = self._pages("users", q=query, fields="user_id")
+            found |= {str(account["user_id"]) async for account in pages}
+        return found
 
     async def account(self, account: str) -> Account | None:
         """Return the account with an ID, or None."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from aspencli.changes.journal import open_journal
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, command_for, runs_of, undo_source
-from aspencli.changes.undo import UndoOrigin, read_origin, read_undo
+from aspencli.changes.undo import UndoOrigin, has_steps, read_origin, read_undo
 from aspencli.cli.changes.options import UndoOptions, open_job
 from aspencli.cli.changes.runner import Purpose
 from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
@@ -33,6 +33,10 @@ def take_back(
     known = {run.id: run for run in runs}
     what = given.what
     file, run = undo_source(what, runs)
+    if has_steps(file):
+        from aspencli.cli.changes.two_sided import undo_steps
+
+        return undo_steps(context, noun, given, file)
     origin = read_origin(file)
     api = known[run].api if run in known else None
     if origin.target != context.target.label:
@@ -57,7 +61,7 @@ def take_back(
             _refuse_half_done(before)
         job = open_job(context, stack, origin.group_id, files, purpose, backend)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
-        job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)
+        return job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)
 
 
 def _refuse_half_done(run: Run | None) -> None:

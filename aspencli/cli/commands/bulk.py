@@ -344,11 +344,14 @@ def resume(
 
 @expanded
 def undo_users(ctx: typer.Context, given: UndoOptions) -> None:
-    """Undo an import of users.
+    """Undo an import, an update, a change of roles, or a deletion of users.
 
-    Users that the import created are deleted, unless they are referenced elsewhere by now. Those
-    users, and values changed since the import, are listed and skipped, and the exit code is 7.
-    --force also reverts values changed since. The undo can itself be undone.
+    Users that an import created are deleted, unless they are referenced elsewhere by now. Those
+    users, and values changed since, are listed and skipped, and the exit code is 7. --force also
+    reverts values changed since. The undo can itself be undone.
+
+    What changed at the identity provider is restored there, too; an import changes only the
+    database. A deleted account cannot be restored.
     """
     from aspencli.cli.changes.undo import take_back
 
@@ -357,12 +360,14 @@ def undo_users(ctx: typer.Context, given: UndoOptions) -> None:
 
 @expanded
 def undo_groups(ctx: typer.Context, given: UndoOptions) -> None:
-    """Undo an import of groups.
+    """Undo an import, an update, or the archiving of groups.
 
-    Groups that the import created are deleted, unless they are referenced elsewhere by now, for
-    example by a user's role. Those groups, and values changed since the import, are listed and
-    skipped, and the exit code is 7. --force also reverts values changed since. The undo can itself
-    be undone.
+    Groups that an import created are deleted, unless they are referenced elsewhere by now, for
+    example by a user's role. Those groups, and values changed since, are listed and skipped, and
+    the exit code is 7. --force also reverts values changed since. The undo can itself be undone.
+
+    What changed at the identity provider is restored there, too, except invitations; an import
+    changes only the database. A deleted organization cannot be restored.
     """
     from aspencli.cli.changes.undo import take_back
 

@@ -1,4 +1,4 @@
-"""``aspencli groups``: list, show, create, and import groups, and invite people to them.
+"""``aspencli groups``: list, show, create, change, and delete groups, and invite people to them.
 
 Creation and invitations go through the API, because the identity provider takes part in them.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aspencli.remote.api import Groups
 
 
-app = command_group("List, show, create, and import groups, and invite people to them.")
+app = command_group("List, show, create, change, and delete groups, and invite people to them.")
 
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
@@ -324,9 +324,11 @@ def _refuse_failed(rows: Sequence[Row]) -> None:
 
 def _add_others() -> None:
     """Add the commands that a list need not wait for."""
+    from aspencli.cli.commands import groups_edit
     from aspencli.cli.commands.bulk import register_groups
 
     register_groups(app)
+    groups_edit.register(app)
 
 
 app.others = _add_others

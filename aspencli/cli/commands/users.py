@@ -1,4 +1,4 @@
-"""``aspencli users``: list, show, create, and import users, and manage one's own account.
+"""``aspencli users``: list, show, create, change, and delete users, and manage one's own account.
 
 Users are created in the database or through the API; one's own account exists only in the API.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aspencli.users.remote import NewUser
 
 
-app = command_group("List, show, create, and import users, and manage your own account.")
+app = command_group("List, show, create, change, and delete users, and manage your own account.")
 
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
@@ -340,9 +340,11 @@ def for_reading(user: Row) -> Row:
 
 def _add_others() -> None:
     """Add the commands that a list need not wait for."""
+    from aspencli.cli.commands import users_edit
     from aspencli.cli.commands.bulk import register_users
 
     register_users(app)
+    users_edit.register(app)
 
 
 app.others = _add_others

@@ -138,8 +138,18 @@ class ApiLab:
         return [sys.executable, "-m", "aspencli", *arguments]
 
     def environment(self, who: str) -> dict[str, str]:
-        """Return variables that make ``local`` the service and its database, with a sign-in."""
+        """Return variables that make ``local`` the service and its database, with a sign-in.
+
+        If the service manages an identity provider, commands may, too.
+        """
+        management = self.service.settings.management
+        managed = {
+            "AUTH0_MANAGEMENT_DOMAIN": management.url,
+            "AUTH0_MANAGEMENT_CLIENT_ID": management.client_id,
+            "AUTH0_MANAGEMENT_CLIENT_SECRET": management.secret,
+        }
         return {
+            **(managed if management.are_complete else {}),
             "ASPEN_DATABASE_URL_LOCAL": self.service.database.url.render_as_string(
                 hide_password=False
             ),

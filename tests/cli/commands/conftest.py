@@ -13,6 +13,7 @@ import pytest
 
 from aspen.database.engine import Database
 from aspen.database.models import Sample
+from aspen.identity import management
 from aspencli.cli.main import run
 from tests.api.conftest import (
     Api,
@@ -32,12 +33,13 @@ from tests.api.conftest import (
 )
 from tests.cli.commands.accounts_lab import Accounts
 from tests.cli.commands.api_lab import ApiLab
+from tests.cli.commands.both_lab import Both, ProviderRelay, credentials, restore
 from tests.cli.commands.ending import Ended
 from tests.cli.commands.mapping_lab import Lab
 from tests.cli.commands.profile_lab import Profiling
 from tests.conftest import CliRunner, Server, cli_environment, use_target
 from tests.local.auth0.lab import Identity
-from tests.remote.conftest import serving
+from tests.remote.conftest import Serving, serving
 
 __all__ = [
     "_cloud",
@@ -91,6 +93,26 @@ def accounts(seeded: Database, tmp_path: Path, cli: Cli) -> Iterator[Accounts]:
     database = Database(seeded.url, application_name="tests", writable=True)
     yield Accounts(database, tmp_path, cli)
     database.dispose()
+
+
+@pytest.fixture
+def both(accounts: Accounts, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> Both:
+    """Return a seeded database and a provider that agree, to change users and groups on both."""
+    restore(identity)
+    use_organizations(accounts.database)
+    for name, value in credentials(identity).items():
+        monkeypatch.setenv(name, value)
+    return Both(accounts, identity)
+
+
+@pytest.fixture
+def relay(both: Both, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> ProviderRelay:
+    """Return a route to the provider, which commands take, on which requests can fail."""
+    found = ProviderRelay(both.identity)
+    found.address = serving(route=found).url
+    monkeypatch.setenv("AUTH0_MANAGEMENT_DOMAIN", found.address)
+    monkeypatch.setattr(management, "_TRIES", 2)  # pauses between more of them take seconds
+    return found
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from typing import Self
 
 from sqlalchemy.engine import make_url
 
-_UPDATE, _COMMIT = b"UPDATE aspen.samples", b"COMMIT\x00"
+# Samples or users are updated.
+_UPDATES, _COMMIT = (b"UPDATE aspen.samples", b"UPDATE aspen.users SET"), b"COMMIT\x00"
 _PATIENCE_S = 120
 
 
 class CommitProxy:
-    """A proxy that passes everything on until samples are updated and a commit is requested.
+    """A proxy that passes everything on until a commit is requested after an update.
 
     At that point `asked` is set, and nothing returns to the client before `let_go`.
 
@@ -90,7 +91,7 @@ class CommitProxy:
         updated = False
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
-                updated = updated or _UPDATE in data
+                updated = updated or any(each in data for each in _UPDATES)
                 if not (updated and _COMMIT in data):
                     server.sendall(data)
                     continue

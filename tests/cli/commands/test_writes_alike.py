@@ -43,6 +43,7 @@ READS = {
     *("samples list", "samples show", "samples get", "samples download", "samples validate-ids"),
     *("samples submission-template", "users list", "users show", "users me", "groups list"),
     *("groups show", "groups get", "groups members", "groups invites", "phylo-runs list"),
+    *("users roles list",),
     *("phylo-trees download", "phylo-trees selected-samples", "qc-mutations download"),
     *("usher get-tree-versions", "usher get-link", "locations list", "locations search"),
     *("pathogens list", "lineages list-pango", "auspice link", "history list", "history show"),
@@ -65,7 +66,7 @@ OTHERS = {
     "db psql": "runs any statement, so it has no plan",
     "db profile": "runs any code, so it has no plan",
     "db tunnel": "lets other programs run anything, so it has no plan",
-    "db access": "a group; its command changes a server's roles: deployments/test_readonly_role",
+    "db access ensure-readonly": "changes a server's roles: deployments/test_readonly_role",
     "samples resume": "finishes a run that is recorded already; see test_renames_accidents",
     "phylo-runs rename": "the older name of phylo-runs update",
     "local up": "starts processes on this machine",
@@ -118,6 +119,19 @@ class Bench:
         ended = self.lab(*words, "--yes", who="gadmin")
         assert ended.code == 0, ended.err
         return ended
+
+    def user(self, group: str = "1") -> str:
+        """Create a user without an account at the provider; return the e-mail address."""
+        one = uuid.uuid4().hex[:8]
+        who = ("--name", "Old", "--email", f"{one}@example.org", "--auth0-user-id", f"auth0|{one}")
+        self.ok("users", "create", "--via", "db", *who, "--group", group)
+        return f"{one}@example.org"
+
+    def group(self) -> str:
+        """Create a group with an organization; return its prefix."""
+        ended = self.lab(*_create_group(self), "--yes", "-o", "json", who="sysadmin")
+        assert ended.code == 0, ended.err
+        return str(ended.json[0]["prefix"])
 
     def last_run(self) -> dict[str, Any]:
         (run, *_) = self.runs()
@@ -267,6 +281,20 @@ def _undo(noun: str, write: Callable[[Bench], Words], *more: str) -> Callable[[B
     return words
 
 
+def _update_user(bench: Bench) -> Words:
+    return "users", "update", bench.user(), "--name", uuid.uuid4().hex
+
+
+def _update_group(bench: Bench) -> Words:
+    return "groups", "update", bench.group(), "--name", uuid.uuid4().hex
+
+
+def _archive_group(bench: Bench) -> Words:
+    prefix = bench.group()
+    bench.user(prefix)
+    return "groups", "archive", prefix
+
+
 def _create_group(_bench: Bench) -> Words:
     one = uuid.uuid4().hex[:8]
     name = ("--name", f"Group {one}", "--prefix", one)
@@ -315,6 +343,19 @@ WRITES = {
     ),
     "users import": Write(_import_users),
     "users undo": Write(_undo("users", _import_users)),
+    "users update": Write(_update_user),
+    "users roles add": Write(
+        lambda bench: ("users", "roles", "add", bench.user(), "--group", "2", "--role", "viewer")
+    ),
+    "users roles remove": Write(
+        lambda bench: ("users", "roles", "remove", bench.user(), "--group", "1")
+    ),
+    "users delete": Write(lambda bench: ("users", "delete", bench.user()), again=None),
+    "users undo of an update": Write(_undo("users", _update_user)),
+    "groups update": Write(_update_group),
+    "groups archive": Write(_archive_group),
+    "groups delete": Write(lambda bench: ("groups", "delete", bench.group()), again=None),
+    "groups undo of an update": Write(_undo("groups", _update_group)),
     "groups create": Write(_create_group, who="sysadmin", again="conflict"),
     "groups invite": Write(
         lambda _bench: ("groups", "invite", "--group", "1", f"{uuid.uuid4().hex[:8]}@example.org")
@@ -374,25 +415,41 @@ def bench(
         yield Bench(lab_of(managed_service), postgres, tmp_path, exits, _migrated_template)
 
 
-def _names() -> Iterator[str]:
-    for entry in ENTRIES:
-        group = load_group(entry)
-        yield from (f"{entry.name} {name}" for name in group.commands)
+def _commands() -> dict[str, Any]:
+    return {
+        name: command
+        for entry in ENTRIES
+        for name, command in _below(entry.name, load_group(entry))
+    }
+
+
+def _below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, child in command.commands.items():
+        yield from _below(f"{name} {word}", child)
+
+
+def _command_of(name: str) -> str:
+    """Return the command of an entry of `WRITES`."""
+    words = name.partition(" --")[0].partition(" of ")[0]
+    assert words in _commands(), words
+    return words
 
 
 def test_every_command_is_known_as_a_read_or_a_write() -> None:
-    writes = {" ".join(name.split()[:2]) for name in WRITES}
-    assert sorted(_names()) == sorted(READS | OTHERS.keys() | writes)
+    writes = set(map(_command_of, WRITES))
+    assert sorted(_commands()) == sorted(READS | OTHERS.keys() | writes)
 
 
 def test_every_dry_run_belongs_to_a_write() -> None:
     with_dry_run = {
-        f"{entry.name} {name}"
-        for entry in ENTRIES
-        for name, command in load_group(entry).commands.items()
+        name
+        for name, command in _commands().items()
         if any("--dry-run" in parameter.opts for parameter in command.params)
     }
-    writes = {" ".join(name.split()[:2]) for name in WRITES}
+    writes = set(map(_command_of, WRITES))
     assert writes <= with_dry_run
     assert with_dry_run <= writes | OTHERS.keys()
 
@@ -430,7 +487,7 @@ def test_write_says_the_same_at_every_stage(name: str, bench: Bench) -> None:
     after = bench.state()
     assert after != before or name in {"history prune", "phylo-runs create"}
     if write.recorded:
-        command = " ".join(name.split()[:2])
+        command = _command_of(name)
         found = [(run["command"], run["outcome"]) for run in bench.runs()[:4]]
         assert found == [(command, "written"), *[(command, "declined")] * 3]
     if write.again == "unchanged":

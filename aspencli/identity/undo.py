@@ -1,0 +1,236 @@
+"""Undo files of changes on both sides, and the plans that revert the changes.
+
+The first line of a file says where and when the change was made; each further line is a step. All
+are JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from aspen.database.sessions import Reader
+from aspen.database.tables import USERS
+from aspencli import files
+from aspencli.changes.runs import Place
+from aspencli.changes.undo import STEPS_MARK
+from aspencli.errors import BadInputError
+from aspencli.identity.apply import Plan, Planner
+from aspencli.identity.steps import (
+    ABSENT,
+    EXISTS,
+    Absence,
+    Kind,
+    Slot,
+    Step,
+    Value,
+    inverses,
+    on_side,
+    read_database,
+    read_provider,
+)
+from aspencli.identity.user_plans import lock_groups, lock_users, refuse_no_admin, refuse_taken
+from aspencli.remote.identity import IdentityProvider
+
+_VERSION = 1
+_DAMAGED = "Find an intact copy and use that."
+
+
+@dataclass(frozen=True)
+class StepsOrigin:
+    """The origin of an undo file with steps: where and when they were taken."""
+
+    target: str
+    of: str  # ``users`` or ``groups``: the command group that undoes them
+    made: str  # ISO 8601, UTC
+    steps: int  # to detect an incomplete file
+    run: str
+    place: Place
+
+    group_id = None
+    suffix = ".jsonl"
+
+    def line(self) -> str:
+        """Return the first line of the file."""
+        fields = json.dumps({"version": _VERSION, **asdict(self)})
+        return f"{STEPS_MARK}, {fields[1:]}\n"
+
+
+def write_steps(steps: Iterable[Step], file: IO[bytes]) -> None:
+    """Write the lines after the first."""
+    for step in steps:
+        file.write(json.dumps(step.to_json()).encode("ascii") + b"\n")
+
+
+def read_steps(path: str) -> tuple[StepsOrigin, list[Step]]:
+    """Return the origin and the steps of an undo file.
+
+    Raises:
+        BadInputError: The file is damaged, or was written by a newer version.
+    """
+    lines = files.expand(path).read_text("utf-8").splitlines(keepends=True)
+    try:
+        head = json.loads(lines[0])
+        version = head.pop("version")
+        del head["format"]
+        if version != _VERSION:
+            raise BadInputError(
+                f"{path} was written by a newer version of aspencli.", hint="Update aspencli."
+            )
+        origin = StepsOrigin(**{**head, "place": Place(**head["place"])})
+        steps = [Step.from_json(json.loads(line)) for line in lines[1:]]
+    except (ValueError, TypeError, KeyError, IndexError):
+        raise BadInputError(f"The undo file {path} is damaged.", hint=_DAMAGED) from None
+    if len(steps) != origin.steps or not lines[-1].endswith("\n"):
+        raise BadInputError(
+            f"The undo file {path} is damaged: it has {len(steps):,} of {origin.steps:,} steps.",
+            hint=_DAMAGED,
+        )
+    return origin, steps
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of a deletion: what was deleted at the provider last, and for what."""
+
+    names: frozenset[str]  # what the deleted row could be named by, in lowercase
+    last: str  # the ID of the account or the organization
+
+
+def record_of(path: Path) -> Record | None:
+    """Return the record of a deletion, or None if the file is something else or is gone."""
+    try:
+        _origin, steps = read_steps(str(path))
+    except (OSError, BadInputError):
+        return None
+    last = [step for step in steps if step.is_final and step.kind is not Kind.INVITATION]
+    rows = [step.before for step in steps if isinstance(step.before, Mapping)]
+    if not last or not rows:
+        return None
+    keys = ("id", "name", "prefix", "email", "auth0_user_id", "auth0_org_id")
+    names = {str(row[key]).lower() for row in rows for key in keys if key in row}
+    return Record(frozenset(names), str(last[0].key[0]))
+
+
+@dataclass
+class Undo(Planner):
+    """Planner of the steps that revert others.
+
+    A value is restored if it still is as the run wrote it.
+
+    Args:
+        taken: The steps to revert.
+        provider: The identity provider, or None if no step is there.
+        force: True to restore values that were changed since, too.
+    """
+
+    taken: Sequence[Step]
+    provider: IdentityProvider | None
+    force: bool
+
+    def lock(self, connection: sa.Connection) -> None:
+        """Lock the groups and users."""
+        groups, users = set(), set()
+        for step in self.taken:
+            if step.kind is Kind.GROUP:
+                groups.add(int(step.key[0]))
+            elif step.kind is Kind.USER:
+                users.add(int(step.key[0]))
+            elif step.kind is Kind.ROLE:
+                users.add(int(step.key[0]))
+                groups.add(int(step.key[1]))
+        lock_groups(connection, groups)
+        admins = USERS.c.system_admin.is_(True)
+        lock_users(connection, sa.or_(USERS.c.id.in_(sorted(users)), admins))
+
+    def plan(self, reader: Reader) -> Plan:
+        """Return the plan; see `Planner.plan`."""
+        wanted = [step for step in inverses(self.taken) if not step.inverse.is_final]
+        finals = [step for step in self.taken if step.is_final]
+        now = self._values(reader, wanted)
+        missing = self._missing(reader, wanted, now)
+        steps: list[Step] = []
+        skipped: list[tuple[Step, str]] = []
+        for step in wanted:
+            there = now[step.slot]
+            if there == step.after:
+                continue
+            if there is ABSENT or step in missing:
+                skipped.append((step, "no longer exists"))
+            elif there == step.before or self.force:
+                assert not isinstance(there, Absence)  # noqa: S101 - excluded above
+                steps.append(replace(step, before=there))
+            else:
+                skipped.append((step, "changed since"))
+        steps = _with_verification(steps, wanted, now)
+        for step in steps:
+            email = _new_email(step)
+            if email is not None:
+                refuse_taken(reader, email, int(step.key[0]))
+        if not self.force:
+            refuse_no_admin(reader, steps)
+        notes = tuple(f"Cannot be restored: {step.kind} {step.item}" for step in finals)
+        return Plan(tuple(steps), skipped=tuple(skipped), notes=notes)
+
+    def _values(self, reader: Reader, steps: Sequence[Step]) -> dict[Slot, Value | Absence]:
+        found = read_database(reader, [step.slot for step in steps])
+        slots = [step.slot for step in on_side(steps, database=False)]
+        if slots and self.provider is not None:
+            found |= self.provider.run(lambda management: read_provider(management, slots))
+        return found
+
+    def _missing(
+        self, reader: Reader, steps: Sequence[Step], now: Mapping[Slot, Value | Absence]
+    ) -> list[Step]:
+        """Return the steps that give something to a user or an account that is gone."""
+        given = [step for step in steps if step.after is not None and now[step.slot] is None]
+        roles = [step for step in given if step.kind is Kind.ROLE]
+        users = {int(step.key[0]) for step in roles}
+        known = set(reader.scalars(sa.select(USERS.c.id).where(USERS.c.id.in_(sorted(users)))))
+        known |= {int(s.key[0]) for s in given if s.kind is Kind.USER and s.field == EXISTS}
+        missing = [step for step in roles if step.key[0] not in known]
+        members = [step for step in given if step.kind in {Kind.MEMBERSHIP, Kind.MEMBER_ROLE}]
+        if members and self.provider is not None:
+            accounts = sorted({str(step.key[1]) for step in members})
+            there = self.provider.run(lambda management: management.existing_accounts(accounts))
+            missing += [step for step in members if step.key[1] not in there]
+        return missing
+
+
+def _with_verification(
+    steps: Sequence[Step], wanted: Sequence[Step], now: Mapping[Slot, Value | Absence]
+) -> list[Step]:
+    """Return the steps, with the verification of restored addresses.
+
+    A new address counts as not verified at the provider, whatever the old one was. So it is set
+    together with the address, also if it has not changed.
+    """
+    found = list(steps)
+    verifications = {
+        step.key: step
+        for step in wanted
+        if step.kind is Kind.ACCOUNT and step.field == "email_verified" and step.after is True
+    }
+    for step in steps:
+        if step.kind is not Kind.ACCOUNT or step.field != "email":
+            continue
+        verified = verifications.get(step.key)
+        if verified is None or any(one.slot == verified.slot for one in steps):
+            continue
+        there: Any = now[verified.slot]
+        found.insert(found.index(step) + 1, replace(verified, before=there))
+    return found
+
+
+def _new_email(step: Step) -> str | None:
+    """Return the address that a user gets back."""
+    if step.kind is not Kind.USER:
+        return None
+    if step.field == "email":
+        return str(step.after)
+    return str(step.after["email"]) if isinstance(step.after, Mapping) else None
