@@ -511,6 +511,18 @@ class Recording:
         self._tell("sending", {"renames": journal, **self._facts})
         self._stage, self._begun = "sending", begun
 
+    def stepping(self, steps: Path, begun: Callable[[], bool]) -> None:
+        """Record that steps are about to be taken, each of which takes effect on its own.
+
+        ``steps`` is their log (`aspencli.changes.step_log`), and ``begun`` returns True once a step
+        was taken, or was about to be.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        self._tell("sending", {"steps": str(steps)})
+        self._stage, self._begun = "sending", begun
+
     @contextmanager
     def keeping(
         self, path: Path, done: Sized, tell: Callable[[], None], *, undoes: bool = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aspencli import files
-from aspencli.changes import request_journal, statements
+from aspencli.changes import request_journal, statements, step_log
 from aspencli.changes.journal import Journal
 from aspencli.changes.runs import Event, Outcome, Run
 
@@ -55,6 +55,7 @@ def stored() -> list[Files]:
         _files("journals of renames through the API", request_journal.folder().glob("*")),
         _files("records of deleted items", state.glob("deleted/*")),
         _files("statements of sessions", statements.folder().glob("*")),
+        _files("logs of steps", step_log.folder().glob("*")),
         _files("crash reports", state.glob("crashes/*")),
     ]
 
@@ -130,7 +131,7 @@ def _files(kind: str, found: Iterable[Path]) -> Files:
 
 
 def _files_of(run: Run) -> list[Path]:
-    found = [path for path in (run.undo_file, run.saved_file) if path]
+    found = [path for path in (run.undo_file, run.saved_file, run.steps) if path]
     found += [statements.path_of(run.id), request_journal.path_of(run.id)]
     return [*found, *([run.renames] if run.renames else [])]
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+from aspencli.changes import step_log
 from aspencli.changes.request_journal import RunState, read_state
 from aspencli.errors import BadInputError, ConflictError, NotFoundError, RefusedError
 from aspencli.machine import Process
@@ -22,7 +23,7 @@ _NEEDED = ("event", "run", "at")
 _NAMED = 10  # maximum number of runs to list in a message
 NO_ID_HINT = "See: aspencli history"
 _API = "api"
-_FILES = ("undo_file", "renames", "saved_file")
+_FILES = ("undo_file", "renames", "saved_file", "steps")
 _KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
 
 
@@ -205,6 +206,7 @@ class Run(Subject):
     # It was about to change the identity provider before the commit, or after it.
     provider_before: bool = False
     provider_after: bool = False
+    steps: Path | None = None  # the log of its steps, if no transaction joins them
 
     def command_line(self, *words: str) -> str:
         """Return an aspencli command line for the target and the API of this run."""
@@ -469,16 +471,28 @@ def _settled(run: Run) -> Run:
         return _without_journal(run) if standing is None else _by_journal(run, standing)
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
+    if run.steps and run.process.is_here:
+        return _by_steps(run, run.steps)
     stage = "during the commit" if run.committing else "before the commit"
     if run.provider_before and not run.committing:
         stage = "while it was changing the identity provider"
     if run.single:
-        sent = run.undo_file or run.saved_file
+        sent = run.undo_file or run.saved_file or run.steps
         stage = "while it was sending requests" if sent else "before it recorded an outcome"
     message = f"process {run.process.pid} died {stage}"
     if not run.process.is_here:
         message = _other_host(run)
     return replace(run, outcome=Outcome.UNKNOWN, message=message)
+
+
+def _by_steps(run: Run, log: Path) -> Run:
+    """Return a run whose process died, in the state shown by the log of its steps."""
+    died = f"process {run.process.pid} died"
+    if not step_log.read(log):
+        message = f"{died} before its first step"
+        return replace(run, outcome=Outcome.ROLLED_BACK, message=message)
+    message = f"{died} between its steps; the same command completes them"
+    return replace(run, outcome=Outcome.UNFINISHED, message=message)
 
 
 def _other_host(run: Run) -> str:

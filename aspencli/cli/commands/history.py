@@ -20,6 +20,8 @@ from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundEr
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aspencli.changes.journal import Journal, JournalEvents
     from aspencli.changes.reconcile import RunVerdict
     from aspencli.changes.runs import Run
@@ -69,6 +71,7 @@ SHOW_COLUMNS = (
     Column("via", "Backend"),
     Column("renames", "Resumes from"),
     Column("saved_file", "Deleted data"),
+    Column("steps", "Steps"),
     Column("argv", "Command line"),
     Column("account", "API user"),
     Column("account_id", "API user ID"),
@@ -293,6 +296,8 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     out.record(SHOW_COLUMNS, _row(run))
     if run.saved_file and run.noun == "samples":
         out.info("The deleted data includes the metadata of the samples, but not their sequences.")
+    if run.steps:
+        _tell_steps(out, run, run.steps)
     begun = next((each for each in runs if each.id == run.undo_begun), run)
     if run.outcome is Outcome.UNKNOWN:
         check = run.command_line("history", "check", run.id)
@@ -326,6 +331,22 @@ def _show_anothers(context: AppContext, run_id: str) -> None:
     out.record(SHOW_COLUMNS, {**_row(run), "audit": place.address})
     if run.undo_file:
         out.info(f"Its undo file is on {run.process.host}, in the account {run.user}.")
+
+
+def _tell_steps(out: Output, run: Run, log: Path) -> None:
+    """List the steps that were not finished, and say how to finish them."""
+    from aspencli.changes.runs import Outcome
+    from aspencli.changes.step_log import StepState, read
+
+    ended = {StepState.DONE, StepState.REVERTED}
+    found = [one for one in read(log) if one.state not in ended]
+    words = {StepState.BEGIN: "begun", StepState.FAILED: "failed", StepState.KEPT: "not reverted"}
+    for one in found[:_NAMED]:
+        out.info(f"Step not done: {one.step}, {one.item} ({words[one.state]})")
+    if len(found) > _NAMED:
+        out.info(f"... and {len(found) - _NAMED:,} more")
+    if run.outcome is Outcome.UNFINISHED:
+        out.hint("To finish it, run the same command again: it adds only what is missing.")
 
 
 @app.command(epilog=examples("aspencli --env prod history check 20261124-034012-3f9a"))

@@ -751,7 +751,17 @@ def test_history_show_and_check_have_documented_columns(three: Desk) -> None:
             *("pid", "version", "command", "target", "database", "group_id", "group", "file"),
             *("path", "size", "sha256", "rows", "to_change", "already", "left_out", "problems"),
             *("changed", "transaction", "undo_file", "undo_of", "undone_by", "checked_at", "basis"),
-            *("via", "renames", "saved_file", "argv", "account", "account_id", "aws", "digest"),
+            *(
+                "via",
+                "renames",
+                "saved_file",
+                "steps",
+                "argv",
+                "account",
+                "account_id",
+                "aws",
+                "digest",
+            ),
             *("reason", "audit", "statements"),
         ]
     )
