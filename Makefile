@@ -148,7 +148,7 @@ coverage: $(VENV)/.dev ## Run the tests, and show branches that are not covered
 .PHONY: guides
 guides: $(VENV)/.dev ## Regenerate the program output in the guides
 	@$(BIN)/python -m tests.guides
-	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py
+	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py tests/guides/test_onboarding_guide.py
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Compare speed with psql and the ORM (2-3 minutes; FULL=1: 2,000,000 samples, 30 minutes)
@@ -165,6 +165,10 @@ accidents: $(VENV)/.dev ## Inject hundreds of faults into bulk renames: kills, l
 .PHONY: accidents-api
 accidents-api: $(VENV)/.dev ## Inject the same faults into 10,000 renames through the API (10 minutes)
 	@$(BIN)/python -m benchmarks.accidents_api $(ARGS)
+
+.PHONY: accidents-identity
+accidents-identity: $(VENV)/.dev ## Kill onboarding runs, make each step fail, and onboard 500 people at the limit (15 minutes)
+	@$(BIN)/python -m benchmarks.accidents_identity $(ARGS)
 
 .PHONY: accidents-remote
 accidents-remote: $(VENV)/.dev ## Kill commands that use a tunnel, and look for anything left behind (20 minutes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from aspencli.errors import (
     AspenError,
@@ -16,7 +17,7 @@ from aspencli.errors import (
     NotFoundError,
     UncertainError,
 )
-from aspencli.remote.api import Api, GroupRoles, Location, Locations, Me
+from aspencli.remote.api import Api, GroupRoles, Location, Me
 from aspencli.stored_text import as_id
 from aspencli.text import nearest, not_found
 
@@ -191,10 +192,17 @@ def creating(noun: str, broken: str) -> Iterator[None]:
         raise
 
 
+class AllLocations(Protocol):
+    """A source of all locations, such as the API's."""
+
+    def all(self) -> Iterable[Location]:
+        """Return every location."""
+
+
 class Gazetteer:
     """A location index, loaded once, on the first lookup."""
 
-    def __init__(self, locations: Locations):
+    def __init__(self, locations: AllLocations):
         self._locations = locations
         self._by_name: dict[str, list[Location]] = {}
         self._by_id: dict[int, Location] = {}

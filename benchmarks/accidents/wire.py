@@ -65,6 +65,12 @@ class Wire:
         self._cuts += 1
         self._flows.set()
 
+    def stop(self) -> None:
+        """Close every open connection, and accept no further ones."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
+
     def stall(self) -> None:
         """Stop passing data on."""
         self._flows.clear()

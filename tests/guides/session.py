@@ -1,8 +1,8 @@
 """The commands in a guide, and the output that they show.
 
-A block of Python that is called ```` ```python slow.py ```` is a file of that name. In a block
-whose first line is ``    $ command``, the lines up to the next command are its output on a
-terminal of 96 columns.
+A block that is called ```` ```python slow.py ```` or ```` ```csv people.csv ```` is a file of that
+name. In a block whose first line is ``    $ command``, the lines up to the next command are its
+output on a terminal of 96 columns.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import pexpect
 PROFILING = Path(__file__).parents[2] / "docs" / "guides" / "profiling.md"
 _WIDTH = 96  # on a wider terminal, the width of the figures decides which columns are shown
 _INDENT, _PROMPT = "    ", "    $ "
-_FILE = re.compile(r"```python (\S+\.py)\n(.*?)```\n", re.DOTALL)
+_FILE = re.compile(r"```(?:python|csv) (\S+\.(?:py|csv))\n(.*?)```\n", re.DOTALL)
 _SESSION = re.compile(r"(?:^    \$ .*\n(?:^    (?!\$ ).*\n)*)+", re.MULTILINE)
 _PARTS = re.compile(r"^(?:(?:Python|database|fetching|waiting|commit)[a-z ]* [\d,.]+ ms(?:, )?)+$")
 _MOVING = (
+    (re.compile(r"\b(auth0\||org_)\w+"), r"\1ID"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:+]+"), "MOMENT"),
     (re.compile(r"\b\d[\d.]* (?:kB|MB|bytes)(?=$|[ ;])"), "SIZE"),
     (

@@ -12,6 +12,7 @@ IN_FLIGHT = 8
 """The maximum number of requests that wait for a response at the same time."""
 _WINDOW_S, _SHORTEST_S = 5.0, 0.5  # the time over which the rate is measured
 _SLOWEST = 0.5  # requests per second, also if other clients use up the limit
+_MOST_LEFT = 10  # the maximum number of tokens that are left for others
 _LEAST_S = 0.001  # a pause that ends only if the clock moves on
 _PAUSE_S = 0.1  # the maximum pause before the estimate is looked at again
 
@@ -21,7 +22,7 @@ class Pace:
 
     Auth0 counts requests with a token bucket: a request takes a token, and tokens come back at a
     steady rate up to a limit. Each response says how many are left, but not the rate, so that is
-    measured. A tenth of the limit is left for the service, which shares it: that costs no time,
+    measured. A few tokens are left for the service, which shares the limit: that costs no time,
     because tokens come back as fast when only a few are left.
 
     Args:
@@ -94,12 +95,14 @@ class Pace:
         self.refusals += 1
         now = _now()
         self._held_until = max(self._held_until, now + pause)
-        self._level, self._at = (0.0 if self._rate else float("inf")), now
+        # Then one may go, whose response says how many are left; all of them if none ever says so.
+        self._level = float(self._reserve + 1) if self._limit else float("inf")
+        self._at = self._held_until
         self._seen.clear()
 
     @property
     def _reserve(self) -> int:
-        return self._limit // 10
+        return min(self._limit // 10, _MOST_LEFT)
 
     def _pause(self) -> float:
         now = _now()
@@ -116,7 +119,7 @@ class Pace:
         """Return the number of tokens that are probably left."""
         if self._rate is None:
             return self._level
-        since = _now() - self._at
+        since = max(0.0, _now() - self._at)
         return min(float(self._limit), self._level + since * self._rate)
 
     def _measure(self, now: float, headers: Mapping[str, str]) -> None:

@@ -142,12 +142,10 @@ class ManagementRequests:
         return self._scopes
 
     async def _gone(self, *parts: str, json: Mapping[str, Any] | None = None) -> None:
-        """Delete an object; do nothing if it does not exist."""
+        """Delete an object, with a body if one is given; do nothing if it does not exist."""
+        content = {} if json is None else {"json": json}
         try:
-            if json is None:
-                await self._call("DELETE", *parts)
-            else:
-                await self._call("DELETE", *parts, json=json)
+            await self._call("DELETE", *parts, repeatable=True, **content)
         except ManagementError as error:
             if not error.absent:
                 raise

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,12 +16,6 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
-from aspencli.errors import AspenError
-
-if TYPE_CHECKING:
-    from aspencli.groups.remote import InvitePlan
-    from aspencli.remote.api import Groups
-
 
 app = command_group("List, show, create, change, and delete groups, and invite people to them.")
 
@@ -55,12 +48,6 @@ CREATE_COLUMNS = (
     Column("prefix", "Prefix"),
     Column("default_tree_location", "Default tree location", tail=True),
     *titled("address", "division", "location", "submitting_lab", secondary=True),
-    OUTCOME,
-)
-INVITE_COLUMNS = (
-    Column("email", "E-mail", whole=True),
-    Column("status", "Status", whole=True),
-    Column("error", "Reason"),
     OUTCOME,
 )
 INVITATION_COLUMNS = (
@@ -259,8 +246,8 @@ def invite(
     a pending invitation are skipped, if you have permission to see that. If an invitation fails,
     the others are still sent, and the exit code is 1.
     """
-    from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.groups.remote import check_invite, plan_invites
+    from aspencli.cli.changes.execute import execute
+    from aspencli.cli.invitations import invitations_change, plan_invitations
     from aspencli.reference.remote import find_org
 
     context = current(ctx)
@@ -268,32 +255,9 @@ def invite(
     key = params.named_group(context, params.MemberOptions(group=first, old=group))
     wanted = params.chosen_ids(context, rest, file, ("email",))
     context.announce(Backend.API)
-    api = context.api()
-    plan = plan_invites(api.groups, find_org(api, key), role.value, wanted, again=again)
-    if plan.before is None:
-        context.out.warn(
-            "You do not have permission to see members and invitations, so everyone is invited."
-        )
-    people = plan.emails[0] if len(plan.emails) == 1 else f"{len(plan.emails):,} people"
-    planned = [(*each, "skip") for each in plan.spared.items()]
-    planned += [(each, "create", "create") for each in plan.emails]
-    change = ItemChange(
-        context,
-        f"invite {people} to {plan.org} as {plan.role}",
-        INVITE_COLUMNS,
-        [
-            {"email": email, "status": status, "error": None, "outcome": outcome}
-            for email, status, outcome in planned
-        ],
-        partial(_send, api.groups, plan),
-        done=f"{len(plan.emails):,} invited to {plan.org} as {plan.role}.",
-        label="Inviting",
-        partial="addresses were processed",
-        permitted=partial(check_invite, api, plan.org),
-        ended=_refuse_failed,
-        group=plan.org,
-    )
-    execute(change, dry_run=dry_run)
+    org = find_org(context.api(), key)
+    plan = plan_invitations(context, org, role.value, wanted, again=again)
+    execute(invitations_change(context, [plan]), dry_run=dry_run)
 
 
 def _split(words: list[str]) -> tuple[str | None, list[str]]:
@@ -303,31 +267,12 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
     return None, words
 
 
-def _send(groups: Groups, plan: InvitePlan) -> Iterator[Sequence[Row]]:
-    """Send the invitations, and return the result of each."""
-    from aspencli.groups.remote import send_invites
-
-    for result in send_invites(groups, plan):
-        outcome = {"invited": "created", "failed": "failed"}.get(result["status"], "skipped")
-        yield [{**result, "outcome": outcome}]
-
-
-def _refuse_failed(rows: Sequence[Row]) -> None:
-    failed = sum(row["status"] == "failed" for row in rows)
-    if failed:
-        raise AspenError(
-            f"{failed:,} of {len(rows):,} invitations failed.",
-            hint="Check the service's log for the reason, then run the command again: people "
-            "already invited are skipped.",
-        )
-
-
 def _add_others() -> None:
     """Add the commands that a list need not wait for."""
-    from aspencli.cli.commands import groups_edit
-    from aspencli.cli.commands.bulk import register_groups
+    from aspencli.cli.commands import bulk, groups_edit, people
 
-    register_groups(app)
+    people.register_groups(app)
+    bulk.register_groups(app)
     groups_edit.register(app)
 
 

@@ -132,18 +132,20 @@ def create(
     email: Annotated[
         str, params.text_option("E-mail address, unique among users.", metavar="ADDRESS")
     ],
-    auth0_user_id: Annotated[
-        str,
-        params.text_option(
-            "Auth0 user id; quote it in the shell, because it contains a |.", metavar="ID"
-        ),
-    ],
     group: Annotated[
         str,
         typer.Option(
             "--group", "--group-id", metavar="ID|NAME|PREFIX", help="Group to add the user to."
         ),
     ],
+    auth0_user_id: Annotated[
+        str | None,
+        params.text_option(
+            "Auth0 user id; quote it in the shell, because it contains a |. Without it, the "
+            "command shows what `users onboard` would do, and ends.",
+            metavar="ID",
+        ),
+    ] = None,
     role: Annotated[
         str, typer.Option(metavar="NAME", help="Role in the group: admin, member, or viewer.")
     ] = "member",
@@ -161,7 +163,8 @@ def create(
 ) -> None:
     """Create a user with a role in a group, in one transaction.
 
-    Create the user in Auth0 first, and pass the id from there as --auth0-user-id.
+    This is for an account that exists in Auth0 already: pass its id as
+    --auth0-user-id. To create the account as well, use `users onboard`.
     This command replaces the manual INSERT in the old runbook: use --system-admin
     for system_admin 't', --role admin for group_admin 't', and --role member (the
     default) for group_admin 'f'.
@@ -177,11 +180,15 @@ def create(
     from aspencli.users.remote import NewUser
 
     context = current(ctx)
+    if auth0_user_id is None:
+        from aspencli.cli.commands.people import explain_onboarding
+
+        return explain_onboarding(context, email=email, name=name, group=group, role=role)
     asked = {"name": name, "email": email, "auth0_user_id": auth0_user_id, "group": group}
     wanted = NewUser.checked(**asked, role=role, system_admin=system_admin)
     backend = context.backend(via, usual=Backend.DB)
     plan = _plan_in_api if backend is Backend.API else _plan_in_database
-    execute(plan(context, wanted), dry_run=dry_run)
+    return execute(plan(context, wanted), dry_run=dry_run)
 
 
 def _plan_in_database(context: AppContext, wanted: NewUser) -> ItemChange:
@@ -340,10 +347,10 @@ def for_reading(user: Row) -> Row:
 
 def _add_others() -> None:
     """Add the commands that a list need not wait for."""
-    from aspencli.cli.commands import users_edit
-    from aspencli.cli.commands.bulk import register_users
+    from aspencli.cli.commands import bulk, people, users_edit
 
-    register_users(app)
+    people.register_users(app)
+    bulk.register_users(app)
     users_edit.register(app)
 
 

@@ -105,6 +105,12 @@ Tick = Callable[[int], None]
 """A callback of a long operation, which reports how much is done so far."""
 
 
+class _Update(Protocol):
+    """The function that updates a progress bar, with a note if there is one."""
+
+    def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
+
+
 class _Guarded:
     """A stream that reports write failures to a callback, which may raise them, and continues."""
 
@@ -322,17 +328,25 @@ class Output:
             yield lambda done: update(done, total)
 
     @contextmanager
+    def estimated(self, label: str, total: int) -> Iterator[Callable[[int, float | None], None]]:
+        """Show a progress bar; the callback takes what is done, and the seconds left if known."""
+        from aspencli.text import duration_text
+
+        with self._bar(label, total) as update:
+            yield lambda done, seconds: update(
+                done, total, "" if seconds is None else f"about {duration_text(seconds)} left"
+            )
+
+    @contextmanager
     def transfer(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
         """Show a progress bar for a download; the callback takes bytes received and total."""
         with self._bar(label, None, in_bytes=True) as update:
             yield update
 
     @contextmanager
-    def _bar(
-        self, label: str, total: int | None, *, in_bytes: bool = False
-    ) -> Iterator[Callable[[int, int | None], None]]:
+    def _bar(self, label: str, total: int | None, *, in_bytes: bool = False) -> Iterator[_Update]:
         if not self.err.isatty():
-            yield lambda _done, _total: None
+            yield lambda _done, _total, _note="": None
             return
         from rich import progress
 
@@ -342,16 +356,19 @@ class Output:
             progress.BarColumn(),
             progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
+            progress.TextColumn("{task.fields[note]}"),
             console=rich_console(self.err),
             transient=True,
         )
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(label, total=total, note="")
         # A timer rather than a check in each update, because one long statement sends no updates.
         timer = threading.Timer(_PATIENCE_S, bar.start)
         timer.daemon = True
         timer.start()
         try:
-            yield lambda done, whole: bar.update(task, completed=done, total=whole)
+            yield lambda done, whole, note="": bar.update(
+                task, completed=done, total=whole, note=note
+            )
         finally:
             timer.cancel()
             timer.join()

@@ -36,8 +36,10 @@ from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.both_lab import Both, ProviderRelay, credentials, restore
 from tests.cli.commands.ending import Ended
 from tests.cli.commands.mapping_lab import Lab
+from tests.cli.commands.people_lab import PeopleLab
 from tests.cli.commands.profile_lab import Profiling
 from tests.conftest import CliRunner, Server, cli_environment, use_target
+from tests.local.auth0.detour import Detour
 from tests.local.auth0.lab import Identity
 from tests.remote.conftest import Serving, serving
 
@@ -142,6 +144,14 @@ def lab_of(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Api], ApiLab]:
     """Return a function that makes a lab for a service."""
+    call = _in_process(monkeypatch, capsys)
+    return lambda service: ApiLab(service, call)
+
+
+def _in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Mapping[str, str], tuple[str, ...], str | None], Ended]:
+    """Return a function that runs a command in this process."""
 
     def call(env: Mapping[str, str], arguments: tuple[str, ...], stdin: str | None) -> Ended:
         for name, value in env.items():
@@ -152,7 +162,7 @@ def lab_of(
         code = run(arguments)
         return Ended(code, *capsys.readouterr())
 
-    return lambda service: ApiLab(service, call)
+    return call
 
 
 @pytest.fixture
@@ -175,6 +185,30 @@ def people_lab(
     """Return a lab on the test's own service, with an identity provider to manage."""
     use_organizations(seeded)
     return lab_of(make_api(seeded, **managed_by(identity)))
+
+
+@pytest.fixture
+def people(
+    seeded: Database,
+    identity: Identity,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[PeopleLab]:
+    """Yield a database whose groups have organizations at the module's provider."""
+    use_organizations(seeded)
+    call = _in_process(monkeypatch, capsys)
+    database = Database(seeded.url, application_name="tests", writable=True)
+    yield PeopleLab(database, identity, tmp_path, call)
+    database.dispose()
+
+
+@pytest.fixture
+def detour(people: PeopleLab) -> Iterator[Detour]:
+    """Yield the way that the commands of `people` take to the provider."""
+    with Detour(people.identity.issuer) as detour:
+        people.address = detour.url
+        yield detour
 
 
 @pytest.fixture(scope="module")

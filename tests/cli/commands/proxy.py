@@ -25,11 +25,12 @@ class CommitProxy:
         address: The database's address.
         deliver: True if the server gets the commit; otherwise it never does, and `let_go` closes
             the connection to the server.
+        write: The start of the statement to look out for, if not an update of samples or users.
     """
 
-    def __init__(self, address: str, *, deliver: bool):
+    def __init__(self, address: str, *, deliver: bool, write: bytes | None = None):
         self._server = make_url(address)
-        self._deliver = deliver
+        self._deliver, self._writes = deliver, (write,) if write else _UPDATES
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = [self._listener]
         self._threads: list[threading.Thread] = []
@@ -91,7 +92,7 @@ class CommitProxy:
         updated = False
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
-                updated = updated or any(each in data for each in _UPDATES)
+                updated = updated or any(each in data for each in self._writes)
                 if not (updated and _COMMIT in data):
                     server.sendall(data)
                     continue

@@ -23,10 +23,11 @@ from sqlalchemy.pool import NullPool
 from aspencli.cli.app import load_group
 from aspencli.cli.main import ENTRIES
 from aspencli.cli.output.formats import DONE, PLANNED
-from tests.api.conftest import Api
+from tests.api.conftest import Api, managed_by
 from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.ending import Ended
 from tests.conftest import Server
+from tests.local.auth0.lab import Identity
 
 Words = tuple[str, ...]
 
@@ -260,6 +261,25 @@ def _create_user(backend: str) -> Callable[[Bench], Words]:
     return words
 
 
+def _onboard(_bench: Bench) -> Words:
+    email = f"{uuid.uuid4().hex[:8]}@example.org"
+    return "users", "onboard", email, "--name", "New", "--group", "1"
+
+
+def _offboard(bench: Bench) -> Words:
+    words = _onboard(bench)
+    bench.ok(*words)
+    return "users", "offboard", words[2]
+
+
+def _onboard_group(_bench: Bench) -> Words:
+    one = uuid.uuid4().hex[:8]
+    return (
+        *("groups", "onboard", "--name", f"Group {one}", "--prefix", one),
+        *("--default-tree-location", "1", "--admin", f"{one}@example.org", "--admin-name", "Ada"),
+    )
+
+
 def _import_users(bench: Bench) -> Words:
     one = uuid.uuid4().hex[:8]
     head = "email,name,auth0_user_id,group,role"
@@ -341,6 +361,8 @@ WRITES = {
     "users update-me": Write(
         lambda _bench: ("users", "update-me", "--gisaid-submitter-id", uuid.uuid4().hex)
     ),
+    "users onboard": Write(_onboard),
+    "users offboard": Write(_offboard),
     "users import": Write(_import_users),
     "users undo": Write(_undo("users", _import_users)),
     "users update": Write(_update_user),
@@ -357,6 +379,7 @@ WRITES = {
     "groups delete": Write(lambda bench: ("groups", "delete", bench.group()), again=None),
     "groups undo of an update": Write(_undo("groups", _update_group)),
     "groups create": Write(_create_group, who="sysadmin", again="conflict"),
+    "groups onboard": Write(_onboard_group),
     "groups invite": Write(
         lambda _bench: ("groups", "invite", "--group", "1", f"{uuid.uuid4().hex[:8]}@example.org")
     ),
@@ -410,7 +433,11 @@ def bench(
     postgres: Server,
     tmp_path: Path,
     _migrated_template: str,
+    identity_process: Identity,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Bench]:
+    for name, value in managed_by(identity_process).items():
+        monkeypatch.setenv(name, value)
     with ExitStack() as exits:
         yield Bench(lab_of(managed_service), postgres, tmp_path, exits, _migrated_template)
 
