@@ -143,6 +143,30 @@ def test_invalid_user_search_query_is_refused(api: httpx.Client, query: str) -> 
     assert failure(api.get("users", params={"q": query}))[:2] == (400, "invalid_query_string")
 
 
+def test_user_search_finds_users_created_at_a_time_or_later(api: httpx.Client) -> None:
+    made = []
+    for name in ("early", "late"):
+        made.append(new_user(api, f"{name}-{time.time_ns()}@example.org"))
+        time.sleep(0.002)  # creation times have milliseconds
+    early, late = (one["created_at"] for one in made)
+
+    def found(query: str) -> set[str]:
+        answer = api.get("users", params={"q": query, "sort": "created_at:1", "per_page": 100})
+        return {one["email"] for one in answer.raise_for_status().json()}
+
+    emails = [one["email"] for one in made]
+    assert found(f"created_at:[{early} TO *]") == set(emails)
+    assert found(f"created_at:{{{early} TO *]") == {emails[1]}
+    assert found(f"created_at:[{late} TO *] AND name:early*") == set()
+
+
+@pytest.mark.parametrize(
+    "query", ["created_at:[soon TO *]", "email:[a TO *]", "created_at:[2023-01-01 TO 2024-01-01]"]
+)
+def test_unsupported_user_search_range_is_refused(api: httpx.Client, query: str) -> None:
+    assert failure(api.get("users", params={"q": query}))[:2] == (400, "invalid_query_string")
+
+
 def test_user_search_mixing_and_with_or_is_refused(api: httpx.Client) -> None:
     query = "name:a AND name:b OR name:c"
     assert api.get("users", params={"q": query}).status_code == 400
