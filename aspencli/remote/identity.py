@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from aspen.identity.management import (
@@ -40,6 +41,7 @@ ONBOARDING_SCOPES = (
     *(f"{verb}:organization_invitations" for verb in ("read", "create", "delete")),
 )
 """The scopes that creating people and groups needs, and reverting that if a step fails."""
+_END = object()
 
 
 class IdentityProvider:
@@ -81,6 +83,24 @@ class IdentityProvider:
         granted = self.run(lambda management: management.granted_scopes(), Patience())
         return None if granted is None else [one for one in ONBOARDING_SCOPES if one not in granted]
 
+    def stream(self, work: Callable[[Management], AsyncIterator[T]]) -> Iterator[T]:
+        """Run asynchronous work with one client, and yield its results as they come.
+
+        Raises:
+            AspenError: The provider refused a request, or did not respond in time.
+        """
+        with asyncio.Runner() as runner:
+            exits = AsyncExitStack()
+            opening = exits.enter_async_context(connected(self._credentials, PATIENCE, Pace()))
+            try:
+                results = work(runner.run(opening))
+                while (found := runner.run(_next(results))) is not _END:
+                    yield cast("T", found)
+            except (ManagementError, ManagementUnavailableError) as error:
+                raise self.explained(error) from error
+            finally:
+                runner.run(exits.aclose())
+
     def explained(self, error: ManagementError | ManagementUnavailableError) -> AspenError:
         """Return the error with a message for the operator."""
         if isinstance(error, ManagementCredentialsError):
@@ -106,3 +126,7 @@ class IdentityProvider:
             )
         kind = NotFoundError if error.absent else ConflictError if error.taken else AspenError
         return kind(message, answer=answer)
+
+
+async def _next(results: AsyncIterator[T]) -> T | object:
+    return await anext(results, _END)

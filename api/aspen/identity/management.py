@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import string
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -370,6 +370,18 @@ class Management(ManagementRequests):
     async def revoke_refresh_tokens(self, account: str) -> None:
         """Revoke all refresh tokens of an account."""
         await self._gone("users", account, "refresh-tokens")
+
+    async def request(
+        self,
+        method: str,
+        *parts: str,
+        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Send a request that has no method of its own here; see `_call`."""
+        content = {"json": json, "params": params}
+        given = {name: value for name, value in content.items() if value is not None}
+        return await self._call(method, *parts, repeatable=False, **given)
 
     async def _organization(self, *parts: str) -> dict[str, Any] | None:
         try:
