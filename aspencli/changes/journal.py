@@ -464,8 +464,10 @@ class Recording:
         self._tell("writing", {"transaction": transaction})
         self._stage, self._transaction = "writing", transaction
 
-    def committing(self, undo_file: Path | None) -> None:
+    def committing(self, undo_file: Path | None, saved_file: Path | None = None) -> None:
         """Record that everything but the commit is done.
+
+        ``saved_file`` has old values that the undo file cannot hold.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
@@ -473,6 +475,8 @@ class Recording:
         counts = asdict(self._subject.counts)
         undo = str(undo_file.absolute()) if undo_file else None
         self._facts |= {"transaction": self._transaction, "undo_file": undo}
+        if saved_file:
+            self._facts["saved_file"] = str(saved_file.absolute())
         self._tell("committing", {"counts": counts, **self._facts})
         self._stage = "committing"
 

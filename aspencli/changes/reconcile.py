@@ -113,9 +113,11 @@ def _judge_single(run: Run, open_database: Callable[[], Database]) -> RunVerdict
     if run.undo_file is None:
         if run.command == "samples undo":  # it records its undo file before it sends anything
             return RunVerdict(Outcome.ROLLED_BACK, "it ended before it sent any request")
+        look = f"Check on the target whether it took effect: aspencli {run.noun} --help"
+        if run.command == "identity sync":
+            look = f"See what is left to do: {run.command_line('identity', 'diff')}"
         raise ConflictError(
-            f"nothing recorded whether run {run.id} ({run.command}) took effect",
-            hint=f"Check on the target whether it took effect: aspencli {run.noun} --help",
+            f"nothing recorded whether run {run.id} ({run.command}) took effect", hint=look
         )
     database = open_database()
     with database.engine.connect() as connection:

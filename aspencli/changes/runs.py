@@ -24,6 +24,7 @@ _NAMED = 10  # maximum number of runs to list in a message
 NO_ID_HINT = "See: aspencli history"
 _API = "api"
 _FILES = ("undo_file", "renames", "saved_file", "steps")
+_UNDONE_WITH = {"identity": "users"}  # command groups whose undo files are of another one
 _KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
 
 
@@ -215,7 +216,8 @@ class Run(Subject):
     @property
     def noun(self) -> str:
         """Return the kind of rows it changed, which is also the command group to undo it with."""
-        return (self.command or "samples").partition(" ")[0]
+        noun = (self.command or "samples").partition(" ")[0]
+        return _UNDONE_WITH.get(noun, noun)
 
     @property
     def changed(self) -> int | None:
@@ -407,6 +409,7 @@ def _committing(run: Run, event: Event) -> Run:
         transaction=_number(event, "transaction"),
         counts=_part(Counts, event.get("counts")),
         undo_file=_path(event, "undo_file"),
+        saved_file=_path(event, "saved_file"),
     )
 
 

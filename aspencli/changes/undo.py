@@ -166,6 +166,7 @@ class UndoRow(NamedTuple):
     label: str  # once the run has written it
     # the new and the old one of each column; None for a column that does not change
     values: Sequence[tuple[Value, Value] | None]
+    within: Value = None  # where values in other tables belong, if the specification requires it
 
 
 def write_undo_rows(spec: Spec, rows: Iterable[UndoRow], file: IO[bytes]) -> None:
@@ -173,10 +174,12 @@ def write_undo_rows(spec: Spec, rows: Iterable[UndoRow], file: IO[bytes]) -> Non
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     sides = [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
-    writer.writerow((spec.table.id, spec.table.label, *sides))
+    within = [spec.within.name] if spec.within else []
+    writer.writerow((spec.table.id, spec.table.label, *within, *sides))
     for row in rows:
         cells = [guard(_cell(value)) for pair in row.values for value in pair or (KEEP, KEEP)]
-        writer.writerow((row.id, guard(row.label), *cells))
+        where = [row.within or ""] if spec.within else []
+        writer.writerow((row.id, guard(row.label), *where, *cells))
     text.detach()  # Leave the file open.
 
 
