@@ -310,6 +310,7 @@ class RootGroup(AspenGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Resolve the command, loading the real group."""
+        args = [*OLD_COMMANDS.get(args[0].replace("_", "-"), args[:1]), *args[1:]]
         # Typer's "Did you mean" suggestions are looked up here.
         self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         name, stand_in, rest = super().resolve_command(ctx, args)
@@ -431,6 +432,7 @@ _SAMPLE = Old(
 _TREE = Old({"--public-ids": "--id-style public", "--private-ids": "--id-style private"})
 OLD: Mapping[tuple[str, str], Old] = {
     ("usher", "get-link"): Old(positionals=_subtree),
+    ("identity", "sync"): Old({"--source-of-truth": "--source", "--delete-ok": "--delete"}),
     ("users", "update-me"): Old(
         {"--ack-policy-version": "--acknowledged-policy-version"},
         booleans={"--agreed-to-tos": ("--agreed-to-tos", "--not-agreed-to-tos")},
@@ -449,6 +451,11 @@ OLD: Mapping[tuple[str, str], Old] = {
     ("phylo-runs", "list"): Old(headers=("--print-headers",)),
 }
 """Keyed by the current names of group and command."""
+OLD_COMMANDS: Mapping[str, Sequence[str]] = {
+    # The script's default; an option that follows replaces it.
+    "sync-users": ("identity", "sync", "--source", "db"),
+}
+"""The words that replace a command which was a program of its own."""
 
 
 def modernize(

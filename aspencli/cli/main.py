@@ -43,6 +43,7 @@ ENTRIES = (
         "List, show, create, change, and delete groups, and invite people to them.",
         aliases=("group",),
     ),
+    Entry("identity", "Compare and sync people and groups with the identity provider."),
     Entry(
         "phylo-runs",
         "List, start, rename, and delete runs that build phylogenetic trees.",

@@ -22,10 +22,10 @@ from aspen.database.sessions import WriteSession
 from aspencli.changes.undo import UndoRow
 from aspencli.errors import ConflictError
 from aspencli.identity import directory
+from aspencli.identity.blockers import references
 from aspencli.identity.comparison import Difference, Kind, shown
 from aspencli.identity.directory import Person, Place
 from aspencli.identity.limits import EMPTIED, UNLED
-from aspencli.identity.references import references
 from aspencli.identity.sync import (
     ADMIN,
     CHANGED_SINCE,

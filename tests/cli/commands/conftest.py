@@ -35,10 +35,12 @@ from tests.cli.commands.accounts_lab import Accounts
 from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.both_lab import Both, ProviderRelay, credentials, restore
 from tests.cli.commands.ending import Ended
+from tests.cli.commands.identity_lab import IdentityLab
 from tests.cli.commands.mapping_lab import Lab
 from tests.cli.commands.people_lab import PeopleLab
 from tests.cli.commands.profile_lab import Profiling
 from tests.conftest import CliRunner, Server, cli_environment, use_target
+from tests.identity.site import Site, running_provider
 from tests.local.auth0.detour import Detour
 from tests.local.auth0.lab import Identity
 from tests.remote.conftest import Serving, serving
@@ -234,3 +236,31 @@ def lab(
     name = postgres.create(template=_migrated_template)
     yield Lab(postgres.url(name), tmp_path_factory.mktemp("lab"))
     postgres.drop(name)
+
+
+@pytest.fixture(scope="module")
+def _counting_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
+    with running_provider(tmp_path_factory.mktemp("provider") / "state") as identity:
+        yield identity
+
+
+@pytest.fixture
+def identity_lab(
+    postgres: Server,
+    _migrated_template: str,
+    _counting_provider: Identity,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[IdentityLab]:
+    """Yield a target whose provider and database the test fills."""
+    _counting_provider.reset()
+    with postgres.cloned(_migrated_template, writable=True) as database:
+
+        def call(environment: Mapping[str, str], arguments: tuple[str, ...]) -> Ended:
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            capsys.readouterr()
+            code = run(arguments)
+            return Ended(code, *capsys.readouterr())
+
+        yield IdentityLab(Site(_counting_provider, database), call)

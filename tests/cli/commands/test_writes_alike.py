@@ -27,7 +27,7 @@ from tests.api.conftest import Api, managed_by
 from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.ending import Ended
 from tests.conftest import Server
-from tests.local.auth0.lab import Identity
+from tests.local.auth0.lab import ORGANIZATIONS, Identity
 
 Words = tuple[str, ...]
 
@@ -60,6 +60,7 @@ READS = {
         "auth status",
     ),
     *("auth token", "config show", "target list", "target check", "stacks list", "history verify"),
+    "identity diff",
 }
 """Commands that change no target."""
 OTHERS = {
@@ -93,6 +94,7 @@ class Bench:
         folder: The folder for input files.
         exits: What to close at the end of the test.
         template: The template of a database with the schema.
+        identity: The identity provider.
         other: Another database, for commands on whole databases.
         sessions: The PIDs of other sessions.
     """
@@ -102,6 +104,7 @@ class Bench:
     folder: Path
     exits: ExitStack
     template: str
+    identity: Identity
     other: str = ""
     sessions: list[int] = field(default_factory=list)
 
@@ -315,6 +318,24 @@ def _archive_group(bench: Bench) -> Words:
     return "groups", "archive", prefix
 
 
+def _sync(bench: Bench) -> Words:
+    """Add an account with a role to the provider, which the database does not have."""
+    one = uuid.uuid4().hex[:8]
+    with bench.identity.management() as provider:
+        body = {
+            "connection": "Username-Password-Authentication",
+            "email": f"{one}@example.org",
+            "password": one,
+            "user_id": one,
+        }
+        provider.post("users", json=body).raise_for_status()
+        place = f"organizations/{ORGANIZATIONS[2]}/members"
+        provider.post(place, json={"members": [f"auth0|{one}"]}).raise_for_status()
+        role = next(role["id"] for role in provider.get("roles").json() if role["name"] == "viewer")
+        provider.post(f"{place}/auth0|{one}/roles", json={"roles": [role]}).raise_for_status()
+    return "identity", "sync", "--source", "auth0", "--no-sync-user-attributes", "--no-sync-roles"
+
+
 def _create_group(_bench: Bench) -> Words:
     one = uuid.uuid4().hex[:8]
     name = ("--name", f"Group {one}", "--prefix", one)
@@ -385,6 +406,7 @@ WRITES = {
     ),
     "groups import": Write(_import_groups),
     "groups undo": Write(_undo("groups", _import_groups)),
+    "identity sync": Write(_sync),
     "samples create": Write(_create_sample, again="conflict"),
     "samples update": Write(_update_sample),
     "samples delete": Write(
@@ -439,7 +461,8 @@ def bench(
     for name, value in managed_by(identity_process).items():
         monkeypatch.setenv(name, value)
     with ExitStack() as exits:
-        yield Bench(lab_of(managed_service), postgres, tmp_path, exits, _migrated_template)
+        lab = lab_of(managed_service)
+        yield Bench(lab, postgres, tmp_path, exits, _migrated_template, identity_process)
 
 
 def _commands() -> dict[str, Any]:
