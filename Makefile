@@ -182,6 +182,10 @@ outages-remote: $(VENV)/.dev ## Stop the bastion during commands, and check what
 broken-settings: $(VENV)/.dev ## Run every command with over 150 broken settings (30 minutes; ARGS=--few: minutes)
 	@$(BIN)/python -m benchmarks.broken_settings $(ARGS)
 
+.PHONY: identity-differences
+identity-differences: $(VENV)/.dev ## Compare and sync 5,000 users with planted differences, and kill syncs (20 minutes)
+	@$(BIN)/python -m benchmarks.identity_differences $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Fuzz with 20,000 random mappings and 20,000 malformed files (minutes)
 	@$(BIN)/python -m benchmarks.fuzz $(ARGS)
