@@ -32,7 +32,8 @@ from aspen.local.postgres.prepare import prepare
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspencli.identity.comparison import Kind
 from tests import zygote
-from tests.identity.population import Population, Side, as_found, population
+from tests.identity.gate import Loss, gated
+from tests.identity.population import Population, Side, as_found, everything, population
 from tests.identity.site import Site, running_provider
 
 _MOST_REQUESTS = 250
@@ -45,6 +46,8 @@ _LEFT = {
 """The kinds that a sync from each source leaves, because they need a decision."""
 _SMALL = (150, 12, 8)
 _KILLS_IN_A_ROW = 3
+_AIMED = 0.8
+_PATIENCE_S = 120
 _DIFFERENT = 7
 
 
@@ -103,6 +106,7 @@ def main() -> int:
             _diff(trial, made)
             for source in ("auth0", "db"):
                 _sync(trial, made, source)
+        _lose(trial)
         _kill(trial, chosen.kills, random.Random(chosen.seed))
         tell("all as it must be" if not trial.faults else f"{len(trial.faults)} FAILED")
         return 1 if trial.faults else 0
@@ -215,6 +219,32 @@ def _kill(trial: Trial, kills: int, chance: random.Random) -> None:
         tell(f"    {stage}: {number}")
 
 
+def _lose(trial: Trial) -> None:
+    """Lose each request that writes, or its answer, and let the same command complete the sync."""
+    words = ("identity", "sync", "--source", "db", "--sync-invitations", *_CONSENT)
+    site, met = trial.site, Counter[str]()
+    with gated(site.identity) as gate:
+        site.address = gate.address
+        site.fill(everything())
+        trial.run(*words)
+        number = gate.writes
+        for loss in Loss:
+            for place in range(1, number + 1):
+                site.fill(everything())
+                gate.lose(place, loss)
+                code = trial.run(*words).returncode
+                met[f"{loss.value} lost, exit code {code}"] += gate.lost
+                done = trial.run(*words)
+                trial.expect(f"write {place}: {done.stderr}", holds=done.returncode == 0)
+                trial.expect(f"write {place}: not equal", holds=not site.unequal)
+                names = sorted(site.provider_side.groups.values())
+                trial.expect(f"write {place}: {names}", holds=names == ["New lab", "Renamed lab"])
+        site.address = None
+    tell(f"  {met.total()} lost writes, each sync completed by the same command")
+    for what, times in sorted(met.items()):
+        tell(f"    {what}: {times}")
+
+
 def _killed(trial: Trial, words: Sequence[str], chance: random.Random) -> str:
     """Kill a command at a random moment, and return what it was doing."""
     before = trial.site.writes()
@@ -225,13 +255,13 @@ def _killed(trial: Trial, words: Sequence[str], chance: random.Random) -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    # Most of the time is spent on writes, which differ most in what a kill leaves behind.
-    aim = chance.randrange(60)
-    end = time.monotonic() + chance.uniform(0, 4)
+    # Most kills come after some writes, which differ most in what a kill leaves behind.
+    aim = chance.randrange(1, 80) if chance.random() < _AIMED else None
+    end = time.monotonic() + (_PATIENCE_S if aim else chance.uniform(0, 3))
     while process.poll() is None and time.monotonic() < end:
         if aim and trial.site.writes() >= before + aim:
             break
-        time.sleep(0.002)
+        time.sleep(0.001)
     process.kill()
     process.wait()
     written = trial.site.writes() - before

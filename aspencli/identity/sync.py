@@ -78,6 +78,22 @@ PART_OF: Mapping[Kind, Part] = {
 """The part that each kind of difference belongs to."""
 
 
+_WRITTEN: Mapping[Kind, tuple[str, str]] = {
+    Kind.ORGANIZATION: ("organization", "group"),
+    Kind.GROUP: ("organization", "group"),
+    Kind.GROUP_NAME: ("organization name", "group name"),
+    Kind.ACCOUNT: ("account", "user"),
+    Kind.USER: ("account", "user"),
+    Kind.UNKNOWN_ROLE: ("role", "role"),
+}
+
+
+def written_object(kind: Kind, source: Source) -> str:
+    """Return what a sync of a difference writes, in the terms of the target."""
+    at_provider, in_database = _WRITTEN.get(kind, (kind.value, kind.value))
+    return at_provider if source is Source.DB else in_database
+
+
 @dataclass(frozen=True)
 class Step:
     """One difference, and what is done about it.

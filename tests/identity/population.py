@@ -209,6 +209,37 @@ def _add_noise(made: Population, chance: random.Random) -> None:
         made.database.people[key] = name, email.upper()
 
 
+def small() -> Population:
+    """Return equal sides: one group with Ada, its admin, and Bea and Cleo, members."""
+    made = Population()
+    for side in (made.provider, made.database):
+        side.groups[organization(1)] = "Lab"
+        for number, role in enumerate(("admin", "member", "member")):
+            side.people[account(number)] = f"Person {number}", f"p{number}@example.org"
+            side.roles[organization(1), account(number)] = {role}
+    return made
+
+
+def everything() -> Population:
+    """Return sides with one difference of each kind that a sync of the provider writes."""
+    made = small()
+    for key in (account(5), account(6)):
+        made.database.people[key] = f"New {key}", f"new{key[-1]}@example.org"
+        made.database.roles[organization(1), key] = {"viewer"}
+    made.database.groups[organization(7)] = "New lab"
+    made.database.roles[organization(7), account(0)] = {"admin"}
+    made.database.roles[organization(7), account(5)] = {"member"}
+    made.database.groups[organization(1)] = "Renamed lab"
+    made.database.people[account(0)] = "Renamed", "moved@example.org"
+    made.database.roles[organization(1), account(1)] = {"admin", "viewer"}
+    del made.database.roles[organization(1), account(2)]
+    made.provider.people[account(8)] = "Gone", "gone@example.org"
+    made.provider.roles[organization(1), account(8)] = {"viewer"}
+    made.provider.groups[organization(8)] = "Gone"
+    made.invitations.append((organization(1), "late@example.org", -60))
+    return made
+
+
 def fill_provider(folder: Path, made: Population) -> None:
     """Replace everything but clients and keys in a provider's store, even while it runs."""
     side, now = made.provider, time.time()

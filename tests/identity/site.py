@@ -22,10 +22,12 @@ class Site:
     Attributes:
         identity: The identity provider.
         database: The database, which tests may write.
+        address: The address of the provider in commands, if it is another one.
     """
 
     identity: Identity
     database: Database
+    address: str | None = None
     _asked: int = 0  # requests of this object
 
     def fill(self, made: Population) -> None:
@@ -53,7 +55,7 @@ class Site:
         """Return the variables that make this the target ``local``."""
         return {
             "ASPEN_DATABASE_URL_LOCAL": self.database.url.render_as_string(hide_password=False),
-            "AUTH0_MANAGEMENT_DOMAIN": self.identity.issuer.rstrip("/"),
+            "AUTH0_MANAGEMENT_DOMAIN": self.address or self.identity.issuer.rstrip("/"),
             "AUTH0_MANAGEMENT_CLIENT_ID": MANAGEMENT,
             "AUTH0_MANAGEMENT_CLIENT_SECRET": MANAGEMENT_SECRET,
         }

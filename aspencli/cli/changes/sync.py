@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,7 +15,12 @@ from aspencli import files
 from aspencli.changes.journal import Recording, place_of
 from aspencli.changes.runs import Outcome, Subject
 from aspencli.cli.changes.execute import ItemChange, SavedFile
-from aspencli.cli.changes.sync_rows import SYNC_COLUMNS, result_row, step_row
+from aspencli.cli.changes.sync_rows import (
+    PREVIEW_COLUMNS,
+    SYNC_COLUMNS,
+    result_row,
+    step_row,
+)
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import DONE, PLANNED, Row
 from aspencli.errors import AspenError, ConflictError
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from aspencli.remote.identity import IdentityProvider
 
 _STATEMENT_MS, _LOCK_MS = 600_000, 10_000
+_SHOWN = 10  # rows before the question, and reasons after the result
 
 
 @dataclass(frozen=True)
@@ -57,17 +64,21 @@ class SyncJob:
         """Return the write of the target."""
         is_provider = self.sides.source is Source.DB
         kind = ItemChange if is_provider else partial(_DatabaseChange, job=self)
+        rows = [step_row(step, self.sides.source) for step in self.steps]
+        self._tell_plan()
         return kind(
             self.context,
             f"make {self._named(is_provider)} equal to {self._named(not is_provider)} "
-            f"({self._prospect()})",
+            f"({self._prospect(PLANNED[:3])})",
             SYNC_COLUMNS,
-            [step_row(step) for step in self.steps],
+            rows,
             self._write_provider,
-            done=_summary,
+            done=self._done,
             next=self._next,
             reason=self._reason(),
             by_name=any(step.outcome == "delete" for step in self.steps),
+            shown=(PREVIEW_COLUMNS, [row for row in rows if row["outcome"] in WORK]),
+            shows=_SHOWN,
             label="Syncing",
             partial="objects were processed",
             permitted=None if is_provider else self._check_rights,
@@ -78,10 +89,18 @@ class SyncJob:
     def _named(self, is_provider: bool) -> str:
         return f"the identity provider {self.provider.host}" if is_provider else "the database"
 
-    def _prospect(self) -> str:
+    def _tell_plan(self) -> None:
+        """Print the totals of the plan, and how to see all of it if the preview does not."""
+        if not self.steps:
+            return
+        more = sum(step.outcome in WORK for step in self.steps) > _SHOWN
+        rest = " See all rows with --dry-run." if more else ""
+        self.context.out.info(f"Plan: {self._prospect(PLANNED)}.{rest}")
+
+    def _prospect(self, outcomes: Sequence[str]) -> str:
         numbers = {
-            outcome: sum(step.writes for step in self.steps if step.outcome == outcome)
-            for outcome in PLANNED
+            outcome: sum(step.writes or 1 for step in self.steps if step.outcome == outcome)
+            for outcome in outcomes
         }
         return ", ".join(f"{outcome} {number:,}" for outcome, number in numbers.items() if number)
 
@@ -91,8 +110,17 @@ class SyncJob:
         skipped = f"{counted(number, 'difference')} {verb} skipped (listed above)"
         return skipped if number else "both sides are equal"
 
+    def _done(self, rows: Sequence[Row]) -> str:
+        if self.context.out.chosen_form == "table":  # which cuts long reasons
+            reasons = Counter(row["reason"] for row in rows if row["reason"])
+            for reason, number in reasons.most_common(_SHOWN):
+                self.context.out.info(f"{number:,}: {reason}")
+            if len(reasons) > _SHOWN:
+                self.context.out.info(f"{len(reasons) - _SHOWN:,} more reasons: see -o json.")
+        return _summary(rows)
+
     def _next(self, rows: Sequence[Row]) -> str:
-        is_new = any(row["kind"] == "user" and row["outcome"] == "created" for row in rows)
+        is_new = any(row["object"] == "account" and row["outcome"] == "created" for row in rows)
         if not is_new or self.verification_mail:
             return ""
         return (
@@ -138,13 +166,13 @@ class SyncJob:
         stopping = "Stopping once the objects in progress are done."
         with Brake(lambda: self.context.out.info(stopping)) as brake:
             for results in self.provider.stream(work):
-                yield [result_row(result) for result in results]
+                yield [result_row(result, self.sides.source) for result in results]
                 if brake.pulled:
                     brake.obey()
 
     def _save_plan(self, recording: Recording) -> SavedFile:
         """Save the plan, which has the values that the provider has now."""
-        rows = [step_row(step) for step in self.steps if step.outcome in WORK]
+        rows = [step_row(step, self.sides.source) for step in self.steps if step.outcome in WORK]
         path = _save(self.context, recording, rows)
         return SavedFile(path, lambda: _tell_saved(self.context, path), undoes=False)
 
@@ -185,9 +213,10 @@ class _DatabaseChange(ItemChange):
                 _remove(paths)
                 raise
             recording.ended(Outcome.WRITTEN)
-            rows = [result_row(result) for result in written.results]
+            rows = [result_row(result, self.job.sides.source) for result in written.results]
             self._print(rows)
-            self._tell(*paths)
+            is_late = any(row["late"] for row in rows)
+            self._tell(*paths, now=is_late)
             if shield.late:
                 self.context.out.warn(
                     "The interrupt came after the commit: all changes were written."
@@ -216,12 +245,15 @@ class _DatabaseChange(ItemChange):
     def _save_rest(self, recording: Recording, written: Written) -> Path | None:
         return _save(self.context, recording, written.saved) if written.saved else None
 
-    def _tell(self, undo: Path | None, saved: Path | None) -> None:
+    def _tell(self, undo: Path | None, saved: Path | None, *, now: bool) -> None:
+        """Say how to undo the change, ``now`` because an error is about to end it."""
         if saved:
             _tell_saved(self.context, saved)
         if undo:
             command = self.context.command("users", "undo", str(undo.absolute()))
-            self.context.out.hint(f"Undo it: {command}")
+            self.next = f"Undo it: {command}"
+            if now:
+                self.context.out.hint(self.next)
 
 
 def _save(context: AppContext, recording: Recording, rows: Sequence[Row]) -> Path:

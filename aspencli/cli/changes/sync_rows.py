@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aspencli.cli.output.formats import OUTCOME, Column
+from aspencli.identity.sync import written_object
 
 if TYPE_CHECKING:
     from aspencli.identity.comparison import Difference
-    from aspencli.identity.sync import Result, Step
+    from aspencli.identity.sync import Result, Source, Step
 
 DIFF_COLUMNS = (
     Column("kind", "Kind", whole=True),
@@ -21,9 +22,13 @@ DIFF_COLUMNS = (
     Column("auth0_user_id", "Auth0 id", secondary=True, whole=True),
     Column("provider", "Provider"),
     Column("database", "Database"),
-    Column("note", "Note"),
+    Column("note", "Note", secondary=True),
 )
-SYNC_COLUMNS = (*DIFF_COLUMNS, Column("reason", "Reason"), OUTCOME)
+_KIND = Column("kind", "Kind", retired=True)
+_OBJECT = Column("object", "Object", whole=True)
+SYNC_COLUMNS = (_KIND, _OBJECT, *DIFF_COLUMNS[1:], Column("reason", "Reason"), OUTCOME)
+PREVIEW_COLUMNS = (OUTCOME, _OBJECT, *DIFF_COLUMNS[1:])
+"""The columns before the question: what is done to which object comes first."""
 
 
 def difference_row(one: Difference) -> dict[str, Any]:
@@ -41,14 +46,15 @@ def difference_row(one: Difference) -> dict[str, Any]:
     }
 
 
-def step_row(step: Step) -> dict[str, Any]:
+def step_row(step: Step, source: Source) -> dict[str, Any]:
     """Return the row of a step in a plan."""
     row = difference_row(step.difference)
-    return {**row, "reason": step.reason or None, "outcome": step.outcome}
+    written = written_object(step.difference.kind, source)
+    return {**row, "object": written, "reason": step.reason or None, "outcome": step.outcome}
 
 
-def result_row(result: Result) -> dict[str, Any]:
+def result_row(result: Result, source: Source) -> dict[str, Any]:
     """Return the row of a step in a result; ``late`` is not shown."""
-    row = step_row(result.step)
+    row = step_row(result.step, source)
     reason = result.reason or None
     return {**row, "reason": reason, "outcome": result.outcome, "late": result.is_late}
