@@ -33,7 +33,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from aspen.database.engine import Database
-from aspen.local.auth0.store import Member, Seed, User, seed
+from aspen.local.auth0.store import Member, ProviderStore, Seed, User, seed
 from aspen.local.postgres.server import Cluster
 from aspencli.changes import step_log
 from benchmarks.accidents.wire import AtCommit, Wire
@@ -72,6 +72,14 @@ SELECT u.email, u.auth0_user_id, u.name, g.auth0_org_id, r.name FROM aspen.users
   LEFT JOIN aspen.user_roles ur ON ur.user_id = u.id
   LEFT JOIN aspen.groups g ON g.id = ur.group_id LEFT JOIN aspen.roles r ON r.id = ur.role_id
  WHERE u.email = ANY(:emails)
+"""
+
+
+_PROVIDED = """
+SELECT u.email, u.user_id, u.name, m.organization_id, r.name FROM users u
+  LEFT JOIN members m ON m.user_id = u.user_id
+  LEFT JOIN member_roles mr ON mr.user_id = m.user_id AND mr.organization_id = m.organization_id
+  LEFT JOIN roles r ON r.id = mr.role_id
 """
 
 
@@ -189,26 +197,18 @@ class Site:
         return found
 
     def provided(self, newcomers: Sequence[Newcomer]) -> dict[str, tuple[str, str, dict[str, str]]]:
-        """Return the same of each account at the provider."""
+        """Return the same of each account at the provider, read from its file."""
         wanted = {one.email for one in newcomers}
         found: dict[str, tuple[str, str, dict[str, str]]] = {}
-        with self.identity.management() as api:
-            for email in wanted:
-                accounts = api.get("users-by-email", params={"email": email}).json()
-                assert len(accounts) <= 1, f"{email} has {len(accounts)} accounts"
-                for one in accounts:
-                    found[email] = (one["user_id"], one["name"], {})
-            for place in ORGANIZATIONS:
-                query = {"take": "100", "fields": "user_id,email,roles"}
-                while True:
-                    answer = api.get(f"organizations/{place}/members", params=query).json()
-                    for one in answer["members"]:
-                        if one["email"] in wanted:
-                            (role,) = [role["name"] for role in one["roles"]] or [""]
-                            found[one["email"]][2][place] = role
-                    if not answer.get("next"):
-                        break
-                    query["from"] = answer["next"]
+        with ProviderStore(self.identity.folder).reading() as db:
+            for email, account, name, place, role in db.execute(_PROVIDED):
+                if email not in wanted:
+                    continue
+                roles = found.setdefault(email, (account, name, {}))[2]
+                assert found[email][0] == account, f"{email} has two accounts"
+                if place:
+                    assert place not in roles, f"{email} has two roles"
+                    roles[place] = role or ""
         return found
 
     def check_complete(self, newcomers: Sequence[Newcomer], *, mails: int | None = 1) -> None:

@@ -115,6 +115,14 @@ class LockedTransaction:
         """
         self._mark.rollback()
 
+    def check(self) -> None:
+        """Check that the connection still works, and so the lock is still held.
+
+        Raises:
+            DBAPIError: It does not.
+        """
+        self.session.execute(sa.text("SELECT 1"))
+
     def commit(self) -> None:
         """Commit, which ends the lock."""
         self.session.commit()

@@ -292,6 +292,8 @@ class Placement:
         )
 
     async def _send_invitation(self) -> Facts:
+        # An e-mail cannot be unsent, so the rest must still be able to follow.
+        await asyncio.to_thread(self._open.check)
         management, organization = self._means.management, self._group.organization
         role = self._means.role_ids[self._plan.wanted.role]
         try:
@@ -303,7 +305,7 @@ class Placement:
                     self._add(Step.INVITATION, "invitation", self._take_back_unseen)
                 raise
             made = found
-        what = f"invitation to {self._group.name}"
+        what = f"invitation e-mail to {self._email} for {self._group.name}"
         self._add(Step.INVITATION, what, lambda: self._take_back(made))
         return {"invitation": made}
 

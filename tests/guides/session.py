@@ -24,7 +24,8 @@ _SESSION = re.compile(r"(?:^    \$ .*\n(?:^    (?!\$ ).*\n)*)+", re.MULTILINE)
 _PARTS = re.compile(r"^(?:(?:Python|database|fetching|waiting|commit)[a-z ]* [\d,.]+ ms(?:, )?)+$")
 _MOVING = (
     (re.compile(r"\b(auth0\||org_)\w+"), r"\1ID"),
-    (re.compile(r"\d{4}-\d\d-\d\dT[\d:+]+"), "MOMENT"),
+    (re.compile(r"^Id +\d+$"), "Id N"),  # people of a file are onboarded several at a time
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:+.]+"), "MOMENT"),
     (re.compile(r"\b\d[\d.]* (?:kB|MB|bytes)(?=$|[ ;])"), "SIZE"),
     (
         re.compile(r"(?<![\d.,])\d[\d,]* (?=s$|of \d+ statements|of \d+ connections)"),

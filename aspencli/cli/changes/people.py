@@ -28,22 +28,25 @@ if TYPE_CHECKING:
     from aspencli.identity.new_groups import NewGroupPlan
     from aspencli.remote.identity import IdentityProvider
 
+# People read the parts in one column; side by side, they would not fit on a terminal.
 _PARTS = (
-    Column("account", "Account", whole=True),
-    Column("membership", "Membership", whole=True),
-    Column("user", "User", whole=True),
-    Column("invitation", "Invitation", whole=True),
-    Column("password_link", "Password link", whole=True, secondary=True),
+    Column("account", "Account", retired=True),
+    Column("membership", "Membership", retired=True),
+    Column("user", "User", retired=True),
+    Column("invitation", "Invitation", retired=True),
+    Column("password_link", "Password link", retired=True),
+    Column("changes", "Changes", whole=True),
 )
+_REASON = Column("reason", "Reason")
 PEOPLE_COLUMNS = (
     Column("email", "E-mail", whole=True),
-    Column("name", "Name"),
-    Column("group", "Group"),
+    Column("name", "Name", secondary=True),
+    Column("group", "Group", secondary=True),
     Column("role", "Role", whole=True),
     *_PARTS,
-    Column("auth0_user_id", "Auth0 id", secondary=True),
-    Column("id", "User id", right=True, secondary=True),
-    Column("reason", "Reason"),
+    Column("auth0_user_id", "Auth0 id", retired=True),
+    Column("id", "User id", retired=True),
+    _REASON,
     OUTCOME,
 )
 GROUP_COLUMNS = (
@@ -53,7 +56,7 @@ GROUP_COLUMNS = (
     Column("auth0_org_id", "Auth0 organization", whole=True),
     Column("admin", "Admin", whole=True),
     *_PARTS,
-    Column("reason", "Reason"),
+    _REASON,
     OUTCOME,
 )
 OFFBOARD_COLUMNS = (
@@ -80,6 +83,7 @@ _UPDATING: dict[str, frozenset[Step]] = {
     "membership": frozenset({Step.MEMBER_ROLE}),
     "user": frozenset({Step.RELINK, Step.ROLE}),
 }
+_PREVIEW = tuple(c for c in PEOPLE_COLUMNS if c.key not in {"reason", "outcome"})
 _RESULT_OF = dict(zip(PLANNED, DONE, strict=False))
 _LINK_DAYS = 5
 
@@ -188,19 +192,23 @@ def _planned_parts(plan: PersonPlan) -> dict[str, str]:
             parts[part] = "update"
     if plan.found.invitation and parts["invitation"] == "skip":
         parts["invitation"] = "unchanged"
-    return parts
+    changed = [part for part, word in parts.items() if word in PLANNED[:3]]
+    return {**parts, "changes": ", ".join(changed).replace("_", " ")}
 
 
 def _result_row(result: PersonResult) -> Row:
     plan = result.plan
     parts = {}
-    for part, word in _planned_parts(plan).items():
+    planned = _planned_parts(plan)
+    changes = planned.pop("changes")
+    for part, word in planned.items():
         steps = (_CREATING[part] | _UPDATING.get(part, frozenset())) & frozenset(plan.steps)
         undone = "skipped" if result.outcome == "skipped" else "failed"
         parts[part] = _RESULT_OF[word] if steps <= result.done else undone
     return {
         **person_row(plan),
         **parts,
+        "changes": changes if result.outcome in DONE[:2] else "",
         "auth0_user_id": result.account,
         "id": result.user,
         "reason": result.reason or None,
@@ -209,7 +217,20 @@ def _result_row(result: PersonResult) -> Row:
 
 
 @dataclass
-class PeopleChange(ItemChange):
+class _ReasonedChange(ItemChange):
+    """A change whose rows may have a reason; people see that column only if one has."""
+
+    def _print(self, rows: Sequence[Row]) -> None:
+        columns = self.columns
+        if not any(row["reason"] for row in rows):
+            hidden = replace(_REASON, retired=True)
+            self.columns = tuple(hidden if one is _REASON else one for one in columns)
+        super()._print(rows)
+        self.columns = columns
+
+
+@dataclass
+class PeopleChange(_ReasonedChange):
     """Onboarding of people; see `people_change`."""
 
     _: KW_ONLY
@@ -279,7 +300,7 @@ def people_change(
         rows,
         lambda: (),
         single=not is_list,
-        shown=(PEOPLE_COLUMNS[:8], [row for row in rows if row["outcome"] in PLANNED[:3]]),
+        shown=(_PREVIEW, [row for row in rows if row["outcome"] in PLANNED[:3]]),
         permitted=partial(_require_rights, job.context),
         reason="everyone is complete" if len(rows) > 1 else f"{rows[0]['email']} is complete",
         job=job,
@@ -448,7 +469,7 @@ class GroupJob:
 
 
 @dataclass
-class GroupChange(ItemChange):
+class GroupChange(_ReasonedChange):
     """Onboarding of a group; see `group_change`."""
 
     _: KW_ONLY

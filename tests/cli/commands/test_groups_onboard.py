@@ -16,7 +16,7 @@ from tests.local.auth0.detour import Detour
 
 KEYS = [
     *("id", "name", "prefix", "auth0_org_id", "admin", "account", "membership", "user"),
-    *("invitation", "password_link", "reason", "outcome"),
+    *("invitation", "password_link", "changes", "reason", "outcome"),
 ]
 
 

@@ -15,7 +15,7 @@ from tests.local.auth0.lab import ORGANIZATIONS
 ORG, ORG2, _ = ORGANIZATIONS
 KEYS = [
     *("email", "name", "group", "role", "account", "membership", "user", "invitation"),
-    *("password_link", "auth0_user_id", "id", "reason", "outcome"),
+    *("password_link", "changes", "auth0_user_id", "id", "reason", "outcome"),
 ]
 PARTS = ("account", "membership", "user", "invitation")
 
