@@ -59,6 +59,7 @@ SLOWER = 1.1
 _GROUPS = dict(zip(("1", "2", "3"), ORGANIZATIONS, strict=True))
 _ROLES = ("admin", "member", "viewer")
 _PATIENCE_S = 600
+_PARTS = ("kills", "failures", "pairs", "bulk")
 STEPS = {
     "account": "^users$",
     "member": "/members$",
@@ -232,8 +233,8 @@ def ended(process: subprocess.Popen[str]) -> Ended:
 @contextmanager
 def opened(folder: Path, server: Server, *arguments: str) -> Iterator[Site]:
     """Run a site with three groups, and a provider started with more arguments."""
-    base = server.template("accidents_migrated", migrate)
-    template = server.template("accidents_people", seed_database, base=base)
+    base = server.template("bare", migrate)
+    template = server.template("people", seed_database, base=base)
     with ExitStack() as exits:
         database = exits.enter_context(server.cloned(template, writable=True))
         use_organizations(database)
@@ -488,18 +489,21 @@ def main() -> int:
     """Run the campaign; exit with 1 if anything ended badly."""
     chosen = _parser().parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    dice = random.Random(chosen.seed)
-    with tempfile.TemporaryDirectory(prefix="aspen-accidents-identity-") as name:
+    dice, parts = random.Random(chosen.seed), chosen.only or _PARTS
+    with tempfile.TemporaryDirectory(prefix="aspen-people-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the server's account needs to pass through
         zygote.use_folder(folder)
         try:
             server = Server(folder)
             with opened(folder, server) as site:
-                _run_kills(site, chosen.kills, dice)
-                _run_failures(site)
-                _run_pairs(site, chosen.pairs, dice)
-            if chosen.people:
+                if "kills" in parts:
+                    _run_kills(site, chosen.kills, dice)
+                if "failures" in parts:
+                    _run_failures(site)
+                if "pairs" in parts:
+                    _run_pairs(site, chosen.pairs, dice)
+            if "bulk" in parts:
                 with opened(folder, server, "--burst", str(BURST), "--rate", str(RATE)) as site:
                     timing = bulk(site, chosen.people)
                     sys.stdout.write(f"{timing}\n")
@@ -514,7 +518,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make accidents-identity", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--people", type=int, default=500, help="of the bulk run; 0 for none")
+    parser.add_argument("--people", type=int, default=500, help="number of people in bulk")
+    parser.add_argument("--only", action="append", choices=_PARTS)
     parser.add_argument("--seed", type=int, default=1)
     return parser
 
