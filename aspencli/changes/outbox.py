@@ -63,6 +63,11 @@ class Outbox:
         """Return the waiting entries, the oldest first; unreadable files are left out."""
         return list(_read(self.folder))
 
+    @staticmethod
+    def has(waiting: Waiting) -> bool:
+        """Return True if an entry still waits."""
+        return waiting.path.exists()
+
     @contextmanager
     def sending(self) -> Iterator[None]:
         """Keep other processes of this machine from sending the same entries.

@@ -307,16 +307,21 @@ class RunTrail:
         queued = self._place.facts_of(event, None)
         if failure is not None:
             return queued
+        outbox = self._place.outbox
         try:
-            entry = self._place.append(event, self._last)
-        except (AspenError, KeyboardInterrupt) as error:
-            reason = error.message if isinstance(error, AspenError) else "Interrupted."
+            # Another process of this operator sends what waits, too.
+            with outbox.sending():
+                if not outbox.has(waiting):
+                    return {}
+                entry = self._place.append(event, self._last)
+                waiting.done()
+        except (AspenError, OSError, KeyboardInterrupt) as error:
+            reason = error.message if isinstance(error, AspenError) else str(error)
             self._context.out.warn(
                 f"The end of this run is not in the audit trail of {self._place.label} yet. "
-                f"{reason} Send it: {self._place.sync_command}"
+                f"{reason or 'Interrupted.'} Send it: {self._place.sync_command}"
             )
             return queued
-        waiting.done()
         return self._place.facts_of(event, entry)
 
     def _queue(self, event: Event) -> None:
