@@ -163,6 +163,7 @@ def update(
 def list_roles(
     ctx: typer.Context,
     key: Annotated[str, user_key()],
+    group: Annotated[str | None, params.group_option("Only this group.", "--group")] = None,
     database_only: Annotated[
         bool, typer.Option("--database-only", help="Do not ask the identity provider.")
     ] = False,
@@ -174,11 +175,15 @@ def list_roles(
     """
     context = current(ctx)
     from aspencli.identity.user_plans import list_user_roles
+    from aspencli.reference.database import find_group
     from aspencli.users.database import find_user
 
     provider = chosen_provider(context, database_only=database_only)
     with context.database().connected(transaction=True) as reader:
-        rows = list_user_roles(reader, find_user(reader, key), provider)
+        user = find_user(reader, key)
+        only = None if group is None else find_group(reader, group).id
+        rows = list_user_roles(reader, user, provider)
+    rows = [row for row in rows if only in {None, row["group_id"]}]
     context.out.rows(ROLE_COLUMNS, rows, empty="No roles found.")
 
 

@@ -416,6 +416,13 @@ def test_roles_are_listed_with_their_sides(both: Both) -> None:
         ("BDPH", "admin", True, True),
         ("VSUV", "viewer", True, False),
     ]
+    only = both("users", "roles", "list", "10", "--group", "BDPH", "-o", "json").json
+    assert [row["prefix"] for row in only] == ["BDPH"]
+    blind = both("users", "roles", "list", "10", "--database-only", "-o", "json").json
+    assert [(row["prefix"], row["at_provider"]) for row in blind] == [
+        ("BDPH", None),
+        ("VSUV", None),
+    ]
     none = both("users", "roles", "list", "nogroup@example.org")
     assert (none.code, none.err) == (0, "No roles found.\n")
 
