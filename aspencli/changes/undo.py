@@ -236,7 +236,7 @@ def _name(part: Path, target: Path) -> None:
 
 
 def has_steps(path: str | Path) -> bool:
-    """Return True if a file is an undo file with steps; see `aspencli.identity.undo`."""
+    """Return True if a file is an undo file with steps; see `aspencli.identity.undo_file`."""
     try:
         with files.expand(path).open("rb") as file:
             return file.read(len(STEPS_MARK)) == STEPS_MARK.encode()

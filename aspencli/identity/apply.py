@@ -21,14 +21,8 @@ from aspen.database.errors import OutcomeUnknownError
 from aspen.database.sessions import Reader
 from aspen.identity.management import Management
 from aspencli.errors import AspenError, ConflictError, UnreachableError
-from aspencli.identity.steps import (
-    ProviderWriter,
-    Step,
-    changed_values,
-    inverses,
-    on_side,
-    write_database,
-)
+from aspencli.identity.sides import ProviderWriter, changed_values, write_database
+from aspencli.identity.steps import Step, inverses, on_side
 from aspencli.remote.identity import IdentityProvider
 
 

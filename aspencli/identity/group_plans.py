@@ -15,7 +15,8 @@ from aspen.identity.management import Management, ManagementError, Member, Organ
 from aspencli.errors import ConflictError, NotFoundError
 from aspencli.identity.apply import Plan, Planner
 from aspencli.identity.references import uses_of_group
-from aspencli.identity.steps import EXISTS, Kind, Step, Value, removal, row_of
+from aspencli.identity.sides import row_of
+from aspencli.identity.steps import EXISTS, Kind, Step, Value, removal
 from aspencli.identity.user_plans import account_of, lock_groups, lock_text, require_provider
 from aspencli.remote.identity import IdentityProvider
 

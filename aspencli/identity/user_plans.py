@@ -20,16 +20,8 @@ from aspencli.errors import (
 )
 from aspencli.identity.apply import Plan, Planner
 from aspencli.identity.references import uses_of_user
-from aspencli.identity.steps import (
-    EXISTS,
-    Kind,
-    Step,
-    Value,
-    members_of,
-    removal,
-    roles_of,
-    row_of,
-)
+from aspencli.identity.sides import members_of, roles_of, row_of
+from aspencli.identity.steps import EXISTS, Kind, Step, Value, removal
 from aspencli.remote.identity import IdentityProvider
 
 ADMIN = "admin"

@@ -75,8 +75,8 @@ def _part(run_cli: CliRunner, env: dict[str, str]) -> dict[str, Any]:
     assert MANAGEMENT_SECRET not in result.out + result.err
     assert "eyJ" not in result.out + result.err
     rows = json.loads(result.out)
-    assert rows[-1]["part"] == "Identity provider"
-    return dict(rows[-1])
+    (found,) = (row for row in rows if row["part"] == "Identity provider")
+    return dict(found)
 
 
 def _source(run_cli: CliRunner, env: dict[str, str]) -> tuple[str | None, str]:

@@ -148,7 +148,7 @@ def left_over(context: AppContext, command: str, key: str) -> str | None:
     The key is its ID, or what an interrupted deletion of this machine's history was given.
     """
     from aspencli.changes.runs import runs_of
-    from aspencli.identity.undo import record_of
+    from aspencli.identity.undo_file import record_of
 
     if key.startswith(("auth0|", "org_")):
         return key
@@ -296,7 +296,7 @@ class TwoSidedChange(ItemChange):
 
     def save_steps(self, run: str, place: Place, before_naming: Callable[[], None]) -> Path:
         """Write the steps to an undo file, or to a record if they cannot be undone."""
-        from aspencli.identity.undo import StepsOrigin, write_steps
+        from aspencli.identity.undo_file import StepsOrigin, write_steps
 
         steps = self.approved.all_steps
         origin = StepsOrigin(
@@ -414,7 +414,7 @@ def undo_steps(context: AppContext, noun: str, given: UndoOptions, file: str) ->
         ConflictError: Some values could not be restored.
     """
     from aspencli.identity.steps import on_side
-    from aspencli.identity.undo import Undo, read_steps
+    from aspencli.identity.undo_file import read_steps
 
     path = new_undo_file(given.undo_file)
     origin, steps = read_steps(file)
@@ -430,6 +430,12 @@ def undo_steps(context: AppContext, noun: str, given: UndoOptions, file: str) ->
             "This undo file supports no --report.",
             hint="The result has a row for each value: add --output csv",
         )
+    if origin.place.api:
+        from aspencli.cli.changes.own_account import undo_own
+
+        return undo_own(context, origin, steps, path, force=given.force, dry_run=given.dry_run)
+    from aspencli.identity.undo import Undo
+
     context.announce(Backend.DB)
     provider = None
     if on_side(steps, database=False):
@@ -460,3 +466,4 @@ def undo_steps(context: AppContext, noun: str, given: UndoOptions, file: str) ->
             f"{len(plan.skipped):,} of {len(steps):,} values skipped (listed above).",
             hint="Check each one; or add --force to include those changed since.",
         )
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -294,6 +295,9 @@ def update_me(
     """Update your own account. Fields that are not given stay unchanged.
 
     A new name is also sent to the identity provider. If nothing changes, no request is sent.
+
+    An undo file with the old values is saved first; `users undo` restores them through the API,
+    which cannot empty a field again.
     """
     wanted: MeChange = {}
     if name is not None:
@@ -313,6 +317,7 @@ def update_me(
 
 def _change(context: AppContext, wanted: MeChange, *, dry_run: bool) -> None:
     from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.own_account import save_own
 
     users = context.api().users
     before: Row = {**users.me()}
@@ -331,6 +336,7 @@ def _change(context: AppContext, wanted: MeChange, *, dry_run: bool) -> None:
         update,
         done=f"Updated {words}.",
         single=True,
+        save=partial(save_own, context, before, changes),
     )
     execute(change, dry_run=dry_run)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 
 from aspen.database.models import User
 from tests.cli.commands.api_lab import ApiLab, Relay
+from tests.cli.commands.ending import Ended
 from tests.local.auth0.lab import Identity
 from tests.remote.naughty import Naughty, Reply, Seen, reply
 
@@ -76,6 +78,58 @@ def test_update_me_records_terms_and_policy_version(people_lab: ApiLab) -> None:
     assert (me.agreed_to_tos, str(me.acknowledged_policy_version)) == (True, "2022-06-22")
     assert people_lab("users", "update-me", "--not-agreed-to-tos", "--yes").code == 0
     assert not _me(people_lab).agreed_to_tos
+
+
+def _undo(lab: ApiLab, *words: str, who: str = "member") -> Ended:
+    (run, *_) = lab("history", "list", "-o", "json").json
+    return lab("users", "undo", run["run"], *words, who=who)
+
+
+def test_update_me_is_undone_through_api(people_lab: ApiLab, identity: Identity) -> None:
+    before = _me(people_lab)
+    with identity.management() as management:
+        management.patch("users/auth0|member", json={"name": before.name}).raise_for_status()
+    ended = people_lab("users", "update-me", "--name", "Ada Love", "--not-agreed-to-tos", "--yes")
+    assert ended.code == 0, ended.err
+    (undo,) = re.findall(r"Undo it: aspencli (.+)$", ended.err, re.M)
+    assert people_lab(*undo.split(), "--dry-run").code == 0
+    undone = people_lab(*undo.split(), "--yes", "-o", "json")
+    assert [row["outcome"] for row in undone.json] == ["updated", "updated"], undone.err
+    after = _me(people_lab)
+    assert (after.name, after.agreed_to_tos) == (before.name, before.agreed_to_tos)
+    with identity.management() as management:
+        assert management.get("users/auth0|member").json()["name"] == before.name
+    (run, *_) = people_lab("history", "list", "-o", "json").json
+    assert (run["command"], run["outcome"]) == ("users undo", "written")
+    again = people_lab(*undo.split(), "--yes")
+    assert (again.code, "the old values are in place" in again.err) == (0, True), again.err
+    assert _undo(people_lab, "--yes").code == 0  # of the undo
+    assert _me(people_lab).name == "Ada Love"
+
+
+def test_undo_of_update_me_skips_what_it_cannot_restore(people_lab: ApiLab) -> None:
+    words = ("--name", "Ada Love", "--gisaid-submitter-id", "ada7", "--not-agreed-to-tos", "--yes")
+    assert people_lab("users", "update-me", *words).code == 0
+    with people_lab.service.database.begin() as session:
+        session.get_one(User, 3).name = "Else"
+    ended = _undo(people_lab, "--yes", "-o", "json")
+    assert ended.code == 7, ended.err
+    assert {row["field"]: row["outcome"] for row in ended.json} == {
+        "agreed_to_tos": "updated",
+        "gisaid_submitter_id": "skipped",
+        "name": "skipped",
+    }
+    assert "the API cannot clear it" in ended.err
+    assert "changed since" in ended.err
+    me = _me(people_lab)
+    assert (me.name, me.gisaid_submitter_id, me.agreed_to_tos) == ("Else", "ada7", True)
+
+
+def test_undo_of_update_me_is_refused_to_someone_else(people_lab: ApiLab) -> None:
+    assert people_lab("users", "update-me", "--not-agreed-to-tos", "--yes").code == 0
+    ended = _undo(people_lab, "--yes", who="viewer")
+    assert ended.code == 3, ended.err
+    assert "changed the account of user 3, but you are signed in as user 4" in ended.err
 
 
 @pytest.mark.parametrize(
