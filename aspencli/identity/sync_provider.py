@@ -166,14 +166,13 @@ class ProviderSync:
 
     async def _create_organization(self, group: Group) -> str:
         name, marks = organization_name(group.slug), {MARK: str(group.id)}
-        connections = await self._get("connections", strategy="auth0")
         body = {
             "name": name,
             "display_name": group.name,
             "metadata": marks,
             "enabled_connections": [
                 {"connection_id": one["id"], "assign_membership_on_login": False}
-                for one in connections
+                for one in await self._own_connections()
             ],
         }
         try:
@@ -186,6 +185,15 @@ class ProviderSync:
             if made is None or made.get("metadata") != marks:
                 raise
         return str(made["id"])
+
+    async def _own_connections(self) -> list[dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = await self._get("connections", strategy="auth0")
+        except ManagementError as error:
+            if error.status != _FORBIDDEN:
+                raise
+            return []  # an administrator has to enable them, as after `groups create`
+        return found
 
     async def _rename_organization(self, step: Step) -> Result:
         one = step.difference

@@ -223,6 +223,12 @@ class _Compared:
                 "with accounts of other identity providers."
             )
 
+        if self.provider.roles and not any(self.provider.roles.values()):
+            out.warn(
+                f"No member has a role at {self.host}. The management client may lack the scope "
+                "read:organization_member_roles."
+            )
+
     def require_same_deployment(self, context: AppContext) -> None:
         """Check that the provider and the database belong together.
 

@@ -142,6 +142,13 @@ def test_people_of_other_identity_providers_are_mentioned(
     assert re.search(r"not compared: \d+ members of organizations", err)
 
 
+def test_missing_scope_for_roles_is_suspected(identity_lab: IdentityLab) -> None:
+    made = population(60, 4, 0, seed=1)
+    made.provider.roles = {place: set() for place in made.provider.roles}
+    identity_lab.fill(made)
+    assert "read:organization_member_roles" in identity_lab("identity", "diff").err
+
+
 def test_missing_credentials_say_what_to_set(
     identity_lab: IdentityLab,
     made: Population,
