@@ -69,11 +69,16 @@ def test_html_report_scripts_run_and_show_all_statements(file: Path, tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     shown = Text(done.stdout).found
-    assert shown["count"].strip() == "6 in all"
+    assert shown["count"].strip() == "6 total"
     assert "transaction committed" in shown["legend"]
-    assert "a statement failed" in shown["legend"]
-    assert "its savepoints" in shown["legend"]
-    for words in ("select ?, ?", ODD, "n+1: 20 times", "failed: 1 of 1 failed: DivisionByZero"):
+    assert "failed statement" in shown["legend"]
+    assert "savepoints" in shown["legend"]
+    for words in (
+        "select ?, ?",
+        ODD,
+        "n+1: same SELECT from one line, 20 times",
+        "failed: 1 of 1 failed: DivisionByZero",
+    ):
         assert words in shown["body"]
     assert "<title>Query profile</title>" in done.stdout
 

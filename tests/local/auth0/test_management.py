@@ -160,9 +160,7 @@ def test_user_search_finds_users_created_at_a_time_or_later(api: httpx.Client) -
     assert found(f"created_at:[{late} TO *] AND name:early*") == set()
 
 
-@pytest.mark.parametrize(
-    "query", ["created_at:[soon TO *]", "email:[a TO *]", "created_at:[2023-01-01 TO 2024-01-01]"]
-)
+@pytest.mark.parametrize("query", ["created_at:[soon TO *]", "email:[a TO *]"])
 def test_unsupported_user_search_range_is_refused(api: httpx.Client, query: str) -> None:
     assert failure(api.get("users", params={"q": query}))[:2] == (400, "invalid_query_string")
 
