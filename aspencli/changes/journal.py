@@ -491,7 +491,7 @@ class Recording:
         undo = str(undo_file.absolute()) if undo_file else None
         saved = str(saved_file.absolute()) if saved_file else None
         self._facts |= {"undo_file": undo, "saved_file": saved}
-        self._tell("provider", {**self._facts, "before": before, "after": after})
+        self._tell("provider", {**self._facts, "before_commit": before, "after_commit": after})
 
     def sending(
         self,

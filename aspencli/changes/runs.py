@@ -423,8 +423,8 @@ def _at_provider(run: Run, event: Event) -> Run:
         run,
         undo_file=_path(event, "undo_file"),
         saved_file=_path(event, "saved_file"),
-        provider_before=event.get("before") is True,
-        provider_after=event.get("after") is True,
+        provider_before=event.get("before_commit") is True,
+        provider_after=event.get("after_commit") is True,
     )
 
 

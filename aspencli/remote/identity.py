@@ -55,7 +55,9 @@ class IdentityProvider:
         self._credentials = credentials
         self.host = urlsplit(credentials.url).netloc
 
-    def run(self, work: Callable[[Management], Awaitable[T]], patience: Patience = PATIENCE) -> T:
+    def run(
+        self, work: Callable[[Management], Awaitable[T]], patience: Patience | None = None
+    ) -> T:
         """Run asynchronous work with a client, and return its result.
 
         Requests are sent as fast as the provider's rate limit allows. Work that runs several at
@@ -66,7 +68,7 @@ class IdentityProvider:
         """
 
         async def connected_work() -> T:
-            async with connected(self._credentials, patience, Pace()) as management:
+            async with connected(self._credentials, patience or PATIENCE, Pace()) as management:
                 return await work(management)
 
         try:

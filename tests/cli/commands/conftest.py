@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 
 from aspen.database.engine import Database
 from aspen.database.models import Sample
-from aspen.identity import management
 from aspencli.cli.main import run
+from aspencli.remote import identity as remote_identity
 from tests.api.conftest import (
     Api,
     ApiFactory,
@@ -115,7 +116,9 @@ def relay(both: Both, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> Prov
     found = ProviderRelay(both.identity)
     found.address = serving(route=found).url
     monkeypatch.setenv("AUTH0_MANAGEMENT_DOMAIN", found.address)
-    monkeypatch.setattr(management, "_TRIES", 2)  # pauses between more of them take seconds
+    # Pauses between more attempts take seconds, and a repeated addition would succeed.
+    usual = remote_identity.PATIENCE
+    monkeypatch.setattr(remote_identity, "PATIENCE", replace(usual, tries=2, persists=False))
     return found
 
 
