@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := aspencli api db local migrations tests benchmarks docs scripts
+SOURCES := aspencli api db local migrations workflows tests benchmarks docs scripts
 # Number of parallel test workers: two more than cores, because many tests wait for a subprocess.
 WORKERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)')
 # The tests of a module share servers, so one worker runs all of them; the longest start first.
@@ -28,6 +28,9 @@ help: ## Show this help
 
 .PHONY: setup
 setup: $(VENV)/.local ## Create .venv and install everything that aspencli needs
+
+.PHONY: workflows
+workflows: $(VENV)/.workflows ## Also install what compute jobs need (760 MB), so that trees are built here
 
 .PHONY: demo
 demo: setup ## Demo: rename samples in a local PostgreSQL, then undo it
@@ -220,6 +223,9 @@ $(VENV)/.local: requirements/local.txt pyproject.toml
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.local
 	@$(call install,dev)
+
+$(VENV)/.workflows: requirements/workflows.txt pyproject.toml | $(VENV)/.local
+	@$(call install,workflows)
 
 $(VENV)/.picture: requirements/picture.txt | $(VENV)/.dev
 	@echo "Installing requirements/picture.txt ..."

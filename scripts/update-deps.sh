@@ -14,4 +14,5 @@ lock() {
 lock runtime.txt pyproject.toml --upgrade
 lock local.txt pyproject.toml --upgrade --extra local --group build --constraint requirements/runtime.txt
 lock dev.txt pyproject.toml --upgrade --extra local --group build --group dev --constraint requirements/local.txt
+lock workflows.txt pyproject.toml --upgrade --extra local --extra workflows --group build --constraint requirements/dev.txt
 lock picture.txt --upgrade --group picture --constraint requirements/dev.txt

@@ -19,6 +19,7 @@ from aspen.database.connection import (
 from aspen.database.models import User
 print(User.__table__.fullname, get_db.__name__)
 """
+_FOLDERS = ("api", "db", "local", "migrations", "workflows")
 
 
 def _python(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -33,7 +34,7 @@ def test_runbook_imports_work_in_any_folder(tmp_path: Path) -> None:
 
 
 def test_program_runs_in_folder_with_packages_of_same_names(tmp_path: Path) -> None:
-    for name in ("api", "db", "local", "migrations"):
+    for name in _FOLDERS:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError({name!r})\n")
     for words in (["--version"], ["db", "--help"], ["pathogens", "list", "--help"]):
@@ -55,7 +56,7 @@ def test_wheel_contains_only_aspen_and_aspencli(tmp_path: Path) -> None:
     assert "aspen/__init__.py" not in names
     checkout = {
         str(path.relative_to(root))
-        for root in (ROOT, *(ROOT / name for name in ("api", "db", "local", "migrations")))
+        for root in (ROOT, *(ROOT / name for name in _FOLDERS))
         for package in ("aspencli", "aspen")
         for path in (root / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
@@ -65,13 +66,13 @@ def test_wheel_contains_only_aspen_and_aspencli(tmp_path: Path) -> None:
 
 def test_wheel_install_leaves_other_packages_intact(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    for name in ("api", "db", "local", "migrations"):
+    for name in _FOLDERS:
         (site / name).mkdir(parents=True)
         (site / name / "__init__.py").write_text("MINE = True\n")
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     done = _python(*install, "--target", str(site), str(ROOT), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in ("api", "db", "local", "migrations"):
+    for name in _FOLDERS:
         assert [path.name for path in (site / name).iterdir()] == ["__init__.py"]
         assert (site / name / "__init__.py").read_text() == "MINE = True\n"
     assert (site / "aspencli" / "__main__.py").is_file()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("aspencli", "api", "db", "local", "migrations")
+PACKAGES = ("aspencli", "api", "db", "local", "migrations", "workflows")
 BANNED = re.compile(
     r"""
     \b(?:anew|for\ ever|just\ so|made-up|there\ and\ back|(?<!`)nobody(?!`)|mend(?:ed|ing|s)?)\b

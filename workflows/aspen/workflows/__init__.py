@@ -1,0 +1,1 @@
+"""The service's compute jobs: what they do, and what runs them."""

@@ -1,0 +1,1 @@
+"""Data that jobs need: the reference genome, its genes, and sites to mask."""

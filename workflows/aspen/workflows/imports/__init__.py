@@ -1,0 +1,1 @@
+"""Imports: public repositories, lineages, and locations."""

@@ -1,0 +1,1 @@
+"""Lineages: pangolin, and what it says."""

@@ -1,0 +1,1 @@
+"""Quality: Nextclade, and what it says."""
