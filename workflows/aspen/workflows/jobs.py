@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 
 class RunType(StrEnum):
-    """Which samples a QC or lineage job processes; the words are the live service's."""
+    """The choice of samples of a QC or lineage job; the words are the live service's."""
 
     GIVEN = "specified-ids-only"
     STALE = "refresh-stale"
@@ -35,7 +35,7 @@ class RunType(StrEnum):
 
 
 class Parameters(BaseModel):
-    """What a job is given when it starts; it is stored as JSON."""
+    """The input of a job; it is stored as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

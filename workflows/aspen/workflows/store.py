@@ -1,4 +1,4 @@
-"""Where jobs keep their files: the bucket's keys, and reading and writing objects.
+"""Files of jobs in the bucket: their keys, and reading and writing objects.
 
 The keys are those of the live service, whose readers depend on them; no other module builds one.
 """

@@ -1,4 +1,4 @@
-"""What a job's processes know of the deployment: they read it from the environment.
+"""Addresses that a job's processes need; they read them from the environment.
 
 The names are those that the live service gives its jobs, and those of the service's settings.
 """
@@ -28,7 +28,7 @@ class Surroundings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Return what the environment says.
+        """Return the addresses in the environment.
 
         Raises:
             KeyError: DB_DSN or S3_DB_BUCKET is missing.

@@ -1,4 +1,4 @@
-"""What starts jobs and knows how they are: the same interface on a laptop and in the cloud.
+"""Start jobs and know their state: the same interface on a laptop and in the cloud.
 
 This module needs the standard library only, so that commands can use it.
 """
@@ -65,7 +65,7 @@ class EngineError(Exception):
 
 
 class Engine(Protocol):
-    """What runs jobs."""
+    """A service that runs jobs."""
 
     def start(self, kind: str, parameters: Mapping[str, Any], job_id: str) -> str:
         """Start a job, unless one with this ID exists; return its ID.

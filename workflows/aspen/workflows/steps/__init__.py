@@ -32,7 +32,7 @@ class StepError(Exception):
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a step works with.
+    """The folder and addresses that a step uses.
 
     Attributes:
         folder: The folder of the job.
