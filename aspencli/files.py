@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -177,7 +176,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield stream
         return
     check_own(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         with os.fdopen(create(temporary), "w+b") as file:
             yield file

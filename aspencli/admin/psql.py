@@ -5,11 +5,11 @@ from __future__ import annotations
 import getopt
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +61,6 @@ _LONG = [
     *("expanded", "no-psqlrc", "help=", "csv"),
 ]
 _ELSEWHERE = frozenset({"-d", "--dbname", "-h", "--host", "-p", "--port", "-U", "--username"})
-# SQL that could end a session's access mode or role, or hide SQL that does. A role can be given
-# up with SET ROLE NONE, and a function may run text that is not visible here.
-_LEAVING = re.compile(
-    r"""\b(?:role|authorization|session_authorization|set_config|pg_settings|reset|discard
-        |execute|do|call|transaction_read_only|default_transaction_read_only
-        |query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table
-        |dblink\w*)\b
-      | u&
-      | (?<![:\w]):[\w'"{]                       # a variable of psql's
-      | \\(?!d|l\b|l\+|x\b|q\b|pset\b|timing\b|echo\b|sf\b|sv\b|z\b|copy\b|[.;?h])
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -186,7 +173,7 @@ def _keeps_session(address: Address) -> bool:
     and see if it is gone when the same server process serves the next connection. When in doubt,
     return False: a setting that leaked into other clients' sessions would do harm.
     """
-    mark = f"aspencli.mark_{secrets.token_hex(4)}"
+    mark = f"aspencli.mark_{os.urandom(4).hex()}"
     for _attempt in range(_MARKS):
         marked = _ask_plainly(
             address, f"SELECT pg_backend_pid(), set_config('{mark}', 'on', false)"
@@ -409,10 +396,27 @@ def read_words(arguments: Sequence[str]) -> Words:
     )
 
 
+@cache
+def _leaving() -> re.Pattern[str]:
+    # SQL that could end a session's access mode or role, or hide SQL that does. A role can be given
+    # up with SET ROLE NONE, and a function may run text that is not visible here.
+    return re.compile(
+        r"""\b(?:role|authorization|session_authorization|set_config|pg_settings|reset|discard
+            |execute|do|call|transaction_read_only|default_transaction_read_only
+            |query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table
+            |dblink\w*)\b
+          | u&
+          | (?<![:\w]):[\w'"{]                       # a variable of psql's
+          | \\(?!d|l\b|l\+|x\b|q\b|pset\b|timing\b|echo\b|sf\b|sv\b|z\b|copy\b|[.;?h])
+        """,
+        re.IGNORECASE | re.VERBOSE,
+    )
+
+
 def could_leave(texts: Sequence[str]) -> str | None:
     """Return the first SQL that could end its session's role or access mode, or None."""
     for text in texts:
-        if found := _LEAVING.search(text):
+        if found := _leaving().search(text):
             return found[0].strip()
     return None
 

@@ -28,7 +28,7 @@ from typer.models import CommandFunctionType, CommandInfo, TyperInfo
 from aspencli import __version__
 from aspencli.cli.help import help_page, summary
 from aspencli.config import OUTPUT_FORMATS
-from aspencli.tabular import source
+from aspencli.tabular import SIZE_OPTION, SIZE_VARIABLE
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
@@ -96,8 +96,8 @@ GLOBAL_OPTIONS = (
         ("--debug",), "Log requests (secrets masked), and show the traceback of an error."
     ),
     GlobalOption(
-        (source.OPTION,),
-        f"Maximum size of a compressed input once expanded, such as 2G. (env: {source.VARIABLE})",
+        (SIZE_OPTION,),
+        f"Maximum size of a compressed input once expanded, such as 2G. (env: {SIZE_VARIABLE})",
         "SIZE",
     ),
     GlobalOption(("--version",), "Show the version and exit.", root_names=("-V",)),
@@ -131,7 +131,9 @@ def _keeper(option: GlobalOption) -> Callable[..., None]:
         if option.key == "version":
             typer.echo(version_line())
             raise typer.Exit
-        if option.names[0] == source.OPTION:
+        if option.names[0] == SIZE_OPTION:
+            from aspencli.tabular import source
+
             source.allow_expansion(value)
             return
         app: AppContext = ctx.find_root().obj

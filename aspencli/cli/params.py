@@ -14,8 +14,7 @@ import typer
 
 from aspencli.cli.context import Backend
 from aspencli.errors import BadInputError
-from aspencli.samples.models import SampleKey
-from aspencli.stored_text import clean_text
+from aspencli.samples.keys import SampleKey
 from aspencli.text import counted
 
 if TYPE_CHECKING:
@@ -25,6 +24,13 @@ if TYPE_CHECKING:
 
 
 TABLE_LIMIT = 100  # rows; more than a person reads
+
+
+def clean_text(text: str, what: str) -> str:
+    """Return what is stored of a text; it refuses blank or invisible text."""
+    from aspencli import stored_text
+
+    return stored_text.clean_text(text, what)
 
 
 def checked(
@@ -354,7 +360,7 @@ def chosen_samples(
     context: AppContext, samples: SampleOptions, given: ScopeOptions, *, writing: bool = False
 ) -> tuple[list[str], Scope]:
     """Return the identifiers of samples, and the group and pathogen that they belong to."""
-    from aspencli.samples.models import IDENTIFIERS
+    from aspencli.samples.keys import IDENTIFIERS
 
     ids = chosen_ids(context, samples.identifiers, samples.file, IDENTIFIERS)
     return ids, chosen_scope(context, given, writing=writing)

@@ -16,7 +16,7 @@ from aspencli.changes.cells import Understood, day, identifier, named, spoiled, 
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.remote import Gazetteer, Scope, find_slugs
 from aspencli.remote.api import Api, NewGenome, NewSample, NewSampleFields, Sample, Samples
-from aspencli.samples.models import IDENTIFIERS
+from aspencli.samples.keys import IDENTIFIERS
 from aspencli.samples.remote import pick
 from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.damage import Unusable, missing_in

@@ -24,6 +24,7 @@ from aspen.database.models import (
 from aspen.database.sessions import ReadSession
 from aspencli.reference.database import find_group
 from aspencli.reference.remote import LOCATION_LEVELS
+from aspencli.samples.keys import SampleKey
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,
@@ -31,7 +32,6 @@ from aspencli.samples.models import (
     UPLOADED_GENOME,
     Match,
     SampleDetails,
-    SampleKey,
     settle_keys,
 )
 from aspencli.stored_text import as_id

@@ -20,7 +20,8 @@ from aspencli.changes.undo import UndoRow
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.remote import Scope
 from aspencli.remote.api import Sample, SampleRecord, Samples
-from aspencli.samples.models import IDENTIFIERS, SampleKey, settle_keys
+from aspencli.samples.keys import IDENTIFIERS, SampleKey
+from aspencli.samples.models import settle_keys
 from aspencli.samples.remote import find_keys, pick
 from aspencli.tabular.dates import day_flaw, read_day
 from aspencli.text import counted

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from aspencli.errors import BadInputError, NotFoundError
+from aspencli.samples.keys import IDENTIFIERS, SampleKey
 from aspencli.stored_text import folded, unusual_in_identifier
 
 _Fields = dict[str, Any]
@@ -28,8 +29,6 @@ UPLOADED_GENOME = ("upload_date", "sequencing_depth")
 """The uploaded-genome fields shown, besides length, sequencing date, and site counts."""
 SITES = ("num_unambiguous_sites", "num_missing_alleles", "num_mixed")
 """The site counts of a sequence."""
-IDENTIFIERS = ("private_identifier", "public_identifier")
-"""Columns that identify a sample; the private identifier, unique in its group, comes first."""
 KEYS = ("id", *IDENTIFIERS)
 """The same, for commands that also accept a sample's ID."""
 
@@ -41,14 +40,6 @@ class SampleSort(StrEnum):
     PRIVATE_IDENTIFIER = "private_identifier"
     PUBLIC_IDENTIFIER = "public_identifier"
     COLLECTION_DATE = "collection_date"
-
-
-class SampleKey(StrEnum):
-    """A field that identifies a sample."""
-
-    ID = "id"
-    PRIVATE_IDENTIFIER = "private_identifier"
-    PUBLIC_IDENTIFIER = "public_identifier"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from aspencli.errors import AspenError, NotFoundError
 from aspencli.reference.remote import LOCATION_LEVELS, Org, Scope, find_both, find_slugs, name_of
 from aspencli.remote.api import Api, Location, Sample, SampleRecord, Samples
+from aspencli.samples.keys import SampleKey
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,
@@ -22,7 +23,6 @@ from aspencli.samples.models import (
     UPLOADED_GENOME,
     Match,
     SampleDetails,
-    SampleKey,
     SampleQuery,
     SampleRow,
     SampleSort,

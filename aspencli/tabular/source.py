@@ -21,9 +21,9 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from aspencli import files
 from aspencli.errors import BadInputError
+from aspencli.tabular import SIZE_OPTION, SIZE_VARIABLE
 
 STDIN = "-"
-OPTION, VARIABLE = "--max-expanded-size", "ASPEN_MAX_EXPANDED_SIZE"
 TABLE_FLOOR = 32 << 20
 SEQUENCE_FLOOR = WORKBOOK_FLOOR = 256 << 20
 """Higher, because genomes of one pathogen are nearly equal and workbook XML is repetitive."""
@@ -242,7 +242,7 @@ def allow_expansion(text: str) -> None:
     Raises:
         BadInputError: The text is not a size.
     """
-    _given[:] = [_bytes(text, OPTION)]
+    _given[:] = [_bytes(text, SIZE_OPTION)]
 
 
 def check_expansion(name: str, expanded: int, packed: int, floor: int) -> None:
@@ -257,15 +257,15 @@ def check_expansion(name: str, expanded: int, packed: int, floor: int) -> None:
         raise BadInputError(
             f"{name} expands from {packed:,} to more than {limit:,} bytes, which is suspicious.",
             hint="Check the file. If it is valid, raise the limit, "
-            f"for example: {OPTION} {suggested}G",
+            f"for example: {SIZE_OPTION} {suggested}G",
         )
 
 
 def _limit(packed: int, floor: int) -> int:
     if _given:
         return _given[0]
-    if text := os.environ.get(VARIABLE):
-        return _bytes(text, VARIABLE)
+    if text := os.environ.get(SIZE_VARIABLE):
+        return _bytes(text, SIZE_VARIABLE)
     return max(floor, _RATIO * packed)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import source
+from aspencli.tabular import SIZE_OPTION, SIZE_VARIABLE, source
 from aspencli.tabular.fasta import read_fasta
 from aspencli.tabular.reading import open_table
 from aspencli.tabular.source import open_bytes
@@ -78,7 +78,7 @@ def test_file_that_expands_too_much_is_refused_before_any_row(
     assert path.stat().st_size < MEGABYTE
     with pytest.raises(BadInputError, match=r"expands from .* to more than") as refused:
         read(path)
-    assert source.OPTION in (refused.value.hint or "")
+    assert SIZE_OPTION in (refused.value.hint or "")
 
 
 def test_expansion_after_incompressible_start_is_refused(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_expansion_limit_can_be_set_by_option_or_variable(
         if way == "option":
             source.allow_expansion(text)
         else:
-            monkeypatch.setenv(source.VARIABLE, text)
+            monkeypatch.setenv(SIZE_VARIABLE, text)
 
     allow("1G")
     with open_bytes(str(path)) as opened:

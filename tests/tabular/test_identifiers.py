@@ -9,7 +9,8 @@ import pytest
 from openpyxl import Workbook
 
 from aspencli.errors import BadInputError
-from aspencli.samples.models import IDENTIFIERS, KEYS
+from aspencli.samples.keys import IDENTIFIERS
+from aspencli.samples.models import KEYS
 from aspencli.tabular.reading import read_ids
 
 

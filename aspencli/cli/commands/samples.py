@@ -228,7 +228,7 @@ def validate_ids(
     Public and private identifiers, strain names, and GISAID accessions are checked. If any do not
     match, the exit code is 6.
     """
-    from aspencli.samples.models import IDENTIFIERS
+    from aspencli.samples.keys import IDENTIFIERS
     from aspencli.samples.remote import unknown
 
     context = current(ctx)
