@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +14,7 @@ import httpx
 from tests.local.auth0.lab import Identity
 
 _PASSED_ON = {"authorization", "content-type", "accept"}
+_PASSED_BACK = {"retry-after", "x-ratelimit-remaining", "x-ratelimit-reset"}
 
 
 class Loss(Enum):
@@ -37,12 +38,18 @@ class Gate:
         self.writes = self.lost = 0
         self._place: int | None = None
         self._loss = Loss.REQUEST
+        self._act: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
     def lose(self, place: int, loss: Loss) -> None:
         """Lose one of the next writes, given its number from 1."""
         self.writes = self.lost = 0
         self._place, self._loss = place, loss
+
+    def act(self, place: int, action: Callable[[], object]) -> None:
+        """Do something before one of the next writes, given its number from 1."""
+        self.writes = self.lost = 0
+        self._place, self._act = place, action
 
     def next_loss(self, method: str, path: str) -> Loss | None:
         """Count a request, and return what is lost of it."""
@@ -51,6 +58,9 @@ class Gate:
         with self._lock:
             self.writes += 1
             if self.writes != self._place:
+                return None
+            if self._act is not None:
+                self._act()
                 return None
             self.lost += 1
             return self._loss
@@ -84,6 +94,8 @@ def gated(identity: Identity) -> Iterator[Gate]:
             self.send_response(answer.status_code)
             self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
             self.send_header("Content-Length", str(len(answer.content)))
+            for name in _PASSED_BACK & answer.headers.keys():
+                self.send_header(name, answer.headers[name])
             self.end_headers()
             self.wfile.write(answer.content)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aspen.identity.pace import IN_FLIGHT, Pace
+from aspen.identity.pace import IN_FLIGHT, HeldError, Pace
 
 _BURST, _RATE = 50, 15.0
 
@@ -187,5 +187,21 @@ def test_refusal_holds_back_every_request() -> None:
         assert estimate is None  # no rate is known yet
         async with pace.turn():
             assert asyncio.get_running_loop().time() >= 30
+
+    _run(work())
+
+
+def test_hold_that_is_longer_than_a_request_may_wait_ends_it_at_once() -> None:
+    async def work() -> None:
+        pace = Pace()
+        pace.refused(3_600)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(HeldError) as held:
+            async with pace.turn(60):
+                """Never reached."""
+        assert held.value.seconds == pytest.approx(3_600, abs=1)
+        assert asyncio.get_running_loop().time() - began < 1
+        async with pace.turn(3_601):  # waits
+            assert asyncio.get_running_loop().time() - began >= 3_600
 
     _run(work())

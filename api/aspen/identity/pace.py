@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,14 @@ _SLOWEST = 0.5  # requests per second, also if other clients use up the limit
 _MOST_LEFT = 10  # the maximum number of tokens that are left for others
 _LEAST_S = 0.001  # a pause that ends only if the clock moves on
 _PAUSE_S = 0.1  # the maximum pause before the estimate is looked at again
+
+
+class HeldError(Exception):
+    """A hold by the provider that lasts longer than a request may wait, in seconds."""
+
+    def __init__(self, seconds: float):
+        super().__init__(f"held for {seconds:.0f} s")
+        self.seconds = seconds
 
 
 class Pace:
@@ -59,14 +68,20 @@ class Pace:
         return max(held, short / self._rate)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for the turn to send a request, and hold it until the response has arrived."""
+    async def turn(self, longest: float = math.inf) -> AsyncIterator[None]:
+        """Wait for the turn to send a request, and hold it until the response has arrived.
+
+        Waiting for others takes as long as it takes; `longest` applies to a hold by the provider.
+
+        Raises:
+            HeldError: The provider lets no request through for longer than `longest` seconds.
+        """
         async with self._places:
             async with self._order:  # in the order of arrival
-                pause = self._pause()
-                while pause > 0:
+                while (pause := self._pause()) > 0:
+                    if (held := self._held_until - _now()) > longest:
+                        raise HeldError(held)
                     await asyncio.sleep(min(pause, _PAUSE_S))
-                    pause = self._pause()
                 self._level, self._at = self._left() - 1, _now()
                 self._flying += 1
                 self.sent += 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from aspen.identity.pace import Pace
+from aspen.identity.pace import HeldError, Pace
 
 TIMEOUT_S = 10.0
 """The time for one request."""
@@ -190,42 +190,68 @@ class ManagementRequests:
             ManagementUnavailableError: The provider did not respond in time.
         """
         path = "/".join(quote(part, safe="") for part in parts)
-        deadline = time.monotonic() + self._patience.seconds
         repeatable = (repeatable and self._patience.persists) or method in _REPEATABLE
         attempt, is_uncertain = 0, False
+        deadline: float | None = None
         while True:
             attempt += 1
             try:
-                return await self._once(method, path, content, repeatable=repeatable)
+                async with self._turn():
+                    # Waiting for earlier requests of this client does not use up the patience.
+                    deadline = deadline or time.monotonic() + self._patience.seconds
+                    answer, token = await self._send(method, path, content, repeatable=repeatable)
+                return self._judged(answer, token, f"{method} {path}", repeatable=repeatable)
             except _LaterError as later:
                 is_uncertain |= later.is_uncertain
                 pause = 0.2 * attempt**2 if later.pause is None else later.pause
-                if attempt == self._patience.tries or time.monotonic() + pause > deadline:
+                last = deadline or time.monotonic() + self._patience.seconds
+                if attempt == self._patience.tries or time.monotonic() + pause > last:
                     raise ManagementUnavailableError(
                         f"{method} {path}: {later}", is_uncertain=is_uncertain and method != "GET"
                     ) from later
             await asyncio.sleep(pause)
 
-    async def _once(
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self.pace is None:
+            yield
+            return
+        try:
+            async with self.pace.turn(self._patience.seconds):
+                yield
+        except HeldError as held:
+            raise _LaterError("too many requests", held.seconds) from held
+
+    async def _send(
         self, method: str, path: str, content: Mapping[str, Any], *, repeatable: bool
-    ) -> Any:
-        async with self.pace.turn() if self.pace else nullcontext():
-            token = await self._bearer()
-            try:
-                answer = await self._http.request(
-                    method,
-                    self._base + path,
-                    headers={"Authorization": f"Bearer {token}"},
-                    **content,
-                )
-            except httpx.HTTPError as error:
-                unsent = isinstance(error, _UNSENT)
-                if repeatable or (unsent and self._patience.persists):
-                    raise _LaterError(repr(error), is_uncertain=not unsent) from error
-                raise ManagementUnavailableError(
-                    f"{method} {path}: {error!r}", is_uncertain=not unsent
-                ) from error
-            self._note(answer)
+    ) -> tuple[httpx.Response, str]:
+        """Send a request; return the response and the token it was sent with."""
+        token = await self._bearer()
+        try:
+            answer = await self._http.request(
+                method,
+                self._base + path,
+                headers={"Authorization": f"Bearer {token}"},
+                **content,
+            )
+        except httpx.HTTPError as error:
+            unsent = isinstance(error, _UNSENT)
+            if repeatable or (unsent and self._patience.persists):
+                raise _LaterError(repr(error), is_uncertain=not unsent) from error
+            raise ManagementUnavailableError(
+                f"{method} {path}: {error!r}", is_uncertain=not unsent
+            ) from error
+        self._note(answer)
+        return answer, token
+
+    def _judged(self, answer: httpx.Response, token: str, request: str, *, repeatable: bool) -> Any:
+        """Return the result of a response.
+
+        Raises:
+            _LaterError: The request can be sent again.
+            ManagementError: The provider refused the request.
+            ManagementUnavailableError: The provider failed, and it cannot be sent again.
+        """
         if answer.status_code == _TOO_MANY:
             raise _LaterError("too many requests", _pause(answer))
         if answer.status_code == _UNAUTHORIZED:
@@ -236,9 +262,7 @@ class ManagementRequests:
             return _result(answer)
         if repeatable:
             raise _LaterError(f"{answer.status_code} {_said(answer)}", is_uncertain=True)
-        raise ManagementUnavailableError(
-            f"{method} {path}: {answer.status_code}", is_uncertain=True
-        )
+        raise ManagementUnavailableError(f"{request}: {answer.status_code}", is_uncertain=True)
 
     def _note(self, answer: httpx.Response) -> None:
         if self.pace is None:
