@@ -205,3 +205,24 @@ def test_hold_that_is_longer_than_a_request_may_wait_ends_it_at_once() -> None:
             assert asyncio.get_running_loop().time() - began >= 3_600
 
     _run(work())
+
+
+def test_surrender_ends_every_wait_but_no_later_one() -> None:
+    async def work() -> None:
+        pace = Pace(in_flight=2)
+        pace.refused(45)
+
+        async def one() -> None:
+            async with pace.turn(60):
+                """Never reached."""
+
+        waiting = [asyncio.ensure_future(one()) for _ in range(5)]
+        await asyncio.sleep(1)
+        pace.surrender()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(error, HeldError) for error in ended)
+        assert asyncio.get_running_loop().time() < 3
+        async with pace.turn(60):
+            assert asyncio.get_running_loop().time() >= 45
+
+    _run(work())

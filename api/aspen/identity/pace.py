@@ -46,7 +46,7 @@ class Pace:
         self.sent = self.refusals = 0
         self._places = asyncio.Semaphore(in_flight)
         self._order = asyncio.Lock()
-        self._flying = self._served = 0
+        self._flying = self._served = self._surrenders = 0
         # (time, tokens left, number of requests served), oldest first
         self._seen: deque[tuple[float, int, int]] = deque()
         self._limit, self._level, self._at = 0, float("inf"), 0.0
@@ -74,13 +74,17 @@ class Pace:
         Waiting for others takes as long as it takes; `longest` applies to a hold by the provider.
 
         Raises:
-            HeldError: The provider lets no request through for longer than `longest` seconds.
+            HeldError: The provider lets no request through for longer than `longest` seconds, or
+                `surrender` was called in the meantime.
         """
+        surrenders = self._surrenders
         async with self._places:
             async with self._order:  # in the order of arrival
                 while (pause := self._pause()) > 0:
                     if (held := self._held_until - _now()) > longest:
                         raise HeldError(held)
+                    if surrenders != self._surrenders:
+                        raise HeldError(math.inf)
                     await asyncio.sleep(min(pause, _PAUSE_S))
                 self._level, self._at = self._left() - 1, _now()
                 self._flying += 1
@@ -114,6 +118,10 @@ class Pace:
         self._level = float(self._reserve + 1) if self._limit else float("inf")
         self._at = self._held_until
         self._seen.clear()
+
+    def surrender(self) -> None:
+        """Let every request that is waiting now fail; otherwise each would wait its full time."""
+        self._surrenders += 1
 
     @property
     def _reserve(self) -> int:

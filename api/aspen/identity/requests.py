@@ -101,9 +101,16 @@ class ManagementCredentialsError(ManagementUnavailableError):
 class _LaterError(Exception):
     """A request to retry after a pause in seconds; None for the default backoff."""
 
-    def __init__(self, reason: str, pause: float | None = None, *, is_uncertain: bool = False):
+    def __init__(
+        self,
+        reason: str,
+        pause: float | None = None,
+        *,
+        is_uncertain: bool = False,
+        is_held: bool = False,  # the rate limit is exceeded
+    ):
         super().__init__(reason)
-        self.pause, self.is_uncertain = pause, is_uncertain
+        self.pause, self.is_uncertain, self.is_held = pause, is_uncertain, is_held
 
 
 class ManagementRequests:
@@ -206,6 +213,8 @@ class ManagementRequests:
                 pause = 0.2 * attempt**2 if later.pause is None else later.pause
                 last = deadline or time.monotonic() + self._patience.seconds
                 if attempt == self._patience.tries or time.monotonic() + pause > last:
+                    if self.pace is not None and later.is_held:
+                        self.pace.surrender()
                     raise ManagementUnavailableError(
                         f"{method} {path}: {later}", is_uncertain=is_uncertain and method != "GET"
                     ) from later
@@ -220,7 +229,7 @@ class ManagementRequests:
             async with self.pace.turn(self._patience.seconds):
                 yield
         except HeldError as held:
-            raise _LaterError("too many requests", held.seconds) from held
+            raise _LaterError("too many requests", held.seconds, is_held=True) from held
 
     async def _send(
         self, method: str, path: str, content: Mapping[str, Any], *, repeatable: bool
@@ -253,7 +262,7 @@ class ManagementRequests:
             ManagementUnavailableError: The provider failed, and it cannot be sent again.
         """
         if answer.status_code == _TOO_MANY:
-            raise _LaterError("too many requests", _pause(answer))
+            raise _LaterError("too many requests", _pause(answer), is_held=True)
         if answer.status_code == _UNAUTHORIZED:
             if self._token == token:  # another request may have renewed it already
                 self._token = ""
