@@ -446,7 +446,7 @@ class Config:
         return Setting(key.default, "default")
 
     def _check(self, document: dict[str, Any]) -> None:
-        self._only(document, ("defaults", "targets", "maps"), "")
+        self._only(document, ("defaults", "targets", "maps", "queries"), "")
         kept = [key.name for key in KEYS if key.is_kept]
         self._only(self._table(document, "defaults"), kept, "defaults.")
         for name, table in self._table(document, "targets").items():
@@ -462,6 +462,12 @@ class Config:
                     f"maps.{name} in {self.path} is not a table of headers and columns.",
                     hint=f"Write it as [maps.{name}], with lines below such as "
                     '"Lab ID" = "private_identifier".',
+                )
+        for name, sql in self._table(document, "queries").items():
+            if not isinstance(sql, str):
+                raise BadInputError(
+                    f"queries.{name} in {self.path} is not a text.",
+                    hint=f'Write it as: {name} = "SELECT ..."',
                 )
         self._check_names(document.get("targets", {}))
 

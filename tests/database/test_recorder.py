@@ -353,3 +353,32 @@ def test_fingerprints_beyond_limit_are_counted_together(
     assert profile.totals.queries == 200
     (others,) = [one for one in profile.statements if one.key.fingerprint == OTHERS]
     assert others.key.file == __file__
+
+
+def test_liveness_checks_of_pool_are_not_counted(empty_db: str) -> None:
+    engine = sa.create_engine(empty_db, pool_pre_ping=True)
+    run_once(engine)
+    with Recorder(engine) as recorder:
+        for _ in range(3):
+            run_once(engine)
+    engine.dispose()
+    assert [moment.rows for _, moment in recorded(recorder)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_flagged"),
+    [
+        ("SELECT now()", False),
+        ("SELECT count(*) FROM generate_series(1, 3) AS g", False),
+        ("SELECT extract(epoch FROM now())", False),
+        ("SELECT relname FROM pg_class LIMIT 1", True),
+        ("SELECT 1 FROM (SELECT 1 FROM pg_catalog.pg_class LIMIT 1) AS c", True),
+    ],
+)
+def test_only_statements_that_read_tables_are_n_plus_one(
+    engine: Engine, statement: str, is_flagged: bool
+) -> None:
+    with Recorder(engine) as recorder, engine.connect() as connection:
+        for _ in range(20):
+            connection.execute(sa.text(statement))
+    assert bool(summarize(recorder).n_plus_one) is is_flagged

@@ -132,6 +132,7 @@ def interact(
             messages=context.out,
             heard=session.heard if session.is_recorded else None,
             writing_name=lambda: context.policy(writable=True).application_name,
+            shared_queries=lambda: context.config.document.get("queries", {}),
         )
         status = run(request)
         session.ended(status)

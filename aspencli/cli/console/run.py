@@ -11,7 +11,7 @@ import linecache
 import sys
 import tokenize
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,8 @@ class ConsoleRequest:
     # Called with each statement once writing is allowed, and True if it failed; None if they are
     # not recorded.
     heard: Callable[[str, bool], None] | None = None
+    # Returns the named queries of the config file; called when they are first used.
+    shared_queries: Callable[[], Mapping[str, str]] = dict
     # Returns the name of writing sessions in the server's activity views; None for the database's.
     writing_name: Callable[[], str] | None = None
 

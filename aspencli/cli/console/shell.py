@@ -9,6 +9,7 @@ files. Slow imports and the connection load in a thread while the prompt is alre
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 import re
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import replace
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -34,11 +36,15 @@ from pygments.token import Token, _TokenType
 from traitlets.config import Config
 
 from aspencli import files
+from aspencli.cli.console.completion import NameCache, SqlCompleter, SqlLexer
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.cli.output.console import Output
 from aspencli.config import Safety
 
 if TYPE_CHECKING:
+    from aspencli.cli.console.completion import Names
+    from aspencli.cli.console.queries import NamedQueries
+    from aspencli.cli.console.statements import SqlRunner
     from aspencli.cli.console.workspace import Workspace
     from aspencli.cli.failures import Failure
 
@@ -58,6 +64,7 @@ _COLORS = {
 _GUIDE = (
     "  Defined: engine (or db), session, sa, select, and all models: User, Sample, Group, ...",
     "  Try: session.scalars(select(Sample).limit(3)).all()",
+    "  %sql SELECT ...: run SQL; %explain, %watch, %save, %run NAME: plans, repeats, saved queries",
     "  %profile on|off|report: time queries; %write [off]: allow writes or not; %tb: traceback",
 )
 _TARGET = Token.Prompt.Target
@@ -184,11 +191,22 @@ class ConsoleShell(TerminalInteractiveShell):
         self._request = app.request
         self._loading = app.loading
         self._named = False
+        self._names = NameCache(self._read_names)
+        self._bare_lines: frozenset[int] = frozenset()
         self._collector_paused = True  # set by `aspencli.cli.console.run.run`
         super().__init__(*args, **kwargs)
         self.magics_manager.register_function(self._profile, magic_name="profile")
         self.magics_manager.register_function(self._write, magic_name="write")
-        for name, magic in (("sql", self._sql), ("explain", self._explain)):
+        for name in ("save", "run"):
+            own = self.find_line_magic(name)
+            self.magics_manager.register_function(own, magic_name=f"aspencli_ipython_{name}")
+        self.magics_manager.register_function(self._save, magic_name="save")
+        self.magics_manager.register_function(self._run, magic_name="run")
+        for name, magic in (
+            ("sql", self._sql),
+            ("explain", self._explain),
+            ("watch", self._watch),
+        ):
             self.magics_manager.register_function(magic, "line_cell", name)
 
     # Methods that IPython calls during startup
@@ -214,12 +232,13 @@ class ConsoleShell(TerminalInteractiveShell):
         self.prompts = ConsolePrompts(self, self._request.target_label, self._is_writing)
         super().init_prompt_toolkit_cli()
         if self.pt_app is not None and self.pt_app.completer is not None:
-            self.pt_app.completer = self._when_ready(self.pt_app.completer)
+            completer = SqlCompleter(self.pt_app.completer, self._names)
+            self.pt_app.completer = self._when_ready(completer)
             self.pt_app.app.after_render += lambda _app: self._begin_loading()
 
     def _extra_prompt_options(self) -> dict[str, Any]:
         options: dict[str, Any] = super()._extra_prompt_options()
-        options["lexer"] = LexerWhenTyped(options["lexer"])
+        options["lexer"] = LexerWhenTyped(SqlLexer(options["lexer"], self._prefetch_names))
         return options
 
     # Methods that IPython calls at the prompt
@@ -233,6 +252,7 @@ class ConsoleShell(TerminalInteractiveShell):
     def run_cell(self, raw_cell: str, *args: Any, **kwargs: Any) -> Any:
         """Run a cell once the names are loaded, and roll back transactions that failed in it."""
         workspace = self._ready()
+        self._bare_lines = _bare_lines(self, raw_cell)
         with workspace.profiling.cell():
             result = super().run_cell(raw_cell, *args, **kwargs)
             if outcome := workspace.transactions.roll_back_failed():
@@ -311,6 +331,13 @@ class ConsoleShell(TerminalInteractiveShell):
             self.push(workspace.names(), interactive=False)
             self._named = True
 
+    def _read_names(self) -> Names:
+        return self._loading.result().read_names()
+
+    def _prefetch_names(self) -> None:
+        if self._loading.loaded() is not None:
+            self._names.begin()
+
     def _is_writing(self) -> bool:
         workspace = self._loading.loaded()
         return self._request.writing if workspace is None else workspace.writing
@@ -357,24 +384,108 @@ class ConsoleShell(TerminalInteractiveShell):
         self.push(workspace.database_names(), interactive=False)
 
     @no_var_expand
-    def _sql(self, line: str, cell: str | None = None) -> None:
-        """Run SQL or a SQLAlchemy statement: ``%sql SELECT ...``, ``%sql select(User)``."""
-        from aspencli.cli.console.sql import run_sql
+    def _sql(self, line: str, cell: str | None = None) -> Any:
+        """Run SQL, or a SQLAlchemy statement: ``%sql SELECT ...``, ``rows = %sql SELECT ...``.
 
-        session = self._ready().session
-        run_sql(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
+        Options: ``--expanded``, ``--json``, ``--csv FILE``, ``--all``.
+        """
+        text = f"{line}\n{cell or ''}"
+        runner = self._runner()
+        # The magic itself cannot tell whether its value is used.
+        if cell is None and not self._is_bare():
+            return runner.fetch(text)
+        return runner.show(text)
 
     @no_var_expand
     def _explain(self, line: str, cell: str | None = None) -> None:
         """Show a statement's plan: ``%explain SELECT ...``; ``%explain analyze ...`` runs it."""
-        from aspencli.cli.console.sql import explain
+        from aspencli.cli.console.statements import explain
 
         session = self._ready().session
         explain(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
 
+    @no_var_expand
+    def _watch(self, line: str, cell: str | None = None) -> None:
+        """Run a statement again and again until Ctrl-C: ``%watch SECONDS SELECT ...``."""
+        from aspencli.cli.console.statements import watch
+
+        workspace = self._ready()
+        text = f"{line}\n{cell or ''}"
+        watch(text, workspace.new_session, self.user_ns, self._tables())
+
+    @no_var_expand
+    def _save(self, line: str) -> None:
+        """Save a query: ``%save NAME SELECT ...``; with file names, IPython's own ``%save``."""
+        name, _, sql = line.strip().partition(" ")
+        if not re.match(r"\s*(?:[A-Za-z(]|--)", sql):  # IPython takes numbers of lines
+            self.find_line_magic("aspencli_ipython_save")(line)
+            return
+        replaced = self._queries().save(name, sql.strip())
+        self._request.messages.done(
+            f"{'Replaced' if replaced else 'Saved'} the query {name}. Run it with: %run {name}"
+        )
+
+    def _run(self, line: str) -> Any:
+        """Run a saved query: ``%run NAME``; with a file name, IPython's own ``%run``."""
+        queries = self._queries()
+        name = line.strip()
+        if not name:
+            return self._list_queries()
+        if name not in queries.all():
+            if re.fullmatch(r"[\w-]+", name) and not os.path.exists(name):  # noqa: PTH110 - a name as typed
+                queries.get(name)  # raises an error that lists the saved ones
+            return self.find_line_magic("aspencli_ipython_run")(line)
+        runner = self._runner()
+        return (
+            runner.show(queries.get(name)) if self._is_bare() else runner.fetch(queries.get(name))
+        )
+
+    def _list_queries(self) -> None:
+        from aspencli.cli.output.formats import titled
+
+        rows = [{"name": name, "sql": sql} for name, sql in sorted(self._queries().all().items())]
+        self._tables().rows(titled("name", "sql"), rows, empty="No query is saved: %save NAME SQL")
+
+    def _queries(self) -> NamedQueries:
+        from aspencli.cli.console.queries import NamedQueries
+
+        return NamedQueries(self._request.shared_queries())
+
+    def _runner(self) -> SqlRunner:
+        from aspencli.cli.console.statements import SqlRunner
+
+        workspace = self._ready()
+        return SqlRunner(workspace.session, self.user_ns, self._tables(), self._names.forget)
+
+    def _is_bare(self) -> bool:
+        """Return True if the magic stands alone, so that nothing uses its value."""
+        frame = sys._getframe(1)  # noqa: SLF001 - the documented way to a caller's frame
+        found: FrameType | None = frame
+        while found is not None and not found.f_code.co_filename.startswith("<ipython-input-"):
+            found = found.f_back
+        return found is None or found.f_lineno in self._bare_lines
+
     def _tables(self) -> Output:
         """Return the output for results of magics: tables, even if --output differs."""
         return replace(self._request.messages, form="table")
+
+
+def _bare_lines(shell: ConsoleShell, cell: str) -> frozenset[int]:
+    """Return the lines of a cell on which a magic stands alone, as IPython translates it."""
+    if "%" not in cell:
+        return frozenset()
+    try:
+        tree = ast.parse(shell.transform_cell(cell))
+    except (SyntaxError, ValueError):
+        return frozenset()
+    return frozenset(
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)
+        and node.value.func.attr in {"run_line_magic", "run_cell_magic"}
+    )
 
 
 def _mode(*, writing: bool) -> str:

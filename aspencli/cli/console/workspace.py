@@ -37,6 +37,7 @@ from aspencli.errors import ConflictError, RefusedError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
+    from aspencli.cli.console.completion import Names
     from aspencli.cli.console.run import ConsoleRequest
 
 
@@ -50,7 +51,7 @@ class Workspace:
     """The database of one console, in the mode last requested."""
 
     def __init__(self, request: ConsoleRequest, how_to_write: str):
-        from aspencli.cli.console.sql import ConsoleProfiling  # imports Pygments
+        from aspencli.cli.console.profiling import ConsoleProfiling  # imports Pygments
 
         self.request = request
         self._how_to_write = how_to_write
@@ -114,6 +115,20 @@ class Workspace:
     def database_names(self) -> dict[str, Any]:
         """Return the names that change with the mode."""
         return {"engine": self._database, "db": self._database, "session": self.session}
+
+    def new_session(self) -> Session:
+        """Return another session of the database, in the mode last requested."""
+        return self._database.make_session()
+
+    def read_names(self) -> Names:
+        """Return the names of tables, columns, and functions for completion."""
+        from aspencli.cli.console.completion import read_names
+
+        connection = self._database.engine.raw_connection()
+        try:
+            return read_names(connection.driver_connection)
+        finally:
+            connection.close()
 
     def profile(self, *, on: bool) -> None:
         """Start or stop printing each query with its time, and a summary of each cell."""

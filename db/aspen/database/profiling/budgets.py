@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -196,9 +195,6 @@ class Everything:
             return None
 
     def _add(self, query: Query) -> None:
-        # The pool's liveness check is part of waiting for a connection, not a query.
-        if sys._getframe(2).f_code.co_name == "do_ping":  # noqa: SLF001 - documented
-            return
         self.heard(query)
         # Both logs get the same object, which counts the rows that are fetched later.
         self.tally.log.add(query)

@@ -57,20 +57,6 @@ function folded(head, content, kind) {
   return box;
 }
 
-function plan(node) {
-  const list = make("ul", undefined, "plan"), item = make("li");
-  const ran = node["Actual Total Time"] !== undefined;
-  const found = ran ? `, ${number(+node["Actual Rows"], 0)} actual, ${number(node["Actual Total Time"], 2)} ms` : "";
-  item.append(make("b", [node["Node Type"], node["Relation Name"], node["Index Name"]].filter(Boolean).join(" ")));
-  item.append(` ${number(node["Plan Rows"], 0)} rows estimated${found}`);
-  for (const key of ["Filter", "Index Cond", "Hash Cond", "Sort Key"]) {
-    if (node[key]) item.append(make("div", `${key}: ${node[key]}`, "place"));
-  }
-  for (const below of node.Plans || []) item.append(plan(below));
-  list.append(item);
-  return list;
-}
-
 function row(one) {
   const line = make("tr"), cell = make("td", undefined, "q"), text = one.fingerprint;
   for (const [title, key, digits] of COLUMNS) {
@@ -84,7 +70,7 @@ function row(one) {
     cell.append(make("div", `${flag.name}: ${flag.text}${flag.cure ? " → " + flag.cure : ""}`, "flag"));
   }
   if (one.parameters) cell.append(make("div", "Parameters: " + JSON.stringify(one.parameters), "place"));
-  if (one.plan) cell.append(folded("Plan", () => plan(one.plan.Plan)));
+  if (one.plan) cell.append(folded("Plan", () => planned(one.plan.Plan)));
   line.append(cell);
   return line;
 }

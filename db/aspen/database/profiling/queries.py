@@ -33,6 +33,8 @@ _VALUES = re.compile(rf"\b(VALUES)\ {_LIST}(?:,\ {_LIST})*", re.IGNORECASE)
 _SAVEPOINT = re.compile(r"\bsa_savepoint_\d+\b")
 _TIGHT_BEFORE = frozenset("),;.]")
 _TIGHT_AFTER = frozenset("(.[")
+_NESTING = {"(": 1, ")": -1}
+_OPERATORS = frozenset("+-*/<>=~!@#%^&|?`")  # PostgreSQL, "Operators" in "Lexical Structure"
 _CHUNK = 8_192
 _KINDS = 10_000
 OTHERS = "(other statements: too many to distinguish)"
@@ -211,17 +213,20 @@ _of_long = lru_cache(maxsize=16)(_fingerprint)
 
 def _pieces(statement: str) -> Iterator[str]:
     """Yield the tokens of a statement, with a space where one belongs between them."""
-    before, gap = "", False
+    before, gap, follows = "", False, False
     for kind, text, _start in tokens(statement, placeholders=True):
         if kind == "gap":
             gap = True
             continue
         token = "?" if kind == "value" else text
-        is_spaced = gap and before and before not in _TIGHT_AFTER and token not in _TIGHT_BEFORE
+        operates = kind == "sign" and text in _OPERATORS
+        # Spaces around an operator are a matter of style; between two signs they separate them.
+        apart = gap or operates is not follows
+        is_spaced = apart and before and before not in _TIGHT_AFTER and token not in _TIGHT_BEFORE
         if before == "," or is_spaced:
             yield " "
         yield token
-        before, gap = token, False
+        before, gap, follows = token, False, operates
 
 
 class Part(NamedTuple):
@@ -234,9 +239,10 @@ class Part(NamedTuple):
 def split_statements(text: str) -> list[Part]:
     """Return the statements of a script, without the semicolons between them."""
     found: list[tuple[int, int]] = []
-    start = 0
+    start = depth = 0
     for _kind, sign, position in tokens(text, placeholders=True):
-        if sign == ";":
+        depth = max(0, depth + _NESTING.get(sign, 0))  # a rule may have several in parentheses
+        if sign == ";" and not depth:
             found.append((start, position))
             start = position + 1
     found.append((start, len(text)))

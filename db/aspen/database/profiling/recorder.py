@@ -302,6 +302,10 @@ def _recording(base: type[Any], recorder: Recorder) -> type[Any]:
     return RecordingCursor
 
 
+# The pool's check that a connection is alive is part of waiting for it, not a query.
+_PING = "do_ping"
+
+
 def _executing(base: type[Any], name: str, recorder: Recorder) -> Callable[..., Any]:
     """Return ``execute``, which runs most statements; names are looked up only once, for speed."""
     method = getattr(base, name)
@@ -309,7 +313,10 @@ def _executing(base: type[Any], name: str, recorder: Recorder) -> Callable[..., 
     site_of, add, keeps = recorder.site, recorder.add, recorder.keeps_parameters
 
     def execute(self: Any, statement: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's
-        site = site_of(frame_of(1))
+        caller = frame_of(1)
+        if caller.f_code.co_name == _PING:
+            return method(self, statement, vars)
+        site = site_of(caller)
         if self._asked is not None:
             self._asked.running = False
         error = ""

@@ -122,7 +122,7 @@ def as_page(profile: Profile, document: Mapping[str, Any]) -> str:
     safe = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     head, _, tail = _part("page.html").partition("{{DATA}}")
     head = head.replace("{{STYLE}}", _part("page.css"))
-    tail = tail.replace("{{SCRIPT}}", _part("page.js") + _part("timeline.js"))
+    tail = tail.replace("{{SCRIPT}}", _part("page.js") + _part("plan.js") + _part("timeline.js"))
     return head + safe + tail
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -22,6 +23,11 @@ LAZY_REPEATS = 3
 REPEATS = 10
 """The number of SELECTs with one fingerprint from one line that make an N+1."""
 _UNUSED_ROWS = 100
+# FROM and JOIN are also followed by functions and subqueries, which are not tables.
+_TABLE = re.compile(
+    r"""\b(?:FROM|JOIN)\s+(?:ONLY\s+)?(?:"[^"]*"|[\w$]++)(?:\.(?:"[^"]*"|[\w$]++))*+(?!\s*\()""",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -203,10 +209,21 @@ def _repeated(statement: Statement) -> Flag | None:
         what = "expired objects of " if lazy.expired else ""
         text = f"{what}{lazy.name} loaded one by one, {statement.calls} times"
         return Flag("n+1", text, lazy.cure)
-    if lazy is None and statement.calls >= REPEATS and is_select(statement.key.fingerprint):
+    fingerprint = statement.key.fingerprint
+    if (
+        lazy is None
+        and statement.calls >= REPEATS
+        and is_select(fingerprint)
+        and reads(fingerprint)
+    ):
         text = f"same SELECT from one line, {statement.calls} times"
         return Flag("n+1", text, "Use a single query: ... WHERE id = ANY(...), or a join.")
     return None
+
+
+def reads(fingerprint: str) -> bool:
+    """Return True if a statement names a table; one that only calls functions cannot be joined."""
+    return _TABLE.search(fingerprint) is not None
 
 
 def is_select(fingerprint: str) -> bool:
