@@ -12,6 +12,8 @@ from datetime import date
 import pytest
 import sqlalchemy as sa
 
+from aspen.database.models import AlignedPathogenGenome
+from aspen.workflows.data import GENOMES, Genome
 from aspen.workflows.steps import StepError
 from tests.workflows.sub.lab import (
     HOME,
@@ -288,6 +290,49 @@ def test_reference_can_be_one_of_own_samples(lab: Lab) -> None:
     tips = [tip["strain"] for tip in lab.tips()]
     assert tips == ["Wuhan/Hu-1/2019", "USA/CA-1/2023", "USA/CA-2/2023"]
     assert lab.tips()[0]["date"] == "2023-01-10"  # its own metadata
+
+
+def test_mpox_tree_is_of_aligned_genomes_by_accession(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(GENOMES, "MPX", Genome(minimum=100, masked=(20, 30)))
+    lab.pathogen = "MPX"
+    names = ["MPXV/USA/CA-1/2022", "MPXV/USA/CA-2/2022"]
+    chosen = lab.add_samples(names)
+    with lab.database.begin() as session:
+        for name in names:
+            session.add(
+                AlignedPathogenGenome(
+                    sample_id=lab.samples[name],
+                    sequence=f"NN{mutated(name)[2:]}",
+                    num_unambiguous_sites=0,
+                    num_missing_alleles=0,
+                    num_mixed=0,
+                    reference_name="NC_063383",
+                )
+            )
+    rows = [
+        {
+            **context_row(n, ("Europe", "Spain"), date(2022, 6, 1)),
+            "accession": f"OP{n}",
+            "lineage": "B.1",
+        }
+        for n in range(6)
+    ]
+    columns = ("accession", "strain", "date", "region", "country", "lineage")
+    dump = lab.add_dump(
+        lab.put("mpox.tsv", table(rows, columns)),
+        lab.put("mpox.fasta", fasta((row["accession"], mutated(row["accession"])) for row in rows)),
+    )
+    lab.start("TARGETED", chosen, dump=dump, public=["OP3"])
+    lab.export()
+    counts = lab.align().subsample()
+    assert (counts["include"], counts["root"]) == (3, 0)
+    assert counts["subsamples"]["closest"] == 5
+    tips = lab.tips()
+    assert [tip["strain"] for tip in tips[:2]] == ["USA/CA-1/2022", "USA/CA-2/2022"]
+    assert {tip["strain"] for tip in tips[2:]} == {f"OP{n}" for n in range(6)}
+    assert tips[2]["lineage"] == "B.1"
 
 
 def test_chosen_sample_that_cannot_be_aligned_fails_with_reason(lab: Lab) -> None:
