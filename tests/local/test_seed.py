@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 
 from aspen.database.engine import Database
 from aspen.local.seed import seed_base, seed_samples
+from aspen.local.seed.genomes import reference
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 
 _ALL_OF_A_SAMPLE = """
@@ -122,6 +125,30 @@ def test_generated_identifiers_have_laboratory_format(seeded: Database) -> None:
         " FROM collection_date) || '$')",
     )
     assert odd == []
+
+
+def test_first_samples_have_whole_genomes_that_age(
+    seeded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aspen.local.seed.samples._WHOLE", 60)
+    seed_samples(seeded, 2)
+    found = _rows(
+        seeded,
+        "SELECT g.sequence, m.substitutions, s.collection_date - DATE '2019-12-26'"
+        " FROM aspen.samples s JOIN aspen.uploaded_pathogen_genomes u ON u.sample_id = s.id"
+        " JOIN aspen.pathogen_genomes g ON g.entity_id = u.pathogen_genome_id"
+        " LEFT JOIN aspen.sample_mutations m ON m.sample_id = s.id ORDER BY s.id",
+    )
+    assert [len(str(sequence)) for sequence, *_ in found] == [29_903] * 60 + [1_000] * 2
+    whole: list[Any] = found[:60]
+    for sequence, named, age in whole:
+        differing = [
+            f"{base:c}{site}{letter}"
+            for site, (base, letter) in enumerate(zip(reference(), sequence, strict=True), start=1)
+            if letter not in (chr(base), "N")
+        ]
+        assert named is None or named == ",".join(differing)
+        assert abs(len(differing) - age / 15) <= 8
 
 
 def test_generated_site_counts_match_sequence(seeded: Database) -> None:

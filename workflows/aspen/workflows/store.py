@@ -67,6 +67,11 @@ class Store:
         """Write an object to a file."""
         self._s3().download_file(bucket or self.bucket, key, str(path))
 
+    def read(self, key: str) -> bytes:
+        """Return the content of an object."""
+        body: bytes = self._s3().get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body
+
     def _s3(self) -> Any:
         if self._client is None:
             self._client = self._surroundings.aws("s3")

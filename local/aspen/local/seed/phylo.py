@@ -38,12 +38,13 @@ from aspen.database.models import (
     WorkflowStatus,
 )
 from aspen.local.aws.content import DB_BUCKET, ObjectFolder
+from aspen.local.seed.genomes import Descendant, descendant
 from aspen.local.seed.samples import (
     PATHOGEN_SLUG,
     PUBLIC_PREFIX,
     REFERENCE,
     Seeded,
-    ancestor,
+    branch_of,
     resource,
     resource_rows,
 )
@@ -53,7 +54,6 @@ _SOURCES = (("SC2", "GISAID"), ("SC2", "GenBank"), ("MPX", "GenBank"))
 _ALIGNED = datetime(2023, 1, 8, 4, 0), datetime(2023, 1, 8, 6, 30)  # noqa: DTZ001 - columns are naive UTC
 
 _REPOSITORY = "GISAID"
-_CONTEXT_DIFFERENCES = 3  # the average of the generated samples
 _KEY = "phylo_runs/{}/tree.json"
 
 _ROOT_DAY = date(2019, 12, 26)
@@ -259,7 +259,7 @@ def _context() -> list[_Leaf]:
             one.lineage,
             one.country,
             one.division,
-            _CONTEXT_DIFFERENCES,
+            len(_genome(one).substitutions),
         )
         for one in strains()
     ]
@@ -321,13 +321,12 @@ def _add_metadata(session: Session) -> None:
 
 
 def _sequences() -> bytes:
-    """Return the sequences, each of which differs from the ancestor at a different site."""
-    lines = []
-    for number, strain in enumerate(strains()):
-        sites = bytearray(ancestor())
-        sites[number] = ord("A" if sites[number] != ord("A") else "C")
-        lines.append(f">{strain.strain}\n{sites.decode()}\n")
-    return "".join(lines).encode()
+    """Return the aligned sequences; generated genomes have no insertions and no deletions."""
+    return "".join(f">{one.strain}\n{_genome(one).sequence}\n" for one in strains()).encode()
+
+
+def _genome(one: Strain) -> Descendant:
+    return descendant(one.strain, date.fromisoformat(one.date), branch_of(one.lineage))
 
 
 def _metadata() -> bytes:

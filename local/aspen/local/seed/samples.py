@@ -36,6 +36,7 @@ from aspen.database.models import (
     User,
     UserRole,
 )
+from aspen.local.seed.genomes import descendant
 from aspencli.errors import BadInputError, NotFoundError
 
 PATHOGEN_SLUG = "SC2"
@@ -84,6 +85,11 @@ _GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds for its overall score
 
 _BATCH = 10_000
 _FIRST_DAY, _DAYS = date(2020, 3, 1), 1_035  # until the end of 2022
+_WHOLE = 1_000
+"""The number of samples of each group with a whole genome, from which trees can be built.
+
+Further samples, with `_SITES`, fill large databases, which would else consist of genomes.
+"""
 _SITES = 1_000  # the shortest sequence that the service's API accepts
 _SUBSTITUTIONS = 8
 _PRIVATE_EACH = 5  # so that any 5, 20, or 1,000 in a row contain 1, 4, or 200
@@ -374,7 +380,7 @@ def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Row:
     sequence, missing, substitutions = _sequence(chance, seed)
     place = places[chance.randrange(len(places))]
     chance.random()  # once chose who is private; still drawn so that the n-th sample stays the same
-    return {
+    row = {
         **owner.row,
         "private_identifier": f"{owner.prefix}-{number:07d}",
         "public_identifier": f"{PUBLIC_PREFIX}/USA/CA-{owner.prefix}-{number}/{day.year}",
@@ -399,6 +405,26 @@ def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Row:
         else None,
         "qc_score": round(chance.expovariate(1 / 12), 1),
     }
+    return (
+        row if number > _WHOLE else {**row, **_whole_genome(row, f"{seed}:{owner.prefix}:{number}")}
+    )
+
+
+def _whole_genome(row: Row, name: str) -> Row:
+    """Return what changes in a sample that gets a whole genome."""
+    found = descendant(name, row["collection_date"], branch_of(row["lineage"]))
+    return {
+        "sequence": found.sequence,
+        "num_unambiguous_sites": len(found.sequence) - found.missing,
+        "num_missing_alleles": found.missing,
+        "substitutions": ",".join(found.substitutions),
+    }
+
+
+def branch_of(lineage: str | None) -> tuple[str, date] | None:
+    """Return a seeded lineage with the first day on which it was common; None for any other."""
+    row = seeded_lineages().get(lineage or "")
+    return (row["lineage"], date.fromisoformat(row["first"])) if row else None
 
 
 def _analysis(row: Row) -> Row:
@@ -468,5 +494,5 @@ def _sequence(chance: random.Random, seed: int) -> tuple[str, int, str]:
 
 @cache
 def ancestor(seed: int = 0) -> bytes:
-    """Return the sequence that a seed's generated sequences descend from."""
+    """Return the sequence that a seed's short sequences descend from."""
     return bytes(random.Random(f"ancestor:{seed}").choices(_BASES, k=_SITES))  # noqa: S311 - same
