@@ -335,6 +335,8 @@ def test_mpox_tree_of_one_sample(tmp_path: Path) -> None:
         ("XXXX-XX-XX", "XXXX-XX-XX"),
         ("", "XXXX-XX-XX"),
         ("soon", "XXXX-XX-XX"),
+        ("2999-01-01", "XXXX-XX-XX"),
+        ("0020-03-05", "XXXX-XX-XX"),
     ],
 )
 def test_usable_date(given: str, expected: str) -> None:

@@ -42,6 +42,10 @@ def run(command: str, *arguments: object, module: str | None = None) -> None:
         raise AugurFailedError(f"augur {command}: {reason}") from error
     except RecursionError as error:
         raise StepError("The tree is too deep.") from error
+    except (
+        Exception
+    ) as error:  # as augur's own command line does: data can surprise any of its parts
+        raise AugurFailedError(f"augur {command}: {type(error).__name__}: {error}") from error
     finally:
         sys.stdout.flush()
     if code:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from importlib.metadata import version
@@ -41,6 +42,7 @@ MANY_VALUES = 300
 MINIMUM = 3
 """Augur reads trees with this number of tips."""
 
+_UNKNOWN = "XXXX-XX-XX"
 _COPY = "NODE_COPY_"  # no label begins like this
 _DATE = re.compile(r"(\d{4})(?:-(\d{1,2}|XX)(?:-(\d{1,2}|XX))?)?", re.IGNORECASE)
 
@@ -78,19 +80,22 @@ def write_metadata(path: Path, rows: Sequence[Mapping[str, str]], columns: Seque
 
 
 def usable_date(text: str) -> str:
-    """Return a date as augur reads it, with XX for parts that are missing or impossible."""
+    """Return a date as augur reads it, with XX for parts that are missing or impossible.
+
+    A date in the future, or before 1900, is none at all.
+    """
     found = _DATE.fullmatch(text.strip()[:10])
     if not found:
-        return "XXXX-XX-XX"
+        return _UNKNOWN
     year, month, day = (part.upper() if part else "XX" for part in found.groups())
-    if month == "XX" or not 1 <= int(month) <= 12:  # noqa: PLR2004 - the months of a year
-        return f"{year}-XX-XX"
-    if day != "XX":
-        try:
-            return date(int(year), int(month), int(day)).isoformat()
-        except ValueError:
-            pass
-    return f"{year}-{int(month):02}-XX"
+    usable = f"{year}-XX-XX"
+    if month != "XX" and 1 <= int(month) <= 12:  # noqa: PLR2004 - the months of a year
+        usable = f"{year}-{int(month):02}-XX"
+        if day != "XX":
+            with suppress(ValueError):
+                usable = date(int(year), int(month), int(day)).isoformat()
+    earliest = usable.replace("XX", "01")
+    return usable if "1900" < earliest <= date.today().isoformat() else _UNKNOWN  # noqa: DTZ011 - a day more or less
 
 
 def refine(
@@ -198,7 +203,7 @@ class _Refinement:
     def dates(self) -> Notes:
         """Date the nodes; without a usable time scale, only name them."""
         notes = Notes()
-        dated = [row for row in self.rows if row["date"] != "XXXX-XX-XX"]
+        dated = [row for row in self.rows if row["date"] != _UNKNOWN]
         if self.genome.reference is None:
             notes.why = "the pathogen has no reference genome here"
         elif len(dated) < DATED:
