@@ -205,6 +205,14 @@ answers: $(VENV)/.dev ## Compare responses with those recorded from the live ser
 madeup: $(VENV)/.dev ## Send 5,000 random requests to the service (minutes)
 	@$(BIN)/python -m tests.contract.madeup $(ARGS)
 
+.PHONY: tree-quality
+tree-quality: $(VENV)/.dev $(VENV)/.workflows ## Compare the tree of 418 real genomes with that of IQ-TREE 2.0.7
+	@$(BIN)/python -m benchmarks.tree_quality $(ARGS)
+
+.PHONY: tree-steps
+tree-steps: $(VENV)/.dev $(VENV)/.workflows ## Measure time and memory of each step of a tree (minutes)
+	@$(BIN)/python -m benchmarks.tree_steps $(ARGS)
+
 .PHONY: attacks
 attacks: $(VENV)/.dev ## Attack the local service, and measure the impact on other users (minutes)
 	@$(BIN)/python -m benchmarks.attacks $(ARGS)
