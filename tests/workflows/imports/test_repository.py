@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from aspen.database.engine import Database
 from aspen.workflows import reading
 from aspen.workflows.imports import repository
+from aspen.workflows.imports.align import ALIGNER
 from aspen.workflows.imports.dump import Dump, Names
 from aspen.workflows.imports.metadata import read_metadata
 from aspen.workflows.reading import sequences
@@ -336,9 +337,9 @@ def test_unaligned_sequences_of_another_pathogen_are_refused(
 
 
 def _can_align() -> bool:
-    if find_spec("edlib") is None or find_spec("aspen.workflows.tree.align") is None:
+    if find_spec("edlib") is None or find_spec(ALIGNER) is None:
         return False
-    return hasattr(import_module("aspen.workflows.tree.align"), "align_file")
+    return hasattr(import_module(ALIGNER), "Aligner")
 
 
 @pytest.mark.skipif(not _can_align(), reason="the aligner is not installed")

@@ -184,6 +184,14 @@ def repack(source: Path, target: Path) -> Names:
     return names
 
 
+def names_in(path: Path) -> Names:
+    """Return the names in a FASTA file."""
+    names = Names(None)
+    for name, _ in records(path):
+        names.add(name)
+    return names
+
+
 def keep_named(source: Path, target: Path, repository: str, names: Names) -> int:
     """Write the rows of metadata whose sequence is named; return their number."""
     kept = dropped = 0

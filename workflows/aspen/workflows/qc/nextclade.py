@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from aspen.workflows.imports.align import reference_of
 from aspen.workflows.programs import Program, Version, run, say
 from aspen.workflows.steps import StepError
 
@@ -103,7 +103,7 @@ class Bundled:
 
     path: Path
     version: Version
-    batch: int = 25  # 10 s on one core; it keeps all results in memory until it ends
+    batch: int = 50  # 25 s on one core; it keeps all results in memory until it ends
 
     def dataset(self, pathogen: str, name: str, folder: Path) -> Dataset:
         """Return the dataset that is part of the program.
@@ -129,17 +129,11 @@ class Bundled:
         ]
         run(words, folder / "nextclade.log", title=f"nextclade {self.version.text}")
         details = json.loads((folder / DETAILS).read_text())
-        reference = _reference()
+        reference = reference_of(_SC2)
         with (folder / ALIGNED).open("w") as file:
             for one in details:
                 if not one["errors"]:
                     file.write(f">{one['seqName']}\n{rebuild(one, reference)}\n")
-
-
-def _reference() -> str:
-    """Return the reference sequence of `Bundled`, which does not write it."""
-    text = (files("aspen.workflows.data") / f"{_ACCESSION}.3.fasta").read_text()
-    return "".join(text.splitlines()[1:]).upper()
 
 
 def rebuild(details: Mapping[str, Any], reference: str) -> str:
