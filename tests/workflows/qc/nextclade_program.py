@@ -1,7 +1,9 @@
 """Behave like Nextclade 2 or 3 on the command line; the settings are in a file next to this one."""
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     assert "--retry-reverse-complement" in words, words
     lines = Path(words[-1]).read_text().splitlines()
     sequences = dict(zip((line[1:] for line in lines[::2]), lines[1::2], strict=True))
+    if "pid" in settings:
+        Path(settings["pid"]).write_text(f"{os.getpid()}\n")
+        time.sleep(300)
     mode, header = settings.get("mode"), [*HEADER, *settings.get("more", {})]
     rows = []
     for number, (name, letters) in enumerate(sequences.items()):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -465,6 +467,36 @@ def test_killed_save_leaves_no_half_written_sample(
         if table != "sample_lineages"
     ]
     assert counted == [len(ids)] * 3
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_program_ends_with_its_step(
+    seeded: Database, new: NewJob, nextclade: Path, tmp_path: Path
+) -> None:
+    job = new(some_ids(seeded))
+    job.run("qc-prepare")
+    written = tmp_path / "pid"
+    configure(nextclade, {"pid": str(written)})
+    process = job.start("qc-nextclade")
+    while not (written.exists() and written.read_text().endswith("\n")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    pid = int(written.read_text())
+    while _is_running(pid):
+        time.sleep(0.05)  # the test's time limit ends this
+    before = rows(seeded, "SELECT * FROM aspen.sample_qc_metrics ORDER BY id")
+    configure(nextclade, {"dataset": V2})
+    job.run("qc-nextclade", "qc-save")
+    assert rows(seeded, "SELECT * FROM aspen.sample_qc_metrics ORDER BY id") != before
 
 
 @pytest.mark.parametrize(
