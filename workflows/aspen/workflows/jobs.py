@@ -61,6 +61,7 @@ class RepositoryParameters(Parameters):
     repository: str
     metadata: str
     sequences: str
+    coordinates: str | None = None  # as for import-locations
 
 
 class FileParameters(Parameters):
@@ -101,6 +102,9 @@ class Plan:
     parameters: type[Parameters]
     steps: tuple[Step, ...]
 
+
+_LONG = 54_000
+"""The live service's limit for one job, for steps whose time grows with their input."""
 
 PLANS = {
     Kind.TREE: Plan(
@@ -145,7 +149,13 @@ PLANS = {
         SampleParameters,
         (
             Step("qc-prepare", ("samples",), ("qc-prepare/sequences.fasta",)),
-            Step("qc-nextclade", ("qc-prepare/sequences.fasta",), ("qc-nextclade/*",)),
+            Step(
+                "qc-nextclade",
+                ("qc-prepare/sequences.fasta",),
+                ("qc-nextclade/*",),
+                seconds=_LONG,
+                megabytes=4096,
+            ),
             Step(
                 "qc-save",
                 ("qc-nextclade/*",),
@@ -166,6 +176,8 @@ PLANS = {
                 "lineages-pangolin",
                 ("lineages-prepare/sequences.fasta",),
                 ("lineages-pangolin/lineage_report.csv",),
+                seconds=_LONG,
+                megabytes=8192,
             ),
             Step("lineages-save", ("lineages-pangolin/*",), ("sample_lineages",)),
         ),
@@ -173,8 +185,13 @@ PLANS = {
     Kind.IMPORT_REPOSITORY: Plan(
         RepositoryParameters,
         (
-            Step("repository-fetch", (), ("repository-fetch/*",)),
-            Step("repository-align", ("repository-fetch/*",), ("repository-align/*",)),
+            Step("repository-fetch", (), ("repository-fetch/*",), seconds=_LONG),
+            Step(
+                "repository-align",
+                ("repository-fetch/*",),
+                ("repository-align/*",),
+                seconds=_LONG,
+            ),
             Step(
                 "repository-save",
                 ("repository-fetch/*", "repository-align/*"),
@@ -186,6 +203,7 @@ PLANS = {
                     "locations",
                     "accessions",
                 ),
+                seconds=_LONG,
             ),
         ),
     ),

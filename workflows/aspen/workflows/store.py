@@ -6,6 +6,7 @@ The keys are those of the live service, whose readers depend on them; no other m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,71 @@ class TreeKeys:
     def log(self, name: str) -> str:
         """Return the key of a log that is kept because the run failed."""
         return f"{self.folder}logs/{name}"
+
+
+@dataclass(frozen=True)
+class DumpKeys:
+    """The keys of one import of a public repository: as it came, processed, and aligned.
+
+    Attributes:
+        pathogen: The slug of the pathogen.
+        repository: The name of the repository, such as GenBank.
+        time: The beginning of the import; see `time_of`.
+    """
+
+    pathogen: str
+    repository: str
+    time: str
+
+    @staticmethod
+    def time_of(now: datetime) -> str:
+        """Return a time as keys have it.
+
+        The live service stops at the minute, in which two imports can begin; readers take the keys
+        from the database.
+        """
+        return f"{now:%Y%m%d-%H%M%S%f}"
+
+    def raw(self, name: str) -> str:
+        """Return the key of a file as it was downloaded."""
+        return f"raw_{self._source}_dump/{self.time}/{name}"
+
+    @property
+    def sequences(self) -> str:
+        """Return the key of the processed sequences."""
+        return f"processed_{self._source}_dump/{self.time}/sequences.fasta.zst"
+
+    @property
+    def metadata(self) -> str:
+        """Return the key of the processed metadata."""
+        return f"processed_{self._source}_dump/{self.time}/metadata.tsv.xz"
+
+    @property
+    def aligned_sequences(self) -> str:
+        """Return the key of the aligned sequences."""
+        name = f"aligned_{self._source}" if self._is_first else "alignment"
+        return f"aligned_{self._source}_dump/{self.time}/{name}.fasta.xz"
+
+    @property
+    def aligned_metadata(self) -> str:
+        """Return the key of the metadata of the aligned sequences."""
+        name = f"sanitized_metadata_{self._source}" if self._is_first else "metadata"
+        return f"aligned_{self._source}_dump/{self.time}/{name}.tsv.xz"
+
+    @property
+    def _is_first(self) -> bool:
+        """Return True for the pathogen whose keys are older than the others'."""
+        return self.pathogen == "SC2"
+
+    @property
+    def _source(self) -> str:
+        repository = self.repository.lower()
+        return repository if self._is_first else f"{repository}_{self.pathogen.lower()}"
+
+
+def lineage_notes_key(now: datetime) -> str:
+    """Return the key of a list of Pango lineages that was imported at a time with a zone."""
+    return f"pangolin_lineages/{now:%Y-%m-%d_%H%M%z}_lineage_notes.txt"
 
 
 class Store:
