@@ -1,0 +1,30 @@
+"""Light steps that behave well or badly on request, to test the engine with real processes.
+
+A worker uses them if ``ASPEN_JOB_STEPS`` names this package. Tree jobs write an object and a row as
+the real ones do. The file of an import-lineages job says how its second step behaves.
+"""
+
+from __future__ import annotations
+
+from aspen.workflows.jobs import FileParameters, Kind, Plan, Step, TreeParameters
+
+SECONDS, MEGABYTES = 3, 150
+
+PLANS = {
+    Kind.TREE: Plan(
+        TreeParameters,
+        (
+            Step("trial-prepare", (), ("trial-prepare/numbers.txt",), 60, MEGABYTES),
+            Step("trial-work", ("trial-prepare/*",), ("trial-work/sums.txt",), 60, MEGABYTES),
+            Step("trial-save", ("trial-work/*",), ("phylo_trees",), 60, MEGABYTES),
+        ),
+    ),
+    Kind.IMPORT_LINEAGES: Plan(
+        FileParameters,
+        (
+            Step("trial-first", (), ("trial-first/first.txt",), 60, MEGABYTES),
+            Step("trial-act", (), (), SECONDS, MEGABYTES),
+            Step("trial-last", ("trial-first/first.txt",), (), 60, MEGABYTES),
+        ),
+    ),
+}
