@@ -9,6 +9,7 @@ from __future__ import annotations
 from aspen.workflows.jobs import FileParameters, Kind, Plan, Step, TreeParameters
 
 SECONDS, MEGABYTES = 3, 150
+_ROOMY = 400  # boto3 takes a part of that
 
 PLANS = {
     Kind.TREE: Plan(
@@ -16,14 +17,15 @@ PLANS = {
         (
             Step("trial-prepare", (), ("trial-prepare/numbers.txt",), 60, MEGABYTES),
             Step("trial-work", ("trial-prepare/*",), ("trial-work/sums.txt",), 60, MEGABYTES),
-            Step("trial-save", ("trial-work/*",), ("phylo_trees",), 60, MEGABYTES),
+            Step("trial-save", ("trial-work/*",), ("phylo_trees",), 60, _ROOMY),
         ),
     ),
+    Kind.IMPORT_LOCATIONS: Plan(FileParameters, (Step("trial-hang", (), (), SECONDS, MEGABYTES),)),
     Kind.IMPORT_LINEAGES: Plan(
         FileParameters,
         (
             Step("trial-first", (), ("trial-first/first.txt",), 60, MEGABYTES),
-            Step("trial-act", (), (), SECONDS, MEGABYTES),
+            Step("trial-act", (), (), 600, MEGABYTES),
             Step("trial-last", ("trial-first/first.txt",), (), 60, MEGABYTES),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Behave as the job's file says: ``fine``, ``allocate``, ``hang``, and others below."""
+"""Behave as the job's file says: ``fine``, ``allocate``, and others below."""
 
 from __future__ import annotations
 
@@ -46,11 +46,6 @@ def _share(workspace: Workspace, detail: str) -> None:
     for child in children:
         os.waitpid(child, 0)
     print(len(held))
-
-
-def _hang(workspace: Workspace, detail: str) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(600)
 
 
 def _family(workspace: Workspace, detail: str) -> None:
@@ -118,7 +113,6 @@ _BEHAVIORS = {
     "fine": _fine,
     "allocate": _allocate,
     "share": _share,
-    "hang": _hang,
     "family": _family,
     "exit": _exit,
     "refuse": _refuse,

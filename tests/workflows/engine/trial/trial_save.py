@@ -14,12 +14,12 @@ from aspen.workflows.store import TreeKeys
 
 _TREE = sa.text("""
 WITH tree AS (
-    INSERT INTO aspen.entities (entity_type, producing_workflow_id)
-    VALUES ('PHYLO_TREE', :run) RETURNING id)
+    INSERT INTO aspen.entities (entity_type, producing_workflow_id, group_id)
+    SELECT 'PHYLO_TREE', :run, group_id FROM aspen.phylo_runs WHERE workflow_id = :run
+    RETURNING id)
 INSERT INTO aspen.phylo_trees
-    (entity_id, s3_bucket, s3_key, name, tree_type, group_id, pathogen_id, contextual_repository_id)
-SELECT tree.id, :bucket, :key, r.name, r.tree_type, r.group_id, r.pathogen_id,
-       r.contextual_repository_id
+    (entity_id, s3_bucket, s3_key, name, tree_type, pathogen_id, contextual_repository_id)
+SELECT tree.id, :bucket, :key, r.name, r.tree_type, r.pathogen_id, r.contextual_repository_id
   FROM tree, aspen.phylo_runs r WHERE r.workflow_id = :run""")
 _DONE = sa.text("""
 UPDATE aspen.workflows

@@ -9,8 +9,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from aspen.workflows.steps import DONE_NAME, PARAMETERS_NAME, REASON_NAME
 HEADING = "== "
 """The beginning of the lines that the worker writes to a step's log."""
 _CANCELLED, _ATTEMPTS, _LOCK, _LOGS, _TEMPORARY = "cancelled", "attempts", "lock", "logs", "tmp"
+_STARTED = ": started"
+_TRACE = "Traceback (most recent call last):"
+_MOMENT = len("2026-01-01 00:00:00.000")
 _LAST_LINES = 3
 _TAIL_BYTES = 20_000
 _LONGEST_REASON = 500
@@ -61,9 +65,9 @@ class JobFolder:
 
     def note(self, step: str, text: str) -> None:
         """Write a line of the worker's own to a step's log."""
-        now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        now = datetime.now(UTC).isoformat(" ", "milliseconds").removesuffix("+00:00")
         with self.log(step).open("a") as log:
-            log.write(f"{HEADING}{now} {step}: {text}\n")
+            log.write(f"{HEADING}{now} UTC {step}: {text}\n")
 
     def is_done(self, step: str) -> bool:
         """Return True if a step finished, even if the worker was killed before it learned of it."""
@@ -89,10 +93,10 @@ class JobFolder:
         except OSError:
             return ""
         lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-        own = [place for place, line in enumerate(lines) if line.startswith(HEADING)]
-        said = lines[own[-1] + 1 :] if own else lines
-        has_trace = any(line.startswith("Traceback (most recent call last)") for line in said)
-        last = said[-1:] if has_trace else said[-_LAST_LINES:]
+        begun = [place for place, line in enumerate(lines) if _is_start(line)]
+        said = lines[begun[-1] + 1 :] if begun else lines
+        said = [line for line in said if not line.startswith(HEADING)]
+        last = _exception(said) or said[-_LAST_LINES:]
         return "; ".join(line.strip() for line in last)[-_LONGEST_REASON:]
 
     # Attempts
@@ -173,10 +177,21 @@ class JobFolder:
         return False
 
 
+def _is_start(line: str) -> bool:
+    return line.startswith(HEADING) and _STARTED in line
+
+
+def _exception(lines: Sequence[str]) -> list[str]:
+    """Return the line that names the last exception; none if there was none."""
+    traces = [place for place, line in enumerate(lines) if line == _TRACE]
+    after = lines[traces[-1] + 1 :] if traces else ()
+    return [line for line in after if not line[0].isspace()][:1]
+
+
 def _began(log: Path) -> tuple[str, str]:
     try:
         with log.open(errors="replace") as file:
-            return file.readline()[: len(HEADING) + 19], log.name
+            return file.readline()[: len(HEADING) + _MOMENT], log.name
     except OSError:
         return "", log.name
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -55,7 +55,7 @@ _SWEEP_S = 60.0
 _LOOK_S = 1.0  # between two looks in the database for a cancellation
 _PATIENCE_S = 300.0  # for the database to be created and migrated at the first start
 _PAUSE_S, _LONGEST_PAUSE_S, _AWAY_TIMES = 0.5, 15.0, 20  # four minutes in all
-_UPLOAD_TIMES = 6
+_UPLOAD_TIMES = 5  # for 15 s
 _STOP_S = 4.0
 _KILLED_TIMES = 2
 _IS_CANCELLED = sa.text(
@@ -104,6 +104,7 @@ class Worker:
         self._setting = setting
         self._stopping = threading.Event()
         self._active = 0
+        self._locks: dict[str, ExitStack] = {}
         self._idle = threading.Condition()
         self._engine = sa.create_engine(
             setting.surroundings.database,
@@ -259,27 +260,50 @@ class Worker:
         from dbos import DBOS
 
         job_id = str(DBOS.workflow_id)
-        with self._folder(job_id).held():
-            problem = DBOS.run_step({"name": "begin"}, self._begin, job_id, kind, parameters)
-            if problem is None:
-                return
-            step = ""
-            for one in plans()[Kind(kind)].steps if not problem else ():
-                step = one.name
-                run = (job_id, kind, parameters, one)
-                if problem := DBOS.run_step({"name": step}, self._run_step, *run):
-                    break
-            if problem:
-                reason = f"{step}: {problem}" if step else problem
-                _log.warning("%s failed: %s", job_id, reason)
-                DBOS.run_step({"name": "fail"}, self._fail, kind, parameters)
-                DBOS.run_step({"name": "upload-logs"}, self._upload_logs, job_id, kind, parameters)
-                raise JobFailedError(reason)
-            DBOS.run_step({"name": "end"}, self._end, job_id)
+        try:
+            self._run(job_id, kind, parameters)
+        finally:
+            if held := self._locks.pop(job_id, None):
+                held.close()
+
+    def _run(self, job_id: str, kind: str, parameters: dict[str, Any]) -> None:
+        from dbos import DBOS
+
+        problem = DBOS.run_step({"name": "begin"}, self._begin, job_id, kind, parameters)
+        if problem is None:
+            return
+        step = ""
+        for one in _plan(kind).steps if not problem else ():
+            step = one.name
+            run = (job_id, kind, parameters, one)
+            if problem := DBOS.run_step({"name": step}, self._run_step, *run):
+                break
+        if problem:
+            reason = f"{step}: {problem}" if step else problem
+            _log.warning("%s failed: %s", job_id, reason)
+            DBOS.run_step({"name": "fail"}, self._fail, kind, parameters)
+            DBOS.run_step({"name": "upload-logs"}, self._upload_logs, job_id, kind, parameters)
+            raise JobFailedError(reason)
+        DBOS.run_step({"name": "end"}, self._end, job_id)
+
+    def _hold(self, job_id: str) -> None:
+        """Hold the job's lock until the job ends here, so that a cancellation can wait for that.
+
+        Raises:
+            OSError: The lock cannot be created.
+        """
+        if job_id not in self._locks:
+            with ExitStack() as stack:
+                stack.enter_context(self._folder(job_id).held())
+                self._locks[job_id] = stack.pop_all()
 
     def _begin(self, job_id: str, kind: str, parameters: Mapping[str, Any]) -> str | None:
         """Prepare a job; return the reason why it cannot run, or None if it is done already."""
         folder = self._folder(job_id)
+        try:
+            self._hold(job_id)
+        except OSError as error:
+            return _about(error)
         self._check_cancelled(job_id, kind, parameters)
         try:
             plan = _plan(kind)
@@ -315,6 +339,7 @@ class Worker:
                 return ""
             attempt += 1
             try:
+                self._hold(job_id)
                 ending = self._attempt(folder, job_id, parameters, step, attempt)
             except OSError as error:
                 return _about(error)
@@ -355,7 +380,8 @@ class Worker:
                 limits=Limits(step.seconds, step.megabytes),
                 should_stop=self._stop_check(job_id),
             )
-        folder.note(step.name, _described(ending, done=folder.is_done(step.name)))
+        with suppress(OSError):  # the disk may be full by now
+            folder.note(step.name, _described(ending, done=folder.is_done(step.name)))
         return ending
 
     @contextmanager
@@ -458,6 +484,8 @@ class Worker:
                     store.upload(log, keys.log(log.name))
             except Exception as error:  # noqa: BLE001 - a failed run must end, with logs or not
                 _log.warning("Cannot upload the logs of %s: %s", job_id, _first_line(error))
+                if not is_outage(error):
+                    return
                 self._stopping.wait(_PAUSE_S * 2**attempt)
             else:
                 return
@@ -544,9 +572,15 @@ def _for_dbos(database: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def _is_failed_job(record: logging.LogRecord) -> bool:
+    return bool(record.exc_info) and isinstance((record.exc_info or (0, 0))[1], JobFailedError)
+
+
 def main(setting: Setting) -> int:
     """Run a worker in this process; return the exit code."""
     os.environ.pop(MARK, None)
     os.environ |= setting.variables
+    # The reason is logged in a line of its own.
+    logging.getLogger("dbos").addFilter(lambda record: not _is_failed_job(record))
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return Worker(setting).serve()
