@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -203,7 +204,7 @@ class Campaign:
 
     def _find_step(self, target: str) -> int | None:
         """Return a step or a guard; a step that is killed twice fails, so each is hit only once."""
-        found = []
+        found: list[tuple[int, tuple[str, str]]] = []
         for process in self._marked():
             with suppress(psutil.Error):
                 words = process.cmdline()
@@ -212,14 +213,14 @@ class Campaign:
                 elif len(words) > 3 and words[3].endswith("guard.py") and target == "guard":
                     given = words[4]
                     job = process.environ()[MARK].rpartition(":")[2]
-                    step = next(s for s in ("prepare", "work", "save") if f"trial-{s}" in given)
-                    found.append((process.pid, (job, f"trial-{step}")))
+                    name = Path(json.loads(given)["log"]).stem
+                    found.append((process.pid, (job, name)))
         found = [(pid, step) for pid, step in found if step not in self._hit]
         if not found:
             return None
-        pid, step = self.chance.choice(found)
+        chosen, step = self.chance.choice(found)
         self._hit.add(step)
-        return pid
+        return chosen
 
     def _marked(self) -> list[psutil.Process]:
         """Return the processes of steps, with their guards."""

@@ -37,7 +37,15 @@ class RunWait:
         self.run = run
         self._context, self._out, self._scope = context, context.out, scope
         self._step = self._job_id = ""
-        self._engine = self._local_engine()
+        self._engine: LocalEngine | None = None
+
+    def leave(self) -> None:
+        """Tell the operator that the run continues without this command."""
+        self._out.info(f"Run {self.run['id']} continues in the background.")
+        self._out.hint(self._following())
+        if self._job_id:
+            cancel = self._context.command("jobs", "cancel", self._job_id)
+            self._out.hint(f"Cancel it: {cancel}")
 
     def until_it_ends(self, timeout: float | None) -> None:
         """Wait for the run to end.
@@ -46,14 +54,10 @@ class RunWait:
             AspenError: It failed; the message says why if that is known.
             UnreachableError: It did not end in time, or nothing runs jobs.
         """
+        self._engine = self._local_engine()
         number = self.run["id"]
-        try:
-            with self._out.progress(f"Building run {number}") as tick:
-                self._wait(timeout, tick)
-        except KeyboardInterrupt:
-            self._out.info(f"Run {number} continues in the background.")
-            self._tell_how_to_follow()
-            raise
+        with self._out.progress(f"Building run {number}") as tick:
+            self._wait(timeout, tick)
         tree = self.run["phylo_tree"]
         if self.run["workflow_status"] != "COMPLETED" or tree is None:
             raise self._failure()
@@ -140,12 +144,6 @@ class RunWait:
             f"Run {number} has not ended after {counted(round(seconds), 'second')}; it continues.",
             hint=self._following(),
         )
-
-    def _tell_how_to_follow(self) -> None:
-        self._out.hint(self._following())
-        if self._job_id:
-            cancel = self._context.command("jobs", "cancel", self._job_id)
-            self._out.hint(f"Cancel it: {cancel}")
 
     def _following(self) -> str:
         if self._job_id:

@@ -24,7 +24,6 @@ from aspencli.stored_text import clean_name
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspencli.reference.remote import Scope
     from aspencli.remote.api import NewPhyloRun, PhyloRun, PhyloTrees
     from aspencli.remote.downloads import Downloaded, Landing, Progress
 
@@ -214,24 +213,25 @@ def create(
         group=scope.org,
         prints=not wait,
     )
-    execute(change, dry_run=dry_run)
-    if wait and made:
-        _wait_for(context, scope, made[0], timeout)
-
-
-def _wait_for(context: AppContext, scope: Scope, run: PhyloRun, timeout: float | None) -> None:
-    """Wait for a run to end, and print it as it is then, also if the wait is cut short."""
+    if not wait:
+        return execute(change, dry_run=dry_run)
     from aspencli.cli.waiting import RunWait
 
-    last = run
+    waiting: RunWait | None = None
     try:
-        waiting = RunWait(context, scope, run)
-        try:
+        execute(change, dry_run=dry_run)
+        if made:
+            waiting = RunWait(context, scope, made[0])
             waiting.until_it_ends(timeout)
-        finally:
-            last = waiting.run
+    except KeyboardInterrupt:
+        if made:
+            (waiting or RunWait(context, scope, made[0])).leave()
+        raise
     finally:
-        context.out.records(CHANGE_COLUMNS, [run_outcome(last, "created")])
+        if made:
+            last = waiting.run if waiting else made[0]
+            context.out.records(CHANGE_COLUMNS, [run_outcome(last, "created")])
+    return None
 
 
 @runs_app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)

@@ -53,12 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def _jobs_template(postgres: Server, _seeded_template: str) -> str:
+def _jobs_template(postgres: Server, _roles_template: str) -> str:
     def fill(address: str) -> None:
         url = address.replace("postgresql+psycopg2", "postgresql")
         subprocess.run([sys.executable, "-c", _MIGRATE, url], check=True, capture_output=True)
 
-    return postgres.template("jobs", fill, base=_seeded_template)
+    return postgres.template("jobs", fill, base=_roles_template)
 
 
 @dataclass

@@ -47,7 +47,7 @@ def new_samples(count: int) -> list[dict[str, Any]]:
                 "collection_date": "2023-01-05",
                 "location_id": 1,
             },
-            "pathogen_genome": {"sequence": "ACGT" * 10},
+            "pathogen_genome": {"sequence": "ACGT" * 300},
         }
         for number in range(count)
     ]
@@ -119,11 +119,11 @@ def test_new_samples_are_enqueued_for_analysis(
 
 
 def test_run_before_the_first_worker_waits_for_it(
-    seeded: Database,
+    roles: Database,
     make_api: ApiFactory,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    api = make_api(seeded, JOBS_ENGINE="local")
+    api = make_api(roles, JOBS_ENGINE="local")
     answer = post_run(api)
     assert answer.status_code == 200, answer.text
     assert answer.json()["workflow_status"] == "STARTED"

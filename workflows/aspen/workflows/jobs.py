@@ -208,9 +208,9 @@ def steps_package() -> str:
     return os.environ.get(STEPS_VARIABLE) or "aspen.workflows.steps"
 
 
-def plans() -> Mapping[str, Plan]:
+def plans() -> Mapping[Kind, Plan]:
     """Return the plan of each kind."""
     if other := os.environ.get(STEPS_VARIABLE):
-        found: Mapping[str, Plan] = import_module(other).PLANS
+        found: Mapping[Kind, Plan] = import_module(other).PLANS
         return found
     return PLANS

@@ -268,9 +268,9 @@ def _is_ready(connection: sa.Connection) -> bool:
 def _step_names(kind: str) -> tuple[str, ...]:
     from aspen.workflows.jobs import Kind, plans
 
-    if kind not in set(Kind):
-        return ()
-    return tuple(step.name for step in plans()[Kind(kind)].steps)
+    # Another version may have had other kinds.
+    plan = plans().get(Kind(kind)) if kind in set(Kind) else None
+    return tuple(step.name for step in plan.steps) if plan else ()
 
 
 def _run_of(job: Job) -> int | None:
