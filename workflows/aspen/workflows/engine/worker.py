@@ -61,6 +61,14 @@ _KILLED_TIMES = 2
 _IS_CANCELLED = sa.text(
     "SELECT status = 'CANCELLED' FROM dbos.workflow_status WHERE workflow_uuid = :job"
 )
+# Privileges are granted last.
+_IS_PREPARED = sa.text("""
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'aspen' AND c.relname = 'phylo_runs'
+       AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+   AND (has_database_privilege(current_database(), 'CREATE')
+        OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'dbos'))""")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -153,13 +161,12 @@ class Worker:
             os.close(descriptor)
 
     def _wait_for_schema(self, stop: threading.Event) -> bool:
-        """Wait until the service's schema exists, which the first start creates."""
+        """Wait until the schema exists and may be used, which the first start prepares."""
         deadline = time.monotonic() + _PATIENCE_S
-        query = sa.text("SELECT to_regclass('aspen.phylo_runs') IS NOT NULL")
         while time.monotonic() < deadline and not stop.is_set():
             try:
                 with self._engine.connect() as connection:
-                    if connection.scalar(query):
+                    if connection.scalar(_IS_PREPARED):
                         return True
             except sa.exc.OperationalError:
                 pass
