@@ -106,7 +106,7 @@ class _Server(ThreadingTCPServer):
 
 
 class Worker:
-    """A worker that runs jobs until it is told to stop."""
+    """A worker that runs jobs until it is stopped."""
 
     def __init__(self, setting: Setting):
         self._setting = setting
