@@ -218,7 +218,7 @@ def test_worker_is_a_part_only_where_its_packages_are_installed(
     monkeypatch.setattr(services, "find_spec", find)
     assert installed_parts() == tuple(name for name in PARTS if name != "worker")
     assert "dbos" in asked
-    with pytest.raises(UnreachableError, match="The worker requires .*: dbos") as caught:
+    with pytest.raises(UnreachableError, match=r"The worker requires .*: dbos") as caught:
         check_installed([service("worker")])
     assert "aspencli[local,workflows]" in str(caught.value.hint)
     monkeypatch.setattr(services, "find_spec", lambda _name: object())
