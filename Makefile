@@ -173,6 +173,10 @@ accidents-api: $(VENV)/.dev ## Inject the same faults into 10,000 renames throug
 accidents-identity: $(VENV)/.dev ## Kill onboarding runs, make each step fail, and onboard 500 people at the limit (15 minutes)
 	@$(BIN)/python -m benchmarks.accidents_identity $(ARGS)
 
+.PHONY: accidents-jobs
+accidents-jobs: $(VENV)/.dev $(VENV)/.workflows ## Kill the parts of the local deployment while it builds trees (15 minutes)
+	@$(BIN)/python -m benchmarks.accidents_jobs $(ARGS)
+
 .PHONY: accidents-remote
 accidents-remote: $(VENV)/.dev ## Kill commands that use a tunnel, and look for anything left behind (20 minutes)
 	@$(BIN)/python -m benchmarks.accidents_remote $(ARGS)

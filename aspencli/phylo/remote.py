@@ -15,7 +15,8 @@ from aspencli.reference.remote import Scope, find_both, find_slugs
 from aspencli.remote.api import Api, NewPhyloRun, PhyloRun, PhyloRuns
 from aspencli.stored_text import as_id
 
-_RUNNING = "STARTED"
+STARTED = "STARTED"
+"""The status of a run that has not ended."""
 _SHOWN = 20
 
 
@@ -83,6 +84,11 @@ def start_run(runs: PhyloRuns, scope: Scope, wanted: NewPhyloRun) -> PhyloRun:
     return runs.create(*scope.key, wanted, look)
 
 
+def find_run(runs: PhyloRuns, scope: Scope, number: int) -> PhyloRun | None:
+    """Return a run, or None if it does not exist."""
+    return next((run for run in runs.all(*scope.key) if run["id"] == number), None)
+
+
 def run_ids(keys: Sequence[str]) -> list[int]:
     """Parse run IDs, dropping duplicates.
 
@@ -113,7 +119,7 @@ def find_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> list[PhyloRu
             f"No such run in {scope}: {_listed(missing)}",
             hint="List the runs: aspencli phylo-runs list",
         )
-    running = [number for number in ids if own[number]["workflow_status"] == _RUNNING]
+    running = [number for number in ids if own[number]["workflow_status"] == STARTED]
     if running:
         raise ConflictError(
             f"Still in progress: run {_listed(running)}; nothing was changed.",

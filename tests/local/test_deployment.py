@@ -27,7 +27,7 @@ from aspen.local import supervision as client
 from aspen.local.aws.content import REGION, made_values, read_credentials
 from aspen.local.deployment import Deployment, service_status, with_restarts
 from aspen.local.processes import HOST, file_lock, is_free
-from aspen.local.services import PARTS, POSTGRES, PartStatus
+from aspen.local.services import POSTGRES, PartStatus, installed_parts
 from aspen.local.services import Phase as Doing
 from aspen.local.state import DeploymentFiles, Timing
 from aspen.local.supervision import PortTakenError, Supervision
@@ -73,7 +73,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         # Two deployments that choose ports at the same moment may choose the same ones.
         with file_lock(tmp_path_factory.getbasetemp().parent / "whole.lock"):
             up = whole.up()
-        assert set(up.started) == set(PARTS)
+        assert set(up.started) == set(installed_parts())
         assert up.filled
         assert up.filled.samples == 1025
         yield whole
@@ -133,7 +133,7 @@ def processes_of(home: Path) -> list[str]:
 
 def test_every_part_is_running_and_responds(whole: Deployment) -> None:
     statuses = whole.status()
-    assert [one.name for one in statuses] == list(PARTS)
+    assert [one.name for one in statuses] == list(installed_parts())
     assert {one.state for one in statuses} == {Doing.RUNNING}
     for one in statuses[1:]:
         assert one.url == f"http://{HOST}:{one.port}"

@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from aspen.local import logs, processes
+from aspen.local import logs, processes, services
 from aspen.local.logs import RotatingLog
 from aspen.local.processes import HOST, SERVICES_FIRST, is_own_connection, may_own
-from aspen.local.services import PARTS, SERVICES, Phase, Service, service, with_needed
+from aspen.local.services import (
+    PARTS,
+    SERVICES,
+    Phase,
+    Service,
+    check_installed,
+    installed_parts,
+    service,
+    with_needed,
+)
 from aspen.local.state import (
     DeploymentFiles,
     KnownProcess,
@@ -25,7 +34,7 @@ from aspen.local.state import (
 )
 from aspen.local.supervisor import is_check
 from aspencli import machine
-from aspencli.errors import AspenError, RefusedError
+from aspencli.errors import AspenError, RefusedError, UnreachableError
 from tests.local.conftest import root_only
 
 # Processes
@@ -193,7 +202,28 @@ def test_restart_pause_grows_until_part_stays_up() -> None:
 def test_starting_part_includes_its_dependencies() -> None:
     assert with_needed(["postgres"]) == ("postgres",)
     assert with_needed(["aws"]) == ("postgres", "aws")
-    assert with_needed(["api"]) == PARTS
+    assert with_needed(["api"]) == ("postgres", "aws", "identity", "api")
+    assert with_needed(["worker"]) == ("postgres", "aws", "worker")
+
+
+def test_worker_is_a_part_only_where_its_packages_are_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def find(name: str) -> object:
+        asked.append(name)
+        return None if name == "dbos" else object()
+
+    monkeypatch.setattr(services, "find_spec", find)
+    assert installed_parts() == tuple(name for name in PARTS if name != "worker")
+    assert "dbos" in asked
+    with pytest.raises(UnreachableError, match=r"The worker requires .*: dbos") as caught:
+        check_installed([service("worker")])
+    assert "aspencli[local,workflows]" in str(caught.value.hint)
+    monkeypatch.setattr(services, "find_spec", lambda _name: object())
+    assert installed_parts() == PARTS
+    check_installed([service("worker")])
 
 
 @pytest.fixture
@@ -206,16 +236,16 @@ def state(tmp_path: Path) -> DeploymentFiles:
 def test_chosen_ports_persist_and_avoid_ports_in_use(state: DeploymentFiles) -> None:
     with socket.create_server((HOST, 0)) as other:
         taken = other.getsockname()[1]
-        services = [Service("one", taken, "/", (), ()), Service("two", taken + 1, "/", (), ())]
-        notes = state.choose_ports(services)
+        chosen = [Service("one", taken, "/", (), ()), Service("two", taken + 1, "/", (), ())]
+        notes = state.choose_ports(chosen)
         ports = state.ports()
         assert (
             f"Port {taken} is in use by another program; one uses {ports['one']} instead." in notes
         )
         assert ports["one"] >= SERVICES_FIRST
         assert len(set(ports.values())) == 2
-        assert state.choose_ports(services) == []
-    assert state.choose_ports(services) == []
+        assert state.choose_ports(chosen) == []
+    assert state.choose_ports(chosen) == []
     assert state.ports() == ports  # the first choice is free again, but is not reused
 
 

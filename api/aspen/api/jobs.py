@@ -1,7 +1,8 @@
 """The service's jobs: AWS Step Functions executions, configured in Parameter Store.
 
 Executions get exactly the input that the live service gives them, since the WDL workflows refuse
-to start with missing or additional inputs.
+to start with missing or additional inputs. On a laptop with a worker, jobs are enqueued in the
+database instead, in the transaction that writes what they are about.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
 from botocore.exceptions import BotoCoreError, ClientError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from aspen.api.aws import Aws
 from aspen.api.settings import Settings
 from aspen.database.models import Group, Pathogen, TreeType
+from aspen.workflows.engine import tree_job_id
+from aspen.workflows.engine.queue import ENQUEUE, IS_READY, new_id, values
 
 T = TypeVar("T", int, str)
 
@@ -28,6 +33,8 @@ _COPIED = ("RUN_WDL_URI", "RunEC2Memory", "RunEC2Vcpu", "RunSPOTMemory", "RunSPO
 _LONGEST_NAME = 80
 _LONGEST_LIST = 200_000  # an execution's input is limited to 256 KB
 _GIVEN_SAMPLES = "specified-ids-only"
+PANGOLIN_PATHOGEN = "SC2"
+"""The slug of the only pathogen whose lineages pangolin assigns."""
 
 
 class Job(StrEnum):
@@ -110,6 +117,29 @@ def start_job(aws: Aws, settings: Settings, order: Order) -> str:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise JobError(f"the parameter {parameter} does not describe a job") from error
     return str(started["executionArn"])
+
+
+async def enqueue_tree(db: AsyncSession, run: int) -> None:
+    """Enqueue the job that builds the tree of a run, in the transaction that inserts the run.
+
+    Before the first start of a worker there is no queue; the worker then finds the run itself.
+    """
+    if await db.scalar(sa.text(IS_READY)):
+        await db.execute(sa.text(ENQUEUE), values("tree", {"run_id": run}, tree_job_id(run)))
+
+
+async def enqueue_sample_jobs(db: AsyncSession, pathogen: Pathogen, ids: Sequence[int]) -> bool:
+    """Enqueue the jobs that analyze new samples, in the transaction that inserts the samples.
+
+    Return False if there is no queue yet, as before the first start of a worker.
+    """
+    if not await db.scalar(sa.text(IS_READY)):
+        return False
+    parameters = {"pathogen": pathogen.slug, "run_type": _GIVEN_SAMPLES, "sample_ids": [*ids]}
+    kinds = ["lineages", "qc"] if pathogen.slug == PANGOLIN_PATHOGEN else ["qc"]
+    for kind in kinds:
+        await db.execute(sa.text(ENQUEUE), values(kind, parameters, new_id(kind)))
+    return True
 
 
 def stop_job(aws: Aws, execution: str, why: str) -> None:

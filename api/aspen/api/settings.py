@@ -7,6 +7,7 @@ import binascii
 import json
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
 
@@ -18,6 +19,14 @@ from aspen.identity.management import Credentials, provider_url
 
 DRIVER = "postgresql+asyncpg"
 _GALAGO = ("https://galago.czgenepi.org", "https://galago-labs.czgenepi.org")
+
+
+class JobsEngine(StrEnum):
+    """A service that runs compute jobs."""
+
+    STEP_FUNCTIONS = "step-functions"
+    LOCAL = "local"
+    """The queue in the service's own database, and workers on the same machine."""
 
 
 class SettingsError(Exception):
@@ -41,6 +50,9 @@ class Settings(BaseModel):
     aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
     aws_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
+
+    jobs_engine: JobsEngine = Field(JobsEngine.STEP_FUNCTIONS, alias="JOBS_ENGINE")
+    """The service that runs compute jobs; in the cloud, always Step Functions."""
 
     given_dsn: SecretStr | None = Field(None, alias="DB_DSN")
     given_uri: SecretStr | None = Field(None, alias="DB_URI")

@@ -195,6 +195,7 @@ class ItemChange(Change):
     group: Org | None = None  # whose items are changed, for the record
     keeps_record: bool = True
     is_idempotent: bool = False  # to carry out an empty plan too, without a question
+    prints: bool = True  # False if the caller prints the result, as one that waits for its end
 
     def __post_init__(self) -> None:
         self._work = [row for row in self.plan if row["outcome"] in _WORK]
@@ -318,7 +319,8 @@ class ItemChange(Change):
             if self.partial and isinstance(error, (KeyboardInterrupt, UncertainError)):
                 out.warn("The last request may have been carried out too. Check before you retry.")
             raise
-        self._print(rows)
+        if self.prints:
+            self._print(rows)
 
     def _print(self, rows: Sequence[Row]) -> None:
         out = self.context.out

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aspen.local.services import PARTS, SUPERVISOR
+from aspen.local.services import NO_WORKER, PARTS, SUPERVISOR, WORKER, installed_parts
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
@@ -124,6 +124,7 @@ def up(
 ) -> None:
     """Start PostgreSQL, the AWS emulator, the identity provider, and the API, and wait for them.
 
+    So does the worker that runs compute jobs, if what it needs is installed ('make workflows').
     Creates the database and upgrades its schema; an empty database gets the test data, unless the
     API is not started. Everything keeps running until 'aspencli local down'; parts that exit are
     restarted. Running this again changes nothing.
@@ -175,6 +176,8 @@ def status(
         raise UnreachableError(", ".join(idle), hint="Start it: aspencli local up")
     if idle:
         context.out.hint("Start it: aspencli local up")
+    if WORKER not in installed_parts():
+        context.out.hint(NO_WORKER)
 
 
 @app.command(epilog=examples("aspencli local logs -n 20", "aspencli local logs api -f"))
@@ -350,7 +353,7 @@ def bring_up(context: AppContext, only: Sequence[str], *, hint: bool = True) -> 
     """Start the given parts, or all if none is given, and show their addresses."""
     out, deployment = context.out, context.laptop.deployment
     out.finish_anyway()
-    did = deployment.up(only or PARTS, lambda part, step: out.info(f"{part}: {step} ..."))
+    did = deployment.up(only, lambda part, step: out.info(f"{part}: {step} ..."))
     for started in did.started.values():
         if started.repaired:
             out.warn("The deployment was not shut down cleanly; PostgreSQL recovered its data.")
@@ -374,6 +377,8 @@ def _tell_what_next(context: AppContext, running: Mapping[str, PartStatus]) -> N
     if url := running["api"].url:
         context.out.hint(f"Try the API in a browser: {url}/v2/docs")
     context.out.hint("Open a console: aspencli db interact")
+    if WORKER not in installed_parts():
+        context.out.hint(NO_WORKER)
 
 
 def _seconds(did: Up) -> str:

@@ -50,6 +50,7 @@ _CREATE_EXAMPLES = examples(
     "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
     "aspencli phylo-runs create --from ids.txt --name Cannery --tree-type overview "
     "--start-date 2023-01-01 --lineage BA.2",
+    "aspencli phylo-runs create --from ids.txt --name Cannery --tree-type targeted --wait",
 )
 _UPDATE_EXAMPLES = examples("aspencli phylo-runs update 7 --name 'Cluster at the cannery'")
 _DELETE_EXAMPLES = examples(
@@ -147,16 +148,32 @@ def create(
             metavar="JSON",
         ),
     ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Wait until the tree is built; Ctrl-C leaves the run going."),
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Longest time to --wait. Default: until it ends."
+        ),
+    ] = None,
     dry_run: params.DryRunOption = False,
     scoped: params.ScopeOptions,
 ) -> None:
-    """Start a run that builds a phylogenetic tree of samples and related public samples."""
+    """Start a run that builds a phylogenetic tree of samples and related public samples.
+
+    With --wait, the steps are shown on the local deployment, and the result contains the id of the
+    tree. If the run fails, the exit code is 1; if it has not ended after --timeout, 5.
+    """
     from aspencli.cli.changes.execute import ItemChange, execute
     from aspencli.cli.changes.options import parse_day
     from aspencli.phylo.remote import start_run
     from aspencli.reference.remote import Gazetteer
 
     context = current(ctx)
+    if timeout is not None and not wait:
+        raise BadInputError("--timeout requires --wait", hint="Add --wait, or omit --timeout.")
     said = {"filter_start_date": start_date, "filter_end_date": end_date}
     days = {key: parse_day(context, key, day) for key, day in said.items() if day is not None}
     ids, scope = params.chosen_samples(context, samples, scoped, writing=True)
@@ -178,8 +195,11 @@ def create(
         "outcome": "create",
     }
 
+    made: list[PhyloRun] = []
+
     def start() -> Iterator[Sequence[Row]]:
-        yield [run_outcome(start_run(context.api().phylo_runs, scope, wanted), "created")]
+        made.append(start_run(context.api().phylo_runs, scope, wanted))
+        yield [run_outcome(made[0], "created")]
 
     change = ItemChange(
         context,
@@ -188,11 +208,30 @@ def create(
         [row],
         start,
         done=lambda rows: f"Started run {rows[0]['id']}.",
-        next="Check its status: aspencli phylo-runs list",
+        next="" if wait else "Check its status: aspencli phylo-runs list",
         single=True,
         group=scope.org,
+        prints=not wait,
     )
-    execute(change, dry_run=dry_run)
+    if not wait:
+        return execute(change, dry_run=dry_run)
+    from aspencli.cli.waiting import RunWait
+
+    waiting: RunWait | None = None
+    try:
+        execute(change, dry_run=dry_run)
+        if made:
+            waiting = RunWait(context, scope, made[0])
+            waiting.until_it_ends(timeout)
+    except KeyboardInterrupt:
+        if made:
+            (waiting or RunWait(context, scope, made[0])).leave()
+        raise
+    finally:
+        if made:
+            last = waiting.run if waiting else made[0]
+            context.out.records(CHANGE_COLUMNS, [run_outcome(last, "created")])
+    return None
 
 
 @runs_app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)

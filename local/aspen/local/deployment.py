@@ -36,14 +36,16 @@ from aspen.local.services import (
     PARTS,
     POSTGRES,
     SUPERVISOR,
+    WORKER,
     PartStatus,
     PartSteps,
     Phase,
     Started,
     Stopped,
+    installed_parts,
     with_needed,
 )
-from aspen.local.state import DeploymentFiles, PartRecord, Timing
+from aspen.local.state import DeploymentFiles, PartRecord, Timing, jobs_folder
 from aspen.local.supervision import LostError, PortTakenError, Supervision
 from aspencli import __version__
 from aspencli.errors import NotFoundError, UnreachableError
@@ -53,6 +55,7 @@ from aspencli.machine import Endpoints, read_endpoints, read_postmaster, write_e
 if TYPE_CHECKING:
     from aspen.identity.management import Credentials
     from aspen.local.seed import Seeded
+    from aspen.workflows.engine.local import LocalEngine
 
 _API, _IDENTITY = "api", "identity"
 _PATIENCE_S = 5.0  # for PostgreSQL to shut down cleanly
@@ -106,8 +109,8 @@ class Deployment:
         self.objects = ObjectFolder(self.state.part("aws") / OBJECTS)
         self.outbox = Outbox(self.state.part(_IDENTITY))
 
-    def up(self, names: Iterable[str] = PARTS, progress: PartSteps | None = None) -> Up:
-        """Start parts and their dependencies, and wait until they are ready.
+    def up(self, names: Iterable[str] = (), progress: PartSteps | None = None) -> Up:
+        """Start parts and their dependencies, or all installed ones, and wait until they are ready.
 
         The database is created and migrated if needed. If the API is started and the database has
         no groups, the test data is added. Parts that are already running are not affected. If a
@@ -117,7 +120,8 @@ class Deployment:
         Raises:
             AspenError: A part cannot be started; the message says why, the details show its log.
         """
-        wanted, notes, began, up = with_needed(names), list[str](), time.monotonic(), Up({})
+        wanted = with_needed(tuple(names) or installed_parts())
+        notes, began, up = list[str](), time.monotonic(), Up({})
         with self.state.lock():
             for left in reversed(range(_TRIES)):
                 try:
@@ -133,7 +137,7 @@ class Deployment:
     def down(self) -> dict[str, Stopped]:
         """Stop every part, PostgreSQL last; return the results by part name."""
         if not self.state.home.exists():
-            return dict.fromkeys(PARTS[::-1], Stopped())
+            return dict.fromkeys(installed_parts()[::-1], Stopped())
         with self.state.lock():
             stopped = self._stop_services()
             return {**stopped, POSTGRES: self.cluster.down()}
@@ -144,20 +148,21 @@ class Deployment:
             self.cluster.status()
             if name == POSTGRES
             else service_status(self.state, self.supervision, name)
-            for name in PARTS
+            for name in installed_parts()
         ]
         return [with_restarts(one, self.supervision) for one in found]
 
     def reset(self) -> dict[str, bool]:
         """Stop every part and delete its data; return, by part name, whether there was any."""
         if not self.state.home.exists():
-            return dict.fromkeys(PARTS[::-1], False)
+            return dict.fromkeys(installed_parts()[::-1], False)
         with self.state.lock():
             had = {name: bool(one.how) for name, one in self._stop_services().items()}
             for name in had:
                 folder = self.state.part(name)
                 had[name] |= folder.exists()
                 shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.state.part(WORKER), ignore_errors=True)  # uninstalled since, maybe
             had[POSTGRES] = self.cluster.reset()
             self.state.clear()
         return had
@@ -260,7 +265,8 @@ class Deployment:
 
     def _stop_services(self) -> dict[str, Stopped]:
         stopped = self.supervision.stop()
-        return {name: stopped.get(name, Stopped()) for name in reversed(PARTS) if name != POSTGRES}
+        parts = [name for name in PARTS if name in stopped or name in installed_parts()]
+        return {name: stopped.get(name, Stopped()) for name in reversed(parts) if name != POSTGRES}
 
     def _fill(self, progress: PartSteps) -> Seeded | None:
         """Add the test data to an empty database, or the rest of it after an interruption."""
@@ -363,6 +369,16 @@ class Laptop:
         except (OSError, struct.error):  # there is no deployment that could own it
             return False
         return system == str(own)
+
+    def jobs_engine(self) -> LocalEngine:
+        """Return the engine of its compute jobs.
+
+        Raises:
+            UnreachableError: The database is not running.
+        """
+        from aspen.workflows.engine.local import LocalEngine
+
+        return LocalEngine(self.database_url(), jobs_folder(self.deployment.state))
 
     def psql(self) -> Path | None:
         """Return the psql that came with the server's programs, or None if there is none."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspen.local.aws.content import (
+    DB_BUCKET,
     REGION,
     STAGE,
     Surroundings,
@@ -26,8 +27,15 @@ from aspen.local.aws.content import (
 )
 from aspen.local.postgres.paths import WRITER, Places
 from aspen.local.processes import HOST, wait_until
-from aspen.local.services import CLIENT_ID, MANAGEMENT_CLIENT_ID, POSTGRES, SERVICES, service
-from aspen.local.state import DeploymentFiles, read_record
+from aspen.local.services import (
+    CLIENT_ID,
+    MANAGEMENT_CLIENT_ID,
+    POSTGRES,
+    SERVICES,
+    WORKER,
+    service,
+)
+from aspen.local.state import DeploymentFiles, jobs_folder, read_record
 from aspencli.machine import read_postmaster
 
 if TYPE_CHECKING:
@@ -89,12 +97,12 @@ def _api(state: DeploymentFiles) -> int:
     _wait(state, "api")
     _introduce(state)  # its port may have changed since the provider started
     port, address = str(state.ports()["api"]), _api_address(state)
-    keys = read_credentials(state.part("aws"))
     os.environ |= {
+        **_keys(state),
         "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": keys.key,
-        "AWS_SECRET_ACCESS_KEY": keys.secret,
-        "BOTO_ENDPOINT_URL": f"http://{HOST}:{state.ports()['aws']}",
+        "BOTO_ENDPOINT_URL": _aws_address(state),
+        # Without a worker, jobs are only recorded by the emulator.
+        "JOBS_ENGINE": "local" if WORKER in read_record(state.record) else "",
         "DEPLOYMENT_STAGE": STAGE,
         "API_URL": address,
         "FRONTEND_URL": address,
@@ -104,10 +112,36 @@ def _api(state: DeploymentFiles) -> int:
     return serve()
 
 
+def _worker(state: DeploymentFiles) -> int:
+    from aspen.local.postgres.server import Cluster
+    from aspen.workflows.engine.worker import Setting
+    from aspen.workflows.engine.worker import main as serve
+    from aspen.workflows.surroundings import Surroundings as JobSurroundings
+
+    _wait(state, WORKER)
+    around = JobSurroundings(
+        database=Cluster(state.home).url(),
+        bucket=DB_BUCKET,
+        region=REGION,
+        endpoint=_aws_address(state),
+    )
+    return serve(Setting(around, jobs_folder(state), state.ports()[WORKER], _keys(state)))
+
+
+def _keys(state: DeploymentFiles) -> dict[str, str]:
+    keys = read_credentials(state.part("aws"))
+    return {"AWS_ACCESS_KEY_ID": keys.key, "AWS_SECRET_ACCESS_KEY": keys.secret}
+
+
+def _aws_address(state: DeploymentFiles) -> str:
+    return f"http://{HOST}:{state.ports()['aws']}"
+
+
 _PARTS: dict[str, Callable[[DeploymentFiles], int]] = {
     "aws": _aws,
     "identity": _identity,
     "api": _api,
+    WORKER: _worker,
 }
 
 

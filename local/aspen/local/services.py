@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aspencli.errors import UnreachableError
 
-POSTGRES, SUPERVISOR = "postgres", "supervisor"
+POSTGRES, SUPERVISOR, WORKER = "postgres", "supervisor", "worker"
 CLIENT_ID, MANAGEMENT_CLIENT_ID = "aspencli-local", "aspen-management"
 """The client IDs of the command line and the service at the identity provider."""
 
@@ -118,6 +118,7 @@ class Service:
         needs: The parts that it waits for, once it is loaded.
         modules: The Python modules that it requires.
         readiness: A path that returns 200 while the parts it needs answer, too; `health` if None.
+        optional: True if the deployment does without it where its modules are not installed.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Service:
     needs: tuple[str, ...]
     modules: tuple[str, ...]
     readiness: str | None = None
+    optional: bool = False
 
     @property
     def ready(self) -> str:
@@ -145,15 +147,35 @@ SERVICES = (
         ("fastapi", "uvicorn", "asyncpg", "orjson"),
         readiness="/v2/health/ready",
     ),
+    Service(
+        WORKER,
+        3050,
+        "/health",
+        (POSTGRES, "aws"),
+        ("augur", "dbos", "edlib", "piqtree", "psycopg"),
+        readiness="/ready",
+        optional=True,
+    ),
 )
 """The services, in the order in which they are listed."""
 PARTS = (POSTGRES, *(service.name for service in SERVICES))
 """The names of all parts."""
+NO_WORKER = (
+    "Compute jobs do not run here. To run them, install aspencli[local,workflows] "
+    "(in a checkout: make workflows), then: aspencli local up"
+)
+"""The hint for a deployment without a worker."""
 
 
 def service(name: str) -> Service:
     """Return the service with a name."""
     return next(one for one in SERVICES if one.name == name)
+
+
+def installed_parts() -> tuple[str, ...]:
+    """Return the names of all parts, except optional ones whose modules are not installed."""
+    absent = {one.name for one in SERVICES if one.optional and _missing([one])}
+    return tuple(name for name in PARTS if name not in absent)
 
 
 def with_needed(names: Iterable[str]) -> tuple[str, ...]:
@@ -169,10 +191,20 @@ def check_installed(services: Iterable[Service]) -> None:
     Raises:
         UnreachableError: A module is missing; the hint says how to install it.
     """
-    missing = sorted({name for one in services for name in one.modules if not find_spec(name)})
-    if missing:
+    chosen = list(services)
+    if missing := _missing(one for one in chosen if not one.optional):
         raise UnreachableError(
             f"The local deployment requires packages that are not installed: {', '.join(missing)}",
             hint="Install aspencli[local]. "
             "The database does not need them: aspencli local up --only postgres",
         )
+    if missing := _missing(one for one in chosen if one.optional):
+        raise UnreachableError(
+            f"The worker requires packages that are not installed: {', '.join(missing)}",
+            hint="Install aspencli[local,workflows] (in a checkout: make workflows). "
+            "The other parts do not need them: aspencli local up",
+        )
+
+
+def _missing(services: Iterable[Service]) -> list[str]:
+    return sorted({name for one in services for name in one.modules if not find_spec(name)})

@@ -20,7 +20,7 @@ from aspen.local.processes import (
     making,
     passage_mode,
 )
-from aspen.local.services import Phase, Service
+from aspen.local.services import WORKER, Phase, Service
 from aspencli import machine
 from aspencli.errors import AspenError
 from aspencli.files import make_folder, write_whole
@@ -237,3 +237,8 @@ class DeploymentFiles:
         shutil.rmtree(self.log("").parent, ignore_errors=True)
         for path in (self.record, self.filling, self._ports, machine.endpoints_file(self.home)):
             path.unlink(missing_ok=True)
+
+
+def jobs_folder(state: DeploymentFiles) -> Path:
+    """Return the folder of the worker's jobs."""
+    return state.part(WORKER) / "jobs"

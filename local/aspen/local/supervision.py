@@ -16,6 +16,7 @@ from aspen.local.processes import own_account, wait_for_lock
 from aspen.local.services import (
     POSTGRES,
     SUPERVISOR,
+    WORKER,
     PartSteps,
     Phase,
     Stopped,
@@ -39,7 +40,17 @@ _STOP_S = 8.0  # longer than it gives the parts
 _CLEAR_S = 6.0
 _TAIL = 15  # lines of a log in a message
 _PASSED_ON = ("COVERAGE_", "LC_", "PYTHON")
-_NAMED = {"ASPEN_PG_BINDIR", "HOME", "LANG", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"}
+_NAMED = {
+    "ASPEN_JOB_STEPS",
+    "ASPEN_PG_BINDIR",
+    "HOME",
+    "LANG",
+    "LOGNAME",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "USER",
+}
 
 
 class PortTakenError(ConflictError):
@@ -200,9 +211,16 @@ class Supervision:
             raise AspenError(
                 f"Cannot start {name}: {one.reason}",
                 hint=f"Its last messages are above; for more: aspencli local logs {name}. "
-                "The database does not need it: aspencli local up --only postgres",
+                + _without(name),
                 details=logs.tail(self._state.log(name), _TAIL),
             )
+
+
+def _without(name: str) -> str:
+    """Return how to start what does not need a part."""
+    if name == WORKER:
+        return "The other parts do not need it: aspencli local up --only api"
+    return "The database does not need it: aspencli local up --only postgres"
 
 
 def _end(ending: Collection[KnownProcess], patience: float) -> None:

@@ -20,6 +20,7 @@ from aspen.database.engine import Database
 from aspen.local.auth0.outbox import send
 from aspen.local.auth0.store import ProviderStore
 from aspen.local.deployment import Deployment
+from aspen.local.services import installed_parts
 from aspencli.machine import endpoints_file
 from tests import zygote
 from tests.local.marking import mark_as_created
@@ -114,8 +115,9 @@ def test_all_local_services_start_stop_and_reset(run_cli: CliRunner, deployment:
     up = run_cli("local", "up", "-o", "json", timeout=240)
     assert up.code == 0, up.err
     parts = {one["part"]: one for one in json.loads(up.out)}
-    assert list(parts) == ["postgres", "aws", "identity", "api"]
+    assert list(parts) == list(installed_parts())
     assert re.search(r"Ready in .* s \(postgres .*, aws .*, identity .*, api .*\)", up.err)
+    assert ("Compute jobs do not run here" in up.err) is ("worker" not in parts)
     assert f"{parts['api']['url']}/v2/docs" in up.err
     assert row(run_cli("db", "status", "-o", "json"))["samples"] == 1025
 

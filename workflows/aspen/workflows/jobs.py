@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -213,3 +216,19 @@ PLANS = {
     Kind.IMPORT_LOCATIONS: Plan(FileParameters, (Step("import-locations", (), ("locations",)),)),
 }
 """The plan of each kind."""
+
+STEPS_VARIABLE = "ASPEN_JOB_STEPS"
+"""The variable that names another package with `PLANS` and steps, for tests of the engine."""
+
+
+def steps_package() -> str:
+    """Return the package with the modules of the steps."""
+    return os.environ.get(STEPS_VARIABLE) or "aspen.workflows.steps"
+
+
+def plans() -> Mapping[Kind, Plan]:
+    """Return the plan of each kind."""
+    if other := os.environ.get(STEPS_VARIABLE):
+        found: Mapping[Kind, Plan] = import_module(other).PLANS
+        return found
+    return PLANS

@@ -23,7 +23,7 @@ from aspen.api.aws import Aws
 from aspen.api.database import integers
 from aspen.api.deps import AppRuntime, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import ApiError, documented, unavailable
-from aspen.api.jobs import JobError, Order, start_job, stop_job, tree_order
+from aspen.api.jobs import JobError, Order, enqueue_tree, start_job, stop_job, tree_order
 from aspen.api.limits import NAMES_MIB, accepts
 from aspen.api.runtime import Runtime
 from aspen.api.samples.naming import GENBANK, named, strains
@@ -36,7 +36,7 @@ from aspen.api.schemas.phylo_runs import (
     PhyloRunUpdateRequest,
     TemplateArgsRequest,
 )
-from aspen.api.settings import Settings
+from aspen.api.settings import JobsEngine, Settings
 from aspen.api.streaming import json_list
 from aspen.database.models import (
     AlignedRepositoryData,
@@ -129,6 +129,10 @@ async def kick_off_phylo_run(
         raise ApiError(403, "access denied")
     run = await _insert(db, access, pathogen, wanted)
     answer = await _shown(db, run)
+    if runtime.settings.jobs_engine is JobsEngine.LOCAL:
+        await enqueue_tree(db, run)
+        await db.commit()
+        return answer
     # Start the job before the commit; it reads the row only once its machine is up. If the service
     # dies in between, there is no run left that looks in progress and cannot be deleted.
     kind = TreeType(wanted.tree_type)

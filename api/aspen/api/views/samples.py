@@ -14,7 +14,15 @@ from aspen.api.authz import Action
 from aspen.api.aws import Aws
 from aspen.api.deps import AppSettings, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import ApiError, documented
-from aspen.api.jobs import JobError, Order, lineage_qc_orders, pangolin_orders, start_job
+from aspen.api.jobs import (
+    PANGOLIN_PATHOGEN,
+    JobError,
+    Order,
+    enqueue_sample_jobs,
+    lineage_qc_orders,
+    pangolin_orders,
+    start_job,
+)
 from aspen.api.limits import NAMES_MIB, accepts
 from aspen.api.samples.forms import fill_in
 from aspen.api.samples.lifecycle import create, remove
@@ -33,7 +41,7 @@ from aspen.api.schemas.samples import (
     ValidateIDsRequest,
     ValidateIDsResponse,
 )
-from aspen.api.settings import Settings
+from aspen.api.settings import JobsEngine, Settings
 from aspen.api.streaming import Pieces, json_list
 from aspen.database.models import Sample
 
@@ -47,7 +55,6 @@ class _SampleConvertor(StringConvertor):
 register_url_convertor("sample", _SampleConvertor())
 router = APIRouter(tags=["samples"])
 _SAMPLES_MIB = 32
-_PANGOLIN_PATHOGEN = "SC2"
 _log = logging.getLogger(__name__)
 
 
@@ -77,8 +84,13 @@ async def create_samples(
     if not access.may(Action.CREATE_SAMPLE):
         raise ApiError(403, "access denied")
     publics, answer = await create(db, access, pathogen, wanted)
+    if settings.jobs_engine is JobsEngine.LOCAL:
+        if publics and not await enqueue_sample_jobs(db, pathogen, [*publics]):
+            _log.error("No jobs for %d new samples: no worker has started yet", len(publics))
+        await db.commit()
+        return Pieces(answer)
     orders = [*lineage_qc_orders(access.group, pathogen, [*publics])]
-    if pathogen.slug == _PANGOLIN_PATHOGEN:
+    if pathogen.slug == PANGOLIN_PATHOGEN:
         orders = [*pangolin_orders(access.group, [*publics.values()]), *orders]
     await db.commit()
     jobs = BackgroundTask(_examine, aws, settings, orders) if orders else None

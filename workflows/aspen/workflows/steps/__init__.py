@@ -22,8 +22,12 @@ P = TypeVar("P", bound=BaseModel)
 PARAMETERS_NAME = "job.json"
 REASON_NAME = "reason.txt"
 """The file, in the step's folder, that says why the step failed."""
+DONE_NAME = "done"
+"""The folder, in that of the job, with an empty file for each step that has finished."""
 REFUSED = 3
 """The exit code of a step that failed for a reason that it explains."""
+AWAY = 75
+"""The exit code of a step that lost the database or AWS; it is run again once they are back."""
 
 
 class StepError(Exception):

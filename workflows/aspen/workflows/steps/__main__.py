@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 
-from aspen.workflows.steps import REASON_NAME, REFUSED, StepError, Workspace
+from aspen.workflows.jobs import steps_package
+from aspen.workflows.outages import is_outage
+from aspen.workflows.steps import AWAY, DONE_NAME, REASON_NAME, REFUSED, StepError, Workspace
 from aspen.workflows.surroundings import Surroundings
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main() -> int:
@@ -18,15 +25,40 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="folder of the job")
     given = parser.parse_args()
     workspace = Workspace(given.folder, given.step, Surroundings.from_environment())
-    workspace.out.mkdir(exist_ok=True)
-    module = import_module(f"aspen.workflows.steps.{given.step.replace('-', '_')}")
     try:
-        module.run(workspace)
+        workspace.out.mkdir(exist_ok=True)
+        import_module(f"{steps_package()}.{given.step.replace('-', '_')}").run(workspace)
+        _mark_as_done(workspace)
     except StepError as error:
-        (workspace.out / REASON_NAME).write_text(str(error))
-        print(error, file=sys.stderr)  # noqa: T201 - standard error is the step's log
-        return REFUSED
+        return _explain(workspace, str(error), REFUSED)
+    except OSError as error:
+        if error.errno in _FULL:
+            return _explain(
+                workspace, f"No space left to write {error.filename or 'a file'}", REFUSED
+            )
+        return _fail(error)
+    except Exception as error:  # noqa: BLE001 - the exit code depends on it
+        return _fail(error)
     return 0
+
+
+def _mark_as_done(workspace: Workspace) -> None:
+    """Record that the step has finished, in case the worker is killed before it learns of it."""
+    folder = workspace.folder / DONE_NAME
+    folder.mkdir(exist_ok=True)
+    (folder / workspace.step).touch()
+
+
+def _explain(workspace: Workspace, reason: str, code: int) -> int:
+    with contextlib.suppress(OSError):  # the disk may be full
+        (workspace.out / REASON_NAME).write_text(reason)
+    print(reason, file=sys.stderr)  # noqa: T201 - standard error is the step's log
+    return code
+
+
+def _fail(error: Exception) -> int:
+    traceback.print_exception(error)
+    return AWAY if is_outage(error) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,17 @@
+"""The step trial-prepare, before and after a pause."""
+
+from __future__ import annotations
+
+import time
+
+from aspen.workflows.steps import Workspace
+from tests.workflows.engine.trial import trial_prepare
+
+_PAUSE_S = 0.4
+
+
+def run(workspace: Workspace) -> None:
+    """Take some time."""
+    time.sleep(_PAUSE_S)
+    trial_prepare.run(workspace)
+    time.sleep(_PAUSE_S)

@@ -1,0 +1,17 @@
+"""The step trial-save, before and after a pause."""
+
+from __future__ import annotations
+
+import time
+
+from aspen.workflows.steps import Workspace
+from tests.workflows.engine.trial import trial_save
+
+_PAUSE_S = 0.4
+
+
+def run(workspace: Workspace) -> None:
+    """Take some time."""
+    time.sleep(_PAUSE_S)
+    trial_save.run(workspace)
+    time.sleep(_PAUSE_S)
