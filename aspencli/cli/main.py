@@ -51,6 +51,11 @@ ENTRIES = (
     ),
     Entry("phylo-trees", "Download phylogenetic trees.", "phylo:trees_app"),
     Entry(
+        "jobs",
+        "Follow compute jobs, find out why they failed, and start or stop them.",
+        aliases=("job",),
+    ),
+    Entry(
         "qc-mutations",
         "Download quality control results and mutations of samples.",
         "reference:qc_mutations_app",

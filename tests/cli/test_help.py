@@ -224,6 +224,10 @@ PANELS = {
         "Schema": "upgrade downgrade current history check revision setup create drop access",
         "Sessions": "activity locks cancel terminate",
     },
+    "jobs": {
+        "Look": "list show why logs outputs schedule",
+        "Change": "start cancel retry reconcile undo",
+    },
     "samples": {
         "Look": "list show validate-ids",
         "Change": "create update delete",

@@ -15,12 +15,16 @@ def _table(name: str, *columns: str) -> sa.TableClause:
     return sa.table(name, *map(sa.column, columns), schema=SCHEMA)
 
 
+ENTITIES = _table("entities", "id", "entity_type", "producing_workflow_id")
 GROUPS = _table(
     *("groups", "id", "name", "prefix", "address", "division", "location", "submitting_lab"),
     *("auth0_org_id", "default_tree_location_id", "tree_parameters"),
 )
 LOCATIONS = _table("locations", "id", "region", "country", "division", "location")
 PATHOGENS = _table("pathogens", "id", "slug", "name")
+PHYLO_RUNS = _table(
+    *("phylo_runs", "workflow_id", "group_id", "name", "tree_type", "pathogen_id"),
+)
 ROLES = _table("roles", "id", "name")
 SAMPLES = _table(
     *("samples", "id", "private_identifier", "public_identifier", "collection_date", "private"),
@@ -31,7 +35,14 @@ USERS = _table(
     *("agreed_to_tos", "acknowledged_policy_version"),
 )
 USER_ROLES = _table("user_roles", "user_id", "group_id", "role_id")
-ALL = (GROUPS, LOCATIONS, PATHOGENS, ROLES, SAMPLES, USERS, USER_ROLES)
+WORKFLOWS = _table(
+    *("workflows", "id", "workflow_type", "workflow_status", "start_datetime", "end_datetime"),
+    "user_id",
+)
+ALL = (
+    *(ENTITIES, GROUPS, LOCATIONS, PATHOGENS, PHYLO_RUNS, ROLES, SAMPLES, USERS, USER_ROLES),
+    WORKFLOWS,
+)
 
 PLACE = sa.func.nullif(
     sa.func.concat_ws(

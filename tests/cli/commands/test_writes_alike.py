@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -27,6 +28,9 @@ from tests.api.conftest import Api, managed_by
 from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.ending import Ended
 from tests.conftest import Server
+from tests.jobs.lab import CloudLab, add_run
+from tests.jobs.lab import reset as reset_aws
+from tests.jobs.lab import running as running_aws
 from tests.local.auth0.lab import ORGANIZATIONS, Identity
 
 Words = tuple[str, ...]
@@ -60,7 +64,8 @@ READS = {
         "auth status",
     ),
     *("auth token", "config show", "target list", "target check", "stacks list", "history verify"),
-    "identity diff",
+    *("identity diff", "jobs list", "jobs show", "jobs why", "jobs logs", "jobs outputs"),
+    "jobs schedule list",
 }
 """Commands that change no target."""
 OTHERS = {
@@ -375,6 +380,46 @@ def _prune(bench: Bench) -> Words:
     return "history", "prune", "--older-than", "0"
 
 
+def _with_jobs(bench: Bench) -> CloudLab:
+    """Make the database that of the target staging, whose jobs run in AWS."""
+    address = bench.exits.enter_context(running_aws())
+    reset_aws(address)
+    cloud = CloudLab(address)
+    cloud.deploy()
+    patch = pytest.MonkeyPatch()
+    bench.exits.callback(patch.undo)
+    for name, value in cloud.environment(bench.lab.service.database.url).items():
+        patch.setenv(name, value)
+    (bench.folder / "jobs.toml").write_text(cloud.config())
+    patch.setenv("ASPEN_CONFIG", str(bench.folder / "jobs.toml"))
+    return cloud
+
+
+def _job(status: str, execution: str, *words: str) -> Callable[[Bench], Words]:
+    """Return the preparation of a command for a run with an execution."""
+
+    def prepare(bench: Bench) -> Words:
+        cloud, began = _with_jobs(bench), dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+        database = bench.lab.service.database
+        run = add_run(database, status, began)
+        with database.reading() as session:
+            prefix = str(session.scalar(sa.text("SELECT prefix FROM aspen.groups WHERE id = 1")))
+        cloud.tree(run, prefix, began, status=execution)
+        return "--env", "staging", "jobs", *(word.format(run=run) for word in words)
+
+    return prepare
+
+
+def _start_job(bench: Bench) -> Words:
+    _with_jobs(bench)
+    return "--env", "staging", "jobs", "start", "qc", "--pathogen", "SC2", "--stale"
+
+
+def _undo_jobs(bench: Bench) -> Words:
+    bench.ok(*_job("STARTED", "FAILED", "reconcile")(bench))
+    return "--env", "staging", "jobs", "undo", str(bench.last_run()["run"])
+
+
 _STAGING = ("--confirm", "staging")
 WRITES = {
     "users create --via db": Write(_create_user("db")),
@@ -433,6 +478,11 @@ WRITES = {
     "phylo-runs delete": Write(
         lambda bench: ("--org", "1", "phylo-runs", "delete", bench.run_of("COMPLETED")), again=None
     ),
+    "jobs start": Write(_start_job, again=None),
+    "jobs cancel": Write(_job("STARTED", "RUNNING", "cancel", "{run}")),
+    "jobs retry": Write(_job("FAILED", "FAILED", "retry", "{run}"), again="conflict"),
+    "jobs reconcile": Write(_job("STARTED", "FAILED", "reconcile")),
+    "jobs undo": Write(_undo_jobs),
     "history prune": Write(_prune, recorded=False),
     "db upgrade": Write(
         lambda bench: (*bench.database("template1"), "db", "upgrade"), yes=_STAGING
@@ -535,7 +585,7 @@ def test_write_says_the_same_at_every_stage(name: str, bench: Bench) -> None:
     assert done.code == 0, done.err
     assert _outcomes(done, DONE) - IDLE
     after = bench.state()
-    assert after != before or name in {"history prune", "phylo-runs create"}
+    assert after != before or name in {"history prune", "phylo-runs create", "jobs start"}
     if write.recorded:
         command = _command_of(name)
         found = [(run["command"], run["outcome"]) for run in bench.runs()[:4]]

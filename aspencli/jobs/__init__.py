@@ -1,0 +1,1 @@
+"""Compute jobs: in the database, and in what runs them."""
