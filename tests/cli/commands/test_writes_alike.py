@@ -60,7 +60,8 @@ READS = {
         "auth status",
     ),
     *("auth token", "config show", "target list", "target check", "stacks list", "history verify"),
-    "identity diff",
+    *("identity diff", "phylo-trees open"),
+    *("files list", "files show", "files download", "files check"),
 }
 """Commands that change no target."""
 OTHERS = {
