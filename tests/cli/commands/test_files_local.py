@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from tests.conftest import CliRunner
 
 BUCKET = "genepi-db-data"
-FOLDER = "phylo_run/Redwood County/OVERVIEW/1"
+FOLDER = "phylo_run/Redwood County/OVERVIEW/{}"
 UPLOADS = {
-    f"{FOLDER}/builds.yaml": b"builds: {}\n",
+    f"{FOLDER}/builds.yaml": b"builds: []\n",
     f"{FOLDER}/include.txt": b"",
     f"{FOLDER}/logs/ncov/a b+c%20d.txt": "naïve 🌲\n".encode(),
     "raw_genbank_dump/20260101-0100/genbank.ndjson.zst": bytes(range(256)) * 40_000,
@@ -121,8 +121,11 @@ def test_outputs_are_identical_after_restart_and_after_crash_of_emulator(
 ) -> None:
     up = ("local", "up", "-o", "json")
     assert run_cli(*up, timeout=240).code == 0
+    first = next(row for row in listed(run_cli) if row["kind"] == "tree")
+    number = first["tree"]
+    uploads = {key.format(first["run"]): body for key, body in UPLOADS.items()}
     s3 = storage(home)
-    for key, body in UPLOADS.items():
+    for key, body in uploads.items():
         s3.put_object(Bucket=BUCKET, Key=key, Body=body, **META)
     check = run_cli("files", "check", "--min-age", "0s", "-o", "json")
     assert [row["key"] for row in json.loads(check.out)] == [
@@ -130,9 +133,8 @@ def test_outputs_are_identical_after_restart_and_after_crash_of_emulator(
     ]
 
     objects, rows = stored(home), listed(run_cli)
-    number = next(row["tree"] for row in rows if row["kind"] == "tree" and row["run"] == 1)
     saved = tree(run_cli, number, tmp_path / "tree.json")
-    assert {key for bucket, key in objects if bucket == BUCKET} >= UPLOADS.keys()
+    assert {key for bucket, key in objects if bucket == BUCKET} >= uploads.keys()
     assert {row["key"] for row in rows} == {key for bucket, key in objects if bucket == BUCKET}
 
     for _ in range(2):
@@ -149,7 +151,7 @@ def test_outputs_are_identical_after_restart_and_after_crash_of_emulator(
     assert (stored(home), listed(run_cli)) == (objects, rows)
     assert tree(run_cli, number, tmp_path / "tree.json") == saved
 
-    for key, body in UPLOADS.items():
+    for key, body in uploads.items():
         out = tmp_path / "saved"
         got = run_cli("files", "download", key, "-O", str(out), "--force")
         assert got.code == 0, got.err
