@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aspencli import files
 from aspencli.auth.session import has_browser, open_browser
 from aspencli.cli.output.formats import LINK_COLUMNS
-from aspencli.errors import AspenError
+from aspencli.errors import AspenError, BadInputError, NotFoundError
 from aspencli.phylo import auspice
 from aspencli.phylo.auspice import Auspice
 from aspencli.phylo.remote import with_scheme
@@ -73,12 +73,28 @@ def _agrees(context: AppContext) -> bool:
     return out.confirm(f"{what} shows trees. Fetch it with npm into {files.cache_dir()}?")
 
 
-def read_tree(context: AppContext, link: str) -> bytes:
+def create_link(context: AppContext, scope: Scope, tree: int) -> str:
+    """Return a magic link to a tree.
+
+    Raises:
+        NotFoundError: There is no such tree, or the operator may not see it.
+    """
+    try:
+        return context.api().phylo_trees.auspice_link(*scope.key, tree)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"No such tree in {scope}: {tree}, or you do not have access to it.",
+            hint="List the runs with the ids of their trees: aspencli phylo-runs list",
+        ) from error
+
+
+def read_tree(context: AppContext, link: str, tree: int) -> bytes:
     """Return the tree of a magic link, as the link's creator sees it.
 
     The path is requested from the API that created the link, whatever host the link names.
 
     Raises:
+        NotFoundError: The tree's file does not exist.
         AspenError: The API refuses it, or does not answer.
     """
     from aspencli.phylo.viewer import check_dataset
@@ -87,7 +103,17 @@ def read_tree(context: AppContext, link: str) -> bytes:
     with context.out.transfer("Loading the tree") as progress:
         base = urlsplit(context.access.at.api_url).path.rstrip("/")
         path = urlsplit(with_scheme(link, "https")).path.removeprefix(base)
-        context.api().phylo_trees.open_link(path, landing, progress)
+        try:
+            context.api().phylo_trees.open_link(path, landing, progress)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"The file of tree {tree} no longer exists.",
+                hint=f"Find all such trees: {context.command('files', 'check', '--kind', 'tree')}",
+                details=error.details,
+            ) from error
+        except BadInputError as error:
+            error.hint = "The link may have expired: run the command again. Check the clocks, too."
+            raise
     check_dataset(landing.content)
     return landing.content
 
@@ -138,11 +164,11 @@ def show(
     """
     from aspencli.phylo.viewer import HOST, Viewer, serving
 
-    link = context.api().phylo_trees.auspice_link(*scope.key, tree)
+    link = create_link(context, scope, tree)
     pages = find_auspice(context, copy)
     if pages is None:
         return show_elsewhere(context, link)
-    viewer = Viewer(pages, read_tree(context, link), f"tree-{tree}")
+    viewer = Viewer(pages, read_tree(context, link, tree), f"tree-{tree}")
     out = context.out
     with serving(viewer):
         is_opened = browser and has_browser() and open_browser(viewer.first_url)

@@ -36,7 +36,7 @@ LIST_COLUMNS = (
     Column("run", "Run", right=True, whole=True),
     Column("tree", "Tree", right=True, whole=True),
     Column("group", "Group", secondary=True),
-    Column("row", "Row", blank=lambda _row: "(none)"),
+    Column("row", "Row", secondary=True, blank=lambda _row: "(none)"),
 )
 SHOW_COLUMNS = (
     Column("bucket", "Bucket"),
