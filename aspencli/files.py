@@ -39,6 +39,11 @@ def state_dir() -> Path:
     return _home("state")
 
 
+def cache_dir() -> Path:
+    """Return the directory of what can be downloaded again."""
+    return _home("cache")
+
+
 def _home(kind: str) -> Path:
     """Return a directory of the platform's own, or below ``ASPEN_HOME`` if that is set."""
     moved = os.environ.get(_HOME_VARIABLE)

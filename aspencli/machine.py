@@ -170,6 +170,8 @@ class Endpoints:
     services: dict[str, str]  # URLs without a trailing slash, of "api" and "identity" among others
     client_id: str  # the client that the command line signs in as
     record: str  # the file in which the supervisor records the processes of the services
+    # AWS's own file with the access key of the emulator; empty if an earlier version started it.
+    aws_credentials: str = ""
 
     @property
     def api_url(self) -> str | None:

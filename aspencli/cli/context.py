@@ -436,6 +436,21 @@ class AppContext:
 
         return Aws(self.target, interactive=self.out.interactive)
 
+    @cached_property
+    def storage(self) -> Aws:
+        """Return the AWS account with the target's bucket.
+
+        For the deployment on this machine, it is that of the emulator, which has no other use here.
+
+        Raises:
+            UnreachableError: The emulator on this machine is not running.
+        """
+        if not self.is_on_laptop or self.target.secret_name:
+            return self.aws
+        from aspencli.deployments.emulator import emulated
+
+        return emulated(self.target, self._endpoints)
+
     @property
     def uses_aws(self) -> bool:
         """Return True if the target's AWS credentials are in use."""

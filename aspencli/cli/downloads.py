@@ -39,9 +39,14 @@ class Destination:
     path: Path | None
     stream: IO[bytes]
 
-    def landing(self, source: str) -> Landing:
-        """Return the receiver of the download; ``source`` describes what is downloaded."""
-        return StreamLanding(self.stream) if self.path is None else FileLanding(self.path, source)
+    def landing(self, source: str, verify: Callable[[Path], None] | None = None) -> Landing:
+        """Return the receiver of the download.
+
+        ``source`` describes what is downloaded, and ``verify`` checks a complete file.
+        """
+        if self.path is None:
+            return StreamLanding(self.stream)
+        return FileLanding(self.path, source, verify)
 
 
 def destination(context: AppContext, given: OutOptions, usual: str) -> Destination:
@@ -77,13 +82,16 @@ def run_download(
     place: Destination,
     what: str,
     fetch: Callable[[Landing, Progress], Downloaded],
+    verify: Callable[[Path], None] | None = None,
 ) -> int:
     """Download something with a progress bar, and return its size in bytes.
 
-    The description ``what`` distinguishes it from other downloads.
+    The description ``what`` distinguishes it from other downloads. A file for which ``verify``
+    raises an error is discarded.
     """
     with context.out.transfer(f"Downloading {what}") as progress:
-        return fetch(place.landing(f"{what} of {context.target.label}"), progress).size
+        landing = place.landing(f"{what} of {context.target.label}", verify)
+        return fetch(landing, progress).size
 
 
 def download_of(

@@ -49,7 +49,8 @@ ENTRIES = (
         "List, start, rename, and delete runs that build phylogenetic trees.",
         "phylo:runs_app",
     ),
-    Entry("phylo-trees", "Download phylogenetic trees.", "phylo:trees_app"),
+    Entry("phylo-trees", "Download and open phylogenetic trees.", "phylo:trees_app"),
+    Entry("files", "List, show, download, and check the files of jobs in the target's bucket."),
     Entry(
         "jobs",
         "Follow compute jobs, find out why they failed, and start or stop them.",

@@ -44,7 +44,8 @@ _GIVEN = (
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
 )
 _SIGNED_OUT, _NO_CREDENTIALS, _NO_ANSWER = "signed out", "no credentials", "no answer"
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+# A HEAD request has no body, so its code is the status.
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
 _MISSING = frozenset(
     {"ResourceNotFoundException", "ParameterNotFound", "TargetNotConnected", "NoSuchBucket"}
 )
@@ -192,10 +193,19 @@ class Aws:
         target: The target, with all settings resolved.
         interactive: True if there is a terminal, so that credentials may wait for the operator.
         core: A session of botocore to use; its profile and region do not matter.
+        read_s: The number of seconds to wait for the next piece of a response.
     """
 
-    def __init__(self, target: Target, *, interactive: bool, core: CoreSession | None = None):
+    def __init__(
+        self,
+        target: Target,
+        *,
+        interactive: bool,
+        core: CoreSession | None = None,
+        read_s: float = _READ_S,
+    ):
         self._target = target
+        self._read_s = read_s
         self._interactive = interactive
         self._core = core
         self._started: list[subprocess.Popen[bytes]] = []
@@ -389,7 +399,7 @@ class Aws:
                     endpoint_url=self._target.aws_endpoint_url,
                     config=Config(
                         connect_timeout=_CONNECT_S,
-                        read_timeout=_READ_S,
+                        read_timeout=self._read_s,
                         retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
                         max_pool_connections=_CONNECTIONS,
                     ),

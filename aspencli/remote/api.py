@@ -541,6 +541,10 @@ class PhyloTrees(_Resource):
         path = scoped(org, slug, "auspice/generate")
         return self._calls.ask("POST", path, under("url", str), body={"tree_id": tree}, safe=True)
 
+    def open_link(self, path: str, landing: Landing, progress: Progress) -> Downloaded:
+        """Download the tree of a link, given the link's path, in the format of Auspice (JSON)."""
+        return self._calls.fetch("GET", path, landing, progress)
+
 
 class Api:
     """The API of one target; each attribute is one of its resources."""

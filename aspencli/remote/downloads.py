@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
 from aspencli import files
-from aspencli.errors import UnreachableError
+from aspencli.errors import AspenError, UnreachableError
 from aspencli.remote.retry import SetbackError
-
-if TYPE_CHECKING:
-    from aspencli.remote.http import Answer
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and the total, which is None if the server does not give it."""
@@ -33,13 +31,28 @@ class Downloaded:
     size: int  # the number of bytes
 
 
+class Incoming(Protocol):
+    """A response whose body has not been read yet, such as `aspencli.remote.http.Answer`."""
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers; their names are in lower case."""
+
+    def chunks(self, *, forever: bool = False) -> Iterator[bytes]:
+        """Yield the body as it arrives."""
+
+
 class Landing(Protocol):
     """A destination for a download."""
 
     def headers(self) -> Mapping[str, str]:
         """Return the request headers to send; called for each try."""
 
-    def take(self, answer: Answer, progress: Progress) -> Downloaded:
+    def take(self, answer: Incoming, progress: Progress) -> Downloaded:
         """Write the response; the download is complete when this returns."""
 
 
@@ -52,10 +65,13 @@ class FileLanding:
     Args:
         path: The path; an existing file is replaced.
         source: What is downloaded, so that a partial file of something else is not resumed.
+        verify: Called with the complete file before it is moved into place; if it raises an
+            `AspenError`, the file is discarded.
     """
 
-    def __init__(self, path: Path, source: str):
+    def __init__(self, path: Path, source: str, verify: Callable[[Path], None] | None = None):
         self._path = path
+        self._verify = verify
         self._source = source
         self._part = path.with_name(f".{path.name}.part")
         self._mark = path.with_name(f".{path.name}.part.etag")
@@ -67,7 +83,7 @@ class FileLanding:
             return {}
         return {"range": f"bytes={self._size()}-", "if-range": etag}
 
-    def take(self, answer: Answer, progress: Progress) -> Downloaded:
+    def take(self, answer: Incoming, progress: Progress) -> Downloaded:
         """Write the response to the partial file, and move that into place.
 
         Raises:
@@ -89,6 +105,12 @@ class FileLanding:
             if self._etag() is None:
                 self._discard()
             raise
+        if self._verify is not None:
+            try:
+                self._verify(self._part)
+            except AspenError:
+                self._discard()
+                raise
         self._part.replace(self._path)
         self._mark.unlink(missing_ok=True)
         return Downloaded(self._path, size)
@@ -97,7 +119,7 @@ class FileLanding:
         self._mark.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
-    def _start(self, answer: Answer) -> int:
+    def _start(self, answer: Incoming) -> int:
         """Return the offset in the partial file at which the response continues."""
         if answer.status == BEYOND_END:
             raise self._mismatch("the partial file does not match the server's file")
@@ -112,7 +134,7 @@ class FileLanding:
         self._discard()
         return SetbackError(reason, perhaps_done=False)
 
-    def _remember(self, answer: Answer) -> None:
+    def _remember(self, answer: Incoming) -> None:
         etag = answer.headers.get("etag", "")
         if answer.headers.get("accept-ranges") == "bytes" and _STRONG.fullmatch(etag):
             files.write_whole(self._mark, f"{self._source}\n{etag}")
@@ -145,7 +167,7 @@ class StreamLanding:
         """Return no headers, to request the whole file."""
         return {}
 
-    def take(self, answer: Answer, progress: Progress) -> Downloaded:
+    def take(self, answer: Incoming, progress: Progress) -> Downloaded:
         """Copy the response to the stream.
 
         Raises:
@@ -172,7 +194,25 @@ class StreamLanding:
         return Downloaded(None, size)
 
 
-def _copy(answer: Answer, file: IO[bytes], start: int, passed: Callable[[int], None]) -> int:
+class MemoryLanding:
+    """A destination in memory, for something that must not be written to a file."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def headers(self) -> Mapping[str, str]:
+        """Return no headers, to request all of it."""
+        return {}
+
+    def take(self, answer: Incoming, progress: Progress) -> Downloaded:
+        """Keep the whole response, in place of that of an earlier try."""
+        body, total = io.BytesIO(), _total(answer, 0)
+        size = _copy(answer, body, 0, lambda done: progress(done, total))
+        self.content = body.getvalue()
+        return Downloaded(None, size)
+
+
+def _copy(answer: Incoming, file: IO[bytes], start: int, passed: Callable[[int], None]) -> int:
     done = start
     for chunk in answer.chunks(forever=True):
         file.write(chunk)
@@ -181,6 +221,6 @@ def _copy(answer: Answer, file: IO[bytes], start: int, passed: Callable[[int], N
     return done
 
 
-def _total(answer: Answer, start: int) -> int | None:
+def _total(answer: Incoming, start: int) -> int | None:
     length = answer.headers.get("content-length", "")
     return start + int(length) if length.isdecimal() else None

@@ -67,6 +67,9 @@ ASKED: dict[str, Ask] = {
     ),
     "phylo_trees.samples": lambda api: api.phylo_trees.samples(1, SLUG, 7, *_landing()),
     "phylo_trees.auspice_link": lambda api: api.phylo_trees.auspice_link(1, SLUG, 7),
+    "phylo_trees.open_link": lambda api: api.phylo_trees.open_link(
+        f"/v2/orgs/1/pathogens/{SLUG}/auspice/access/x", *_landing()
+    ),
     "pathogens": lambda api: api.pathogens(),
     "lineages": lambda api: api.lineages(),
     "usher_trees": lambda api: api.usher_trees(1, SLUG),

@@ -18,7 +18,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
+from aspencli.cli.output.formats import LINK_COLUMNS, OUTCOME, Column, Row, titled
 from aspencli.errors import BadInputError
 from aspencli.stored_text import clean_name
 from aspencli.text import counted
@@ -336,11 +336,10 @@ def _arguments(text: str | None) -> dict[str, object]:
     return found
 
 
-trees_app = command_group("Download phylogenetic trees.")
+trees_app = command_group("Download and open phylogenetic trees.")
 auspice_app = command_group("Create links to view trees.")
 usher_app = command_group("Place samples on UShER trees.")
 
-LINK_COLUMNS = (Column("url", "Link", whole=True),)
 TREE_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("value", "Value", whole=True),
@@ -350,6 +349,9 @@ TREE_COLUMNS = (
 _PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
 _GENOMES = {"SC2": "wuhCor1"}
 """UCSC's names of the reference genomes, by pathogen."""
+_OPEN_EXAMPLES = examples(
+    "aspencli phylo-trees open 61", "aspencli --env prod phylo-trees open 61 --print-url --for 30m"
+)
 CONSUMER = "USHER"
 """The consumer of the sequences, as reported to the service."""
 
@@ -418,6 +420,48 @@ def _download(
     report_saved(context, place, run_download(context, place, described, take))
 
 
+@trees_app.command("open", epilog=_OPEN_EXAMPLES)
+@params.expanded
+def open_(
+    ctx: typer.Context,
+    tree: Tree,
+    *,
+    copy: Annotated[
+        str | None,
+        typer.Option(
+            "--auspice",
+            metavar="PATH",
+            help="Use this copy of Auspice: the folder of its npm package, or the package file.",
+        ),
+    ] = None,
+    print_url: Annotated[
+        bool, typer.Option("--print-url", help="Only print the address; open no browser.")
+    ] = False,
+    period: Annotated[
+        str | None,
+        params.text_option("Close it after this time, such as 10m or 2h.", "--for", metavar="TIME"),
+    ] = None,
+    scoped: params.ScopeOptions,
+) -> None:
+    """Show a tree in the browser, in a copy of Auspice on this machine.
+
+    You see what your sign-in may see: private identifiers of your group's samples, if your role
+    allows that. The page is only for you: other users of this machine and other web pages cannot
+    read it, and it sends nothing to other hosts, so the map has no background. Ctrl-C closes it.
+
+    Auspice is a program of the Nextstrain project (AGPL-3.0). It is fetched once with npm, after
+    asking, and its checksum is verified each time. Without it, the address of the tree at
+    nextstrain.org is printed instead.
+    """
+    from aspencli.cli.durations import parse_duration
+    from aspencli.cli.viewing import show
+
+    context = current(ctx)
+    limit = None if period is None else parse_duration(period, "--for")
+    scope = params.chosen_scope(context, scoped)
+    show(context, scope, tree, copy=copy, browser=not print_url, period=limit)
+
+
 @auspice_app.command(epilog=examples("aspencli auspice link 61"))
 @params.expanded
 def link(ctx: typer.Context, tree: Tree, scoped: params.ScopeOptions) -> None:
@@ -426,16 +470,14 @@ def link(ctx: typer.Context, tree: Tree, scoped: params.ScopeOptions) -> None:
     On the live service as last published, anyone with the link can do everything there that you
     can, until it expires. Treat it like your password.
     """
+    from aspencli.cli.viewing import LINK_WARNING
     from aspencli.phylo.remote import with_scheme
 
     context = current(ctx)
     scope = params.chosen_scope(context, scoped)
     api = context.api()
     found = api.phylo_trees.auspice_link(*scope.key, tree)
-    context.out.warn(
-        "Anyone with this link can view the tree for a week. On the live service as last "
-        "published, they can also do everything there that you can."
-    )
+    context.out.warn(LINK_WARNING)
     context.out.rows(LINK_COLUMNS, [{"url": with_scheme(found, context.access.at.api_url)}])
 
 

@@ -44,6 +44,8 @@ DONE = ("created", "updated", "deleted", "unchanged", "skipped", "failed")
 """The outcomes of an item in the result of a write."""
 OUTCOME = Column("outcome", "Outcome", whole=True)
 """The column of every plan and result of a write; its values are in `PLANNED` or `DONE`."""
+LINK_COLUMNS = (Column("url", "Link", whole=True),)
+"""The column of every command that prints a link."""
 _TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 

@@ -23,7 +23,14 @@ from sqlalchemy.pool import NullPool
 from aspen.database import settings
 from aspen.local import logs
 from aspen.local.auth0.outbox import Outbox
-from aspen.local.aws.content import OBJECTS, ObjectFolder, made_values, publish, read_credentials
+from aspen.local.aws.content import (
+    OBJECTS,
+    ObjectFolder,
+    credentials_file,
+    made_values,
+    publish,
+    read_credentials,
+)
 from aspen.local.postgres import server
 from aspen.local.postgres.binaries import find_binaries
 from aspen.local.postgres.paths import Places, size_of
@@ -211,6 +218,7 @@ class Deployment:
             services=addresses,
             client_id=CLIENT_ID,
             record=str(self.state.record),
+            aws_credentials=str(credentials_file(self.state.part("aws"))),
         )
         write_endpoints(self.state.home, found)
 

@@ -65,7 +65,8 @@ READS = {
     ),
     *("auth token", "config show", "target list", "target check", "stacks list", "history verify"),
     *("identity diff", "jobs list", "jobs show", "jobs why", "jobs logs", "jobs outputs"),
-    "jobs schedule list",
+    *("jobs schedule list", "phylo-trees open"),
+    *("files list", "files show", "files download", "files check"),
 }
 """Commands that change no target."""
 OTHERS = {

@@ -5,8 +5,10 @@ The keys are those of the live service, whose readers depend on them; no other m
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,70 @@ class Store:
         if self._client is None:
             self._client = self._surroundings.aws("s3")
         return self._client
+
+
+class FileKind(StrEnum):
+    """A kind of object in the bucket, as its key tells."""
+
+    TREE = "tree"
+    """The Auspice JSON of a tree."""
+    BUILD = "build"
+    """The configuration of a tree's build."""
+    INCLUDE = "include"
+    """The list of samples that a tree must contain."""
+    LOG = "log"
+    """A log that is kept because a job failed."""
+    RAW = "raw-dump"
+    """A public repository's data as downloaded."""
+    PROCESSED = "processed-dump"
+    """A public repository's data, split into sequences and metadata."""
+    ALIGNED = "aligned-dump"
+    """A public repository's aligned sequences, with their metadata."""
+    LINEAGES = "lineages"
+    """A list of lineages, as downloaded."""
+    OTHER = "other"
+    """Anything else, such as the audit trail of the command line."""
+
+
+@dataclass(frozen=True)
+class FileKey:
+    """The meaning of a key: the kind of object, and the ID of the tree run that it belongs to."""
+
+    kind: FileKind
+    run_id: int | None = None
+
+
+RUNS = "phylo_run"
+"""The beginning of the keys of all files of tree runs, also of those of the local test data."""
+_RUN = re.compile(r"phylo_run/.+?/[A-Z_]+/(?P<run>[1-9]\d{0,17})/(?P<name>.+)", re.DOTALL)
+# The trees of the local test data, which no run has built.
+_SEEDED = re.compile(r"phylo_runs/(?P<run>[1-9]\d{0,17})/tree\.json")
+_LOGS = re.compile(r"(?:aligned|processed|raw)_\w+/(?:[^/]+/)*logs/.+", re.DOTALL)
+_OTHERS = (
+    (re.compile(r"raw_\w+_dump/."), FileKind.RAW),
+    (re.compile(r"processed_\w+_dump/."), FileKind.PROCESSED),
+    (re.compile(r"aligned_\w+_dump/.|aligned_repository_data/."), FileKind.ALIGNED),
+    (re.compile(r"pangolin_lineages/."), FileKind.LINEAGES),
+)
+
+
+def parse_key(key: str) -> FileKey:
+    """Return the meaning of a key; that of a foreign one is `FileKind.OTHER`."""
+    if found := _SEEDED.fullmatch(key):
+        return FileKey(FileKind.TREE, int(found["run"]))
+    if found := _RUN.fullmatch(key):
+        return FileKey(_kind_of(found["name"]), int(found["run"]))
+    if _LOGS.fullmatch(key):
+        return FileKey(FileKind.LOG)
+    return FileKey(next((kind for like, kind in _OTHERS if like.match(key)), FileKind.OTHER))
+
+
+def _kind_of(name: str) -> FileKind:
+    """Return the kind of a file of a tree run by its name, which follows the run's ID."""
+    if name in TREE_NAMES.values():
+        return FileKind.TREE
+    if name in BUILD_NAMES.values():
+        return FileKind.BUILD
+    if name == INCLUDE_NAME:
+        return FileKind.INCLUDE
+    return FileKind.LOG if name.startswith("logs/") else FileKind.OTHER

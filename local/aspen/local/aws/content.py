@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import datetime as dt
 import hashlib
 import json
 import re
@@ -16,7 +17,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aspen.api.aws import AccessKey, make_client
 from aspen.local.processes import HOST
@@ -143,6 +144,11 @@ def made_values(folder: Path) -> dict[str, str]:
     return made
 
 
+def credentials_file(folder: Path) -> Path:
+    """Return the file with the emulator's access key, in the format of AWS's own tools."""
+    return folder / _CREDENTIALS
+
+
 def new_credentials(folder: Path, port: int) -> AccessKey:
     """Create an access key, and write it to a file that only the owner can read.
 
@@ -155,7 +161,7 @@ def new_credentials(folder: Path, port: int) -> AccessKey:
         f"region = {REGION}\nendpoint_url = http://{HOST}:{port}\n\n"
     )
     make_folder(folder)
-    write_whole(folder / _CREDENTIALS, text)
+    write_whole(credentials_file(folder), text)
     return made
 
 
@@ -167,12 +173,12 @@ def read_credentials(folder: Path) -> AccessKey:
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string((folder / _CREDENTIALS).read_text())
+        parser.read_string(credentials_file(folder).read_text())
         kept = parser[_PROFILE]
         return AccessKey(kept["aws_access_key_id"], kept["aws_secret_access_key"])
     except (OSError, KeyError, configparser.Error) as error:
         raise AspenError(
-            f"Cannot read the AWS emulator's credentials: {folder / _CREDENTIALS}",
+            f"Cannot read the AWS emulator's credentials: {credentials_file(folder)}",
             hint="Restart the deployment: aspencli local down, then aspencli local up",
         ) from error
 
@@ -224,6 +230,21 @@ def job_parameter(name: str) -> dict[str, Any]:
     }
 
 
+class StoredFile(NamedTuple):
+    """An object in the folder.
+
+    Attributes:
+        metadata: Its headers, and the metadata of its own.
+        modified: The time of its last change.
+    """
+
+    bucket: str
+    key: str
+    body: bytes
+    metadata: Mapping[str, str]
+    modified: dt.datetime
+
+
 class ObjectFolder:
     """Objects by bucket and key, in a folder that outlives the emulator.
 
@@ -239,11 +260,17 @@ class ObjectFolder:
         return self._path(bucket, key).is_file()
 
     def put(
-        self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str] | None = None
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str] | None = None,
+        modified: dt.datetime | None = None,
     ) -> None:
-        """Write an object atomically."""
+        """Write an object atomically; by default, it was changed now."""
         self.make_bucket(bucket)
-        head = json.dumps({"key": key, "metadata": dict(metadata or {})})
+        seconds = None if modified is None else modified.timestamp()
+        head = json.dumps({"key": key, "metadata": dict(metadata or {}), "modified": seconds})
         write_whole(self._path(bucket, key), head.encode() + b"\n" + body)
 
     def delete(self, bucket: str, key: str) -> None:
@@ -262,18 +289,21 @@ class ObjectFolder:
         """Return the names of the buckets, including empty ones."""
         return sorted(one.name for one in self._folder.glob("*") if _BUCKET.fullmatch(one.name))
 
-    def stored(self) -> Iterator[tuple[str, str, bytes, Mapping[str, str]]]:
-        """Yield the bucket, key, content, and metadata of every object: its headers and others."""
+    def stored(self) -> Iterator[StoredFile]:
+        """Yield every object."""
         for bucket in self.buckets():
             for path in sorted(self._place(bucket).glob("[0-9a-f]*")):
                 head, _, body = path.read_bytes().partition(b"\n")
                 about = json.loads(head)
-                yield bucket, about["key"], body, about["metadata"]
+                # The last change of the file is that of the object, if nothing else is known.
+                seconds = about.get("modified") or path.stat().st_mtime
+                modified = dt.datetime.fromtimestamp(seconds, dt.UTC)
+                yield StoredFile(bucket, about["key"], body, about["metadata"], modified)
 
     def __iter__(self) -> Iterator[tuple[str, str, bytes]]:
         """Yield the bucket, key, and content of every object."""
-        for bucket, key, body, _metadata in self.stored():
-            yield bucket, key, body
+        for one in self.stored():
+            yield one.bucket, one.key, one.body
 
     def adopt(self, earlier: Path) -> None:
         """Import the files that an earlier version stored, then delete their folder."""

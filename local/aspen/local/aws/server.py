@@ -8,6 +8,7 @@ are lost when it stops.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import signal
 import sys
@@ -109,10 +110,11 @@ class Mirror:
         for bucket in folder.buckets():
             self._backend.create_bucket(bucket, REGION)
             self._kept[bucket] = {}
-        for bucket, key, body, metadata in folder.stored():
-            made = self._backend.put_object(bucket, key, body)
-            made.set_metadata(dict(metadata))
-            self._kept[bucket][key] = made
+        for file in folder.stored():
+            made = self._backend.put_object(file.bucket, file.key, file.body)
+            made.set_metadata(dict(file.metadata))
+            made.last_modified = file.modified.replace(tzinfo=None)  # moto's are naive UTC
+            self._kept[file.bucket][file.key] = made
 
     def save(self) -> None:
         """Write the changes since the last call to the folder.
@@ -139,7 +141,8 @@ class Mirror:
             del kept[key]
         for key, one in now.items():
             if kept.get(key) is not one:
-                self._folder.put(name, key, one.value, dict(one.metadata))
+                modified = one.last_modified.replace(tzinfo=dt.UTC)
+                self._folder.put(name, key, one.value, dict(one.metadata), modified)
                 kept[key] = one
 
 
