@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from aspen.database.cancel import driver_of
 from aspen.database.engine import Database
 from aspen.database.errors import sqlstate
 from aspen.database.settings import sql_literal
 from aspencli.admin import databases
-from aspencli.errors import ConflictError
+from aspencli.errors import ConflictError, RefusedError
 
 _IN_USE = "55006"
 _LEAVING_S = 5.0  # for sessions of a killed run, which the server ends within seconds
@@ -104,6 +105,21 @@ class Swapped:
 
     replaced: bool
     left: tuple[str, ...]
+
+
+def require_direct(database: Database) -> None:
+    """Check that no pooler is between us and the server.
+
+    Raises:
+        RefusedError: There is one, which may keep sessions that a rename has to wait for.
+    """
+    with databases.beside(database) as connection:
+        if getattr(driver_of(connection), "pooled", False):
+            raise RefusedError(
+                "Databases cannot be created and renamed through a connection pooler; "
+                "nothing was written.",
+                hint="Set the target's database_url to connect directly to the server.",
+            )
 
 
 def leftovers(database: Database) -> list[str]:

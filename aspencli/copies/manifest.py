@@ -49,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Encryption:
-    """How the parts are encrypted; see `aspencli.copies.sealing`."""
+    """The encryption of the parts; see `aspencli.copies.sealing`."""
 
     method: str
     salt: str  # in hexadecimal

@@ -1,8 +1,8 @@
 """SQL expressions that mask values as they are read, so that no original leaves the server.
 
 A value is replaced by the beginning of SHA-256 over a key and the value. The key is a setting of
-the session, so it is in no statement, and in no log. With it discarded, nobody can compute the hash
-of a name that they suspect. The same value has the same hash in every column, so references by
+the session, so it is in no statement, and in no log. Once it is discarded, no one can compute the
+hash of a name that they suspect. The same value has the same hash in every column, so references by
 name still hold.
 """
 

@@ -43,7 +43,7 @@ class Source(Protocol):
     """A file that is being read."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most so many bytes; none at the end."""
+        """Return up to that number of bytes; none at the end."""
 
 
 class Place(ABC):
@@ -414,7 +414,7 @@ class _ObjectReader:
         self._is_over = False
 
     def read(self, size: int, /) -> bytes:
-        """Return at most so many bytes, read in pieces of some megabytes."""
+        """Return up to that number of bytes, read in pieces of some megabytes."""
         if not self._pending and not self._is_over:
             self._pending = memoryview(self._fetch())
         data = bytes(self._pending[:size])

@@ -86,7 +86,7 @@ class RowReader:
         self._is_over = False
 
     def read(self, size: int = _PIECE, /) -> bytes:
-        """Return at most so many bytes of rows; none at the end.
+        """Return up to that number of bytes of rows; none at the end.
 
         Raises:
             BadInputError: The part is damaged.

@@ -13,6 +13,7 @@ import psycopg2
 from sqlalchemy.engine import make_url
 
 from aspen.database.engine import Database
+from aspencli.copies.beside import leftovers
 from aspencli.copies.dump import zstd
 from tests import zygote
 from tests.conftest import CliResult, Server
@@ -103,11 +104,13 @@ def ask(address: str, query: str) -> Any:
         return cursor.fetchone()[0]
 
 
-def databases(address: str) -> list[str]:
-    """Return the names of all databases on a server."""
-    with connected(str(make_url(address).set(database="postgres").render_as_string(False))) as each:
-        each.execute("SELECT datname FROM pg_database ORDER BY 1")
-        return [name for (name,) in each.fetchall()]
+def built(address: str) -> list[str]:
+    """Return the names of databases that were built beside one and are left."""
+    database = opened(address)
+    try:
+        return leftovers(database)
+    finally:
+        database.dispose()
 
 
 def content(address: str) -> dict[str, str]:

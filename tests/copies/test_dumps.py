@@ -15,9 +15,9 @@ from tests.copies.lab import (
     Lab,
     as_production,
     ask,
+    built,
     connected,
     content,
-    databases,
     unpacked,
 )
 
@@ -31,7 +31,7 @@ def test_unmasked_dump_restores_every_row(lab: Lab) -> None:
     (row,) = json.loads(_ok(lab, folder))
     assert row["outcome"] == "updated"
     assert content(lab.target) == before
-    assert not [name for name in databases(lab.target) if name.startswith("aspencli_")]
+    assert built(lab.target) == []
 
 
 def _ok(lab: Lab, place: Path | str, *words: str) -> str:
@@ -76,12 +76,12 @@ def _flip(file: Path, at: int | None = None) -> None:
 @pytest.mark.parametrize("file", ["manifest.json", "samples.0000.part", "roles.0000.part"])
 def test_one_flipped_byte_is_found_before_anything_is_written(lab: Lab, file: str) -> None:
     folder = lab.dump()
-    before, names = content(lab.target), databases(lab.target)
+    before = content(lab.target)
     _flip(folder / file)
     refused = lab.restore(folder)
     assert refused.code == 2
     assert "damaged; nothing was written" in refused.err
-    assert (content(lab.target), databases(lab.target)) == (before, names)
+    assert (content(lab.target), built(lab.target)) == (before, [])
 
 
 def test_dump_never_replaces_what_is_there(lab: Lab) -> None:
@@ -231,11 +231,11 @@ def test_rows_that_break_a_constraint_change_nothing(lab: Lab) -> None:
         for one in document["tables"]
     )
     (folder / "manifest.json").write_bytes(manifest.Manifest(**document).encode())
-    before, names = content(lab.target), databases(lab.target)
+    before = content(lab.target)
     refused = lab.restore(folder)
     assert refused.code == 2
     assert "break a rule of the schema" in refused.err
-    assert (content(lab.target), databases(lab.target)) == (before, names)
+    assert (content(lab.target), built(lab.target)) == (before, [])
 
 
 def test_setup_creates_a_database_with_data_once(lab: Lab, postgres: Server) -> None:

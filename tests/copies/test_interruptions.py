@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import zygote
-from tests.copies.lab import Lab, content, databases
+from tests.copies.lab import Lab, built, content
 
 pytestmark = pytest.mark.unpooled("restores need a direct connection")
 SEEDS = range(4)
@@ -39,10 +39,6 @@ def kill(lab: Lab, words: tuple[str, ...], after: float, number: int) -> int:
         return process.wait()
 
 
-def built(lab: Lab) -> list[str]:
-    return [name for name in databases(lab.target) if name.startswith("aspencli_")]
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("kind", ["dump", "restore", "copy"])
 def test_killed_run_changes_nothing_or_everything_and_the_next_completes(
@@ -62,7 +58,7 @@ def test_killed_run_changes_nothing_or_everything_and_the_next_completes(
         if code == 0:
             assert found == after or kind == "dump"
         if number != signal.SIGKILL and kind != "dump":
-            assert built(lab) == [], "an interrupt cleans up"
+            assert built(lab.target) == [], "an interrupt cleans up"
         if killed.exists():
             assert lab("db", "dumps", "verify", str(killed)).code == 0
             for file in killed.iterdir():
@@ -71,6 +67,6 @@ def test_killed_run_changes_nothing_or_everything_and_the_next_completes(
     assert time.monotonic() - began < 120
     done = lab(*words)
     assert done.code == 0, done.err
-    assert built(lab) == []
+    assert built(lab.target) == []
     assert not list(lab.folder.glob(".killed.*"))
     assert content(lab.target) == (before if kind == "dump" else after)

@@ -111,8 +111,8 @@ def test_equal_values_stay_equal_in_columns_and_in_json(lab: Lab) -> None:
     )
     assert ask(lab.target, same)
     names = (
-        "SELECT count(*) FROM aspen.phylo_runs, jsonb_array_elements_text(gisaid_ids) AS name"
-        " WHERE name IN (SELECT public_identifier FROM aspen.samples)"
+        "SELECT count(*) FROM aspen.phylo_runs, jsonb_array_elements_text(gisaid_ids) AS n (id)"
+        " WHERE n.id IN (SELECT public_identifier FROM aspen.samples)"
     )
     assert ask(lab.target, names) == 3 * ask(lab.target, "SELECT count(*) FROM aspen.phylo_runs")
     assert ask(

@@ -39,7 +39,7 @@ RESTORE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Incoming:
-    """What to restore.
+    """The data to restore.
 
     Attributes:
         place: The place as the operator gave it.
@@ -249,7 +249,9 @@ def holdings(
 ) -> Holdings | None:
     """Return what the destination has now, and show it; None if it does not exist."""
     from aspencli.admin import databases
+    from aspencli.copies.beside import require_direct
 
+    require_direct(database)
     found = databases.holdings(database)
     if found is None:
         return None
@@ -278,8 +280,10 @@ def setting_up(context: AppContext, database: Database, place: str) -> ItemChang
         ConflictError: The database has a schema, so there may be data in it.
     """
     from aspencli.admin import databases
+    from aspencli.copies.beside import require_direct
 
     refuse_production(context)
+    require_direct(database)
     if databases.exists(database) and databases.schema_state(database).revision is not None:
         raise ConflictError(
             f"{databases.name_of(database)} already has a schema; nothing was written.",
