@@ -60,7 +60,7 @@ class DumpFeed:
     def _opener(self, part: Part) -> Opener:
         return lambda _worker, _crew: open_rows(self._place, part, self._vault)
 
-    def sequences(self) -> Mapping[str, int]:
+    def finish(self) -> Mapping[str, int]:
         """Return the last values of sequences."""
         return self._manifest.sequences
 
@@ -91,9 +91,11 @@ class LiveFeed:
             for table in self._snapshot.tables
         ]
 
-    def sequences(self) -> Mapping[str, int]:
-        """Return the last values of sequences."""
-        return self._snapshot.sequences()
+    def finish(self) -> Mapping[str, int]:
+        """Return the last values of sequences, and close the snapshot."""
+        found = self._snapshot.sequences()
+        self._snapshot.close()
+        return found
 
 
 @contextmanager

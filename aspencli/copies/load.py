@@ -86,8 +86,8 @@ class Feed(Protocol):
     def workers(self) -> int:
         """Return the number of tables that can be read at a time."""
 
-    def sequences(self) -> Mapping[str, int]:
-        """Return the last values of sequences, once all rows are read."""
+    def finish(self) -> Mapping[str, int]:
+        """Return the last values of sequences, once all rows are read; nothing is read later."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,6 @@ def load(
     feed: Feed,
     *,
     tick: Callable[[int], None] = lambda _done: None,
-    step: Callable[[str], None] = lambda _step: None,
 ) -> Loaded:
     """Create the schema in an empty database, and load the rows.
 
@@ -132,15 +131,14 @@ def load(
         migrate.upgrade(new.engine, revision)
     except MigrationError as error:
         raise AspenError(error.message, hint=error.hint) from error
-    step("Loading rows")
     taken = _take_off(new)
+    tables, workers = len(feed.tables), feed.workers
     rows = _load_rows(new, feed, tick)
-    step("Creating keys and indexes")
-    _put_back(new, taken, feed.workers)
-    _set_sequences(new, feed.sequences())
-    step("Checking")
+    sequences = feed.finish()
+    _put_back(new, taken, workers)
+    _set_sequences(new, sequences)
     require_clean(new, revision)
-    return Loaded(len(feed.tables), rows, revision)
+    return Loaded(tables, rows, revision)
 
 
 def require_clean(new: Database, revision: str) -> None:

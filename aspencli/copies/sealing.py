@@ -39,7 +39,7 @@ class Vault:
 
     def __init__(self, passphrase: str, encryption: Encryption | None = None):
         self.encryption = encryption or Encryption(METHOD, secrets.token_hex(16), COST)
-        if self.encryption.method != METHOD or not 1 < self.encryption.cost <= 1 << 20:
+        if self.encryption.method != METHOD or not 1 < self.encryption.cost <= 1 << 18:
             raise CredentialsError(
                 "This dump is encrypted in a way that this version of aspencli does not know.",
                 hint="Update aspencli, then try again.",
@@ -50,7 +50,7 @@ class Vault:
             n=self.encryption.cost,
             r=8,
             p=1,
-            maxmem=256 * 8 * self.encryption.cost,
+            maxmem=256 * 8 * self.encryption.cost + (1 << 20),
             dklen=32,
         )
 

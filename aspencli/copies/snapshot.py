@@ -111,6 +111,11 @@ class Snapshot:
         found = self._connections[0].exec_driver_sql(_SEQUENCES)
         return {str(name): int(value) for name, value in found}
 
+    def close(self) -> None:
+        """End the transactions, which keep the server from removing dead rows."""
+        for connection in self._connections:
+            connection.close()
+
     def driver(self, worker: int) -> Any:
         """Return the driver connection of a worker."""
         return driver_of(self._connections[worker])
@@ -190,7 +195,7 @@ def open_snapshot(
         RefusedError: A column has no masking rule.
         AspenError: The snapshot cannot be read.
     """
-    database = database.with_limits(statement_ms=0, lock_ms=0)
+    database = database.with_limits(statement_ms=0)
     with ExitStack() as exits:
         first = _connect(exits, database)
         pooled = bool(getattr(driver_of(first), "pooled", False))
