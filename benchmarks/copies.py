@@ -209,8 +209,8 @@ def accidents(site: Site, kills: int, seed: int) -> int:
                 state = "BETWEEN"
             shutil.rmtree(place, ignore_errors=True)
         tally[f"{kind}: {state}"] += 1
-        if state == "BETWEEN":
-            sys.stdout.write(f"{number}: {kind} left something in between\n")
+        sys.stdout.write(f"{number + 1} of {kills}: {kind}: {state}\n")
+        sys.stdout.flush()  # a campaign that is cut short still shows what it found
         if found == after:
             _reset(site)
     for kind in _KINDS:
