@@ -41,7 +41,7 @@ test: $(VENV)/.dev ## Run the tests (limit with TESTS=path and ARGS=...)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(ARGS) $(TESTS)
 
 # Tests whose results can depend on the PostgreSQL version.
-DATABASE_TESTS := tests/database tests/migrations tests/cli/console/test_script.py \
+DATABASE_TESTS := tests/database tests/migrations tests/copies tests/cli/console/test_script.py \
 	$(addprefix tests/cli/commands/,test_bulk_update.py test_samples_undo.py test_users_import.py \
 	test_db_activity.py test_db_admin.py test_db_diagnostics.py test_db_doctor.py test_db_interact.py \
 	test_db_profile.py test_db_psql.py test_db_schema.py test_standbys.py test_unusual_databases.py)
@@ -180,6 +180,14 @@ accidents-jobs: $(VENV)/.dev $(VENV)/.workflows ## Kill the parts of the local d
 .PHONY: accidents-remote
 accidents-remote: $(VENV)/.dev ## Kill commands that use a tunnel, and look for anything left behind (20 minutes)
 	@$(BIN)/python -m benchmarks.accidents_remote $(ARGS)
+
+.PHONY: accidents-copies
+accidents-copies: $(VENV)/.dev ## Kill dumps, restores, and copies, and check the databases (10 minutes)
+	@$(BIN)/python -m benchmarks.copies --kills 100 $(ARGS)
+
+.PHONY: bench-copies
+bench-copies: $(VENV)/.dev ## Compare a scrubbed copy of 1,000,000 samples with a hand-written pipe (10 minutes)
+	@$(BIN)/python -m benchmarks.copies --samples 1000000 $(ARGS)
 
 .PHONY: outages-remote
 outages-remote: $(VENV)/.dev ## Stop the bastion during commands, and check what they report (20 minutes)

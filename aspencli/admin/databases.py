@@ -99,14 +99,14 @@ def name_of(database: Database) -> str:
 
 def exists(database: Database) -> bool:
     """Return True if the database exists on the server."""
-    with _beside(database) as connection:
+    with beside(database) as connection:
         return _exists(connection, name_of(database))
 
 
 def create(database: Database) -> bool:
     """Create the database, empty and in UTF-8, and return False if it already exists."""
     name = name_of(database)
-    with _beside(database) as connection:
+    with beside(database) as connection:
         if _exists(connection, name):
             return False
         # Use template0, because a site's template1 may have another encoding or extra objects.
@@ -125,7 +125,7 @@ def create(database: Database) -> bool:
 def holdings(database: Database) -> Holdings | None:
     """Return the contents of the database, or None if it does not exist."""
     name = name_of(database)
-    with _beside(database) as connection:
+    with beside(database) as connection:
         if not _exists(connection, name):
             return None
         size = connection.scalar(sa.select(sa.func.pg_database_size(name)))
@@ -162,11 +162,11 @@ def drop(database: Database, *, force: bool = False) -> bool:
             hint="Check the database name in the target's database URL.",
         )
     database.dispose()
-    with _beside(database) as connection:
+    with beside(database) as connection:
         if not _exists(connection, name):
             return False
         if not force:
-            require_alone(name, _lasting_visitors(connection, name))
+            require_alone(name, lasting_visitors(connection, name))
         clause = " WITH (FORCE)" if force else ""
         try:
             statement = f"DROP DATABASE {_quoted(connection, name)}{clause}"
@@ -206,7 +206,7 @@ def _visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ...]:
     return tuple(Visitor(*row) for row in connection.execute(query, {"name": name}))
 
 
-def _lasting_visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ...]:
+def lasting_visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ...]:
     """Return the other sessions, after waiting for closing ones (such as our own) to exit."""
     deadline = time.monotonic() + _LEAVING_S
     while (visitors := _visitors(connection, name)) and time.monotonic() < deadline:
@@ -215,7 +215,7 @@ def _lasting_visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ..
 
 
 @contextmanager
-def _beside(database: Database) -> Iterator[sa.Connection]:
+def beside(database: Database) -> Iterator[sa.Connection]:
     """Yield an autocommit connection to another database on the same server.
 
     CREATE and DROP DATABASE can run neither in a transaction nor from within the database itself.

@@ -119,6 +119,29 @@ class AppContext:
 
         return new_id()
 
+    def choose_target(self, label: str) -> None:
+        """Select a target by its label, such as ``rdev/mystack``.
+
+        Raises:
+            BadInputError: Another one was given with ``--env`` or ``--stack``.
+        """
+        name, _, stack = label.partition("/")
+        self.options.give("env", name)
+        if stack:
+            self.options.give("stack", stack)
+        for known in ("config", "target"):
+            self.__dict__.pop(known, None)
+
+    def beside(self, label: str) -> AppContext:
+        """Return a context for another target, with the same output; it is only read from."""
+        other = AppContext()
+        for name in ("debug", "override_timeouts"):
+            if self.options[name]:
+                other.options.give(name, self.options[name])
+        other.choose_target(label)
+        other.__dict__.update(out=self.out, run_id=self.run_id)
+        return self._exits.enter_context(other)
+
     @property
     def messages(self) -> Output:
         """Return an output for errors that works even if the settings are invalid."""

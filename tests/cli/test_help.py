@@ -222,6 +222,7 @@ PANELS = {
         "Console": "interact psql tunnel",
         "Health": "status outliers sizes indexes bloat settings profile doctor",
         "Schema": "upgrade downgrade current history check revision setup create drop access",
+        "Copies": "dump restore copy dumps",
         "Sessions": "activity locks cancel terminate",
     },
     "jobs": {

@@ -428,6 +428,7 @@ def _add_others() -> None:
     """Add the commands that psql, the console, and the status need not wait for."""
     from aspencli.cli.commands import (
         db_access,
+        db_copies,
         db_diagnostics,
         db_profile,
         db_schema,
@@ -459,7 +460,12 @@ def _add_others() -> None:
     _add("Schema", db_schema.history, "aspencli db history")
     _add("Schema", db_schema.check, "aspencli db check")
     _add("Schema", db_schema.revision, 'aspencli db revision -m "add samples.collection_site"')
-    _add("Schema", db_schema.setup, "aspencli db setup")
+    _add(
+        "Schema",
+        db_schema.setup,
+        "aspencli db setup",
+        "aspencli --local db setup --load-data s3://mybucket/dumps/friday",
+    )
     _add("Schema", db_schema.create, "aspencli db create")
     _add(
         "Schema",
@@ -467,6 +473,25 @@ def _add_others() -> None:
         "aspencli db drop",
         "aspencli --env staging db drop --confirm staging",
     )
+    _add(
+        "Copies",
+        db_copies.dump,
+        "aspencli --env prod db dump ./prod-dump",
+        "aspencli --env prod db dump s3://mybucket/dumps/friday --groups RCPHL --genomes drop",
+    )
+    _add(
+        "Copies",
+        db_copies.restore,
+        "aspencli --env rdev --stack mystack db restore ./prod-dump",
+        "aspencli --local db restore old-service.sql.gz",
+    )
+    _add(
+        "Copies",
+        db_copies.copy,
+        "aspencli db copy --from prod --to rdev/mystack --scrub",
+        "aspencli db copy --from staging --to local --as me@example.org --dry-run",
+    )
+    app.add_typer(db_copies.dumps_app, name="dumps", rich_help_panel="Copies")
     db_diagnostics.register(app, "Sessions")
     _add(
         "Sessions",

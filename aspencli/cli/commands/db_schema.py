@@ -212,7 +212,19 @@ def revision(
     context.out.hint("Review it, then apply it: aspencli db upgrade")
 
 
-def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
+def setup(
+    ctx: typer.Context,
+    load_data: Annotated[
+        str | None,
+        typer.Option(
+            "--load-data",
+            metavar="PLACE",
+            help="Also load a dump or plain SQL (a folder, a file, or s3://...). Refused if the "
+            "database has a schema.",
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
+) -> None:
     """Create the database if it does not exist, and upgrade its schema to the newest revision.
 
     Safe to run again at any time: existing data and roles are not changed. On the local target it
@@ -223,6 +235,10 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
 
     context = current(ctx)
     database = context.database(writable=True, admin=True)
+    if load_data is not None:
+        from aspencli.cli.changes.copies import setting_up
+
+        return execute(setting_up(context, database, load_data), dry_run=dry_run)
     plan = databases.plan_setup(database)
     if plan.create:
         context.out.info(f"Database {plan.database} does not exist and will be created.")
@@ -245,7 +261,7 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         context, f"set up {plan.database}", SETUP_COLUMNS, plan.steps, set_up, asked=asked
     )
     change.done = lambda rows: f"{plan.database} is at revision {rows[0]['after']}"
-    execute(change, dry_run=dry_run)
+    return execute(change, dry_run=dry_run)
 
 
 def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:

@@ -67,11 +67,13 @@ READS = {
     *("identity diff", "jobs list", "jobs show", "jobs why", "jobs logs", "jobs outputs"),
     *("jobs schedule list", "phylo-trees open"),
     *("files list", "files show", "files download", "files check"),
+    "db dumps verify",
 }
 """Commands that change no target."""
 OTHERS = {
     "db interact": "runs any code, so it has no plan",
     "db psql": "runs any statement, so it has no plan",
+    "db dump": "reads the target, and writes a folder of its own: see tests/copies",
     "db profile": "runs any code, so it has no plan",
     "db tunnel": "lets other programs run anything, so it has no plan",
     "db access ensure-readonly": "changes a server's roles: deployments/test_readonly_role",
@@ -421,6 +423,17 @@ def _undo_jobs(bench: Bench) -> Words:
     return "--env", "staging", "jobs", "undo", str(bench.last_run()["run"])
 
 
+def _restore(bench: Bench) -> Words:
+    folder = str(bench.folder / uuid.uuid4().hex)
+    bench.ok("db", "dump", folder)
+    return *bench.database("template1"), "db", "restore", folder
+
+
+def _copy(bench: Bench) -> Words:
+    bench.database("template1")
+    return "db", "copy", "--from", "local", "--to", "staging"
+
+
 _STAGING = ("--confirm", "staging")
 WRITES = {
     "users create --via db": Write(_create_user("db")),
@@ -494,6 +507,8 @@ WRITES = {
     "db setup": Write(lambda bench: (*bench.database("template1"), "db", "setup"), yes=_STAGING),
     "db create": Write(lambda bench: (*bench.database(None), "db", "create"), yes=_STAGING),
     "db drop": Write(lambda bench: (*bench.database(bench.template), "db", "drop"), yes=_STAGING),
+    "db restore": Write(_restore, yes=_STAGING, again=None),
+    "db copy": Write(_copy, yes=_STAGING, again=None),
     "db cancel": Write(lambda bench: ("db", "cancel", bench.session()), again=None),
     "db terminate": Write(lambda bench: ("db", "terminate", bench.session()), again=None),
 }
