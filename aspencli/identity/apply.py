@@ -195,7 +195,7 @@ def _revert(planner: Planner, changed: Sequence[Step], error: BaseException, fin
         left.clear()
 
     try:
-        _provider(planner).run(restore)
+        _provider(planner).run(restore, is_known=True)
     except Exception as second:  # noqa: BLE001 - whatever it is, what is left must be named
         raise UnfinishedError(
             "The database was not changed, but the identity provider is, or may be (listed below).",

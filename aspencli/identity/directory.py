@@ -6,14 +6,16 @@ provider's IDs, so entries are matched by those and never by a name.
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-OWN = "auth0|"
-"""What the IDs of the provider's own accounts begin with; other IDs are not the provider's."""
+from aspen.identity.names import OWN_ACCOUNT
+
+if TYPE_CHECKING:
+    from aspen.identity.management import Invitation
+
 ROLES = ("admin", "member", "viewer")
 """The roles of the service, strongest first; a tenant may have others."""
 
@@ -37,16 +39,6 @@ class Group:
     slug: str  # the organization's name at the provider, which is unique; the group's prefix
     id: int | None = None  # in the database
     marks: Mapping[str, str] = field(default_factory=dict, compare=False)  # its metadata
-
-
-@dataclass(frozen=True)
-class Invitation:
-    """An invitation to an organization."""
-
-    id: str
-    organization: str
-    email: str
-    expires_at: dt.datetime
 
 
 Place = tuple[str, str]
@@ -93,15 +85,10 @@ class Directory:
 
 def is_own(person: str) -> bool:
     """Return True if an ID belongs to one of the provider's own accounts."""
-    return person.startswith(OWN)
+    return person.startswith(OWN_ACCOUNT)
 
 
 def named(roles: Iterable[str]) -> str:
     """Return the names of roles as text, strongest first."""
     ranks = {name: rank for rank, name in enumerate(ROLES)}
     return ", ".join(sorted(roles, key=lambda name: (ranks.get(name, len(ranks)), name)))
-
-
-def organization_name(prefix: str) -> str:
-    """Return the name that the service gives the organization of a group with this prefix."""
-    return "group-" + re.sub(r"[^a-z0-9]", "_", prefix.lower())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,21 +10,22 @@ import sqlalchemy as sa
 
 from aspen.database.sessions import Reader
 from aspen.database.tables import GROUPS, ROLES, USER_ROLES, USERS
-from aspen.identity.management import Management, ManagementError, Member, Organization
+from aspen.identity.management import (
+    Management,
+    ManagementError,
+    Member,
+    Organization,
+    organization_name,
+)
 from aspencli.errors import ConflictError, NotFoundError
 from aspencli.identity.apply import Plan, Planner
-from aspencli.identity.references import uses_of_group
+from aspencli.identity.references import uses_of_groups
 from aspencli.identity.sides import row_of
 from aspencli.identity.steps import EXISTS, Kind, Step, Value, removal
 from aspencli.identity.user_plans import account_of, lock_groups, lock_text, require_provider
 from aspencli.remote.identity import IdentityProvider
 
 _UNIQUE = ("name", "prefix")
-
-
-def organization_name(prefix: str) -> str:
-    """Return the name that the service gives the organization of a group with this prefix."""
-    return "group-" + re.sub(r"[^a-z0-9]", "_", prefix.lower())
 
 
 @dataclass
@@ -197,7 +197,7 @@ class _Emptying:
         """Return the steps, or None if the organization does not exist."""
         try:
             members = await management.members(self.place)
-            invitations = await management.invitations(self.place)
+            invitations = await management.invited(self.place)
         except ManagementError as error:
             if not error.absent:
                 raise
@@ -210,9 +210,9 @@ class _Emptying:
         for member in members:
             key, item = (self.place, member.id), f"{_address(member)} in {self.group}"
             found.append(removal(Kind.MEMBERSHIP, key, EXISTS, item))
-        for one in sorted(invitations, key=lambda one: str(one["id"])):
-            item = f"{one['invitee'].get('email', '')} to {self.group}"
-            found.append(removal(Kind.INVITATION, (self.place, str(one["id"])), EXISTS, item))
+        for one in sorted(invitations, key=lambda one: one.id):
+            item = f"{one.email} to {self.group}"
+            found.append(removal(Kind.INVITATION, (self.place, one.id), EXISTS, item))
         return found
 
 
@@ -235,7 +235,7 @@ class GroupDeletion(GroupPlanner):
         """Return the plan; see `Planner.plan`."""
         group = self._group(reader)
         name, place = str(group["name"]), str(group["auth0_org_id"])
-        blocking = uses_of_group(reader, self.group_id)
+        blocking = list(uses_of_groups(reader, [self.group_id]).get(self.group_id, ()))
         there = None
         if self.provider is not None:
             there = self.provider.run(_Look(place).look)
@@ -285,7 +285,7 @@ class _Look:
         if await management.organization(self.place) is None:
             return None
         members = await management.members(self.place)
-        return _Organization(len(members), len(await management.invitations(self.place)))
+        return _Organization(len(members), len(await management.invited(self.place)))
 
 
 @dataclass

@@ -286,7 +286,8 @@ class NewGroupRun:
         if organization is None:
             return
         try:
-            reverted = self._provider.run(partial(_delete_unused, organization))
+            delete = partial(_delete_unused, organization)
+            reverted = self._provider.run(delete, is_known=True)
         except AspenError as error:
             self._keep(_ORGANIZATION, f"Organization {organization} remains: {error.message}")
             return

@@ -11,6 +11,7 @@ and the same command removes it later.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -28,15 +29,13 @@ from aspen.identity.requests import ManagementUnavailableError
 from aspencli.changes.step_log import StepLog, StepState
 from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundError
 from aspencli.identity.database import PersonTransaction, find_roles
-from aspencli.identity.people import DATABASE_ACCOUNT, OFFBOARDED, StoredUser
-from aspencli.identity.reading import open_invitations
+from aspencli.identity.directory import is_own
+from aspencli.identity.people import OFFBOARDED, StoredUser
 from aspencli.remote.identity import IdentityProvider
 from aspencli.stored_text import as_id
 
 RIGHTS = (Right("UPDATE", "aspen.users"), Right("DELETE", "aspen.user_roles"))
 """The rights that offboarding needs."""
-_UNSUPPORTED = frozenset({403, 404})
-"""Statuses of a provider whose plan or version has no such list."""
 
 
 class AccountFate(StrEnum):
@@ -75,6 +74,8 @@ class OffboardingPlan:
         last_admin_of: The names of the groups that have no other admin.
         account: The account; None if there is none, or the provider was not asked.
         has_sessions: True if the account is signed in somewhere, as far as the provider says.
+        ends_sessions: False if the provider does not say that about browsers, because its plan has
+            no such request; then it cannot end these sessions either.
         asked_provider: False without credentials for the provider.
     """
 
@@ -86,6 +87,7 @@ class OffboardingPlan:
     fate: AccountFate
     account: Account | None = None
     has_sessions: bool = False
+    ends_sessions: bool = True
     memberships: tuple[Membership, ...] = ()
     invitations: tuple[OpenInvitation, ...] = ()
     asked_provider: bool = True
@@ -191,7 +193,8 @@ async def _at_provider(plan: OffboardingPlan, key: str, management: Management) 
     email = plan.user.email.lower() if plan.user else account.email if account else key.lower()
     organizations = {one.id: one for one in await management.organizations()}
     memberships: list[Membership] = []
-    has_sessions = False
+    in_browsers: bool | None = False
+    in_programs: bool | None = False
     if account is not None:
         there = await management.organizations_of(account.id)
         roles = await asyncio.gather(*(management.member_roles(one, account.id) for one in there))
@@ -199,18 +202,23 @@ async def _at_provider(plan: OffboardingPlan, key: str, management: Management) 
             Membership(organizations.get(one) or Organization(one, one, one), tuple(sorted(names)))
             for one, names in zip(there, roles, strict=True)
         ]
-        has_sessions = await _is_signed_in(management, account.id)
-    found = await asyncio.gather(*(open_invitations(management, one) for one in organizations))
+        in_browsers, in_programs = await asyncio.gather(
+            management.has_sessions(account.id), management.has_refresh_tokens(account.id)
+        )
+    now = dt.datetime.now(dt.UTC)
+    found = await asyncio.gather(*map(management.invited, organizations))
     invitations = [
-        OpenInvitation(organization, by_address[email])
-        for organization, by_address in zip(organizations.values(), found, strict=True)
-        if email in by_address
+        OpenInvitation(organizations[one.organization], one.id)
+        for some in found
+        for one in some
+        if one.email == email and one.expires_at > now  # there may be several to the same one
     ]
     return replace(
         plan,
         email=email,
         account=account,
-        has_sessions=has_sessions,
+        has_sessions=bool(in_browsers or in_programs),
+        ends_sessions=in_browsers is not None,
         memberships=tuple(memberships),
         invitations=tuple(invitations),
         role_ids=await management.role_ids(),
@@ -228,19 +236,7 @@ async def _find_account(
     if "@" not in email:
         return await management.account(key) if "|" in key else None
     found = await management.accounts_with_email(email)
-    return next((one for one in found if one.id.startswith(DATABASE_ACCOUNT)), None)
-
-
-async def _is_signed_in(management: Management, account: str) -> bool:
-    """Return True if an account has sessions or refresh tokens."""
-    for question in (management.has_sessions, management.has_refresh_tokens):
-        try:
-            if await question(account):
-                return True
-        except ManagementError as error:
-            if error.status not in _UNSUPPORTED:
-                raise
-    return False
+    return next((one for one in found if is_own(one.id)), None)
 
 
 @dataclass
@@ -250,10 +246,12 @@ class OffboardingResult:
     Attributes:
         failures: What failed, one sentence each, with the error.
         is_stored: True if the database no longer lets the person in.
+        keeps_sessions: True if the provider cannot end sessions in browsers.
     """
 
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     is_stored: bool = False
+    keeps_sessions: bool = False
 
 
 class OffboardingRun:
@@ -325,7 +323,7 @@ class OffboardingRun:
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         if account is not None and not plan.is_empty:
             steps += [
-                ("end sessions", partial(management.end_sessions, account.id)),
+                ("end sessions", partial(self._end_sessions, management, account.id)),
                 ("revoke refresh tokens", partial(management.revoke_refresh_tokens, account.id)),
             ]
             for one in plan.memberships:
@@ -341,6 +339,9 @@ class OffboardingRun:
             what = f"delete invitation to {place.display_name}"
             steps.append((what, partial(management.delete_invitation, place.id, invitation.id)))
         return steps
+
+    async def _end_sessions(self, management: Management, account: str) -> None:
+        self.result.keeps_sessions = not await management.end_sessions(account)
 
     async def _take(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
         self._log.begin(self._plan.email, what)

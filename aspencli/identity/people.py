@@ -15,14 +15,13 @@ from typing import Self
 
 from aspen.identity.management import Account
 from aspencli.errors import BadInputError
+from aspencli.identity.directory import is_own
 from aspencli.stored_text import clean_email, clean_name, clean_text
 
 ROLES = ("admin", "member", "viewer")
 """The roles in a group, strongest first."""
 OFFBOARDED = "offboarded|"
 """The prefix of the account ID of a user who was offboarded; no token has such a subject."""
-DATABASE_ACCOUNT = "auth0|"
-"""The prefix of the accounts that the provider itself stores."""
 
 
 class Access(StrEnum):
@@ -271,7 +270,7 @@ def _account_of(
                 "Make the addresses equal first: aspencli users import",
             )
         return linked
-    own = [a for a in accounts if a.id.startswith(DATABASE_ACCOUNT) and a.email == wanted.email]
+    own = [a for a in accounts if is_own(a.id) and a.email == wanted.email]
     if len(own) > 1:
         raise _ProblemError(
             f"there are {len(own)} accounts with this address: {', '.join(a.id for a in own)}",
@@ -323,7 +322,7 @@ def _name_of(
     """Return the name that a person has or gets; an existing one is kept."""
     if user is not None:
         return user.name
-    if account is not None and account.name.lower() != account.email:
+    if account is not None and account.name and account.name.lower() != account.email:
         return account.name
     name = (before.name if before else None) or wanted.name
     if not name:

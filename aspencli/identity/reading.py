@@ -7,7 +7,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from aspen.database.engine import Database
 from aspen.identity.management import Account, Management
@@ -120,15 +120,8 @@ async def find_accounts(
 async def open_invitations(management: Management, organization: str) -> dict[str, str]:
     """Return the ID of an invitation that has not expired, by address in lowercase."""
     now = dt.datetime.now(dt.UTC)
-    return {
-        _invitee(one): str(one["id"])
-        for one in await management.invitations(organization)
-        if dt.datetime.fromisoformat(str(one["expires_at"])) > now
-    }
-
-
-def _invitee(invitation: Mapping[str, Any]) -> str:
-    return str(invitation["invitee"].get("email", "")).lower()
+    there = await management.invited(organization)
+    return {one.email: one.id for one in there if one.expires_at > now}
 
 
 async def _role_ids(management: Management, names: Iterable[str]) -> dict[str, str]:

@@ -1,15 +1,18 @@
-"""The rows that refer to a user or a group, counted in whatever tables the database has."""
+"""The rows that refer to users or groups, counted in whatever tables the database has."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from aspen.database.sessions import Reader
+if TYPE_CHECKING:
+    from aspen.database.sessions import Reader
 
-_LINKS = """
+_LINKS = sa.text(
+    """
 SELECT format('%I.%I', n.nspname, t.relname), quote_ident(a.attname)
   FROM pg_constraint c
   JOIN pg_class t ON t.oid = c.conrelid
@@ -18,10 +21,14 @@ SELECT format('%I.%I', n.nspname, t.relname), quote_ident(a.attname)
  WHERE c.contype = 'f' AND c.confrelid = CAST(:table AS regclass)
  ORDER BY 1, 2
 """
+)
+
+Uses = Mapping[int, Sequence[str]]
+"""What refers to each row that something refers to, such as ``samples: 12``, by the row's ID."""
 
 
 @dataclass(frozen=True)
-class Words:
+class _Words:
     """The words for the rows of a table.
 
     Attributes:
@@ -36,51 +43,54 @@ class Words:
 
 
 _USER = {
-    ("aspen.samples", "uploaded_by_id"): Words("samples uploaded"),
-    ("aspen.workflows", "user_id"): Words(
+    ("aspen.samples", "uploaded_by_id"): _Words("samples uploaded"),
+    ("aspen.workflows", "user_id"): _Words(
         "jobs started", "workflow_type", {"PHYLO_RUN": "phylo runs started"}
     ),
 }
 _GROUP = {
-    ("aspen.samples", "submitting_group_id"): Words("samples"),
-    ("aspen.phylo_runs", "group_id"): Words("phylo runs"),
-    ("aspen.entities", "group_id"): Words(
+    ("aspen.samples", "submitting_group_id"): _Words("samples"),
+    ("aspen.phylo_runs", "group_id"): _Words("phylo runs"),
+    ("aspen.entities", "group_id"): _Words(
         "other entities", "entity_type", {"PHYLO_TREE": "phylo trees"}
     ),
-    ("aspen.user_roles", "group_id"): Words("roles of members"),
-    ("aspen.group_roles", "grantor_group_id"): Words("roles of other groups in this one"),
-    ("aspen.group_roles", "grantee_group_id"): Words("roles of this group in others"),
+    ("aspen.user_roles", "group_id"): _Words("roles of members"),
+    ("aspen.group_roles", "grantor_group_id"): _Words("roles of other groups in this one"),
+    ("aspen.group_roles", "grantee_group_id"): _Words("roles of this group in others"),
 }
 
 
-def uses_of_user(reader: Reader, user_id: int) -> list[str]:
-    """Describe, with counts, the rows that refer to a user, besides roles."""
-    return _uses(reader, "aspen.users", user_id, _USER, besides={"aspen.user_roles"})
+def uses_of_users(reader: Reader, ids: Collection[int]) -> Uses:
+    """Return the rows that refer to users, besides their roles."""
+    return _uses(reader, "aspen.users", ids, _USER, besides={"aspen.user_roles"})
 
 
-def uses_of_group(reader: Reader, group_id: int) -> list[str]:
-    """Describe, with counts, the rows that refer to a group."""
-    return _uses(reader, "aspen.groups", group_id, _GROUP)
+def uses_of_groups(reader: Reader, ids: Collection[int]) -> Uses:
+    """Return the rows that refer to groups."""
+    return _uses(reader, "aspen.groups", ids, _GROUP)
 
 
 def _uses(
     reader: Reader,
     table: str,
-    row_id: int,
-    known: Mapping[tuple[str, str], Words],
+    ids: Collection[int],
+    known: Mapping[tuple[str, str], _Words],
     besides: Collection[str] = (),
-) -> list[str]:
-    found = []
-    for name, column in reader.execute(sa.text(_LINKS), {"table": table}).all():
+) -> Uses:
+    found: dict[int, list[str]] = {}
+    if not ids:
+        return found
+    for name, column in reader.execute(_LINKS, {"table": table}).all():
         if name in besides:
             continue
-        words = known.get((name, column)) or Words(f"rows of {name} ({column})")
+        words = known.get((name, column)) or _Words(f"rows of {name} ({column})")
         kind = f"{words.by}::text" if words.by else "NULL"
         # The names come from the catalog, quoted, or are our own.
         query = (
-            f"SELECT {kind} AS kind, count(*) AS rows FROM {name}"  # noqa: S608
-            f" WHERE {column} = :id GROUP BY 1 ORDER BY 1"
+            f"SELECT {column} AS id, {kind} AS kind, count(*) AS rows FROM {name}"  # noqa: S608
+            f" WHERE {column} = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2"
         )
-        rows = reader.execute(sa.text(query), {"id": row_id})
-        found += [f"{words.kinds.get(row.kind, words.plural)}: {row.rows:,}" for row in rows]
+        for row in reader.execute(sa.text(query), {"ids": list(ids)}):
+            text = f"{words.kinds.get(row.kind, words.plural)}: {row.rows:,}"
+            found.setdefault(row.id, []).append(text)
     return found

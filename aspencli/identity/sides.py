@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import Any
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -14,8 +15,10 @@ from aspen.identity.management import Account, Management, ManagementError, Orga
 from aspencli.errors import ConflictError, NotFoundError
 from aspencli.identity.steps import ABSENT, EXISTS, TABLES, Absence, Kind, Slot, Step, Value
 
+T = TypeVar("T")
 _ATTRIBUTES = {"email_verified": "is_verified"}  # of an account, by the provider's name
 _BATCH = 10  # accounts per request
+_AT_ONCE = 8  # requests
 _FEW = 2  # members of an organization that are cheaper to look up one at a time
 _BAD_REQUEST = 400
 
@@ -153,7 +156,7 @@ async def read_provider(
             found[slot] = True if is_held else None
     invitations = [slot for slot in wanted if slot.kind is Kind.INVITATION]
     for place in dict.fromkeys(str(slot.key[0]) for slot in invitations):
-        there = {str(one["id"]) for one in await management.invitations(place)}
+        there = {one.id for one in await management.invited(place)}
         for slot in invitations:
             if slot.key[0] == place:
                 found[slot] = True if slot.key[1] in there else None
@@ -238,17 +241,25 @@ class ProviderWriter:
             ManagementError: The provider refused a request, which has no effect then.
             ManagementUnavailableError: It did not respond; the request may have taken effect.
         """
-        for _what, some in groupby(steps, _request_of):
-            left = list(some)
-            while left:
-                part, left = left[:_BATCH], left[_BATCH:]
+        for _kind, some in groupby(_requests(steps), lambda part: _turn_of(part[0])):
+            for parts in _batches(some, _AT_ONCE):
                 self._before_request(len(self._tried))
-                self._tried += part
-                try:
-                    await self._send(part)
-                except (ManagementError, NotFoundError):
-                    del self._tried[-len(part) :]
-                    raise
+                self._tried += [step for part in parts for step in part]
+                done = await asyncio.gather(*map(self._send, parts), return_exceptions=True)
+                self._note(parts, done)
+
+    def _note(self, parts: Sequence[Sequence[Step]], done: Sequence[BaseException | None]) -> None:
+        """Raise the first error of some requests; those that were refused were not tried."""
+        refused = [
+            step
+            for part, error in zip(parts, done, strict=True)
+            if isinstance(error, (ManagementError, NotFoundError))
+            for step in part
+        ]
+        self._tried[:] = [step for step in self._tried if step not in refused]
+        for error in done:
+            if error is not None:
+                raise error
 
     async def _send(self, steps: Sequence[Step]) -> None:
         first, management = steps[0], self._management
@@ -295,6 +306,25 @@ class ProviderWriter:
                 hint="Create the role there first.",
             )
         return self._role_ids[name]
+
+
+def _requests(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Yield the steps in the parts that are one request each."""
+    for _what, some in groupby(steps, _request_of):
+        yield from _batches(some, _BATCH)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+def _turn_of(step: Step) -> tuple[object, ...]:
+    """Return what requests that may be sent at the same time have in common."""
+    if step.kind in {Kind.MEMBERSHIP, Kind.MEMBER_ROLE, Kind.INVITATION}:
+        return (step.kind, step.after is None)
+    return (step.kind, step.key, step.is_field)
 
 
 def _request_of(step: Step) -> tuple[object, ...]:

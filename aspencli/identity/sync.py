@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from aspen.identity.names import organization_name
 from aspencli.identity.comparison import Difference, Kind
-from aspencli.identity.directory import ROLES, Directory, Group, Place, organization_name
+from aspencli.identity.directory import ROLES, Directory, Group, Place
 from aspencli.stored_text import LONGEST_TEXT, email_flaw, name_flaw
 
 CREATE, UPDATE, DELETE, SKIP = "create", "update", "delete", "skip"
@@ -137,6 +138,11 @@ class Result:
     outcome: str
     reason: str = ""
     is_late: bool = False
+
+
+def blocked_by(uses: Iterable[str]) -> str:
+    """Return the reason why something cannot be deleted, given what refers to it."""
+    return f"other data refer to it: {', '.join(uses)}"
 
 
 class LeftAsItIsError(Exception):

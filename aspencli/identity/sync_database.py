@@ -22,10 +22,10 @@ from aspen.database.sessions import WriteSession
 from aspencli.changes.undo import UndoRow
 from aspencli.errors import ConflictError
 from aspencli.identity import directory
-from aspencli.identity.blockers import references
 from aspencli.identity.comparison import Difference, Kind, shown
 from aspencli.identity.directory import Person, Place
 from aspencli.identity.limits import EMPTIED, UNLED
+from aspencli.identity.references import uses_of_groups, uses_of_users
 from aspencli.identity.sync import (
     ADMIN,
     CHANGED_SINCE,
@@ -43,6 +43,7 @@ from aspencli.identity.sync import (
     Result,
     Sides,
     Step,
+    blocked_by,
 )
 
 UNDO_SPEC = Spec(
@@ -240,7 +241,7 @@ class DatabaseSync:
         return results
 
     def _delete_groups(self, steps: Sequence[Step]) -> list[Result]:
-        used = references(self._session, _GROUPS, [one.id for one in self._groups.values()])
+        used = uses_of_groups(self._session, [one.id for one in self._groups.values()])
 
         def delete(step: Step) -> str:
             one = step.difference
@@ -250,7 +251,7 @@ class DatabaseSync:
             if group.name != one.database:
                 raise LateError(f"the name has {CHANGED_SINCE}")
             if group.id in used:
-                raise LateError(f"the group has {used[group.id]}")
+                raise LateError(blocked_by(used[group.id]))
             row = {column.name: getattr(group, column.name) for column in Group.__table__.columns}
             self._written.saved.append({"kind": "group", **row})
             self._session.execute(sa.delete(Group).where(Group.id == group.id))
@@ -263,7 +264,7 @@ class DatabaseSync:
     def _delete_users(self, steps: Sequence[Step]) -> list[Result]:
         people = [step.difference.person for step in steps if step.difference.person]
         ids = [self._users[one.key].id for one in people if one.key in self._users]
-        used = references(self._session, _USERS, ids, besides={"user_roles"})
+        used = uses_of_users(self._session, ids)
         texts = self._texts(ids)
 
         def delete(step: Step) -> str:
@@ -275,7 +276,7 @@ class DatabaseSync:
             if Person(person.key, user.name, user.email, user.id) != person:
                 raise LateError(f"the user has {CHANGED_SINCE}")
             if user.id in used:
-                raise LateError(f"the user has {used[user.id]}")
+                raise LateError(blocked_by(used[user.id]))
             trail = self._trail(user)
             trail.values |= {name: (None, text) for name, text in texts[user.id].items()}
             for (id_, group), roles in self._roles.items():

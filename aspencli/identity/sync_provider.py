@@ -7,17 +7,20 @@ step can be repeated: what a run that was killed has done is found by the next c
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aspen.identity.management import ManagementError, ManagementUnavailableError
+from aspen.identity.management import (
+    CONNECTION,
+    ManagementError,
+    organization_name,
+)
 from aspencli.identity.comparison import Kind, shown
-from aspencli.identity.directory import Directory, Group, Person, Place, organization_name
+from aspencli.identity.directory import Directory, Group, Person, Place
 from aspencli.identity.limits import EMPTIED, UNLED
-from aspencli.identity.listing import ProviderReader
+from aspencli.identity.listing import person_of
 from aspencli.identity.sync import (
     ADMIN,
     CHANGED_SINCE,
@@ -44,10 +47,8 @@ from aspencli.identity.sync import (
 if TYPE_CHECKING:
     from aspen.identity.management import Management
 
-_CONNECTION = "Username-Password-Authentication"
-_AT_ONCE = 8  # steps of a batch; the reader limits the requests under way
-_PASSWORD_BYTES = 24
-_BAD, _REJECTED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 400, 401, 403, 404, 409
+_AT_ONCE = 8  # steps of a batch
+_BAD, _REJECTED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _GONE = frozenset({_BAD, _NOT_FOUND})  # 400 if an account is not a member of an organization
 
 
@@ -165,60 +166,35 @@ class ProviderSync:
         return Result(step, UPDATED if step.adopts else CREATED)
 
     async def _create_organization(self, group: Group) -> str:
-        name, marks = organization_name(group.slug), {MARK: str(group.id)}
-        body = {
-            "name": name,
-            "display_name": group.name,
-            "metadata": marks,
-            "enabled_connections": [
-                {"connection_id": one["id"], "assign_membership_on_login": False}
-                for one in await self._own_connections()
-            ],
-        }
-        try:
-            made = await self._management.request("POST", "organizations", json=body)
-        except (ManagementError, ManagementUnavailableError) as error:
-            if isinstance(error, ManagementError) and not error.taken:
-                raise
-            # The response may have been lost, or another run has just created it.
-            made = await self._found("organizations", "name", name)
-            if made is None or made.get("metadata") != marks:
-                raise
-        return str(made["id"])
-
-    async def _own_connections(self) -> list[dict[str, Any]]:
-        try:
-            found: list[dict[str, Any]] = await self._get("connections", strategy="auth0")
-        except ManagementError as error:
-            if error.status != _FORBIDDEN:
-                raise
-            return []  # an administrator has to enable them, as after `groups create`
-        return found
+        # The mark is also how another run that has just created it is recognized.
+        return await self._management.create_organization(
+            organization_name(group.slug), group.name, {MARK: str(group.id)}
+        )
 
     async def _rename_organization(self, step: Step) -> Result:
         one = step.difference
         assert one.group  # noqa: S101 - it is about one
-        found = await self._found("organizations", one.group.key)
+        assert one.database  # noqa: S101 - same
+        found = await self._management.organization(one.group.key)
         if found is None:
             raise LateError("the organization no longer exists")
-        if found["display_name"] == one.database:
+        if found.display_name == one.database:
             return Result(step, UNCHANGED)
-        if found["display_name"] != one.provider:
+        if found.display_name != one.provider:
             raise LateError(f"the name has {CHANGED_SINCE}")
-        body = {"display_name": one.database}
-        await self._management.request("PATCH", "organizations", one.group.key, json=body)
+        await self._management.update_organization(one.group.key, display_name=one.database)
         return Result(step, UPDATED)
 
     async def _delete_organization(self, step: Step) -> Result:
         one = step.difference
         assert one.group  # noqa: S101 - it is about one
         key = one.group.key
-        found = await self._found("organizations", key)
+        found = await self._management.organization(key)
         if found is None:
             return Result(step, UNCHANGED, "it no longer exists")
-        if found["display_name"] != one.provider:
+        if found.display_name != one.provider:
             raise LateError(f"the name has {CHANGED_SINCE}")
-        if await self._get("organizations", key, "members", per_page=1, page=0):
+        if await self._management.has_members(key):
             raise LeftAsItIsError("it has members")
         await self._management.delete_organization(key)
         return Result(step, DELETED)
@@ -235,54 +211,41 @@ class ProviderSync:
 
     async def _create_account(self, person: Person) -> bool:
         """Create an account with the ID that the database has; return False if it exists."""
-        body = {
-            "connection": _CONNECTION,
-            "user_id": person.key.partition("|")[2],
-            "email": person.email,
-            "name": person.name,
-            # It is stored nowhere: people choose their own with "Forgot password".
-            "password": f"{secrets.token_urlsafe(_PASSWORD_BYTES)}aA1!",
-            "email_verified": not self._mails,
-            "verify_email": self._mails,
-            "user_metadata": {},
-        }
         try:
-            await self._management.request("POST", "users", json=body)
-        except ManagementUnavailableError:
-            # The response was lost, perhaps, after the account was created.
-            if await self._account(person.key) is None:
-                raise
+            await self._management.create_account(
+                person.email, person.name, account=person.key, mails=self._mails
+            )
         except ManagementError as error:
-            if error.status != _CONFLICT:
+            if not error.taken:
                 raise
-            found = await self._account(person.key)
-            if found is None:
+            if await self._account(person.key) is None:
                 taken = f"another account has the address {person.email}"
-                raise ManagementError(_CONFLICT, taken) from error
+                raise ManagementError(error.status, taken) from error
             return False
         return True
 
     async def _change_account(self, step: Step) -> Result:
         one = step.difference
         assert one.person  # noqa: S101 - it is about one
+        assert one.database  # noqa: S101 - same
         found = await self._account(one.person.key)
         if found is None:
             raise LateError("the account no longer exists")
         is_name = one.kind is Kind.NAME
         now = found.name if is_name else found.email
-        if now == one.database or (not is_name and now.lower() == (one.database or "").lower()):
+        if now == one.database or (not is_name and now.lower() == one.database.lower()):
             return Result(step, UNCHANGED)
         if now != one.provider:
             raise LateError(f"the account has {CHANGED_SINCE}")
-        body: dict[str, Any] = {"name": one.database}
+        changes: dict[str, str | bool] = {"name": one.database}
         if not is_name:
-            body = {
+            changes = {
                 "email": one.database,
                 "email_verified": not self._mails,
                 "verify_email": self._mails,
-                "connection": _CONNECTION,
+                "connection": CONNECTION,
             }
-        await self._management.request("PATCH", "users", one.person.key, json=body)
+        await self._management.update_account(one.person.key, **changes)
         return Result(step, UPDATED)
 
     async def _delete_account(self, step: Step) -> Result:
@@ -303,12 +266,12 @@ class ProviderSync:
             raise LateError(f"its memberships have {CHANGED_SINCE}")
         for group in sorted(groups):
             await self._take(group, person.key)
-        await self._management.request("DELETE", "users", person.key)
+        await self._management.delete_account(person.key)
         return Result(step, DELETED)
 
     async def _account(self, key: str) -> Person | None:
-        row = await self._found("users", key, fields="user_id,name,email")
-        return row and Person(row["user_id"], row.get("name") or "", row.get("email") or "")
+        found = await self._management.account(key)
+        return None if found is None else person_of(found)
 
     # Memberships and roles
 
@@ -336,8 +299,7 @@ class ProviderSync:
         if now != self._sides.provider.roles[group, person]:
             raise LateError(f"the roles have {CHANGED_SINCE}: {shown(now)}")
         await self._take(group, person)
-        parts = ("organizations", group, "members")
-        await self._management.request("DELETE", *parts, json={"members": [person]})
+        await self._management.remove_member(group, person)
         return Result(step, DELETED)
 
     async def _change_roles(self, step: Step) -> Result:
@@ -349,14 +311,13 @@ class ProviderSync:
             return Result(step, UNCHANGED)
         if now != self._sides.provider.roles[place]:
             raise LateError(f"the roles have {CHANGED_SINCE}: {shown(now)}")
-        parts = ("organizations", group, "members", person, "roles")
         if added := wanted - now:
-            await self._management.request("POST", *parts, json={"roles": self._ids(added)})
+            await self._management.add_roles(group, person, self._ids(added))
             self._put(group, person, now | added)
         if removed := (now & KNOWN) - wanted:
             if ADMIN in removed:
                 await self._take(group, person, wanted | (now - KNOWN))
-            await self._management.request("DELETE", *parts, json={"roles": self._ids(removed)})
+            await self._management.remove_roles(group, person, self._ids(removed))
         return Result(step, UPDATED)
 
     async def _roles_now(self, group: str, person: str) -> frozenset[str] | None:
@@ -383,8 +344,8 @@ class ProviderSync:
         """
         async with self._locks.setdefault(group, asyncio.Lock()):
             if group not in self._rosters:
-                members = await ProviderReader(self._management).members(group)
-                self._rosters[group] = {each.key: roles for each, roles in members}
+                members = await self._management.members(group)
+                self._rosters[group] = {each.id: frozenset(each.roles) for each in members}
             roster = self._rosters[group]
             rest = {key: roles for key, roles in roster.items() if key != person}
             if left is not None:
@@ -400,34 +361,21 @@ class ProviderSync:
         if group in self._rosters:
             self._rosters[group][person] = roles
 
-    # Invitations and requests
+    # Invitations
 
     async def _delete_invitation(self, step: Step) -> Result:
         one = step.difference
         assert one.group  # noqa: S101 - it is about one
         assert one.invitation  # noqa: S101 - same
-        parts = ("organizations", one.group.key, "invitations", one.invitation)
-        if await self._found(*parts) is None:
+        place = one.group.key
+        if not await self._management.has_invitation(place, one.invitation):
             return Result(step, UNCHANGED, "it no longer exists")
-        await self._management.delete_invitation(one.group.key, one.invitation)
+        await self._management.delete_invitation(place, one.invitation)
         return Result(step, DELETED)
-
-    async def _get(self, *parts: str, **query: Any) -> Any:
-        return await self._management.request("GET", *parts, params=query)
-
-    async def _found(self, *parts: str, **query: Any) -> Any:
-        """Return an object, or None if it does not exist."""
-        try:
-            return await self._get(*parts, **query)
-        except ManagementError as error:
-            if not error.absent:
-                raise
-            return None
 
 
 async def occupied(management: Management, organizations: Sequence[str]) -> Mapping[str, str]:
     """Return why organizations cannot be deleted: those that have members, by key."""
-    reader = ProviderReader(management)
-    found = await asyncio.gather(*map(reader.has_members, organizations))
+    found = await asyncio.gather(*map(management.has_members, organizations))
     reason = "the organization has members; remove them first"
     return {key: reason for key, has in zip(organizations, found, strict=True) if has}

@@ -106,8 +106,9 @@ class Undo(Planner):
         missing = [step for step in roles if step.key[0] not in known]
         members = [step for step in given if step.kind in {Kind.MEMBERSHIP, Kind.MEMBER_ROLE}]
         if members and self.provider is not None:
-            accounts = sorted({str(step.key[1]) for step in members})
-            there = self.provider.run(lambda management: management.existing_accounts(accounts))
+            accounts = {str(step.key[1]) for step in members}
+            found = self.provider.run(lambda management: management.existing_accounts(accounts))
+            there = {account.id for account in found}
             missing += [step for step in members if step.key[1] not in there]
         return missing
 

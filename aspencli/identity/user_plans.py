@@ -19,14 +19,13 @@ from aspencli.errors import (
     RefusedError,
 )
 from aspencli.identity.apply import Plan, Planner
-from aspencli.identity.references import uses_of_user
+from aspencli.identity.directory import is_own
+from aspencli.identity.references import uses_of_users
 from aspencli.identity.sides import members_of, roles_of, row_of
 from aspencli.identity.steps import EXISTS, Kind, Step, Value, removal
 from aspencli.remote.identity import IdentityProvider
 
 ADMIN = "admin"
-_OWN = "auth0|"
-"""The beginning of the IDs of accounts that the provider itself stores."""
 _AT_SIGN_IN = (
     "At each sign-in the service makes roles equal to those at the identity provider, which would "
     "undo this."
@@ -35,7 +34,7 @@ _AT_SIGN_IN = (
 
 def account_of(auth0_user_id: str) -> str | None:
     """Return a user's account at the provider, or None if the user has none there."""
-    return auth0_user_id if auth0_user_id.startswith(_OWN) else None
+    return auth0_user_id if is_own(auth0_user_id) else None
 
 
 @dataclass(frozen=True)
@@ -525,7 +524,7 @@ class UserDeletion(UserPlanner):
         """Return the plan; see `Planner.plan`."""
         user = self._user(reader)
         email = str(user["email"])
-        if uses := uses_of_user(reader, self.user_id):
+        if uses := uses_of_users(reader, [self.user_id]).get(self.user_id):
             raise ConflictError(
                 f"Cannot delete user {email}, because other data refer to the user (listed below); "
                 "nothing was written.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -29,7 +30,7 @@ from aspencli.errors import (
 )
 
 T = TypeVar("T")
-PATIENCE = Patience(seconds=60, tries=12, persists=True)
+PATIENCE = Patience(seconds=60, tries=12, first=10, persists=True)
 """The patience with each request; an operator waits longer than the service does."""
 _FORBIDDEN = 403
 ONBOARDING_SCOPES = (
@@ -56,19 +57,27 @@ class IdentityProvider:
         self.host = urlsplit(credentials.url).netloc
 
     def run(
-        self, work: Callable[[Management], Awaitable[T]], patience: Patience | None = None
+        self,
+        work: Callable[[Management], Awaitable[T]],
+        patience: Patience | None = None,
+        *,
+        is_known: bool = False,
     ) -> T:
         """Run asynchronous work with a client, and return its result.
 
         Requests are sent as fast as the provider's rate limit allows. Work that runs several at
-        the same time can leave it to the client how many of them are in flight.
+        the same time can leave it to the client how many of them are in flight. ``is_known`` means
+        that the provider has responded to this command before.
 
         Raises:
             AspenError: The provider refused a request, or did not respond in time.
         """
+        patience = patience or PATIENCE
+        if is_known:
+            patience = replace(patience, first=None)
 
         async def connected_work() -> T:
-            async with connected(self._credentials, patience or PATIENCE, Pace()) as management:
+            async with connected(self._credentials, patience, Pace()) as management:
                 return await work(management)
 
         try:

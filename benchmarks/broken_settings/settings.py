@@ -63,6 +63,19 @@ _DATABASE_URLS = {
     "a service": "postgresql://?service=nosuch",
     "nothing": " ",
 }
+_PROVIDERS = {
+    "no address": ("nonsense", "id", SECRET),
+    "an unknown host": ("no-such-host.invalid", "id", SECRET),
+    "a port that refuses": ("http://127.0.0.1:1", "id", SECRET),
+    "port 99999": ("http://127.0.0.1:99999", "id", SECRET),
+    "a broken IPv6 address": ("http://[::1", "id", SECRET),
+    "another scheme": ("ftp://127.0.0.1", "id", SECRET),
+    "a control character": ("http://127.0.0.1:1/\x01", "id", SECRET),
+    "a password in the address": (f"http://user:{SECRET}@127.0.0.1:1", "id", SECRET),
+    "no secret": ("http://127.0.0.1:1", "id", ""),
+    "blanks": (" ", " ", SECRET),
+    "line breaks": ("127.0.0.1:1\n", "id\n", f"{SECRET}\n"),
+}
 _VARIABLES = (
     ("NO_PROXY", "[::1]"),
     ("NO_PROXY", "fe80::/10"),
@@ -224,6 +237,10 @@ def all_settings(folder: Path) -> list[Broken]:
         found.append(Broken(f"config file: {name}", {"ASPEN_CONFIG": str(path)}))
     for name, url in _DATABASE_URLS.items():
         found.append(Broken(f"database address: {name}", {"ASPEN_DATABASE_URL_LOCAL": url}))
+    for name, values in _PROVIDERS.items():
+        names = (f"AUTH0_MANAGEMENT_{part}" for part in ("DOMAIN", "CLIENT_ID", "CLIENT_SECRET"))
+        variables = dict(zip(names, values, strict=True))
+        found.append(Broken(f"identity provider: {name}", variables))
     return found
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from aspen.identity.management import Invitation
 from aspencli.identity.comparison import Difference, Kind, compare
-from aspencli.identity.directory import Directory, Group, Invitation, Person
+from aspencli.identity.directory import Directory, Group, Person
 
 NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
 ADA = Person("auth0|ada", "Ada", "ada@lab.example.org", 1)

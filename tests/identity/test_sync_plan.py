@@ -10,7 +10,7 @@ from aspencli.errors import RefusedError
 from aspencli.identity.comparison import Kind, compare
 from aspencli.identity.directory import Directory, Group, Person
 from aspencli.identity.limits import Loss, check_number, count, losses, refusal, without_losses
-from aspencli.identity.sync import MARK, Part, Sides, Source, Step, in_order, plan_sync
+from aspencli.identity.sync import MARK, Part, Sides, Source, Step, blocked_by, in_order, plan_sync
 from tests.identity.test_comparison import ADA, BEA, CLINIC, LAB, NOW, side
 
 BOTH = pytest.mark.parametrize("source", Source)
@@ -87,8 +87,9 @@ def test_blocked_objects_are_not_deleted(source: Source) -> None:
         side(ADA, LAB, org_1_ada="admin"),
     )
     both = (bare, extra) if source is Source.AUTH0 else (extra, bare)
-    steps, _ = planned(*both, source, blocked={BEA.key: "the user has samples"})
-    assert [(step.outcome, step.reason) for step in steps] == [("skip", "the user has samples")]
+    steps, _ = planned(*both, source, blocked={BEA.key: blocked_by(["samples uploaded: 3"])})
+    reason = "other data refer to it: samples uploaded: 3"
+    assert [(step.outcome, step.reason) for step in steps] == [("skip", reason)]
 
 
 @BOTH

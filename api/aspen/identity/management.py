@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import logging
-import re
 import secrets
 import string
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from aspen.identity.names import CONNECTION, OWN_ACCOUNT, organization_name
 from aspen.identity.pace import Pace
 from aspen.identity.requests import (
     TIMEOUT_S,
@@ -28,6 +30,7 @@ __all__ = [
     "CONNECTION",
     "Account",
     "Credentials",
+    "Invitation",
     "Management",
     "ManagementCredentialsError",
     "ManagementError",
@@ -41,15 +44,16 @@ __all__ = [
     "provider_url",
 ]
 
-CONNECTION = "Username-Password-Authentication"
-"""The connection that has the provider's own accounts."""
 TICKET_SECONDS = 5 * 24 * 3600
 """The lifetime of a link to set a password."""
 _FORBIDDEN = 403
+_UNTOLD = frozenset({_FORBIDDEN, 404})  # to questions that a plan or a missing scope rules out
 _PASSWORD_LENGTH = 22
 _PASSWORD_LETTERS = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#%+-_")
-_SEARCHED = 50  # accounts per search
-_QUERY_LENGTH = 2_000  # of a search; addresses with more parts are refused on the way
+_SEARCHED = 50  # accounts per search; with more, the address may be refused on the way
+_QUERY_LENGTH = 2_000  # of a search, for the same reason
+# What an `Account` is made of.
+_ACCOUNT_FIELDS = "user_id,email,name,email_verified,blocked,last_login,logins_count"
 _log = logging.getLogger(__name__)
 
 
@@ -89,6 +93,17 @@ class Organization:
     id: str
     name: str
     display_name: str
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """An invitation to an organization, by its ID."""
+
+    id: str
+    organization: str
+    email: str  # in lowercase
+    expires_at: dt.datetime
 
 
 def provider_url(domain: str) -> str:
@@ -96,11 +111,6 @@ def provider_url(domain: str) -> str:
     if not domain:
         return ""
     return (domain if "://" in domain else f"https://{domain}").rstrip("/")
-
-
-def organization_name(prefix: str) -> str:
-    """Return the name of the organization of a group with a prefix, such as ``group-czi``."""
-    return "group-" + re.sub(r"[^a-z0-9]", "_", prefix.lower())
 
 
 @asynccontextmanager
@@ -121,12 +131,15 @@ class Management(ManagementRequests):
 
     # Organizations
 
-    async def create_organization(self, name: str, display_name: str) -> str:
+    async def create_organization(
+        self, name: str, display_name: str, mark: Mapping[str, str] | None = None
+    ) -> str:
         """Create an organization for the provider's own accounts, and return its ID.
 
-        Its metadata contains a unique mark that identifies it if the response is lost.
+        Its metadata is a mark that identifies it if the response is lost, or if the request is
+        sent again with the same mark. Without one, it is unique.
         """
-        mark = {"request": secrets.token_hex(16)}
+        mark = dict(mark) if mark else {"request": secrets.token_hex(16)}
         enabled = [
             {"connection_id": connection, "assign_membership_on_login": False}
             for connection in await self._own_connections()
@@ -134,7 +147,9 @@ class Management(ManagementRequests):
         body = {"name": name, "display_name": display_name, "enabled_connections": enabled}
         try:
             made = await self._call("POST", "organizations", json={**body, "metadata": mark})
-        except ManagementUnavailableError:
+        except (ManagementError, ManagementUnavailableError) as error:
+            if isinstance(error, ManagementError) and not error.taken:
+                raise
             made = await self._organization("name", name)
             if made is None or made.get("metadata") != mark:
                 raise
@@ -187,6 +202,11 @@ class Management(ManagementRequests):
             async for one in found
         ]
 
+    async def has_members(self, organization: str) -> bool:
+        """Return True if an organization has any members."""
+        first = {"page": "0", "per_page": "1"}
+        return bool(await self._call("GET", "organizations", organization, "members", params=first))
+
     async def member_roles(self, organization: str, account: str) -> list[str]:
         """Return the names of a member's roles in an organization."""
         found = self._pages("organizations", organization, "members", account, "roles")
@@ -226,9 +246,21 @@ class Management(ManagementRequests):
     # Invitations
 
     async def invitations(self, organization: str) -> list[dict[str, Any]]:
-        """Return all invitations to an organization, including expired ones."""
+        """Return the newest 1,000 invitations to an organization, including expired ones."""
         found = self._pages("organizations", organization, "invitations")
         return [invitation async for invitation in found]
+
+    async def invited(self, organization: str) -> list[Invitation]:
+        """Return what matters of the newest 1,000 invitations, including expired ones."""
+        return [
+            Invitation(
+                str(one["id"]),
+                organization,
+                str(one["invitee"].get("email", "")).lower(),
+                dt.datetime.fromisoformat(str(one["expires_at"])),
+            )
+            for one in await self.invitations(organization)
+        ]
 
     async def has_invitation(self, organization: str, invitation: str) -> bool:
         """Return True if an invitation exists; the service deletes it when it is accepted."""
@@ -274,24 +306,35 @@ class Management(ManagementRequests):
 
         Auth0 answers this from a search index that can be some seconds old.
         """
-        return [
-            _account_of(one)
-            for query in _queries(emails)
-            async for one in self._pages("users", q=query)
-        ]
+        return await self._searched(_queries(emails))
 
-    async def existing_accounts(self, accounts: Sequence[str]) -> set[str]:
-        """Return those of the accounts that exist, many per request.
+    async def existing_accounts(self, accounts: Iterable[str]) -> list[Account]:
+        """Return those of the accounts with these IDs that exist, many per request.
 
         They are searched for; an account of the last seconds may not be found.
         """
-        found: set[str] = set()
-        for start in range(0, len(accounts), _SEARCHED):
-            some = accounts[start : start + _SEARCHED]
-            query = " OR ".join(f'user_id:"{account}"' for account in some)
-            pages = self._pages("users", q=query, fields="user_id")
-            found |= {str(account["user_id"]) async for account in pages}
-        return found
+        terms = [f'user_id:"{_escaped(account)}"' for account in sorted(set(accounts))]
+        return await self._searched(
+            " OR ".join(terms[start : start + _SEARCHED])
+            for start in range(0, len(terms), _SEARCHED)
+        )
+
+    async def _searched(self, queries: Iterable[str]) -> list[Account]:
+        async def search(query: str) -> list[Account]:
+            pages = self._pages("users", q=query, fields=_ACCOUNT_FIELDS)
+            return [_account_of(one) async for one in pages]
+
+        return [one for some in await asyncio.gather(*map(search, queries)) for one in some]
+
+    async def oldest_accounts(self, since: str = "") -> list[tuple[str, Account]]:
+        """Return the first 1,000 accounts that were created at a time or later, with their times.
+
+        The times are as the provider writes them, and the accounts are in their order.
+        """
+        query = {"q": f"created_at:[{since} TO *]"} if since else {}
+        fields = f"{_ACCOUNT_FIELDS},created_at"
+        pages = self._pages("users", sort="created_at:1", fields=fields, **query)
+        return [(str(one["created_at"]), _account_of(one)) async for one in pages]
 
     async def account(self, account: str) -> Account | None:
         """Return the account with an ID, or None."""
@@ -302,10 +345,18 @@ class Management(ManagementRequests):
                 raise
             return None
 
-    async def create_account(self, email: str, name: str) -> Account:
+    async def create_account(
+        self, email: str, name: str, *, account: str = "", mails: bool = False
+    ) -> Account:
         """Create an account whose password is random, so that its owner has to set another.
 
         Its metadata contains a unique mark that identifies it if the response is lost.
+
+        Args:
+            email: The address, which counts as verified unless a message is sent to it.
+            name: The name.
+            account: The ID; empty for a new one.
+            mails: True to e-mail a link that verifies the address.
         """
         mark = {"request": secrets.token_hex(16)}
         body = {
@@ -313,11 +364,13 @@ class Management(ManagementRequests):
             "email": email,
             "name": name,
             "password": _new_password(),
-            "email_verified": True,
-            "verify_email": False,
+            "email_verified": not mails,
+            "verify_email": mails,
             "app_metadata": mark,
             "user_metadata": {},
         }
+        if account:
+            body["user_id"] = account.removeprefix(OWN_ACCOUNT)
         try:
             return _account_of(await self._call("POST", "users", json=body))
         except ManagementUnavailableError as error:
@@ -353,35 +406,68 @@ class Management(ManagementRequests):
         made = await self._call("POST", "tickets", "password-change", json=body, repeatable=True)
         return str(made["ticket"])
 
-    async def has_sessions(self, account: str) -> bool:
-        """Return True if an account is signed in to the provider in a browser."""
-        found = await self._call("GET", "users", account, "sessions", params={"take": 1})
+    # Sessions and refresh tokens, of which only Auth0's Enterprise plans have lists of their own
+
+    async def has_sessions(self, account: str) -> bool | None:
+        """Return True if an account is signed in to the provider in a browser; None if unknown."""
+        try:
+            found = await self._call("GET", "users", account, "sessions", params={"take": 1})
+        except ManagementError as error:
+            if error.status not in _UNTOLD:
+                raise
+            return None
         return bool(found["sessions"])
 
-    async def end_sessions(self, account: str) -> None:
-        """End all sessions of an account in browsers at the provider."""
-        await self._gone("users", account, "sessions")
+    async def end_sessions(self, account: str) -> bool:
+        """End all sessions of an account in browsers; return False if the plan does not offer it.
 
-    async def has_refresh_tokens(self, account: str) -> bool:
-        """Return True if an account has refresh tokens, as programs do."""
-        found = await self._call("GET", "users", account, "refresh-tokens", params={"take": 1})
+        The sessions stay then. Nothing is done for an account that does not exist.
+        """
+        return await self._offered("DELETE", "users", account, "sessions")
+
+    async def has_refresh_tokens(self, account: str) -> bool | None:
+        """Return True if an account has refresh tokens, as programs do; None if unknown."""
+        try:
+            return await self._has_refresh_tokens(account)
+        except ManagementError as error:
+            if error.status not in _UNTOLD:
+                raise
+            return None
+
+    async def _has_refresh_tokens(self, account: str) -> bool:
+        try:
+            found = await self._call("GET", "users", account, "refresh-tokens", params={"take": 1})
+        except ManagementError as error:
+            if not error.is_not_in_plan:
+                raise
+            return bool(await self._refresh_credentials(account))
         return bool(found["tokens"])
 
     async def revoke_refresh_tokens(self, account: str) -> None:
-        """Revoke all refresh tokens of an account."""
-        await self._gone("users", account, "refresh-tokens")
+        """Revoke all refresh tokens of an account, one by one if the plan has no other way."""
+        if await self._offered("DELETE", "users", account, "refresh-tokens"):
+            return
+        for credential in await self._refresh_credentials(account):
+            await self._gone("device-credentials", credential)
 
-    async def request(
-        self,
-        method: str,
-        *parts: str,
-        json: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Send a request that has no method of its own here; see `_call`."""
-        content = {"json": json, "params": params}
-        given = {name: value for name, value in content.items() if value is not None}
-        return await self._call(method, *parts, repeatable=False, **given)
+    async def _refresh_credentials(self, account: str) -> list[str]:
+        """Return the IDs of an account's refresh tokens, which every plan tells."""
+        return [
+            str(one["id"])
+            for kind in ("refresh_token", "rotating_refresh_token")
+            async for one in self._pages("device-credentials", user_id=account, type=kind)
+        ]
+
+    async def _offered(self, method: str, *parts: str) -> bool:
+        """Send a request about an account, and return False if the plan does not offer it."""
+        try:
+            await self._call(method, *parts)
+        except ManagementError as error:
+            if error.is_not_in_plan:
+                return False
+            if not error.absent:
+                raise
+        return True
 
     async def _organization(self, *parts: str) -> dict[str, Any] | None:
         try:
@@ -405,7 +491,8 @@ class Management(ManagementRequests):
 
 def _organization_of(found: dict[str, Any]) -> Organization:
     name = str(found["name"])
-    return Organization(str(found["id"]), name, str(found.get("display_name") or name))
+    display_name = str(found.get("display_name") or name)
+    return Organization(str(found["id"]), name, display_name, found.get("metadata") or {})
 
 
 def _account_of(found: dict[str, Any]) -> Account:
@@ -413,7 +500,7 @@ def _account_of(found: dict[str, Any]) -> Account:
     return Account(
         id=str(found["user_id"]),
         email=email,
-        name=str(found.get("name") or email),
+        name=str(found.get("name") or ""),
         is_verified=bool(found.get("email_verified")),
         is_blocked=bool(found.get("blocked")),
         has_signed_in=bool(found.get("last_login") or found.get("logins_count")),
@@ -424,14 +511,17 @@ def _queries(emails: Iterable[str]) -> Iterator[str]:
     """Yield searches for e-mail addresses, none of them too long for an address bar."""
     terms: list[str] = []
     for email in dict.fromkeys(email.lower() for email in emails):
-        escaped = email.replace("\\", "\\\\").replace('"', '\\"')
-        term = f'email:"{escaped}"'
+        term = f'email:"{_escaped(email)}"'
         if terms and sum(map(len, terms)) + len(term) > _QUERY_LENGTH:
             yield " OR ".join(terms)
             terms = []
         terms.append(term)
     if terms:
         yield " OR ".join(terms)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _new_password() -> str:

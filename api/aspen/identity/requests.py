@@ -18,11 +18,15 @@ TIMEOUT_S = 10.0
 """The time for one request."""
 PAGE = 100
 """The maximum number of items that Auth0 returns at once."""
+REACH = 1_000
+"""The maximum number of items that Auth0 returns in numbered pages."""
 _EARLY_S = 60  # a token is renewed this long before it expires
 _REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 400, 401, 403, 404
 _CONFLICT, _TOO_MANY, _BROKEN = 409, 429, 500
+_NOT_IN_PLAN = frozenset({_FORBIDDEN, _NOT_FOUND})
+_OTHERWISE = frozenset({"insufficient_scope", "inexistent_user"})  # codes with other reasons
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,24 @@ class Patience:
     Attributes:
         seconds: The time for all attempts at one request.
         tries: The maximum number of attempts.
+        first: The same until the provider has responded for the first time, because its address may
+            be wrong; None for no difference.
         persists: True to also repeat additions if that is safe, requests that may be sent only once
             if no connection could be opened, and requests for a token.
     """
 
     seconds: float = 20.0
     tries: int = 5
+    first: float | None = None
     persists: bool = False
 
 
 class ManagementError(Exception):
-    """An error response from the provider, with its HTTP status and message."""
+    """An error response from the provider: HTTP status, message, and code if there is one."""
 
-    def __init__(self, status: int, message: str):
+    def __init__(self, status: int, message: str, code: str = ""):
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message, self.code = status, message, code
 
     @property
     def absent(self) -> bool:
@@ -79,6 +86,14 @@ class ManagementError(Exception):
     def taken(self) -> bool:
         """Return True if the name is taken."""
         return self.status == _CONFLICT
+
+    @property
+    def is_not_in_plan(self) -> bool:
+        """Return True if the tenant's plan, or this version of the provider, has no such request.
+
+        Auth0 answers those with 403 or 404, as if a permission or the object was missing.
+        """
+        return self.status in _NOT_IN_PLAN and self.code not in _OTHERWISE
 
 
 class ManagementUnavailableError(Exception):
@@ -134,6 +149,7 @@ class ManagementRequests:
         self._credentials, self._http = credentials, http
         self._patience = patience or Patience()
         self._base = f"{credentials.url}/api/v2/"
+        self._has_responded = False
         self._token, self._renewed_at = "", 0.0
         self._scopes: frozenset[str] | None = None
         self._lock = asyncio.Lock()
@@ -158,7 +174,7 @@ class ManagementRequests:
                 raise
 
     async def _pages(self, *parts: str, **filters: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield every item of a list, page by page; Auth0 limits that to 1,000 items."""
+        """Yield the items of a list, page by page, up to the `REACH` of numbered pages."""
         page = seen = 0
         while True:
             query = {**filters, "page": page, "per_page": PAGE, "include_totals": "true"}
@@ -170,7 +186,8 @@ class ManagementRequests:
             # Some Auth0 lists have no total; then a short page is the last one.
             told = answer if isinstance(answer, dict) else {}
             total, limit = told.get("total"), told.get("limit") or PAGE
-            if not rows or (seen >= total if total is not None else len(rows) < limit):
+            is_last = seen >= total if total is not None else len(rows) < limit
+            if not rows or is_last or seen >= REACH:
                 return
 
     async def _checkpoints(self, *parts: str, **filters: str) -> AsyncIterator[dict[str, Any]]:
@@ -199,20 +216,21 @@ class ManagementRequests:
         path = "/".join(quote(part, safe="") for part in parts)
         repeatable = (repeatable and self._patience.persists) or method in _REPEATABLE
         attempt, is_uncertain = 0, False
-        deadline: float | None = None
+        spent = 0.0  # without the time in the queue, which says nothing about the provider
         while True:
             attempt += 1
             try:
                 async with self._turn():
-                    # Waiting for earlier requests of this client does not use up the patience.
-                    deadline = deadline or time.monotonic() + self._patience.seconds
-                    answer, token = await self._send(method, path, content, repeatable=repeatable)
-                return self._judged(answer, token, f"{method} {path}", repeatable=repeatable)
+                    began = time.monotonic()
+                    try:
+                        return await self._once(method, path, content, repeatable=repeatable)
+                    finally:
+                        spent += time.monotonic() - began
             except _LaterError as later:
                 is_uncertain |= later.is_uncertain
                 pause = 0.2 * attempt**2 if later.pause is None else later.pause
-                last = deadline or time.monotonic() + self._patience.seconds
-                if attempt == self._patience.tries or time.monotonic() + pause > last:
+                spent += pause
+                if attempt == self._patience.tries or spent > self._seconds:
                     if self.pace is not None and later.is_held:
                         self.pace.surrender()
                     raise ManagementUnavailableError(
@@ -226,15 +244,22 @@ class ManagementRequests:
             yield
             return
         try:
-            async with self.pace.turn(self._patience.seconds):
+            async with self.pace.turn(self._seconds):
                 yield
         except HeldError as held:
             raise _LaterError("too many requests", held.seconds, is_held=True) from held
 
-    async def _send(
+    @property
+    def _seconds(self) -> float:
+        """Return the time for all attempts at one request."""
+        patience = self._patience
+        if self._has_responded or patience.first is None:
+            return patience.seconds
+        return patience.first
+
+    async def _once(
         self, method: str, path: str, content: Mapping[str, Any], *, repeatable: bool
-    ) -> tuple[httpx.Response, str]:
-        """Send a request; return the response and the token it was sent with."""
+    ) -> Any:
         token = await self._bearer()
         try:
             answer = await self._http.request(
@@ -250,17 +275,8 @@ class ManagementRequests:
             raise ManagementUnavailableError(
                 f"{method} {path}: {error!r}", is_uncertain=not unsent
             ) from error
+        self._has_responded = True
         self._note(answer)
-        return answer, token
-
-    def _judged(self, answer: httpx.Response, token: str, request: str, *, repeatable: bool) -> Any:
-        """Return the result of a response.
-
-        Raises:
-            _LaterError: The request can be sent again.
-            ManagementError: The provider refused the request.
-            ManagementUnavailableError: The provider failed, and it cannot be sent again.
-        """
         if answer.status_code == _TOO_MANY:
             raise _LaterError("too many requests", _pause(answer), is_held=True)
         if answer.status_code == _UNAUTHORIZED:
@@ -305,6 +321,7 @@ class ManagementRequests:
             if self._patience.persists:
                 raise _LaterError(f"cannot get a token: {error!r}") from error
             raise ManagementUnavailableError(f"cannot get a token: {error!r}") from error
+        self._has_responded = True
         said = f"cannot get a token: {answer.status_code} {_said(answer)}"
         if self._patience.persists and (
             answer.status_code == _TOO_MANY or answer.status_code >= _BROKEN
@@ -325,13 +342,14 @@ class ManagementRequests:
 
 def _items(answer: Any, parts: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return the items in a page of a list, under the list's name if there is more."""
-    found: list[dict[str, Any]] = answer[parts[-1]] if isinstance(answer, dict) else answer
+    name = parts[-1].replace("-", "_")
+    found: list[dict[str, Any]] = answer[name] if isinstance(answer, dict) else answer
     return found
 
 
 def _result(answer: httpx.Response) -> Any:
     if answer.is_error:
-        raise ManagementError(answer.status_code, _said(answer))
+        raise ManagementError(answer.status_code, _said(answer), _code(answer))
     return answer.json() if answer.content else None
 
 
@@ -343,6 +361,15 @@ def _said(answer: httpx.Response) -> str:
         return answer.reason_phrase
     words = [body.get(key) for key in ("message", "error_description", "error")]
     return str(next((word for word in words if word), answer.reason_phrase))
+
+
+def _code(answer: httpx.Response) -> str:
+    """Return the provider's error code; empty if it has none."""
+    try:
+        code = answer.json().get("errorCode")
+    except (AttributeError, ValueError):
+        return ""
+    return code if isinstance(code, str) else ""
 
 
 def _pause(answer: httpx.Response) -> float | None:

@@ -86,6 +86,11 @@ _UPDATING: dict[str, frozenset[Step]] = {
 _PREVIEW = tuple(c for c in PEOPLE_COLUMNS if c.key not in {"reason", "outcome"})
 _RESULT_OF = dict(zip(PLANNED, DONE, strict=False))
 _LINK_DAYS = 5
+_SESSIONS_STAY = (
+    "This identity provider cannot end sessions in browsers, which Auth0 offers with Enterprise "
+    "plans only; refresh tokens are revoked one by one. The service rejects all tokens of the "
+    "person anyway. To keep them from signing in at all, add --block-account."
+)
 
 
 # Onboarding
@@ -610,7 +615,10 @@ class OffboardingChange(ItemChange):
             run.run()
         result = run.result
         outcome = "failed" if result.failures else "updated"
-        self._print([offboarding_row(plan, outcome)])
+        can_end = not result.keeps_sessions
+        self._print([offboarding_row(replace(plan, ends_sessions=can_end), outcome)])
+        if plan.ends_sessions and not can_end:
+            out.warn(_SESSIONS_STAY)
         if not result.failures:
             recording.ended(Outcome.WRITTEN)
             out.done(f"{plan.email} is offboarded: every request with their tokens is rejected.")
@@ -655,6 +663,8 @@ def offboarding_change(
             f"as it is. Ask its administrator to end the sessions of {plan.email}, revoke the "
             "refresh tokens, and remove the memberships and invitations."
         )
+    if plan.account and not (plan.ends_sessions or plan.is_empty):
+        notes.append(_SESSIONS_STAY)
     return OffboardingChange(
         context,
         f"offboard {plan.email}",
@@ -689,11 +699,12 @@ def offboarding_row(plan: OffboardingPlan, outcome: str) -> Row:
 
     fate = "delete" if plan.fate.value == "delete" else "update"
     signed_in = plan.account is not None and not plan.is_empty
+    ending = "delete" if plan.ends_sessions else "skip"
     return {
         "id": plan.user.id if plan.user else None,
         "email": plan.email,
         "name": plan.user.name if plan.user else plan.account.name if plan.account else None,
-        "sessions": part("delete", changes=signed_in),
+        "sessions": part(ending, changes=signed_in),
         "memberships": [one.organization.display_name for one in plan.memberships],
         "invitations": [one.organization.display_name for one in plan.invitations],
         "roles": [f"{group} ({', '.join(roles)})" for group, roles in plan.roles.items()],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +24,13 @@ from aspencli.cli import params
 from aspencli.cli.changes.execute import ItemChange, execute
 from aspencli.cli.context import AppContext, Backend
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
-from aspencli.errors import AspenError, BadInputError, ConflictError, CredentialsError
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    ConflictError,
+    CredentialsError,
+    UnreachableError,
+)
 from aspencli.signals import Shield
 
 if TYPE_CHECKING:
@@ -104,9 +111,26 @@ def chosen_provider(context: AppContext, *, database_only: bool) -> IdentityProv
     try:
         return context.identity
     except AspenError as error:
-        more = "To do without the identity provider: --database-only"
-        error.hint = f"{error.hint} {more}" if error.hint else more
+        _suggest_database_only(error)
         raise
+
+
+@contextmanager
+def suggesting_database_only() -> Iterator[None]:
+    """Add to the error of a provider that cannot be used how to do without it."""
+    try:
+        yield
+    except (CredentialsError, UnreachableError) as error:
+        from aspen.identity.management import ManagementError, ManagementUnavailableError
+
+        if isinstance(error.__cause__, (ManagementError, ManagementUnavailableError)):
+            _suggest_database_only(error)
+        raise
+
+
+def _suggest_database_only(error: AspenError) -> None:
+    more = "To do without the identity provider: --database-only"
+    error.hint = f"{error.hint} {more}" if error.hint else more
 
 
 def run_change(
@@ -133,13 +157,14 @@ def run_change(
         undo_file: The path given for the undo file.
     """
     path = new_undo_file(undo_file)
-    with context.database().connected(transaction=True) as reader:
-        planner, what = make(reader)
-        plan = planner.plan(reader)
-    change = TwoSidedChange(context, noun, f"{verb} {what}", planner, plan, undo_path=path)
-    change.done = f"{past} {what}."
-    change.reason = reason
-    execute(change, dry_run=dry_run)
+    with suggesting_database_only():
+        with context.database().connected(transaction=True) as reader:
+            planner, what = make(reader)
+            plan = planner.plan(reader)
+        change = TwoSidedChange(context, noun, f"{verb} {what}", planner, plan, undo_path=path)
+        change.done = f"{past} {what}."
+        change.reason = reason
+        execute(change, dry_run=dry_run)
 
 
 def left_over(context: AppContext, command: str, key: str) -> str | None:

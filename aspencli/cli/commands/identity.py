@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,10 +17,11 @@ from aspencli.cli.context import AppContext, current
 from aspencli.errors import AspenError, ConflictError, CredentialsError, RefusedError
 from aspencli.identity.comparison import TITLES, Difference, Kind
 from aspencli.identity.limits import USUAL
-from aspencli.identity.sync import PART_OF, Part, Source
+from aspencli.identity.sync import PART_OF, Part, Source, blocked_by
 from aspencli.text import counted
 
 if TYPE_CHECKING:
+    from aspen.identity.management import Management
     from aspencli.identity.directory import Directory
     from aspencli.remote.identity import IdentityProvider
 
@@ -266,7 +267,7 @@ def _compared(
 ) -> _Compared:
     database = context.database(early=True)
     from aspencli.identity.comparison import compare
-    from aspencli.identity.listing import ProviderReader, database_side, provider_side
+    from aspencli.identity.listing import database_side, provider_side
 
     provider = _provider(context)
     with database.connected(transaction=True) as reader:
@@ -275,15 +276,13 @@ def _compared(
 
     with context.out.progress("Reading organizations", len(here.groups)) as tick:
 
-        async def read(management: Any) -> Directory:
+        async def read(management: Management) -> Directory:
             nonlocal requests
-            reader = ProviderReader(management)
-            try:
-                return await provider_side(
-                    reader, here, all_accounts=all_accounts, invitations=invitations, tick=tick
-                )
-            finally:
-                requests = reader.requests
+            found = await provider_side(
+                management, here, all_accounts=all_accounts, invitations=invitations, tick=tick
+            )
+            requests = management.pace.sent if management.pace else 0
+            return found
 
         there = provider.run(read)
     differences = compare(there, here, dt.datetime.now(dt.UTC))
@@ -301,19 +300,18 @@ def _blocked(
 
         keys = [one.group.key for one in chosen if one.kind is Kind.ORGANIZATION and one.group]
         return _provider(context).run(lambda management: occupied(management, keys))
-    from aspencli.identity.blockers import references
+    from aspencli.identity.references import uses_of_groups, uses_of_users
 
     groups = {one.group.id: one.group.key for one in chosen if one.kind is Kind.GROUP and one.group}
     users = {
         one.person.id: one.person.key for one in chosen if one.kind is Kind.USER and one.person
     }
     with context.database().connected(transaction=True) as reader:
-        of_groups = references(reader, "aspen.groups", [id_ for id_ in groups if id_])
-        ids = [id_ for id_ in users if id_]
-        of_users = references(reader, "aspen.users", ids, besides={"user_roles"})
+        of_groups = uses_of_groups(reader, [id_ for id_ in groups if id_])
+        of_users = uses_of_users(reader, [id_ for id_ in users if id_])
     return {
-        **{groups[id_]: f"the group has {words}" for id_, words in of_groups.items()},
-        **{users[id_]: f"the user has {words}" for id_, words in of_users.items()},
+        **{groups[id_]: blocked_by(uses) for id_, uses in of_groups.items()},
+        **{users[id_]: blocked_by(uses) for id_, uses in of_users.items()},
     }
 
 

@@ -19,6 +19,7 @@ from aspencli.cli.changes.two_sided import (
     left_over,
     require_database,
     run_change,
+    suggesting_database_only,
     user_key,
 )
 from aspencli.cli.context import current
@@ -179,7 +180,7 @@ def list_roles(
     from aspencli.users.database import find_user
 
     provider = chosen_provider(context, database_only=database_only)
-    with context.database().connected(transaction=True) as reader:
+    with suggesting_database_only(), context.database().connected(transaction=True) as reader:
         user = find_user(reader, key)
         only = None if group is None else find_group(reader, group).id
         rows = list_user_roles(reader, user, provider)

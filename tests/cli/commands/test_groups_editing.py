@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.commands.both_lab import BDPH, VSUV, Both
 from tests.cli.commands.conftest import AddSample
+from tests.cli.commands.identity_lab import IdentityLab
+from tests.identity.population import organization, population
+from tests.identity.site import Site
+from tests.local.auth0.lab import running_identity
 
 NAME = "Valley State University Virology"
 NEW = (
@@ -338,3 +344,31 @@ def test_group_commands_do_not_work_through_the_api(both: Both) -> None:
     for words in (("archive", "3"), ("delete", "3")):
         ended = both("groups", *words, "--via", "api", "--yes")
         assert (ended.code, "The API cannot" in ended.err) == (2, True), ended.err
+
+
+def test_large_group_is_archived_and_restored_under_a_rate_limit(
+    identity_lab: IdentityLab, tmp_path: Path
+) -> None:
+    made, place = population(160, 2, 0, seed=4), organization(0)
+    for key in made.database.people:
+        if key.startswith("auth0|"):
+            for side in (made.provider, made.database):
+                side.roles.setdefault((place, key), {"viewer"})
+    made.invitations += [(place, f"guest{number}@example.org", 1000.0) for number in range(30)]
+    with running_identity(tmp_path / "limited", "--burst", "10", "--rate", "80") as identity:
+        lab = identity_lab
+        lab.site = Site(identity, lab.site.database)
+        lab.fill(made)
+        before = lab.site.provider_side, lab.site.database_side
+        began = time.monotonic()
+        ended = lab("groups", "archive", "Laboratory 0", "--yes", "-o", "json")
+        assert ended.code == 0, ended.err
+        assert {row["outcome"] for row in lab.rows(ended)} == {"deleted"}
+        for side in (lab.site.provider_side, lab.site.database_side):
+            assert not [one for one in side.roles if one[0] == place]
+        assert time.monotonic() - began < 60
+        (run, *_) = lab("history", "list", "-o", "json").json
+        undone = lab("groups", "undo", run["run"], "--yes", "-o", "json")
+        assert undone.code == 0, undone.err
+        assert (lab.site.provider_side, lab.site.database_side) == before
+        assert "Cannot be restored: invitation guest" in undone.err

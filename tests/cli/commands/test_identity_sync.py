@@ -427,8 +427,8 @@ def test_users_and_groups_in_use_are_not_deleted(identity_lab: IdentityLab) -> N
     assert ended.code == 0, ended.err
     reasons = {row["kind"]: row["reason"] for row in ended.json}
     assert reasons == {
-        "group": "the group has samples, members",
-        "user": "the user has samples",
+        "group": "other data refer to it: samples: 1, roles of members: 1",
+        "user": "other data refer to it: samples uploaded: 1",
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands.both_lab import BDPH, RCPHL, VSUV, Both
+from tests.cli.commands.both_lab import BDPH, RCPHL, VSUV, Both, ProviderRelay, broken
 from tests.cli.commands.conftest import AddSample
 
 KEYS = ["side", "kind", "item", "field", "before", "after", "outcome"]
@@ -615,3 +615,42 @@ def test_account_of_another_provider_cannot_be_deleted(both: Both) -> None:
     assert ended.code == 2, ended.err
     assert "has no account of the provider's own: google-oauth2|1" in ended.err
     both.ok("users", "delete", "11")
+
+
+# A provider that cannot be used
+
+
+_WITH_PROVIDER = (
+    ("users", "roles", "list", "multi@example.org"),
+    ("users", "update", "multi@example.org", "--name", "New Name"),
+    ("users", "roles", "remove", "multi@example.org", "--group", "RCPHL", "--allow-no-admin"),
+    ("groups", "archive", "VSUV"),
+)
+
+
+@pytest.mark.parametrize("words", _WITH_PROVIDER, ids=" ".join)
+def test_wrong_credentials_suggest_the_database_alone(
+    words: tuple[str, ...], both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = both.state
+    monkeypatch.setenv("AUTH0_MANAGEMENT_CLIENT_SECRET", "wrong")
+    ended = both(*words, "--yes")
+    assert (ended.code, ended.out) == (4, ""), ended.err
+    assert "rejected the management credentials" in ended.err
+    assert "To do without the identity provider: --database-only" in ended.err
+    assert both.state == before
+    assert both(*words, "--database-only", "--yes").code == 0
+
+
+@pytest.mark.parametrize("words", _WITH_PROVIDER, ids=" ".join)
+def test_broken_provider_suggests_the_database_alone(
+    words: tuple[str, ...], both: Both, relay: ProviderRelay
+) -> None:
+    before = both.state
+    relay.fail("GET", broken, times=100)
+    ended = both(*words, "--yes")
+    assert (ended.code, ended.out) == (5, ""), ended.err
+    assert "did not respond" in ended.err
+    assert "To do without the identity provider: --database-only" in ended.err
+    assert both.state == before
+    assert both(*words, "--database-only", "--yes").code == 0

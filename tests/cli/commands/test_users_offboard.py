@@ -230,11 +230,50 @@ def test_tokens_are_rejected_everywhere_at_once(
 
 
 def test_sessions_and_refresh_tokens_end(people: PeopleLab, email: str) -> None:
-    with people.identity.management() as api:
-        if api.get("users/auth0%7Cmember/sessions").status_code == 404:
-            pytest.skip("this identity provider does not list sessions")
     refresh = people.identity.tokens(email)["refresh_token"]
     assert _offboard(people, email).code == 0
     answer = people.identity.token(grant_type="refresh_token", refresh_token=refresh)
     assert answer.status_code == 403
     assert _offboard(people, email).json[0]["outcome"] == "unchanged"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_refresh_tokens_end_without_an_enterprise_plan(
+    people: PeopleLab, email: str, status: int
+) -> None:
+    people.identity.turn(enterprise=False, refusal=status)
+    refresh = [people.identity.tokens(email)["refresh_token"] for _ in range(2)]
+    planned = _offboard(people, email, "--dry-run")
+    assert planned.json[0]["sessions"] == "skip"
+    assert "cannot end sessions in browsers" in planned.err
+    ended = _offboard(people, email)
+    assert ended.code == 0, ended.err
+    assert (ended.json[0]["sessions"], ended.json[0]["outcome"]) == ("skipped", "updated")
+    assert "cannot end sessions in browsers" in ended.err
+    for one in refresh:
+        answer = people.identity.token(grant_type="refresh_token", refresh_token=one)
+        assert answer.json()["error"] == "invalid_grant"
+    again = _offboard(people, email)
+    assert again.json[0]["outcome"] == "unchanged"
+    assert "cannot end sessions" not in again.err
+
+
+def test_missing_scope_for_sessions_is_named(people: PeopleLab, email: str, detour: Detour) -> None:
+    detour.fail("DELETE", "/sessions$", status=403, code="insufficient_scope")
+    ended = _offboard(people, email)
+    assert ended.code == 4, ended.err
+    assert "Failed to end sessions" in ended.err
+    detour.rules.clear()
+    assert _offboard(people, email).code == 0
+
+
+def test_all_open_invitations_of_a_person_are_deleted(people: PeopleLab) -> None:
+    email = people.address_of()
+    assert people.onboard(email).code == 0
+    body = {"inviter": {"name": "I"}, "invitee": {"email": email}, "client_id": CLIENT}
+    with people.identity.management() as api:
+        api.post(f"organizations/{ORG}/invitations", json=body).raise_for_status()
+    assert people.invited(ORG).count(email) == 2
+    ended = _offboard(people, email)
+    assert ended.code == 0, ended.err
+    assert email not in people.invited(ORG)

@@ -67,6 +67,7 @@ class Detour:
         path: str,
         *,
         status: int | None = None,
+        code: str = "",
         delivered: bool = False,
         times: int = 1_000_000,
     ) -> None:
@@ -76,6 +77,7 @@ class Detour:
             method: The method of these requests.
             path: A pattern for their path.
             status: The status of the reply; None to hang up without one.
+            code: Auth0's code of the error; empty for none.
             delivered: True if the provider receives them.
             times: The number of requests that fail.
         """
@@ -91,7 +93,8 @@ class Detour:
             if status is None:
                 return hang_up
             headers = {"Retry-After": "1"} if status == 429 else {}
-            return reply_json({"statusCode": status, "message": "made to fail"}, status, headers)
+            body = {"statusCode": status, "message": "made to fail"}
+            return reply_json({**body, "errorCode": code} if code else body, status, headers)
 
         self.rules.append(rule)
 

@@ -87,11 +87,11 @@ def test_expired_management_token_is_unauthorized(identity: Identity) -> None:
 def test_management_token_is_limited_to_its_scopes(identity: Identity) -> None:
     with identity.management(scope="read:users") as api:
         assert api.get("users").status_code == 200
-        answer = api.post("roles", json={"name": "other"})
+        answer = api.delete("users/auth0|nobody")
         assert failure(answer) == (
             403,
             "insufficient_scope",
-            "Insufficient scope, expected any of: create:roles",
+            "Insufficient scope, expected any of: delete:users",
         )
 
 
@@ -491,15 +491,10 @@ def test_organizations_of_user_are_listed(api: httpx.Client) -> None:
     assert failure(api.get("users/auth0|nobody/organizations"))[0] == 404
 
 
-def test_roles_can_be_created_filtered_and_deleted(api: httpx.Client) -> None:
+def test_roles_can_be_filtered(api: httpx.Client) -> None:
     answer = api.get("roles", params={"name_filter": "VIEW", "include_totals": "true"}).json()
     assert [role["name"] for role in answer["roles"]] == ["viewer"]
     assert answer["total"] == 1
-    made = api.post("roles", json={"name": "auditor", "description": "Looks on"}).json()
-    assert api.get(f"roles/{made['id']}").json() == made
-    assert failure(api.post("roles", json={"name": "auditor"}))[0] == 409
-    assert api.delete(f"roles/{made['id']}").status_code == 204
-    assert failure(api.get(f"roles/{made['id']}"))[:2] == (404, "inexistent_role")
 
 
 def test_connections_list_has_one_database_connection(api: httpx.Client) -> None:

@@ -218,6 +218,41 @@ def test_sessions_and_tokens_require_scope_and_known_user(
     assert refused.json()["message"] == f"Insufficient scope, expected any of: {scope}"
 
 
+# Other plans than Enterprise
+
+
+def test_refresh_tokens_are_credentials_of_devices_too(
+    identity: Identity, api: httpx.Client, leaver: str
+) -> None:
+    secret = identity.tokens(EMAIL)["refresh_token"]
+    query = {"user_id": leaver, "type": "rotating_refresh_token", "include_totals": "true"}
+    found = api.get("device-credentials", params=query).json()
+    (credential,) = found["device_credentials"]
+    assert found["total"] == 1
+    assert (credential["user_id"], credential["client_id"]) == (leaver, CLIENT)
+    assert secret not in str(found)
+    for other in ({**query, "type": "refresh_token"}, {"user_id": leaver}):
+        there = api.get("device-credentials", params={**other, "include_totals": "true"}).json()
+        assert there["device_credentials"] == []
+    for _ in range(2):
+        assert api.delete(f"device-credentials/{credential['id']}").status_code == 204
+    assert refresh(identity, secret).json()["error"] == "invalid_grant"
+    assert api.get("device-credentials", params=query).json()["device_credentials"] == []
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_other_plans_have_only_credentials_of_devices(
+    identity: Identity, api: httpx.Client, leaver: str, status: int
+) -> None:
+    identity.turn(enterprise=False, refusal=status)
+    for method in ("GET", "DELETE"):
+        for noun in ("sessions", "refresh-tokens"):
+            answer = api.request(method, f"users/{leaver}/{noun}")
+            assert answer.status_code == status
+            assert answer.json().get("errorCode") not in {"insufficient_scope", "inexistent_user"}
+    assert api.get("device-credentials", params={"user_id": leaver}).status_code == 200
+
+
 def pages(api: httpx.Client, path: str, name: str) -> list[str]:
     """Return the IDs of all items, read one by one."""
     found: list[str] = []

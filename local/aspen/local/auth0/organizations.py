@@ -78,11 +78,6 @@ class _Roles(Body):
     roles: Annotated[list[str], Field(min_length=1, max_length=50)]
 
 
-class _NewRole(Body):
-    name: Text
-    description: Text | None = None
-
-
 class _Inviter(Body):
     name: Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -187,35 +182,6 @@ def list_roles(provider: ProviderOf, page: PageOf, name_filter: str = "") -> Lis
     source, values = "roles WHERE instr(lower(name), lower(:text))", {"text": name_filter}
     with provider.database.reading() as db:
         return listed(db, page, "roles", source, dict, order="name", values=values)
-
-
-@router.post("/roles", dependencies=[needs("create:roles")])
-def create_role(provider: ProviderOf, body: _NewRole) -> Document:
-    """Create a role."""
-    row = {
-        "id": new_identifier("rol_"),
-        "name": body.name,
-        "description": body.description or body.name,
-    }
-    taken = ManagementError(409, "A role with this name already exists.", "role_conflict")
-    with provider.database.writing() as db, refused_with(taken):
-        insert(db, "roles", row)
-    return row
-
-
-@router.get("/roles/{role_id}", dependencies=[needs("read:roles")])
-def get_role(provider: ProviderOf, role_id: str) -> Document:
-    """Return a role."""
-    with provider.database.reading() as db:
-        return dict(find(db, "roles", id=role_id))
-
-
-@router.delete("/roles/{role_id}", dependencies=[needs("delete:roles")])
-def delete_role(provider: ProviderOf, role_id: str) -> Response:
-    """Delete a role, and remove it from all members."""
-    with provider.database.writing() as db:
-        db.execute("DELETE FROM roles WHERE id = ?", (role_id,))
-    return Response(status_code=204)
 
 
 @router.get(_MEMBERS, dependencies=[needs("read:organization_members")])

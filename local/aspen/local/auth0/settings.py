@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -85,6 +85,8 @@ class Knobs:
         slow_down: The number of upcoming polls to answer with ``slow_down``.
         throttled: The number of upcoming ``/oauth/`` and ``/api/v2/`` requests to answer with 429.
         retry_after: The ``Retry-After`` of those responses, in seconds; None to omit the header.
+        enterprise: False to refuse the requests that only Auth0's Enterprise plans have.
+        refusal: The status of these refusals: 403 or 404.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -104,6 +106,8 @@ class Knobs:
     slow_down: int = 0
     throttled: int = 0
     retry_after: int | None = 2
+    enterprise: bool = True
+    refusal: Literal[403, 404] = 403
 
 
 def iso(moment: float) -> str:

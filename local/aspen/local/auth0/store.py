@@ -66,7 +66,7 @@ ALL_MANAGEMENT_SCOPES = tuple(
     for noun, verbs in {
         "users": ("read", "create", "update", "delete"),
         "users_app_metadata": ("read", "create", "update", "delete"),
-        "roles": ("read", "create", "update", "delete"),
+        "roles": ("read",),
         "connections": ("read",),
         "organizations": ("read", "create", "update", "delete"),
         "organization_members": ("read", "create", "delete"),
@@ -76,6 +76,7 @@ ALL_MANAGEMENT_SCOPES = tuple(
         "user_tickets": ("create",),
         "sessions": ("read", "delete"),
         "refresh_tokens": ("read", "delete"),
+        "device_credentials": ("read", "delete"),
         "logs": ("read",),
         "logs_users": ("read",),
     }.items()
