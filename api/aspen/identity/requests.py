@@ -287,7 +287,9 @@ class ManagementRequests:
             return _result(answer)
         if repeatable:
             raise _LaterError(f"{answer.status_code} {_said(answer)}", is_uncertain=True)
-        raise ManagementUnavailableError(f"{request}: {answer.status_code}", is_uncertain=True)
+        raise ManagementUnavailableError(
+            f"{method} {path}: {answer.status_code}", is_uncertain=True
+        )
 
     def _note(self, answer: httpx.Response) -> None:
         if self.pace is None:

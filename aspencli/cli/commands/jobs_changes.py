@@ -267,7 +267,7 @@ def _sample_parameters(
         )
     keys = []
     if named:
-        from aspencli.samples.models import SampleKey
+        from aspencli.samples.keys import SampleKey
 
         keys = params.chosen_ids(context, given.samples, given.file, tuple(SampleKey))
     group = params.chosen_group(context, given.group)

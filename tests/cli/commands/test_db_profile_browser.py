@@ -152,11 +152,11 @@ def test_html_report_draws_plan_and_marks_wrong_estimates(
         *("--headless=new", "--disable-gpu", f"--user-data-dir={tmp_path / 'chromium'}"),
         *("--enable-logging=stderr", "--dump-dom", page.as_uri()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    diagram = done.stdout[done.stdout.index("<svg") : done.stdout.index("</svg>")]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
+    diagram = shown.stdout[shown.stdout.index("<svg") : shown.stdout.index("</svg>")]
     nodes = diagram.count("<g ")
-    assert nodes == done.stdout.count("<li>") >= 4
+    assert nodes == shown.stdout.count("<li>") >= 4
     assert diagram.count("<path") == nodes - 1
     assert "pg_attribute" in diagram
     # Nobody can estimate the condition on attnum, so far more rows are expected than there are.
