@@ -8,8 +8,7 @@ database instead, in the transaction that writes what they are about.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,15 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from aspen.api.aws import Aws
 from aspen.api.settings import Settings
 from aspen.database.models import Group, Pathogen, TreeType
-from aspen.workflows.engine import tree_job_id
+from aspen.workflows.engine import EngineError, tree_job_id
+from aspen.workflows.engine.executions import execution_name, read_app
 from aspen.workflows.engine.queue import ENQUEUE, IS_READY, new_id, values
 
 T = TypeVar("T", int, str)
 
-_MACHINE = "StateMachineArn"
-_COMMON = ("aws_region", "docker_image_id", "genepi_config_secret_name", "remote_dev_prefix")
-_COPIED = ("RUN_WDL_URI", "RunEC2Memory", "RunEC2Vcpu", "RunSPOTMemory", "RunSPOTVcpu")
-_LONGEST_NAME = 80
 _LONGEST_LIST = 200_000  # an execution's input is limited to 256 KB
 _GIVEN_SAMPLES = "specified-ids-only"
 PANGOLIN_PATHOGEN = "SC2"
@@ -106,15 +102,16 @@ def start_job(aws: Aws, settings: Settings, order: Order) -> str:
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     try:
         found = aws.client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"]
-        document = json.loads(found)
+        app = read_app(parameter, found)
+        folder = f"/{order.folder}/{now}" if order.folder else f"/{now}"
         started = aws.client("stepfunctions").start_execution(
-            stateMachineArn=document[_MACHINE],
-            name=_execution_name(order.name, now),
-            input=json.dumps(_input(document, order, now)),
+            stateMachineArn=app.machine,
+            name=execution_name(order.name, now),
+            input=json.dumps(app.input(order.run, folder)),
         )
     except (BotoCoreError, ClientError) as error:
         raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except EngineError as error:
         raise JobError(f"the parameter {parameter} does not describe a job") from error
     return str(started["executionArn"])
 
@@ -152,26 +149,6 @@ def stop_job(aws: Aws, execution: str, why: str) -> None:
         aws.client("stepfunctions").stop_execution(executionArn=execution, cause=why)
     except (BotoCoreError, ClientError) as error:
         raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
-
-
-def _input(document: Mapping[str, Any], order: Order, now: str) -> dict[str, Any]:
-    known = document["Input"]["Run"]
-    folder = f"/{order.folder}/{now}" if order.folder else f"/{now}"
-    return {
-        "Input": {"Run": {**_these(known, _COMMON), **order.run}},
-        "OutputPrefix": f"{document['OutputPrefix']}{folder}",
-        **_these(document, _COPIED),
-    }
-
-
-def _these(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names if name in values}
-
-
-def _execution_name(start: str, now: str) -> str:
-    """Return a name of letters, digits, and hyphens; a long one is truncated before the time."""
-    ending = f"-{now}"
-    return re.sub("[^0-9a-zA-Z-]", "-", start[: _LONGEST_NAME - len(ending)] + ending)
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
