@@ -119,6 +119,16 @@ def test_start_import_has_full_paths(here: Operator, engine: MemoryEngine) -> No
     assert job.parameters["file"].endswith("/notes.txt")
 
 
+def test_start_import_of_repository_keeps_its_name(here: Operator, engine: MemoryEngine) -> None:
+    words = ("--pathogen", "SC2", "--repository", "GenBank", "--metadata", "m.tsv", "--yes")
+    files = ("--sequences", "https://example.org/s.fasta", "--coordinates", "c.tsv")
+    assert here("jobs", "start", "import-repository", *words, *files).code == 0
+    (job,) = engine.known.values()
+    assert job.parameters["repository"] == "GenBank"
+    assert job.parameters["sequences"] == "https://example.org/s.fasta"
+    assert all(job.parameters[name].startswith("/") for name in ("metadata", "coordinates"))
+
+
 def test_reconcile_settles_runs_whose_job_ended_or_is_gone(
     here: Operator, engine: MemoryEngine
 ) -> None:

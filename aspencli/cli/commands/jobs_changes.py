@@ -133,6 +133,12 @@ class StartOptions:
     sequences: Annotated[
         str | None, params.text_option("Sequences to import.", metavar="FILE|URL")
     ] = None
+    coordinates: Annotated[
+        str | None,
+        params.text_option(
+            "Latitudes and longitudes of places, for import-repository.", metavar="FILE|URL"
+        ),
+    ] = None
     source: Annotated[
         str | None, params.text_option("File to import.", "--file", metavar="FILE|URL")
     ] = None
@@ -227,8 +233,18 @@ def _parameters(
                 f"A job of the kind {kind.value} needs {', '.join(missing)}.",
                 hint="See: aspencli jobs start --help",
             )
-        values = {name: _full(value) for name, value in wanted.items() if value}
+        files = {"metadata": given.metadata, "sequences": given.sequences}
+        if given.coordinates:
+            if not is_local(context):
+                raise BadInputError(
+                    "--coordinates does not apply in AWS: its import has coordinates of its own."
+                )
+            files["coordinates"] = given.coordinates
+        values = {name: _full(value) for name, value in files.items() if value}
+        if given.repository:
+            values["repository"] = given.repository
         return "", {"pathogen": slug, **values}
+    _refuse(kind, given, ("--coordinates", given.coordinates))
     if not given.source:
         raise BadInputError(
             f"A job of the kind {kind.value} needs --file.", hint="See: aspencli jobs start --help"
@@ -256,7 +272,7 @@ def _sample_parameters(
     from aspencli.jobs.database import find_samples
     from aspencli.reference.database import find_group, find_pathogen
 
-    for name in ("repository", "metadata", "sequences"):
+    for name in ("repository", "metadata", "sequences", "coordinates"):
         _refuse(kind, given, (f"--{name}", getattr(given, name)))
     _refuse(kind, given, ("--file", given.source))
     named = bool(given.samples or given.file)
