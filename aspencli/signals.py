@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
@@ -14,10 +15,13 @@ from aspencli.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Handle
+    from subprocess import Popen
 
 TERMINATED = 143
 """The exit code after SIGTERM (128 + 15), as shells expect."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_SIGNALED = 128  # added to the number of the signal, as shells do
 _AFTER_S = 0.05
 
 _was_terminated = False  # kept here because the command framework turns exceptions into exit codes
@@ -185,3 +189,29 @@ class Brake(_Recorder):
             self.obey()
         super()._note(number, frame)
         self._tell()
+
+
+@contextmanager
+def left_to_child() -> Iterator[None]:
+    """Leave the terminal's signals to a child process, which gets them as well, for a block."""
+    # Not ignored, because the child would inherit that.
+    before = {number: signal.signal(number, lambda *_: None) for number in _OF_TERMINAL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_code_of(process: Popen[bytes]) -> int:
+    """Wait for a child process, and return its exit code, or the one that shells report.
+
+    If this process is terminated, so is the child.
+    """
+    try:
+        status = process.wait()
+    except BaseException:  # such as SIGTERM
+        process.terminate()
+        process.wait()
+        raise
+    return status if status >= 0 else _SIGNALED - status

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import IO
 
 from aspencli import files
 from aspencli.admin.psql import PsqlCall
+from aspencli.signals import exit_code_of, left_to_child
 
 # The lines around a statement (psql's common.c), the first of which psql translates. Since version
 # 16 they are comments.
@@ -25,8 +25,6 @@ _END = re.compile(rb"/?\*{20,}/?\n")
 _LINE = 65_536  # bytes to read at once; a result can be a single long line
 _LONGEST = 100_000  # bytes of a statement
 _LAST_WAIT_S = 2.0  # for a program that psql started, and which has the log open
-_OWN_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_SIGNALED = 128  # added to the number of the signal, as shells do
 
 
 def run_recorded(call: PsqlCall, heard: Callable[[str], None], log: str | None) -> int:
@@ -50,7 +48,7 @@ def run_recorded(call: PsqlCall, heard: Callable[[str], None], log: str | None) 
             environment["PSQLRC"] = f"/dev/fd/{startup}"
         source = exits.enter_context(os.fdopen(reading, "rb"))
         reader = threading.Thread(target=_read, args=(source, heard, copy), daemon=True)
-        exits.enter_context(_left_to_child())
+        exits.enter_context(left_to_child())
         try:
             process = subprocess.Popen(  # noqa: S603 - psql
                 _logged(call.arguments, f"/dev/fd/{writing}"),
@@ -63,14 +61,9 @@ def run_recorded(call: PsqlCall, heard: Callable[[str], None], log: str | None) 
                 os.close(descriptor)
         reader.start()
         try:
-            status = process.wait()
-        except BaseException:  # such as SIGTERM
-            process.terminate()
-            process.wait()
-            raise
+            return exit_code_of(process)
         finally:
             reader.join(_LAST_WAIT_S)
-    return status if status >= 0 else _SIGNALED - status
 
 
 def _logged(arguments: tuple[str, ...], log: str) -> list[str]:
@@ -86,18 +79,6 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
     descriptor = files.open_own(files.expand(path), flags=os.O_WRONLY | os.O_APPEND)
     with os.fdopen(descriptor, "ab") as file:
         yield file
-
-
-@contextmanager
-def _left_to_child() -> Iterator[None]:
-    """Leave the terminal's signals to the child, which gets them as well."""
-    # Not ignored, because the child would inherit that.
-    before = {number: signal.signal(number, lambda *_: None) for number in _OWN_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _read(source: IO[bytes], heard: Callable[[str], None], copy: IO[bytes] | None) -> None:

@@ -70,6 +70,9 @@ class PlanStore(Protocol):
     ) -> Iterator[AssessedRow]:
         """Return the planned rows."""
 
+    def digest(self) -> str:
+        """Return the SHA-256 of the rows that change, in hexadecimal."""
+
 
 class BulkStore(PlanStore, Protocol):
     """A store that can also apply the plan, in one transaction: the database."""

@@ -174,6 +174,7 @@ class Subject:
     digest: str | None = None  # of the plan, in hexadecimal
     account: str | None = None  # the user of the API, as signed in
     account_id: str | None = None  # the ID of that user at the identity provider
+    account_name: str | None = None  # the name of the stored account with that sign-in
     reason: str | None = None  # for a console session that may write
 
 
@@ -370,6 +371,7 @@ def _started(event: Event) -> Run:
         digest=_text(event, "digest"),
         account=_text(event, "account"),
         account_id=_text(event, "account_id"),
+        account_name=_text(event, "account_name"),
         reason=_text(event, "reason"),
         aws=_text(event, "aws"),
     )

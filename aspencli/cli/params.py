@@ -141,6 +141,14 @@ ViaOption = Annotated[
         "targets. (env: ASPEN_VIA)",
     ),
 ]
+ReasonOption = Annotated[
+    str | None,
+    text_option(
+        "Why the session writes, for the history. Required on shared and production targets.",
+        "--reason",
+        what="the reason",
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be written without writing anything.")
 ]

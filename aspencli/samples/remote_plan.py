@@ -6,6 +6,7 @@ several columns.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -203,6 +204,15 @@ class ListPlan:
             if entry.sample is not None and (entry.changes or not changed_only)
         )
         return islice(found, limit)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the rows that change, in hexadecimal."""
+        found = hashlib.sha256()
+        for entry in self._entries.values():
+            if changes := [(column.name, now, new) for column, now, new, _ in entry.differing()]:
+                row = json.dumps([entry.sample, entry.request.key, changes])
+                found.update(f"{row}\n".encode("ascii"))
+        return found.hexdigest()
 
     def _fetch(self) -> None:
         """Fetch the list, and index it in `_ids` and `_holders`."""

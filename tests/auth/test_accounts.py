@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
 
+from aspencli.changes.runs import Counts, InputFile, Place, Subject
+from aspencli.cli.changes.operator import signed
 from aspencli.cli.context import AppContext
 from tests import zygote
 from tests.auth.conftest import Lab
@@ -691,3 +694,25 @@ def test_acting_account_is_known_without_request_or_keyring(
         assert _acting(two, monkeypatch, ASPEN_ENV="staging") is None
     finally:
         two.identity.start()
+
+
+def test_history_names_the_account_that_a_command_acts_as(
+    two: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject("users update-me", "mylab", Place(), None, None, InputFile(), Counts())
+    for name, value in {**two.env, "ASPEN_HOME": str(two.home)}.items():
+        monkeypatch.setenv(name, value)
+    found = {}
+    for chosen in (None, MEMBER):
+        with AppContext() as context:
+            if chosen:
+                context.options.give("account", chosen)
+            for via in ("api", "db"):
+                known = signed(context, replace(subject, via=via))
+                found[chosen, via] = known.account_name, known.account_id
+    assert found == {
+        (None, "api"): ("admin", "auth0|gadmin"),  # the active one
+        (None, "db"): (None, None),
+        (MEMBER, "api"): (MEMBER, "auth0|member"),
+        (MEMBER, "db"): (None, None),
+    }

@@ -174,7 +174,9 @@ def test_statement_survives_bastion_that_stops_for_a_while(deployment: Deploymen
     assert (process.returncode, out) == (0, "42\n"), err
 
 
-@pytest.mark.parametrize("write", [[], ["--write", "--yes"]], ids=["reading", "writing"])
+@pytest.mark.parametrize(
+    "write", [[], ["--write", "--yes", "--reason", "x"]], ids=["reading", "writing"]
+)
 def test_server_watches_for_the_end_of_programs_in_a_tunnel(
     deployment: Deployment, write: list[str]
 ) -> None:

@@ -17,11 +17,20 @@ _API = "api"
 
 
 def signed(context: AppContext, subject: Subject) -> Subject:
-    """Return the facts about a run with its command line and the user of the API."""
-    account = account_id = None
+    """Return the facts about a run with its command line, and the user and account of the API."""
+    account = account_id = account_name = None
     if subject.via == _API:
+        if (acting := context.acting_account) is not None:
+            account_name = acting.name
+            account, account_id = acting.email or None, acting.subject or None
         with suppress(AspenError):  # a sign-in that cannot be read fails where it is needed
             if (known := context.access.session.known()) is not None:
                 account, account_id = known.who, known.subject
     argv = tuple(masked_words(context.argv))
-    return replace(subject, argv=argv, account=account, account_id=account_id)
+    return replace(
+        subject,
+        argv=argv,
+        account=account,
+        account_id=account_id,
+        account_name=account_name,
+    )

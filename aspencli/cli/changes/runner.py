@@ -162,11 +162,12 @@ class BulkJob(Change, Generic[StoreT]):
         )
 
     def digest(self) -> str:
-        """Return the digest of what the plan was made from, and of its totals.
+        """Return the digest of the rows that change, and of what the plan was made from.
 
-        A plan can have millions of rows, which the undo file has once they are written.
+        The rows of a plan that is rejected, or changes nothing, are not hashed.
         """
         spec, purpose = self._purpose.spec, self._purpose
+        is_idle = self.is_empty or self._assessment.problems
         return digest_of(
             {
                 "command": purpose.command,
@@ -177,6 +178,7 @@ class BulkJob(Change, Generic[StoreT]):
                 "columns": [column.name for column in spec.columns],
                 "force": purpose.force,
                 "counts": asdict(self._assessment.counts),
+                "rows": None if is_idle else self._store.digest(),
             }
         )
 

@@ -1,7 +1,7 @@
-"""Console sessions that may write: a reason, a confirmation, and a record of what they ran.
+"""Sessions that may write: a reason, a confirmation, and a record of what they ran.
 
 What a session changes is not planned, so it is not a `Change`. On targets that others use, it is in
-the history and in the audit trail, with its reason and its statements.
+the history and in the audit trail, with its reason and its statements, as far as they are known.
 
 Sessions that only read load nothing of this but the class.
 """
@@ -16,14 +16,16 @@ from aspencli.errors import RefusedError
 
 if TYPE_CHECKING:
     from aspencli.changes.journal import Recording
+    from aspencli.changes.runs import Outcome
     from aspencli.changes.statements import StatementLog
     from aspencli.cli.context import AppContext
 
 _VIA = "db"
+_UNHEARD = "what other programs wrote is not recorded here"
 
 
 class WriteSession:
-    """A console session, which is recorded from the moment it may write.
+    """A session, which is recorded from the moment it may write.
 
     Leaving the ``with`` block ends the record; an error says that the session was cut short.
 
@@ -31,10 +33,21 @@ class WriteSession:
         context: The context of the run.
         command: Its name in the history.
         reason: The reason given on the command line, if any.
+        hears: False if other programs run the statements, so that they are not known.
+        commits: False if whatever is written is rolled back at the end.
     """
 
-    def __init__(self, context: AppContext, command: str, reason: str | None):
+    def __init__(
+        self,
+        context: AppContext,
+        command: str,
+        reason: str | None,
+        *,
+        hears: bool = True,
+        commits: bool = True,
+    ):
         self._context = context
+        self._hears, self._commits = hears, commits
         self._command = command
         self._reason = reason
         self._recording: Recording | None = None
@@ -54,13 +67,21 @@ class WriteSession:
         self._recording = self._log = None
         if recording is None or log is None:
             return
-        self._keep(recording, log)
+        if self._hears:
+            self._keep(recording, log)
         if error is None:
-            from aspencli.changes.runs import Outcome
-
-            outcome = Outcome.WRITTEN if log.has_written else Outcome.NOTHING
-            recording.ended(outcome, self._message)
+            recording.ended(*self._outcome(log))
         recording.__exit__(kind, error, trace)
+
+    def _outcome(self, log: StatementLog) -> tuple[Outcome, str | None]:
+        from aspencli.changes.runs import Outcome
+
+        if not self._hears:
+            found = f"{self._message}; {_UNHEARD}" if self._message else _UNHEARD
+            return Outcome.WRITTEN, found
+        if not log.has_written:
+            return Outcome.NOTHING, self._message
+        return Outcome.WRITTEN if self._commits else Outcome.ROLLED_BACK, self._message
 
     def allow(self, what: str) -> None:
         """Ask for the reason and the confirmation, and begin the record.
@@ -151,8 +172,13 @@ class WriteSession:
     def heard(self, statement: str, failed: bool = False, *, placeholders: bool = True) -> None:
         """Add a statement to the record, if there is one."""
         if self._recording is not None and self._log is not None:
-            self._recording.changing()
+            self.began()
             self._log.add(statement, failed=failed, placeholders=placeholders)
+
+    def began(self) -> None:
+        """Note that from now on, an error does not mean that nothing was changed."""
+        if self._recording is not None and self._commits:
+            self._recording.changing()
 
     def ended(self, status: int) -> None:
         """Note the exit code of the session's program."""

@@ -64,14 +64,6 @@ STATUS_COLUMNS = (
 WriteOption = Annotated[
     bool, typer.Option("--write", help="Allow writes; asks for confirmation. Default: read-only.")
 ]
-ReasonOption = Annotated[
-    str | None,
-    params.text_option(
-        "Why the session writes, for the history. Required on shared and production targets.",
-        "--reason",
-        what="the reason",
-    ),
-]
 
 
 def interact(
@@ -97,7 +89,7 @@ def interact(
         bool, typer.Option("--connect/--no-connect", help="Connect immediately.")
     ] = True,
     write: WriteOption = False,
-    reason: ReasonOption = None,
+    reason: params.ReasonOption = None,
 ) -> None:
     """Open a Python console (IPython) on the target's database, with engine and models defined.
 
@@ -162,7 +154,7 @@ def psql(
         typer.Option("--command", "-c", metavar="SQL", help="Run this SQL and exit; repeatable."),
     ] = None,
     write: WriteOption = False,
-    reason: ReasonOption = None,
+    reason: params.ReasonOption = None,
 ) -> None:
     """Open psql on the target's database, read-only unless --write is given.
 

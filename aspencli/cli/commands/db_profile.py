@@ -6,7 +6,7 @@ The work to profile is SQL, Python code, or a request to the service, run in thi
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspen.database.settings import Guard
+from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.profile import (
     ReportOptions,
@@ -24,12 +25,13 @@ from aspencli.cli.output.profile import (
     read_file,
     tell,
 )
-from aspencli.config import Safety
+from aspencli.cli.params import ReasonOption
 from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
 
 if TYPE_CHECKING:
     from aspen.api.in_process import InProcessResponse
     from aspen.database.engine import Database
+    from aspen.database.profiling.queries import Query
     from aspen.database.profiling.recorder import Recorder
 
 
@@ -81,6 +83,7 @@ def profile(
         bool,
         typer.Option("--commit", help="With --write: commit instead of rolling back. Asks first."),
     ] = False,
+    reason: ReasonOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show query plans; runs SELECTs again.")
     ] = False,
@@ -115,6 +118,9 @@ def profile(
     Read-only unless --write is given; writes are rolled back at the end unless --commit is given
     too. The code's own output goes to stderr. Ctrl-C stops it and shows what ran so far. The exit
     code is 1 if the code fails or exceeds the budget.
+
+    On shared and production targets, --write is recorded in the history with a reason and the
+    statements.
     """
     context = current(ctx)
     work = Work(script, arguments or [], sql, code, request, user, body, write=write, commit=commit)
@@ -131,16 +137,22 @@ def profile(
     )
     if write:
         context.recognize()
-    # A rolled-back run still holds locks, and a request may do more than write to the database.
-    if commit or (write and context.target.safety is not Safety.LOCAL):
-        context.authorize("profile code that writes", dry_run=False)
-    bench = Bench(parameters=params or wanted.plans, rehearse=write and not commit)
-    try:
-        status = run(context, work, bench)
-    except KeyboardInterrupt:
-        if bench.recorder is not None:
-            tell(context, bench.recorder, work.name, wanted.after_interrupt())
-        raise
+    with WriteSession(context, "db profile", reason, commits=commit) as session:
+        # A rolled-back run still holds locks, and a request may do more than write to the database.
+        if commit or (write and session.is_recorded):
+            session.allow("profile code that writes")
+        bench = Bench(
+            parameters=params or wanted.plans,
+            rehearse=write and not commit,
+            heard=session.heard if session.is_open else None,
+        )
+        try:
+            status = run(context, work, bench)
+        except KeyboardInterrupt:
+            if bench.recorder is not None:
+                tell(context, bench.recorder, work.name, wanted.after_interrupt())
+            raise
+        session.ended(status)
     if status == INTERRUPTED:
         wanted = wanted.after_interrupt()
     tell(context, bench.recorder, work.name, wanted)
@@ -191,6 +203,7 @@ class Bench:
 
     parameters: bool
     rehearse: bool
+    heard: Callable[[str, bool], None] | None = None  # called with each statement, and if it failed
     recorder: Recorder | None = None  # until the work has started
 
     @contextmanager
@@ -201,13 +214,27 @@ class Bench:
         with ExitStack() as opened:
             if self.rehearse:
                 opened.enter_context(rehearsed(engine))
-            self.recorder = opened.enter_context(Recorder(engine, parameters=self.parameters))
+            recorder = Recorder(engine, parameters=self.parameters)
+            if self.heard is not None:
+                recorder.add = _added(recorder, self.heard)
+            self.recorder = opened.enter_context(recorder)
             yield
 
     def stop(self) -> None:
         """Stop recording; the rehearsal continues to the end of its block."""
         if self.recorder is not None:
             self.recorder.stop()
+
+
+def _added(recorder: Recorder, heard: Callable[[str, bool], None]) -> Callable[[Query], None]:
+    """Return a function that adds a query to a recorder, and to the record of the session."""
+    add = recorder.add
+
+    def added(query: Query) -> None:
+        heard(query.statement, bool(query.error))
+        add(query)
+
+    return added
 
 
 def run(context: AppContext, work: Work, bench: Bench) -> int:

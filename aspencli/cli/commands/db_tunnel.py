@@ -7,17 +7,21 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from aspencli import files
+from aspencli.cli import params
+from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.errors import BadInputError
 from aspencli.machine import command_of
+from aspencli.signals import exit_code_of, left_to_child
 
 _SERVICE = "aspen"
 # What other programs need to connect; libpq's keyword, and its environment variable.
@@ -31,6 +35,7 @@ _PARAMETERS = {
     "sslmode": "PGSSLMODE",
     "sslrootcert": "PGSSLROOTCERT",
     "options": "PGOPTIONS",
+    "application_name": "PGAPPNAME",
 }
 
 
@@ -44,32 +49,51 @@ def tunnel(
         bool,
         typer.Option("--write", help="Sign in as a user who can write; asks for confirmation."),
     ] = False,
+    reason: params.ReasonOption = None,
 ) -> None:
     """Keep the way to the target's database open, for pgAdmin, DBeaver, or a notebook.
 
     Prints how to connect. The password is in a file that only you can read, which is deleted at the
     end. With a command, runs it with the PG* variables set, and exits with its exit code.
+
+    On shared and production targets, a tunnel with write access is recorded in the history with its
+    reason, but without the statements that other programs run through it.
     """
     context = current(ctx)
     context.recognize(writable=write)
-    if write:
-        context.authorize("open a tunnel with write access", dry_run=False)
+    with WriteSession(context, "db tunnel", reason, hears=False) as session:
+        if write:
+            session.allow("open a tunnel with write access")
+        parameters = _opened(context, write=write)
+        status = 0
+        if command:
+            status = _run(context, command, parameters, session)
+        else:
+            session.began()
+            _keep_open(context, parameters)
+    if status:
+        raise typer.Exit(status)
+
+
+def _opened(context: AppContext, *, write: bool) -> dict[str, str]:
+    """Connect once, ask if the session could write although it should not, and say how to connect.
+
+    Raises:
+        RefusedError: It was declined.
+    """
     from aspen.database import roles
 
     with context.database(writable=write).connected() as connection:
         driver: Any = connection.connection.driver_connection
         is_asked = context.target.is_production and not write
         may_write = is_asked and roles.rights(driver).can_write
-    parameters = _parameters(context, write=write, checks_client=driver.checks_client)
     if may_write:
         context.authorize(
             "open a tunnel that is read-only by convention only (this database user can write)",
             by_name=True,
             dry_run=False,
         )
-    if command:
-        _run(context, command, parameters)
-    _keep_open(context, parameters)
+    return _parameters(context, write=write, checks_client=driver.checks_client)
 
 
 def _parameters(context: AppContext, *, write: bool, checks_client: bool) -> dict[str, str]:
@@ -82,21 +106,40 @@ def _parameters(context: AppContext, *, write: bool, checks_client: bool) -> dic
     if checks_client:  # so that a session ends soon after the program that opened it
         options.append(f"-c {CLIENT_CHECK}={CHECK_MS}")
     found["options"] = " ".join(filter(None, options))
+    # The name leads from the server's log to the run in the history.
+    found["application_name"] = context.policy(writable=write).application_name
     return {name: found[name] for name in _PARAMETERS if found.get(name)}
 
 
-def _run(context: AppContext, command: list[str], parameters: Mapping[str, str]) -> None:
-    """Replace this process with a command; the tunnel closes when that ends."""
+def _run(
+    context: AppContext, command: list[str], parameters: Mapping[str, str], session: WriteSession
+) -> int:
+    """Run a command in the tunnel, which closes when that ends, and return its exit code."""
     program = shutil.which(command[0])
     if program is None:
         raise BadInputError(f"Command not found: {command[0]}", hint="Check its spelling and PATH.")
     variables = {_PARAMETERS[name]: value for name, value in parameters.items()}
-    if not context.is_on_laptop:
-        context.deployed_database.hand_over()
+    environment = {**os.environ, **variables}
     sys.stdout.flush()
     sys.stderr.flush()
+    if not session.is_open:
+        _become(context, program, command, environment)
+    session.began()
+    with left_to_child():
+        process = subprocess.Popen(command, executable=program, env=environment)  # noqa: S603 - the operator's own
+        status = exit_code_of(process)
+    session.ended(status)
+    return status
+
+
+def _become(
+    context: AppContext, program: str, command: list[str], environment: Mapping[str, str]
+) -> NoReturn:
+    """Replace this process with a command, so that signals and the terminal are its own."""
+    if not context.is_on_laptop:
+        context.deployed_database.hand_over()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as it was before Python ignored it
-    os.execve(program, command, {**os.environ, **variables})  # noqa: S606 - no shell is wanted
+    os.execve(program, command, environment)  # noqa: S606 - no shell is wanted
 
 
 def _keep_open(context: AppContext, parameters: Mapping[str, str]) -> None:

@@ -75,6 +75,7 @@ SHOW_COLUMNS = (
     Column("argv", "Command line"),
     Column("account", "API user"),
     Column("account_id", "API user ID"),
+    Column("account_name", "Account"),
     Column("aws", "AWS identity"),
     Column("digest", "Plan (SHA-256)"),
     Column("reason", "Reason"),

@@ -237,7 +237,7 @@ def writes(site: Site) -> list[tuple[str, ...]]:
         ),
         ("db", "interact", "--write", "--reason", "x", "-c", change),
         ("db", "psql", "--write", "--reason", "x", "-c", statement),
-        ("db", "profile", "--write", "--commit", "-c", change),
+        ("db", "profile", "--write", "--commit", "--reason", "x", "-c", change),
         ("db", "downgrade", "base"),
         ("db", "drop", "--force"),
         ("local", "seed", "--samples", "3"),

@@ -759,6 +759,7 @@ def test_history_show_and_check_have_documented_columns(three: Desk) -> None:
                 "argv",
                 "account",
                 "account_id",
+                "account_name",
                 "aws",
                 "digest",
             ),
@@ -773,6 +774,23 @@ def test_history_show_and_check_have_documented_columns(three: Desk) -> None:
             *("run", "outcome", "basis", "written", "before", "otherwise", "gone"),
         ]
     )
+
+
+def test_digest_depends_on_the_rows_that_change(desk: Desk) -> None:
+    def digest() -> str:
+        run = desk.show(desk.history()[0]["run"])
+        return str(run["digest"])
+
+    assert desk.update()[0] == 0
+    first = digest()
+    assert desk.cli("samples", "undo", desk.history()[0]["run"], "--yes")[0] == 0
+    assert digest() != first
+    assert desk.update()[0] == 0
+    assert digest() == first  # the same plan
+    assert desk.cli("samples", "undo", desk.history()[0]["run"], "--yes")[0] == 0
+    desk.lab.rename(desk.group, "L-3", "P-other")
+    assert desk.update()[0] == 0
+    assert digest() != first  # the same file, and as many rows, but another old value
 
 
 def test_history_show_names_undo_command(three: Desk) -> None:

@@ -155,3 +155,20 @@ def test_unwritable_history_stops_the_write(
     assert "nothing was changed" in ended.err.lower()
     after = api_lab.service("GET", "/v2/orgs/1/pathogens/SC2/samples/", "gadmin").json()
     assert after == before
+
+
+def test_digest_of_a_bulk_run_through_the_api_depends_on_its_rows(
+    api_lab: ApiLab, aspen_home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ids.csv"
+    words = ("samples", "update-public-ids", "--group-id", "1", "-f", str(path), "--via", "api")
+    samples = api_lab.service("GET", "/v2/orgs/1/pathogens/SC2/samples/", "gadmin").json()
+    lab = samples["samples"][0]["private_identifier"]
+    digests = []
+    for name in ("NEW/1", "NEW/2", "NEW/1", "NEW/2"):
+        path.write_text(f"private_identifier,public_identifier\n{lab},{name}\n")
+        ended = api_lab(*words, "--yes")
+        assert ended.code == 0, ended.err
+        digests.append(runs(aspen_home)[-1]["digest"])
+    assert digests[1] == digests[3]
+    assert len(set(digests)) == 3  # the first run had another old value than the third

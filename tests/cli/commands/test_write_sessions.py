@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -51,6 +52,24 @@ def psql(*more: str, sql: str = _ADD) -> tuple[str, ...]:
     return ("db", "psql", "--write", "--yes", *more, "-c", sql)
 
 
+def profile(*more: str, code: str = _CODE) -> tuple[str, ...]:
+    return ("db", "profile", "--write", "--commit", "--yes", *more, "-c", code)
+
+
+def tunnel(*more: str, sql: str = _ADD) -> tuple[str, ...]:
+    return (
+        "db",
+        "tunnel",
+        "--write",
+        "--yes",
+        *more,
+        "--",
+        "psql",
+        "-c",
+        f"SET search_path = aspen; {sql}",
+    )
+
+
 def only(staging: Run) -> dict[str, Any]:
     """Return all that is known of the only run."""
     (run,) = json.loads(staging("history", "list", "-o", "json").out)
@@ -69,13 +88,17 @@ def journal_of(aspen_home: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-@pytest.mark.parametrize("words", [interact(), psql()], ids=["interact", "psql"])
+@pytest.mark.parametrize(
+    "words",
+    [interact(), psql(), profile(), tunnel(), ("db", "profile", "--write", "--sql", _ADD, "--yes")],
+    ids=["interact", "psql", "profile", "tunnel", "rehearsal"],
+)
 def test_session_that_may_write_requires_a_reason_without_a_terminal(
     staging: Run, database: Database, aspen_home: Path, words: tuple[str, ...]
 ) -> None:
     refused = staging(*words)
     assert (refused.code, refused.out) == (3, ""), refused.err
-    assert "A reason is required to open" in refused.err
+    assert re.search("A reason is required to (open|profile)", refused.err)
     assert "Pass --reason TEXT" in refused.err
     assert "ZZ" not in slugs(database)
     assert journal_of(aspen_home) == ""
@@ -94,8 +117,13 @@ def test_session_that_may_write_requires_a_reason_without_a_terminal(
             "db psql",
             "INSERT INTO pathogens (slug, name) VALUES ('...', '...')",
         ),
+        (
+            profile("--reason", _REASON),
+            "db profile",
+            "INSERT INTO pathogens (slug, name) VALUES ('...', '...')",
+        ),
     ],
-    ids=["interact", "psql"],
+    ids=["interact", "psql", "profile"],
 )
 def test_session_is_recorded_with_its_reason_and_statements(
     staging: Run,
@@ -114,6 +142,60 @@ def test_session_is_recorded_with_its_reason_and_statements(
     assert run["target"] == "staging"
     for path in (aspen_home / "state").rglob("*"):
         assert not path.is_file() or _PERSON not in path.read_text(errors="replace"), path
+
+
+def test_profile_that_is_rolled_back_is_recorded_so(staging: Run, database: Database) -> None:
+    words = ("db", "profile", "--write", "--yes", "--reason", _REASON)
+    done = staging(*words, "--sql", _ADD)
+    assert done.code == 0, done.err
+    assert "ZZ" not in slugs(database)
+    run = only(staging)
+    assert (run["command"], run["outcome"], run["reason"]) == ("db profile", "rolled back", _REASON)
+    assert "INSERT INTO pathogens (slug, name) VALUES ('...', '...')" in run["statements"]
+
+
+def test_failing_profile_is_recorded_with_its_exit_code(staging: Run) -> None:
+    done = staging(*profile("--reason", "break", code=f"{_CODE}; 1 / 0"))
+    assert done.code == 1
+    run = only(staging)
+    assert (run["outcome"], run["message"]) == ("written", "exit code 1")
+
+
+def test_tunnel_with_write_access_is_recorded_without_statements(
+    staging: Run, database: Database, aspen_home: Path
+) -> None:
+    done = staging(*tunnel("--reason", _REASON))
+    assert done.code == 0, done.err
+    assert "ZZ" in slugs(database)
+    run = only(staging)
+    assert (run["command"], run["outcome"], run["reason"]) == ("db tunnel", "written", _REASON)
+    assert run["message"] == "what other programs wrote is not recorded here"
+    assert run["statements"] == []
+    assert _PERSON not in journal_of(aspen_home)
+    assert not (aspen_home / "state" / "statements").exists()
+
+
+def test_command_in_a_tunnel_keeps_its_exit_code_and_output(staging: Run) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"
+    words = ("db", "tunnel", "--write", "--yes", "--reason", "x", "--", "python3", "-c", code)
+    done = staging(*words)
+    assert (done.code, done.out) == (7, "out\n")
+    assert "err" in done.err.splitlines()
+    assert only(staging)["message"].startswith("exit code 7; ")
+
+
+def test_tunnel_that_cannot_connect_has_changed_nothing(
+    run_cli: CliRunner, environment: dict[str, str], aspen_home: Path
+) -> None:
+    away = {**environment, "ASPEN_DATABASE_URL_STAGING": "postgresql://x@127.0.0.1:1/x"}
+    ended = run_cli("--env", "staging", *tunnel("--reason", "x"), env=away)
+    assert ended.code == 5, ended.err
+    (last,) = [
+        event["outcome"]
+        for event in map(json.loads, journal_of(aspen_home).splitlines())
+        if event["event"] == "ended"
+    ]
+    assert last == "rolled back"
 
 
 def test_session_that_only_reads_has_nothing_to_do(staging: Run) -> None:
@@ -296,9 +378,12 @@ def test_edited_statements_are_found(staging: Run, aspen_home: Path) -> None:
     assert problem["problem"] == "its statements were edited or removed"
 
 
-@pytest.mark.parametrize("kind", ["interact", "psql"])
+@pytest.mark.parametrize("kind", ["interact", "psql", "tunnel"])
 def test_name_of_a_writing_session_leads_to_its_run(staging: Run, kind: str) -> None:
-    if kind == "psql":
+    if kind == "tunnel":
+        words = tunnel("--reason", "x")
+        done = staging(*words[:-1], "SHOW application_name", "-At")
+    elif kind == "psql":
         done = staging(*psql("--reason", "x", sql="SHOW application_name"), "--", "-At")
     else:
         code = "print(session.scalar(sa.text('SHOW application_name')))"

@@ -192,6 +192,11 @@ class BulkRun:
             becomes = becomes if leads else None
             yield AssessedRow(row[0], row[1], changes, becomes=becomes, within=within)
 
+    def digest(self) -> str:
+        """Return the SHA-256 of the rows that change, in hexadecimal."""
+        ((found,),) = self._statements.stream(sql_apply.digest(self._spec))
+        return str(found)
+
     def lacking_rights(self) -> list[Right]:
         """Return the privileges that `apply` would need and the user does not have."""
         made, spec = self._ready(), self._spec

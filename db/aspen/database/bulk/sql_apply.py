@@ -296,6 +296,22 @@ SELECT p.line, {_named(spec, "p.key", "p.label")}{_beside(spec)}, {", ".join(cel
 """
 
 
+def digest(spec: Spec) -> str:
+    """Return a query for the SHA-256 of the rows that change, each with its old and new values.
+
+    Rows are hashed one by one, because a text can be no longer than 1 GB.
+    """
+    cells = ["p.id", "p.key"]
+    cells += ["p.within"] if spec.within else []
+    cells += ["p.creates", "p.deletes"] if spec.creates else []
+    cells += [f"p.{side}{number}" for number, _column in spec.numbered() for side in "on"]
+    return f"""
+SELECT encode(sha256(coalesce(string_agg(r.hash, ''::bytea ORDER BY r.line), ''::bytea)), 'hex')
+  FROM (SELECT p.line, sha256(convert_to(ROW({", ".join(cells)})::text, 'UTF8')) AS hash
+          FROM {PLAN} p WHERE {changes(spec)}) r
+"""
+
+
 def outcomes(spec: Spec, *, with_left: bool = False) -> str:
     """Return a query for every row of the file, by line, with its problems.
 
