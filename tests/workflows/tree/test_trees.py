@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from aspen.api.trees import Labels
 from aspen.api.trees import tips as shown_tips
 from aspen.workflows.tree.refine import usable_date
 from tests.workflows.tree.samples import (
+    REAL,
     SEQUENCE,
     WUHAN,
     Job,
@@ -348,6 +350,9 @@ def test_usable_date(given: str, expected: str) -> None:
 def test_tree_of_real_genomes(tmp_path: Path) -> None:
     samples = real_samples()
     job = Job(tmp_path)
+    job.export(samples)
+    assert REAL is not None
+    shutil.copy(REAL / "ncov_lat_longs.tsv", tmp_path / "tree-export" / "lat_longs.tsv")
     document = job.run(samples)
     found = tips(document)
     assert set(found) == {sample.name for sample in samples}
