@@ -325,9 +325,10 @@ def test_file_is_onboarded_with_one_row_per_person(people: PeopleLab) -> None:
     assert user is not None
     assert account.roles == {ORG: ["viewer"], ORG2: ["member"]}
     assert user.roles == {ORG: "viewer", ORG2: "member"}
-    assert "4 people onboarded, 0 unchanged." in ended.err
+    assert "3 people onboarded, 0 unchanged." in ended.err
     again = people("users", "onboard", "--file", file, "--yes", "-o", "json")
     assert {row["outcome"] for row in again.json} == {"unchanged"}
+    assert {row["password_link"] for row in again.json} == {"skipped"}
     assert "Nothing to change: everyone is complete." in again.err
 
 
