@@ -21,14 +21,14 @@ def management_source(target: Target) -> str | None:
 
     It is ``environment`` or ``secret``, followed by names. The secret may still lack them.
     """
-    if not unset_variables() and os.environ.get(NAMES[0]):
+    if not unset_variables() and os.environ.get(NAMES[0], "").strip():
         return f"environment {', '.join(NAMES)}"
     return f"secret {target.secret_name}" if target.secret_name else None
 
 
 def unset_variables() -> list[str]:
     """Return the variables that are not set although others are: then none of them is used."""
-    unset = [name for name in NAMES if not os.environ.get(name)]
+    unset = [name for name in NAMES if not os.environ.get(name, "").strip()]
     return [] if len(unset) == len(NAMES) else unset
 
 
@@ -40,13 +40,13 @@ def management_credentials(target: Target, aws: Aws) -> Credentials:
     """
     from aspen.identity.management import Credentials, provider_url  # it imports httpx
 
-    given = [os.environ.get(name, "") for name in NAMES]
+    given = [os.environ.get(name, "").strip() for name in NAMES]
     if all(given):
         login = target.auth_client_id or os.environ.get(_LOGIN, "")
     elif target.secret_name is None:
         return Credentials("", "", "", "")
     else:
-        given = [aws.secret.get(name) or "" for name in NAMES]
+        given = [(aws.secret.get(name) or "").strip() for name in NAMES]
         login = aws.secret.get(_LOGIN) or target.auth_client_id or ""
     domain, client_id, secret = given
     return Credentials(provider_url(domain), client_id, secret, login)

@@ -22,7 +22,8 @@ from aspen.database.roles import Right
 from aspen.database.sessions import Reader, WriteSession
 from aspen.database.tables import GROUPS, ROLES, USER_ROLES, USERS
 from aspencli.errors import ConflictError
-from aspencli.identity.people import OFFBOARDED, GroupPlace, StoredUser
+from aspencli.identity.directory import OFFBOARDED
+from aspencli.identity.people import GroupPlace, StoredUser
 from aspencli.reference.database import find_group
 
 RIGHTS = (

@@ -16,6 +16,8 @@ from aspen.identity.names import OWN_ACCOUNT
 if TYPE_CHECKING:
     from aspen.identity.management import Invitation
 
+OFFBOARDED = "offboarded|"
+"""The prefix of the account ID of a user who was offboarded; no token has such a subject."""
 ROLES = ("admin", "member", "viewer")
 """The roles of the service, strongest first; a tenant may have others."""
 

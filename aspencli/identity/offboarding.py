@@ -29,8 +29,8 @@ from aspen.identity.requests import ManagementUnavailableError
 from aspencli.changes.step_log import StepLog, StepState
 from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundError
 from aspencli.identity.database import PersonTransaction, find_roles
-from aspencli.identity.directory import is_own
-from aspencli.identity.people import OFFBOARDED, StoredUser
+from aspencli.identity.directory import OFFBOARDED, is_own
+from aspencli.identity.people import StoredUser
 from aspencli.remote.identity import IdentityProvider
 from aspencli.stored_text import as_id
 

@@ -15,13 +15,15 @@ from typing import Self
 
 from aspen.identity.management import Account
 from aspencli.errors import BadInputError
-from aspencli.identity.directory import is_own
+from aspencli.identity.directory import OFFBOARDED, is_own
 from aspencli.stored_text import clean_email, clean_name, clean_text
 
 ROLES = ("admin", "member", "viewer")
 """The roles in a group, strongest first."""
-OFFBOARDED = "offboarded|"
-"""The prefix of the account ID of a user who was offboarded; no token has such a subject."""
+
+
+NAME_MISSING = "the name is missing"
+"""The problem of a new person without a name."""
 
 
 class Access(StrEnum):
@@ -308,8 +310,9 @@ def _check_roles(wanted: WantedPerson, group: GroupPlace, found: FoundPerson) ->
         if others:
             raise _ProblemError(
                 f"the role in {group.name} is {' and '.join(others)} {side}, not {wanted.role}",
-                "Onboarding does not change roles. Use the existing role, or change it with "
-                "aspencli users roles.",
+                "Onboarding does not change roles. Use the existing role, or change it: aspencli "
+                f"users roles add {wanted.email} --group {group.prefix} --role {wanted.role} "
+                "--replace",
             )
 
 
@@ -326,7 +329,7 @@ def _name_of(
         return account.name
     name = (before.name if before else None) or wanted.name
     if not name:
-        raise _ProblemError("the name is missing", "Pass --name, or fill the column name.")
+        raise _ProblemError(NAME_MISSING, "Pass --name, or fill the column name.")
     return name
 
 

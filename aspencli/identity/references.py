@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ class _Words:
     """The words for the rows of a table.
 
     Attributes:
-        plural: The word for all of them.
+        plural: The word for all of them; empty if each kind has a name that is made of its value.
         by: The column that tells kinds apart, if there are kinds with words of their own.
         kinds: These words, by the value of the column.
     """
@@ -40,6 +41,12 @@ class _Words:
     plural: str
     by: str | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, kind: str | None) -> str:
+        """Return the word for rows of a kind."""
+        made = (kind or "other row").lower().replace("_", " ")
+        made = made if made.endswith("data") else f"{made}s"
+        return self.kinds.get(kind or "", self.plural or made)
 
 
 _USER = {
@@ -51,9 +58,7 @@ _USER = {
 _GROUP = {
     ("aspen.samples", "submitting_group_id"): _Words("samples"),
     ("aspen.phylo_runs", "group_id"): _Words("phylo runs"),
-    ("aspen.entities", "group_id"): _Words(
-        "other entities", "entity_type", {"PHYLO_TREE": "phylo trees"}
-    ),
+    ("aspen.entities", "group_id"): _Words("", "entity_type"),
     ("aspen.user_roles", "group_id"): _Words("roles of members"),
     ("aspen.group_roles", "grantor_group_id"): _Words("roles of other groups in this one"),
     ("aspen.group_roles", "grantee_group_id"): _Words("roles of this group in others"),
@@ -90,7 +95,10 @@ def _uses(
             f"SELECT {column} AS id, {kind} AS kind, count(*) AS rows FROM {name}"  # noqa: S608
             f" WHERE {column} = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2"
         )
+        counts: dict[int, Counter[str]] = {}
         for row in reader.execute(sa.text(query), {"ids": list(ids)}):
-            text = f"{words.kinds.get(row.kind, words.plural)}: {row.rows:,}"
-            found.setdefault(row.id, []).append(text)
+            counts.setdefault(row.id, Counter())[words.of(row.kind)] += row.rows
+        for row_id, some in counts.items():
+            texts = [f"{what}: {number:,}" for what, number in some.items()]
+            found.setdefault(row_id, []).extend(texts)
     return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from aspen.database.sessions import Reader
 from aspen.database.tables import GROUPS, ROLES, USER_ROLES, USERS
-from aspen.identity.management import Account, Management, ManagementError
+from aspen.identity.management import Account, Invitation, Management, ManagementError
 from aspencli.errors import (
     BadInputError,
     ConflictError,
@@ -493,6 +496,9 @@ class RoleRemoval(RolePlanner):
         leaves = held == gone and (gone or self.role is None)
         if there.provided is not None and leaves:  # no membership without a role
             steps.append(self._provided(user, None))
+        if leaves and self.provider is not None:  # with an invitation, the user could come back
+            place = {self.group.organization: self.group.prefix}
+            steps += self.provider.run(partial(_withdrawn, str(user["email"]), place))
         return self._plan(reader, steps)
 
 
@@ -573,7 +579,10 @@ class UserDeletion(UserPlanner):
 
 @dataclass(frozen=True)
 class _Departure:
-    """The departure of an account from the organizations of this database's groups."""
+    """The departure of an account from the organizations of this database's groups.
+
+    Open invitations to them are deleted, too, because the person could come back with one.
+    """
 
     account: str
     email: str
@@ -593,7 +602,33 @@ class _Departure:
             roles = sorted(await management.member_roles(place, self.account))
             found += [removal(Kind.MEMBER_ROLE, key, name, item) for name in roles]
             found.append(removal(Kind.MEMBERSHIP, key, EXISTS, item))
+        found += await _withdrawn(self.email, self.places, management)
         return found, [place for place in there if place not in self.places]
+
+
+async def _withdrawn(email: str, places: Mapping[str, str], management: Management) -> list[Step]:
+    """Return the steps that delete the open invitations of a person to organizations.
+
+    An organization that does not exist counts as one without invitations.
+    """
+    now = dt.datetime.now(dt.UTC)
+
+    async def open_to(place: str) -> list[Invitation]:
+        try:
+            there = await management.invited(place)
+        except ManagementError as error:
+            if not error.absent:
+                raise
+            return []
+        return [one for one in there if one.email == email.lower() and one.expires_at > now]
+
+    found = await asyncio.gather(*map(open_to, sorted(places)))
+    return [
+        removal(Kind.INVITATION, (one.organization, one.id), EXISTS, f"{email} to {prefix}")
+        for some in found
+        for one in sorted(some, key=lambda one: one.id)
+        for prefix in (places[one.organization],)
+    ]
 
 
 @dataclass

@@ -216,6 +216,38 @@ class _Reader:
         self._at = 0
 
 
+def trusted_by(origin: Origin) -> ssl.SSLContext | bool:
+    """Return the certificates to trust for a server; False for plain HTTP.
+
+    Raises:
+        BadInputError: They cannot be loaded.
+    """
+    try:
+        # Loading certificates takes 20 ms, and plain HTTP does not need them.
+        return httpx.create_ssl_context() if origin.scheme == "https" else False
+    except (OSError, ssl.SSLError) as error:
+        raise BadInputError(
+            f"Could not load the certificates in SSL_CERT_FILE or SSL_CERT_DIR: {error}",
+            hint="Fix that setting, or unset it.",
+        ) from error
+
+
+@contextmanager
+def valid_proxy() -> Iterator[None]:
+    """Explain the error of a client that is created with a proxy that it cannot use.
+
+    Raises:
+        BadInputError: It cannot.
+    """
+    try:
+        yield
+    except (ValueError, httpx.InvalidURL) as error:
+        raise BadInputError(
+            "Invalid proxy address in the environment",
+            hint="Check HTTPS_PROXY, HTTP_PROXY, and ALL_PROXY.",
+        ) from error
+
+
 class Http:
     """A keep-alive connection to one server; it never connects to another.
 
@@ -241,15 +273,8 @@ class Http:
         self._client = self._connect(proxy)
 
     def _connect(self, proxy: str | None) -> httpx.Client:
-        try:
-            # Loading certificates takes 20 ms, and plain HTTP does not need them.
-            trusted = httpx.create_ssl_context() if self.origin.scheme == "https" else False
-        except (OSError, ssl.SSLError) as error:
-            raise BadInputError(
-                f"Could not load the certificates in SSL_CERT_FILE or SSL_CERT_DIR: {error}",
-                hint="Fix that setting, or unset it.",
-            ) from error
-        try:
+        trusted = trusted_by(self.origin)
+        with valid_proxy():
             return httpx.Client(
                 headers={"user-agent": _AGENT},
                 follow_redirects=False,
@@ -258,11 +283,6 @@ class Http:
                 proxy=proxy,
                 trust_env=False,  # httpx would read the proxies again, by narrower rules
             )
-        except (ValueError, httpx.InvalidURL) as error:
-            raise BadInputError(
-                "Invalid proxy address in the environment",
-                hint="Check HTTPS_PROXY, HTTP_PROXY, and ALL_PROXY.",
-            ) from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
@@ -28,8 +28,11 @@ from aspencli.errors import (
     UncertainError,
     UnreachableError,
 )
+from aspencli.remote.http import trusted_by, valid_proxy
+from aspencli.remote.urls import origin_of, proxy_for
 
 T = TypeVar("T")
+_WHAT = "the identity provider (AUTH0_MANAGEMENT_DOMAIN)"
 PATIENCE = Patience(seconds=60, tries=12, first=10, persists=True)
 """The patience with each request; an operator waits longer than the service does."""
 _FORBIDDEN = 403
@@ -50,11 +53,29 @@ class IdentityProvider:
 
     Args:
         credentials: The credentials for its Management API, which are complete.
+
+    Raises:
+        BadInputError: Its address is not valid, or contains a password.
     """
 
     def __init__(self, credentials: Credentials):
         self._credentials = credentials
+        self._origin = origin_of(credentials.url, _WHAT)
         self.host = urlsplit(credentials.url).netloc
+
+    def _connected(self, patience: Patience) -> AbstractAsyncContextManager[Management]:
+        """Return a client to open.
+
+        Raises:
+            BadInputError: A proxy or certificate setting cannot be used.
+        """
+        return connected(
+            self._credentials,
+            patience,
+            Pace(),
+            verify=trusted_by(self._origin),
+            proxy=proxy_for(self._origin),
+        )
 
     def run(
         self,
@@ -77,7 +98,9 @@ class IdentityProvider:
             patience = replace(patience, first=None)
 
         async def connected_work() -> T:
-            async with connected(self._credentials, patience, Pace()) as management:
+            async with AsyncExitStack() as exits:
+                with valid_proxy():
+                    management = await exits.enter_async_context(self._connected(patience))
                 return await work(management)
 
         try:
@@ -102,9 +125,11 @@ class IdentityProvider:
         """
         with asyncio.Runner() as runner:
             exits = AsyncExitStack()
-            opening = exits.enter_async_context(connected(self._credentials, PATIENCE, Pace()))
+            opening = exits.enter_async_context(self._connected(PATIENCE))
             try:
-                results = work(runner.run(opening))
+                with valid_proxy():
+                    management = runner.run(opening)
+                results = work(management)
                 while (found := runner.run(_next(results))) is not _END:
                     yield cast("T", found)
             except (ManagementError, ManagementUnavailableError) as error:
@@ -125,7 +150,8 @@ class IdentityProvider:
             kind: type[AspenError] = UncertainError if error.is_uncertain else UnreachableError
             return kind(
                 f"The identity provider {self.host} did not respond: {error}.",
-                hint="Try again in a minute. If it persists, check the management credentials.",
+                hint="Try again in a minute. If it persists, check AUTH0_MANAGEMENT_DOMAIN (its "
+                "source: aspencli config show).",
             )
         answer = ServiceAnswer(error.status, error.message)
         message = f"The identity provider {self.host} refused the request: {error.message}"

@@ -67,15 +67,15 @@ def origin_of(address: str, what: str) -> Origin:
         raise BadInputError(
             f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
         ) from error
+    if "@" in parts.netloc:  # so it must not be shown
+        raise BadInputError(
+            f"The URL for {what} contains a user name or password.",
+            hint="Remove it. Your sign-in identifies you.",
+        )
     if parts.scheme not in _PORTS or not parts.hostname or not address.isprintable():
         raise BadInputError(
             f"Invalid URL for {what}: {address!r}",
             hint="Use the form https://api.example.org",
-        )
-    if "@" in parts.netloc:
-        raise BadInputError(
-            f"The URL for {what} contains a user name or password.",
-            hint="Remove it. Your sign-in identifies you.",
         )
     return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
 

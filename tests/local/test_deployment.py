@@ -19,6 +19,7 @@ from typing import Any
 
 import boto3
 import httpx
+import pexpect
 import psutil
 import pytest
 
@@ -33,6 +34,8 @@ from aspen.local.state import DeploymentFiles, Timing
 from aspen.local.supervision import PortTakenError, Supervision
 from aspencli.errors import AspenError
 from tests import zygote
+from tests.browsing import driven, needs_chromium
+from tests.cli.commands.people_lab import texts_below
 from tests.local import stranger
 from tests.local.auth0.lab import Identity, submit
 from tests.local.conftest import FAST, Script, end_home, make_home, root_only
@@ -151,6 +154,16 @@ def test_repeated_up_changes_nothing(whole: Deployment) -> None:
 
 def sign_in(deployment: Deployment, email: str) -> str:
     """Sign in on the command line as a user, and return its messages."""
+
+    def approve(code: str) -> None:
+        with provider_of(deployment) as provider:
+            provider.decide(code, email)
+
+    return sign_in_with(approve)
+
+
+def sign_in_with(approve: Callable[[str], None]) -> str:
+    """Sign in on the command line with a code that something approves; return the messages."""
     words = ["auth", "login", "--no-browser", "--store", "file"]
     with zygote.start(words, stderr=subprocess.PIPE, text=True) as login:
         assert login.stderr
@@ -158,8 +171,7 @@ def sign_in(deployment: Deployment, email: str) -> str:
         while not code:
             found = re.search(r"[A-Z]{4}-[A-Z]{4}", login.stderr.readline())
             code = found[0] if found else ""
-        with provider_of(deployment) as provider:
-            provider.decide(code, email)
+        approve(code)
         said = str(login.stderr.read())
     assert login.returncode == 0, said
     return said
@@ -203,6 +215,109 @@ def test_newcomer_follows_mailed_invitation_signs_up_and_signs_in(whole: Deploym
     assert "Signed in to local as Gus Guest" in sign_in(whole, email)
     (shown,) = json.loads(aspencli("users", "me", "-o", "json").stdout)
     assert (shown["id"], shown["name"]) == (me["id"], "Gus Guest")
+
+
+def onboard_unknown(email: str, *words: str) -> None:
+    """Onboard somebody whom neither side knows as a viewer of group 1."""
+    assert aspencli("users", "show", email).returncode == 6
+    person = ("users", "onboard", email, "--name", "Nell Newcomer", "--group", "1")
+    ended = aspencli(*person, "--role", "viewer", "--yes", "-o", "json", *words)
+    assert ended.returncode == 0, ended.stderr
+    (row,) = json.loads(ended.stdout)
+    parts = {key: row[key] for key in ("account", "membership", "user", "invitation")}
+    assert parts == dict.fromkeys(parts, "created")
+
+
+def viewer_in(page: Any, api: str) -> dict[str, Any]:
+    """Return the service's answer to who is signed in, after checking that it is a viewer."""
+    page.goto(f"{api}/v2/users/me")
+    me = json.loads(page.locator("body").inner_text())
+    assert me["name"] == "Nell Newcomer"
+    assert [(group["id"], group["roles"]) for group in me["groups"]] == [(1, ["viewer"])]
+    read, deleted, other = page.evaluate(
+        """async () => Promise.all([
+            fetch('/v2/orgs/1/pathogens/SC2/samples/'),
+            fetch('/v2/orgs/1/pathogens/SC2/samples/1', {method: 'DELETE'}),
+            fetch('/v2/orgs/2/pathogens/SC2/samples/'),
+        ].map(asked => asked.then(answer => answer.status)))"""
+    )
+    assert (read, deleted, other) == (200, 404, 403)  # none that a viewer may delete is found
+    return dict(me)
+
+
+@needs_chromium
+@pytest.mark.usefixtures("signed_out")
+def test_onboarded_newcomer_follows_mailed_link_in_browser_and_signs_in(
+    whole: Deployment, tmp_path: Path
+) -> None:
+    api, email = part(whole, "api").url, "nell@department.example.org"
+    onboard_unknown(email)
+    (mail,) = json.loads(aspencli("local", "mail", "--to", email, "-o", "json").stdout)
+    assert mail["subject"] == "Invitation to join Redwood County Public Health Laboratory"
+    with driven() as browser:
+        page = browser.new_page(viewport={"width": 400, "height": 700})
+        page.goto(mail["link"])
+        assert page.get_by_role("heading").inner_text() == (
+            "Join Redwood County Public Health Laboratory"
+        )
+        assert email in page.locator("main").inner_text()
+        page.screenshot(path=tmp_path / "invitation.png")
+        with page.expect_response(lambda answer: "/v2/auth/callback" in answer.url) as answered:
+            page.get_by_role("button", name="Accept invitation").click()
+        assert answered.value.status == 307
+        me = viewer_in(page, str(api))
+
+        def approve(code: str) -> None:
+            page.goto(f"{part(whole, 'identity').url}/activate?user_code={code}")
+            assert page.locator("p.code").inner_text() == code
+            page.get_by_role("button", name="Approve").click()
+            page.wait_for_url("**/activate/done?*")
+
+        assert "Signed in to local as Nell Newcomer" in sign_in_with(approve)
+    (shown,) = json.loads(aspencli("users", "me", "-o", "json").stdout)
+    assert (shown["id"], shown["name"]) == (me["id"], "Nell Newcomer")
+    # Whoever has signed in needs no other invitation.
+    again = aspencli(
+        *("users", "onboard", email, "--group", "1", "--role", "viewer", "--yes", "-o", "json")
+    )
+    assert json.loads(again.stdout)[0]["outcome"] == "unchanged"
+    mails = json.loads(aspencli("local", "mail", "--to", email, "-o", "json").stdout)
+    assert len(mails) == 1
+
+
+@needs_chromium
+@pytest.mark.usefixtures("signed_out")
+def test_onboarded_newcomer_sets_password_by_link_in_browser(whole: Deployment) -> None:
+    api, email = part(whole, "api").url, "nils@department.example.org"
+    person = ("users", "onboard", email, "--name", "Nell Newcomer", "--group", "1")
+    child = zygote.at_terminal(
+        (*person, "--role", "viewer", "--ticket"),
+        env={**os.environ, "TERM": "dumb"},
+        encoding="utf-8",
+        timeout=120,
+        dimensions=(50, 300),
+    )
+    child.expect(r"\[y/N\]")
+    child.sendline("y")
+    child.expect(r"(http\S+ticket=\S+)")
+    link = child.match[1]
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert json.loads(aspencli("local", "mail", "--to", email, "-o", "json").stdout) == []
+    with driven() as browser:
+        page = browser.new_page()
+        page.goto(link)
+        page.get_by_label("New password").fill("a long one")
+        page.get_by_label("Repeat the password").fill("a long one")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Your password is set").wait_for()
+        page.goto(f"{api}/v2/auth/login")
+        page.get_by_label("Another user").fill(email)
+        with page.expect_response(lambda answer: "/v2/auth/callback" in answer.url):
+            page.get_by_role("button", name="Continue").click()
+        viewer_in(page, str(api))
+    assert link not in texts_below(whole.state.home.parent / "state")
 
 
 def test_deployment_secrets_are_readable_by_owner_only(whole: Deployment) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import logging
 import secrets
+import ssl
 import string
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -115,10 +116,23 @@ def provider_url(domain: str) -> str:
 
 @asynccontextmanager
 async def connected(
-    credentials: Credentials, patience: Patience | None = None, pace: Pace | None = None
+    credentials: Credentials,
+    patience: Patience,
+    pace: Pace,
+    *,
+    verify: ssl.SSLContext | bool,
+    proxy: str | None,
 ) -> AsyncIterator[Management]:
-    """Yield a client with connections of its own, which are closed at the end."""
-    async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
+    """Yield a client with connections of its own, which are closed at the end.
+
+    No proxy or certificate is taken from the environment.
+
+    Raises:
+        ValueError: The address of the proxy is not valid.
+    """
+    async with httpx.AsyncClient(
+        timeout=TIMEOUT_S, verify=verify, proxy=proxy, trust_env=False
+    ) as http:
         yield Management(credentials, http, patience, pace)
 
 

@@ -271,9 +271,9 @@ class ManagementRequests:
         except httpx.HTTPError as error:
             unsent = isinstance(error, _UNSENT)
             if repeatable or (unsent and self._patience.persists):
-                raise _LaterError(repr(error), is_uncertain=not unsent) from error
+                raise _LaterError(_reason(error), is_uncertain=not unsent) from error
             raise ManagementUnavailableError(
-                f"{method} {path}: {error!r}", is_uncertain=not unsent
+                f"{method} {path}: {_reason(error)}", is_uncertain=not unsent
             ) from error
         self._has_responded = True
         self._note(answer)
@@ -321,8 +321,8 @@ class ManagementRequests:
             answer = await self._http.post(f"{credentials.url}/oauth/token", json=body)
         except httpx.HTTPError as error:
             if self._patience.persists:
-                raise _LaterError(f"cannot get a token: {error!r}") from error
-            raise ManagementUnavailableError(f"cannot get a token: {error!r}") from error
+                raise _LaterError(f"cannot get a token: {_reason(error)}") from error
+            raise ManagementUnavailableError(f"cannot get a token: {_reason(error)}") from error
         self._has_responded = True
         said = f"cannot get a token: {answer.status_code} {_said(answer)}"
         if self._patience.persists and (
@@ -353,6 +353,13 @@ def _result(answer: httpx.Response) -> Any:
     if answer.is_error:
         raise ManagementError(answer.status_code, _said(answer), _code(answer))
     return answer.json() if answer.content else None
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    """Return why there is no response."""
+    if isinstance(error, httpx.TimeoutException):
+        return "timed out"
+    return str(error) or type(error).__name__
 
 
 def _said(answer: httpx.Response) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _RESULT_OF = dict(zip(PLANNED, DONE, strict=False))
 _WORK, _WORKED = PLANNED[:3], DONE[:3]  # the others change nothing
+_REASON = "reason"  # the column that says why an item was left out, or failed
 
 
 @dataclass(eq=False)
@@ -323,8 +324,10 @@ class ItemChange(Change):
             self._print(rows)
 
     def _print(self, rows: Sequence[Row]) -> None:
-        out = self.context.out
-        (out.records if self.single else out.rows)(self.columns, rows)
+        out, columns = self.context.out, self.columns
+        if not any(row.get(_REASON) for row in rows):  # people then need no column for it
+            columns = tuple(replace(c, retired=True) if c.key == _REASON else c for c in columns)
+        (out.records if self.single else out.rows)(columns, rows)
 
 
 def _text(said: str | Callable[[Sequence[Row]], str], rows: Sequence[Row]) -> str:

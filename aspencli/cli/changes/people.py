@@ -14,10 +14,10 @@ from aspencli.changes.runs import InputFile, Outcome, Subject
 from aspencli.cli.changes.execute import ItemChange
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
-from aspencli.errors import AspenError, ConflictError
+from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.identity.offboarding import OffboardingPlan, OffboardingRun
 from aspencli.identity.onboarding import OnboardingProgress, OnboardingRun
-from aspencli.identity.people import Access, PersonPlan, Step, WantedPerson
+from aspencli.identity.people import NAME_MISSING, Access, PersonPlan, Step, WantedPerson
 from aspencli.identity.placement import PersonResult
 from aspencli.identity.reading import OnboardingPlan
 
@@ -144,8 +144,8 @@ class OnboardingJob:
                 results += sorted(run.results, key=lambda one: places[one.plan.key])
 
 
-def refuse_problems(plan: OnboardingPlan) -> None:
-    """Refuse a plan that has problems.
+def refuse_problems(plan: OnboardingPlan, *, is_admin: bool = False) -> None:
+    """Refuse a plan that has problems; it may be that for the first admin of a group.
 
     Raises:
         ConflictError: It has; all of them are listed.
@@ -153,6 +153,11 @@ def refuse_problems(plan: OnboardingPlan) -> None:
     found = plan.problems
     if not found:
         return
+    if is_admin and found[0].problem == NAME_MISSING:
+        raise BadInputError(
+            f"{found[0].wanted.email} is new, so a name is needed; nothing was written.",
+            hint="Pass --admin-name.",
+        )
     if len(found) == 1 == len(plan.people):
         one = found[0]
         raise ConflictError(
@@ -222,20 +227,21 @@ def _result_row(result: PersonResult) -> Row:
 
 
 @dataclass
-class _ReasonedChange(ItemChange):
-    """A change whose rows may have a reason; people see that column only if one has."""
+class _ChangeInParts(ItemChange):
+    """A change whose rows have parts."""
 
-    def _print(self, rows: Sequence[Row]) -> None:
-        columns = self.columns
-        if not any(row["reason"] for row in rows):
-            hidden = replace(_REASON, retired=True)
-            self.columns = tuple(hidden if one is _REASON else one for one in columns)
-        super()._print(rows)
-        self.columns = columns
+    def leave(self, recording: Recording) -> None:
+        """Report that nothing was changed, with the parts in the words of a result."""
+        parts = {column.key for column in _PARTS[:-1]}
+        self.plan = [
+            {key: _RESULT_OF[value] if key in parts else value for key, value in row.items()}
+            for row in self.plan
+        ]
+        super().leave(recording)
 
 
 @dataclass
-class PeopleChange(_ReasonedChange):
+class PeopleChange(_ChangeInParts):
     """Onboarding of people; see `people_change`."""
 
     _: KW_ONLY
@@ -297,7 +303,7 @@ def people_change(
         work = [one for one in plan.people if one.steps]
         groups = {one.group.name for one in work}
         where = f"group {groups.pop()}" if len(groups) == 1 else f"{len(groups)} groups"
-        what = f"onboard {people(len(work))} in {where}"
+        what = f"onboard {people(len({one.wanted.email for one in work}))} in {where}"
     return PeopleChange(
         job.context,
         what,
@@ -351,11 +357,17 @@ def logged_steps(context: AppContext, recording: Recording) -> Iterator[StepLog]
 
 
 def finish_people(
-    change: ItemChange, recording: Recording, results: Sequence[PersonResult], *, left: bool = False
+    change: ItemChange,
+    recording: Recording,
+    results: Sequence[PersonResult],
+    *,
+    left: bool = False,
+    then: str = "",
 ) -> None:
     """Record the outcome of a run, and tell what to do next.
 
-    ``left`` means that something else was written or left behind.
+    ``left`` means that something else was written or left behind. ``then`` is the command that
+    undoes the rest after the people are offboarded.
 
     Raises:
         AspenError: Some people could not be onboarded.
@@ -372,7 +384,7 @@ def finish_people(
             out.hint(f"To finish: {_command(change.context, result.plan)}")
     if not (failed or skipped):
         recording.ended(Outcome.WRITTEN)
-        return _tell_done(change, results, done)
+        return _tell_done(change, results, done, then)
     wrote = left or bool(done) or any(result.left for result in failed)
     recording.ended(
         Outcome.UNFINISHED if wrote else Outcome.ROLLED_BACK,
@@ -404,15 +416,16 @@ def _failure(
 
 
 def _tell_done(
-    change: ItemChange, results: Sequence[PersonResult], done: Sequence[PersonResult]
+    change: ItemChange, results: Sequence[PersonResult], done: Sequence[PersonResult], then: str
 ) -> None:
     out = change.context.out
-    unchanged = len(results) - len(done)
+    onboarded = {one.plan.wanted.email for one in done}
+    unchanged = {one.plan.wanted.email for one in results} - onboarded
     if len(results) == 1:
         plan = results[0].plan
         out.done(f"{plan.wanted.email} is onboarded in {plan.group.name} as {plan.wanted.role}.")
     else:
-        out.done(f"{people(len(done))} onboarded, {unchanged:,} unchanged.")
+        out.done(f"{people(len(onboarded))} onboarded, {len(unchanged):,} unchanged.")
     if any(Step.INVITATION in result.done and Step.ACCOUNT in result.done for result in done):
         out.hint(
             "The e-mail leads to the sign-in page. People with a new account choose “Forgot "
@@ -421,6 +434,8 @@ def _tell_done(
     if len(done) == 1 and done[0].outcome == "created":
         email = done[0].plan.wanted.email
         out.hint(f"To undo: {change.context.command('users', 'offboard', email)}")
+        if then:
+            out.hint(f"Then: {then}")
 
 
 def _show_links(context: AppContext, results: Iterable[PersonResult]) -> None:
@@ -469,12 +484,12 @@ class GroupJob:
         plan = read_group_plan(
             database, self.people.provider, self.fields, admin, self.people.access
         )
-        refuse_problems(plan.admin)
+        refuse_problems(plan.admin, is_admin=True)
         return plan
 
 
 @dataclass
-class GroupChange(_ReasonedChange):
+class GroupChange(_ChangeInParts):
     """Onboarding of a group; see `group_change`."""
 
     _: KW_ONLY
@@ -519,7 +534,9 @@ class GroupChange(_ReasonedChange):
                     self._warn(run.left)
         (result,) = results
         self._print([group_row(self.onboarding, result, place.id, place.organization)])
-        finish_people(self, recording, results, left=bool(run.left))
+        deletion = context.command("groups", "delete", place.prefix)
+        then = "" if self.onboarding.group else deletion
+        finish_people(self, recording, results, left=bool(run.left), then=then)
 
     def _warn(self, left: Iterable[str]) -> None:
         for sentence in left:

@@ -47,8 +47,8 @@ CHANGE_COLUMNS = (
     Column("kind", "What"),
     Column("item", "Item"),
     Column("field", "Field", whole=True),
-    Column("before", "Before"),
-    Column("after", "After"),
+    Column("before", "Before", whole=True),
+    Column("after", "After", whole=True),
     OUTCOME,
 )
 

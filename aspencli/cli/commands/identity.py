@@ -16,6 +16,7 @@ from aspencli.cli.changes.sync_rows import DIFF_COLUMNS, difference_row
 from aspencli.cli.context import AppContext, current
 from aspencli.errors import AspenError, ConflictError, CredentialsError, RefusedError
 from aspencli.identity.comparison import TITLES, Difference, Kind
+from aspencli.identity.directory import OFFBOARDED
 from aspencli.identity.limits import USUAL
 from aspencli.identity.sync import PART_OF, Part, Source, blocked_by
 from aspencli.text import counted
@@ -213,11 +214,14 @@ class _Compared:
             f"Compared {counted(groups, 'group')} and {counted(users, 'user')} of "
             f"{context.target.label} with {self.host} ({counted(self.requests, 'request')})."
         )
-        if others := len(database.outsiders):
+        gone = sum(key.startswith(OFFBOARDED) for key in database.outsiders)
+        if others := len(database.outsiders) - gone:
             out.info(
                 f"Note: not compared: {counted(others, 'user')} of other identity "
                 "providers, whose ids do not begin with auth0|."
             )
+        if gone:
+            out.info(f"Note: not compared: {counted(gone, 'offboarded user')}.")
         if others := len(self.provider.outsiders):
             out.info(
                 f"Note: not compared: {counted(others, 'member')} of organizations "

@@ -262,8 +262,9 @@ def remove_role(
 ) -> None:
     """Remove a user's roles in a group, in the database and at the identity provider.
 
-    With the last role, the user also leaves the group's organization at the provider. The last
-    administrator of a group stays, unless --allow-no-admin is given.
+    With the last role, the user also leaves the group's organization at the provider, and open
+    invitations to it are deleted. The last administrator of a group stays, unless --allow-no-admin
+    is given.
 
     Without credentials for the provider, this is refused, because the next sign-in would undo it.
     `users undo` reverts this.
@@ -311,7 +312,7 @@ def delete(
     via: ViaDatabase = None,
     dry_run: params.DryRunOption = False,
 ) -> None:
-    """Delete a user with all roles, and the user's memberships at the identity provider.
+    """Delete a user with all roles, and memberships and invitations at the identity provider.
 
     A user who uploaded samples, started phylo runs, or is referenced otherwise is not deleted;
     everything that refers to the user is listed. To take away the access of such a user, use

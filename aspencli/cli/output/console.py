@@ -334,7 +334,9 @@ class Output:
 
         with self._bar(label, total) as update:
             yield lambda done, seconds: update(
-                done, total, "" if seconds is None else f"about {duration_text(seconds)} left"
+                done,
+                total,
+                "" if seconds is None or seconds < 1 else f"about {duration_text(seconds)} left",
             )
 
     @contextmanager

@@ -78,6 +78,16 @@ def test_group_onboard_creates_organization_group_and_admin(people: PeopleLab, p
     assert group["submitting_lab"] == group["name"]
     _is_complete(people, prefix)
     assert people.invited(row["auth0_org_id"]) == [f"{prefix.lower()}@example.org"]
+    assert f"To undo: aspencli --env local users offboard {prefix.lower()}@example.org" in ended.err
+    assert f"Then: aspencli --env local groups delete {prefix}" in ended.err
+
+
+def test_new_admin_needs_a_name(people: PeopleLab, prefix: str) -> None:
+    words = ("groups", "onboard", "--name", f"Group {prefix}", "--prefix", prefix, "--yes")
+    ended = people(*words, "--default-tree-location", "1", "--admin", f"{prefix}@example.org")
+    assert (ended.code, ended.out) == (2, ""), ended.err
+    assert "Pass --admin-name." in ended.err
+    assert (_row(people, prefix), _organization(people, prefix)) == (None, None)
 
 
 def test_second_group_onboard_changes_nothing(people: PeopleLab, prefix: str) -> None:

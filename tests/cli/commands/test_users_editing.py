@@ -617,6 +617,32 @@ def test_account_of_another_provider_cannot_be_deleted(both: Both) -> None:
     both.ok("users", "delete", "11")
 
 
+# Open invitations, with which a person could come back
+
+
+def test_last_role_in_a_group_ends_its_invitations_too(both: Both) -> None:
+    for place in (RCPHL, BDPH):
+        both.invite(place, "multi@example.org")
+        both.invite(place, "other@example.org")
+    both.ok("users", "roles", "add", "10", "--group", "1", "--role", "viewer", "--replace")
+    assert "multi@example.org" in both.invited(RCPHL)
+    done = both.ok("users", "roles", "remove", "10", "--group", "1")
+    assert ("identity provider", None, None, "deleted") in changes(done)
+    assert both.invited(RCPHL) == ["other@example.org"]
+    assert both.invited(BDPH) == ["multi@example.org", "other@example.org"]
+    undone = both.ok("users", "undo", both.last_run()["run"])
+    assert "Cannot be restored: invitation multi@example.org to RCPHL" in undone.err
+    assert both.members(RCPHL)["multi"] == ["viewer"]
+
+
+def test_deleted_user_has_no_invitations_left(both: Both) -> None:
+    for place in (RCPHL, BDPH, VSUV):
+        both.invite(place, "NoGroup@example.org")
+    both.invite(VSUV, "other@example.org")
+    both.ok("users", "delete", "nogroup@example.org")
+    assert [both.invited(place) for place in (RCPHL, BDPH, VSUV)] == [[], [], ["other@example.org"]]
+
+
 # A provider that cannot be used
 
 

@@ -277,3 +277,10 @@ def test_all_open_invitations_of_a_person_are_deleted(people: PeopleLab) -> None
     ended = _offboard(people, email)
     assert ended.code == 0, ended.err
     assert email not in people.invited(ORG)
+
+
+def test_offboarded_user_is_no_difference(people: PeopleLab, email: str) -> None:
+    assert _offboard(people, email).code == 0
+    ended = people("identity", "diff", "-o", "json")
+    assert "Note: not compared: 1 offboarded user." in ended.err
+    assert email not in ended.out

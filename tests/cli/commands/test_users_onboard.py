@@ -325,9 +325,10 @@ def test_file_is_onboarded_with_one_row_per_person(people: PeopleLab) -> None:
     assert user is not None
     assert account.roles == {ORG: ["viewer"], ORG2: ["member"]}
     assert user.roles == {ORG: "viewer", ORG2: "member"}
-    assert "4 people onboarded, 0 unchanged." in ended.err
+    assert "3 people onboarded, 0 unchanged." in ended.err
     again = people("users", "onboard", "--file", file, "--yes", "-o", "json")
     assert {row["outcome"] for row in again.json} == {"unchanged"}
+    assert {row["password_link"] for row in again.json} == {"skipped"}
     assert "Nothing to change: everyone is complete." in again.err
 
 
@@ -404,3 +405,41 @@ def test_create_without_account_id_explains_onboarding(people: PeopleLab) -> Non
     assert f"users onboard {email} --name Carla --group 1 --role admin" in ended.err
     assert "create" in ended.err
     assert (people.account(email), people.user(email)) == (None, None)
+
+
+# Addresses of the provider
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:99999",
+        "http://[::1",
+        "ftp://127.0.0.1",
+        "http://127.0.0.1:1/\x01",
+        "http://user:s3cr3t-horse@127.0.0.1:1",
+        "ftp://user:s3cr3t-horse@127.0.0.1:1",
+        "https://",
+    ],
+)
+def test_invalid_address_of_the_provider_is_reported(people: PeopleLab, address: str) -> None:
+    words = ("users", "onboard", people.address_of(), "--name", "N", "--group", "1", "--dry-run")
+    ended = people(*words, env={"AUTH0_MANAGEMENT_DOMAIN": address})
+    assert (ended.code, ended.out) == (2, ""), ended.err
+    assert "AUTH0_MANAGEMENT_DOMAIN" in ended.err
+    assert "s3cr3t-horse" not in ended.err
+
+
+def test_blanks_around_credentials_are_ignored(people: PeopleLab) -> None:
+    names = ("DOMAIN", "CLIENT_ID", "CLIENT_SECRET")
+    given = {name: people.environment[name] for name in map("AUTH0_MANAGEMENT_{}".format, names)}
+    people.extra.update({name: f" {value}\n" for name, value in given.items()})
+    assert people.onboard(people.address_of(), "--dry-run").code == 0
+
+
+def test_proxy_settings_that_httpx_cannot_parse_do_no_harm(people: PeopleLab) -> None:
+    ended = people(
+        *("users", "onboard", people.address_of(), "--name", "N", "--group", "1", "--dry-run"),
+        env={"NO_PROXY": "::1/128,10.0.0.0/8,[fe80::1%eth0]", "ALL_PROXY": "http://127.0.0.1:1"},
+    )
+    assert ended.code == 0, ended.err
