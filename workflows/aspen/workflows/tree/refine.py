@@ -25,7 +25,7 @@ CLOCK_RATE = 8e-4
 CLOCK_RATES = (4e-4, 1.2e-3)
 """An estimate outside of these is an artifact of too few samples or wrong dates."""
 CLOCK_FILTER = 3
-"""Samples are outliers if they deviate by more than so many interquartile distances."""
+"""Samples are outliers if they deviate by more than this number of interquartile distances."""
 FEW = 10
 """With fewer dated samples, quartiles and a clock rate say nothing."""
 DATED = 3
