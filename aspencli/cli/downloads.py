@@ -15,7 +15,14 @@ from typing import IO, TYPE_CHECKING, cast
 
 from aspencli import files
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
-from aspencli.remote.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
+from aspencli.remote.downloads import (
+    Downloaded,
+    FileLanding,
+    Landing,
+    MemoryLanding,
+    Progress,
+    StreamLanding,
+)
 from aspencli.text import counted
 
 if TYPE_CHECKING:
@@ -92,6 +99,27 @@ def run_download(
     with context.out.transfer(f"Downloading {what}") as progress:
         landing = place.landing(f"{what} of {context.target.label}", verify)
         return fetch(landing, progress).size
+
+
+def download_changed(
+    context: AppContext,
+    place: Destination,
+    what: str,
+    fetch: Callable[[Landing, Progress], Downloaded],
+    change: Callable[[bytes], bytes],
+) -> int:
+    """Download something, change it, and return the size of the result in bytes."""
+    landing = MemoryLanding()
+    with context.out.transfer(f"Downloading {what}") as progress:
+        fetch(landing, progress)
+    content = change(landing.content)
+    if place.path is None:
+        place.stream.write(content)
+        place.stream.flush()
+    else:
+        with files.replacing(place.path) as target:
+            target.write(content)
+    return len(content)
 
 
 def download_of(

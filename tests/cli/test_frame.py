@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from tests.conftest import CliRunner
 
 SIGN_IN = ("httpx", "joserfc", "keyring", "filelock")
+JOBS = ("augur", "Bio", "cogent3", "dbos", "edlib", "numpy", "pandas", "piqtree", "treetime")
 HEAVY = (
     *("sqlalchemy", "psycopg2", "alembic", "boto3", "botocore", "IPython", "pydantic"),
     *SIGN_IN,
+    *JOBS,
 )
 CliEnvironment = Callable[[Database | None], dict[str, str]]
 
@@ -369,6 +371,15 @@ def test_database_command_loads_no_sign_in_modules(
     done = _spawn("groups", "list", env=cli_env(seeded), python=("-X", "importtime"))
     assert done.returncode == 0
     assert _among(done.stderr, SIGN_IN) == set()
+
+
+@pytest.mark.parametrize("words", ["phylo-runs list", "phylo-trees --help", "samples list"])
+def test_command_that_runs_no_jobs_loads_no_modules_of_jobs(
+    cli_env: CliEnvironment, seeded: Database, words: str
+) -> None:
+    done = _spawn(*words.split(), env=cli_env(seeded), python=("-X", "importtime"))
+    assert done.returncode == 0
+    assert _among(done.stderr, JOBS) == set()
 
 
 @pytest.mark.parametrize("argument", ["--version", "-V", "version"])

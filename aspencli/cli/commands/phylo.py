@@ -386,9 +386,14 @@ class TreeOptions(params.ScopeOptions, params.OutOptions):
 @trees_app.command(epilog=examples("aspencli phylo-trees download 61 --out tree.json"))
 @params.expanded
 def download(ctx: typer.Context, given: TreeOptions) -> None:
-    """Download a tree as JSON for Auspice."""
+    """Download a tree as JSON for Auspice.
+
+    With private identifiers, the public ones are attributes of the samples, such as GISAID_ID.
+    """
+    from aspencli.phylo.document import conform
+
     name = f"tree_{given.tree}.json"
-    _download(current(ctx), given, name, "tree", lambda trees: trees.download)
+    _download(current(ctx), given, name, "tree", lambda trees: trees.download, change=conform)
 
 
 @trees_app.command("selected-samples", epilog=examples("aspencli phylo-trees selected-samples 61"))
@@ -405,8 +410,15 @@ def _download(
     usual: str,
     what: str,
     method: Callable[[PhyloTrees], Callable[..., Downloaded]],
+    *,
+    change: Callable[[bytes], bytes] | None = None,
 ) -> None:
-    from aspencli.cli.downloads import destination, report_saved, run_download
+    from aspencli.cli.downloads import (
+        destination,
+        download_changed,
+        report_saved,
+        run_download,
+    )
 
     scope = params.chosen_scope(context, given)
     public = given.id_style is IdStyle.PUBLIC
@@ -417,7 +429,11 @@ def _download(
 
     place = destination(context, given, usual)
     described = f"{what} {given.tree} ({given.id_style} identifiers)"
-    report_saved(context, place, run_download(context, place, described, take))
+    if change is None:
+        size = run_download(context, place, described, take)
+    else:
+        size = download_changed(context, place, described, take, change)
+    report_saved(context, place, size)
 
 
 @trees_app.command("open", epilog=_OPEN_EXAMPLES)

@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from aspen.api.trees import nodes
+from aspencli.phylo.document import conform
 from tests.cli.commands.api_lab import ApiLab
 
 FIRST = ("RCPHL-0000001", "RCPHL-0000002")
@@ -194,6 +196,33 @@ def test_tree_and_selected_samples_use_requested_id_style(
     assert (selected.code, selected.err) == (0, "")
     assert selected.out.startswith("Sample Identifier\tSelected\r\n")
     assert name in selected.out
+
+
+@pytest.mark.parametrize("where", ["file", "stream"])
+def test_downloaded_tree_is_in_the_format_of_auspice(
+    lab: ApiLab, tmp_path: Path, where: str
+) -> None:
+    out = ("-O", "valid.json", "--force") if where == "file" else ()
+    ended = lab("phylo-trees", "download", tree_of(lab), *out)
+    assert ended.code == 0, ended.err
+    text = (tmp_path / "valid.json").read_text() if where == "file" else ended.out
+    document = json.loads(text)
+    shown = {node["name"]: node for node in nodes(document)}
+    sample = shown["RCPHL-0000001"]
+    assert sample["node_attrs"]["GISAID_ID"] == {"value": "USA/CA-RCPHL-1/2020"}
+    known = {"name", "node_attrs", "branch_attrs", "children"}
+    assert all(set(node) <= known for node in shown.values())
+    scales = [each["scale"] for each in document["meta"]["colorings"] if "scale" in each]
+    assert ["Mexico", "#B2D3FD"] in scales[0]
+    assert all(isinstance(place, str) for scale in scales for place, _ in scale)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b'{"version": "v2",  "meta": {}, "tree": {"name": "A"}}', b"[" * 100_000],
+)
+def test_document_that_is_no_tree_or_needs_no_change_stays_as_it_is(content: bytes) -> None:
+    assert conform(content) == content
 
 
 @pytest.mark.parametrize("command", ["download", "selected-samples"])
