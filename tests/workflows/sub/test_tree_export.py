@@ -362,3 +362,22 @@ def test_process_explains_refusal_without_traceback(lab: Lab, dump: int) -> None
     reason = (lab.folder / "tree-export" / REASON_NAME).read_text()
     assert reason.startswith("No samples were chosen.")
     assert json.loads((lab.folder / "job.json").read_text())["run_id"]
+
+
+def test_places_have_coordinates_of_database(lab: Lab, dump: int) -> None:
+    with lab.database.begin() as session:
+        session.execute(sa.text("UPDATE aspen.locations SET latitude = NULL, longitude = NULL"))
+    county = lab.location("North America", "USA", "California", "Alameda County")
+    state = lab.location("North America", "USA", "California")
+    with lab.database.begin() as session:
+        for number, place in enumerate((county, state)):
+            session.execute(
+                sa.text(
+                    "UPDATE aspen.locations SET latitude = :n, longitude = -1.5 WHERE id = :id"
+                ),
+                {"n": number, "id": place},
+            )
+    lab.start("TARGETED", lab.add_samples(["USA/CA-1/2023"]), dump=dump)
+    lab.export()
+    written = (lab.workspace("tree-export").out / "lat_longs.tsv").read_text().splitlines()
+    assert written == ["division\tCalifornia\t1.0\t-1.5", "location\tAlameda County\t0.0\t-1.5"]

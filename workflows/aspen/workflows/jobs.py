@@ -122,6 +122,7 @@ PLANS = {
                     "tree-export/include.txt",
                     "tree-export/builds.yaml",
                     "tree-export/run.json",
+                    "tree-export/lat_longs.tsv",
                 ),
             ),
             Step("tree-align", ("tree-export/sequences.fasta",), ("tree-align/aligned.fasta",)),

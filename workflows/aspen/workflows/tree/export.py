@@ -132,6 +132,19 @@ SELECT s.id, genome.sequence, s.collection_date, s.sample_collected_by, s.author
 """
 
 
+_PLACES = """
+SELECT DISTINCT ON (level, place) level, place, latitude, longitude
+  FROM (SELECT id, latitude, longitude, coalesce(location, division, country, region) AS place,
+               CASE WHEN location IS NOT NULL THEN 'location'
+                    WHEN division IS NOT NULL THEN 'division'
+                    WHEN country IS NOT NULL THEN 'country' ELSE 'region' END AS level
+          FROM aspen.locations
+         WHERE latitude IS NOT NULL AND longitude IS NOT NULL) AS known
+ WHERE place IS NOT NULL
+ ORDER BY level, place, id
+"""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run as later steps need it; `run.json` has the same keys.
@@ -271,6 +284,7 @@ def _export(
     _write_yaml(
         folder / "builds.yaml", build_configuration(made, run.title, include=bool(run.focal))
     )
+    _write_places(connection, folder / "lat_longs.tsv")
     run.write(folder / "run.json")
     return run, names.notes
 
@@ -430,6 +444,16 @@ def _write_samples(connection: Connection, run: Run, names: _Names, folder: Path
         raise StepError(
             f"{_listed(empty)}. Upload the sequence again, or start a run without the sample."
         )
+
+
+def _write_places(connection: Connection, path: Path) -> None:
+    """Write the coordinates of all places, as Augur reads them: level, name, and degrees.
+
+    Augur tells places of one level apart by name only, so the first of a name counts.
+    """
+    with path.open("w", encoding="utf-8") as file:
+        for row in connection.execute(sa.text(_PLACES)):
+            file.write("\t".join(map(_cell, row)) + "\n")
 
 
 def _streamed(connection: Connection, run: Run, samples: list[int]) -> Iterator[sa.RowMapping]:
