@@ -399,8 +399,7 @@ def check_chosen(result: Result, chosen: Iterable[str]) -> None:
     if not own and not wanted:
         failed = list(result.excluded)
         own = [*result.aligned, *failed]
-        if not own:
-            raise StepError("There are no sequences: the group has no samples with a genome.")
+    # Without own samples, a tree can still have public ones; the next step knows.
     if not own or len(failed) < len(own):
         return
     if len(failed) == 1:
