@@ -57,7 +57,7 @@ def test_fingerprint_does_not_depend_on_list_length(items: int, columns: int) ->
     ("one", "other"),
     [
         ("SELECT * FROM t WHERE id=5", "SELECT * FROM t WHERE id = 5"),
-        ("SELECT a||b,c*2 FROM t", "SELECT a || b, c * 2 FROM t"),
+        ("SELECT a||b,c/2 FROM t", "SELECT a || b, c / 2 FROM t"),
         ("UPDATE t SET n=n+1 WHERE m>=%s", "UPDATE t SET n = n + 1 WHERE m >= %s"),
         ("SELECT d->>'a' FROM t", "SELECT d ->> 'a' FROM t"),
         ("SELECT count(*)>0, t.*\nFROM t", "SELECT count(*) > 0, t.* FROM t"),

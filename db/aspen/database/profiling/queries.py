@@ -31,10 +31,10 @@ _IN = re.compile(rf"\b(IN)\ {_LIST}", re.IGNORECASE)
 _ARRAY = re.compile(rf"\b(ARRAY)\ ?\[{_ITEM}(?:,\ {_ITEM})*\]", re.IGNORECASE)
 _VALUES = re.compile(rf"\b(VALUES)\ {_LIST}(?:,\ {_LIST})*", re.IGNORECASE)
 _SAVEPOINT = re.compile(r"\bsa_savepoint_\d+\b")
-_TIGHT_BEFORE = frozenset("),;.]")
-_TIGHT_AFTER = frozenset("(.[")
+_TIGHT_BEFORE = frozenset("),;.]/%")
+_TIGHT_AFTER = frozenset("(.[/%")
 _NESTING = {"(": 1, ")": -1}
-_OPERATORS = frozenset("+-*/<>=~!@#%^&|?`")  # PostgreSQL, "Operators" in "Lexical Structure"
+_OPERATORS = frozenset("+-<>=~!@#^&|?`")  # PostgreSQL, "Operators" in "Lexical Structure"
 _CHUNK = 8_192
 _KINDS = 10_000
 OTHERS = "(other statements: too many to distinguish)"
