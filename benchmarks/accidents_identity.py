@@ -333,7 +333,8 @@ def kill_once(site: Site, dice: random.Random) -> str | None:
     newcomers = site.newcomers(dice.randint(1, 4), dice)
     file, home = site.write(newcomers), site.home()
     at_commit = dice.random() < 0.25
-    rule = _AtRequest(dice.randrange(4 * len(newcomers)), after=dice.random() < 0.5)
+    number = dice.randrange(4 * len(newcomers))
+    rule = _AtRequest(number, after=dice.random() < 0.5)
     how = dice.choice(_HOLDS)
     address = site.database.url.render_as_string(hide_password=False)
     with Wire(address, at_commit=how) if at_commit else nullcontext() as wire:
@@ -363,7 +364,7 @@ def kill_once(site: Site, dice: random.Random) -> str | None:
     site.check_complete(newcomers)
     if at_commit:
         return f"commit, {how}"
-    return f"request {rule.left + 1 or 0}, {'after' if rule.after else 'before'}"
+    return f"request {number + 1:>2}, {'after' if rule.after else 'before'}"
 
 
 # Failures
