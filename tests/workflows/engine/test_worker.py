@@ -205,6 +205,9 @@ def test_step_that_lost_a_server_is_repeated(lab: Lab) -> None:
     job = lab.ended(lab.act("lose:3"))
     assert job.state is State.DONE
     assert starts(lab, job.id, "trial-act") == 4
+    log = "\n".join(lab.engine.logs(job.id))
+    assert log.count("Lost a server: ") == 3
+    assert "Traceback" not in log
 
 
 def test_failed_run_is_settled(idle_lab: Lab) -> None:
