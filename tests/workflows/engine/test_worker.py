@@ -81,6 +81,22 @@ def test_twenty_runs_are_built_two_at_a_time_in_order(idle_lab: Lab, tmp_path: P
     assert begun == sorted(begun, key=lambda moment: moment or datetime.now(UTC))
 
 
+def test_analysis_of_samples_does_not_wait_for_trees(idle_lab: Lab) -> None:
+    lab = idle_lab
+    lab.variables = {"TRIAL_SECONDS": "600"}
+    runs = [tree_job_id(lab.new_run()) for _ in range(3)]
+    parameters = {"pathogen": "SC2", "run_type": "specified-ids-only", "sample_ids": [1]}
+    lab.engine.start("qc", parameters, "qc-1")
+    lab.start_worker()
+    for run in runs[:2]:
+        lab.running(run, "trial-work")
+    assert lab.ended("qc-1").state is State.DONE
+    states = [lab.job(run).state for run in runs]
+    assert states == [State.RUNNING, State.RUNNING, State.QUEUED]
+    for run in reversed(runs):
+        lab.engine.cancel(run, "")
+
+
 def test_jobs_wait_until_worker_starts(idle_lab: Lab) -> None:
     run = idle_lab.new_run()
     job = idle_lab.job(tree_job_id(run))
@@ -189,6 +205,9 @@ def test_step_that_lost_a_server_is_repeated(lab: Lab) -> None:
     job = lab.ended(lab.act("lose:3"))
     assert job.state is State.DONE
     assert starts(lab, job.id, "trial-act") == 4
+    log = "\n".join(lab.engine.logs(job.id))
+    assert log.count("Lost a server: ") == 3
+    assert "Traceback" not in log
 
 
 def test_failed_run_is_settled(idle_lab: Lab) -> None:

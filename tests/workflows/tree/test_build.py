@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,6 +73,27 @@ def test_tree_has_true_clades(program: str, tmp_path: Path) -> None:
     everything = frozenset(sequences)
     expected = {everything, frozenset("ab"), frozenset("cde"), frozenset("de")}
     assert clades(_built(sequences, tmp_path)) == expected
+
+
+def test_tree_is_the_same_with_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if not shutil.which("iqtree2"):
+        pytest.skip("iqtree2 is not installed")
+    chance = random.Random(1)
+    sequences = {WUHAN: SEQUENCE}
+    for number in range(120):
+        sites = chance.sample(range(200, 29_000), 40)
+        sequences[f"s{number}"] = mutated(SEQUENCE, sites)
+    needed, trees = [], []
+    for memory in (build.MEMORY, "2M"):
+        monkeypatch.setattr(build, "MEMORY", memory)
+        trees.append(clades(_built(sequences, tmp_path)))
+        found = re.search(r"(\d+) MB RAM", "".join(capfd.readouterr()))
+        assert found
+        needed.append(int(found[1]))
+    assert trees[0] == trees[1]
+    assert needed[1] <= 2 < needed[0]
 
 
 def test_reference_is_root(program: str, tmp_path: Path) -> None:

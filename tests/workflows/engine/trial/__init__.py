@@ -6,7 +6,7 @@ the real ones do. The file of an import-lineages job says how its second step be
 
 from __future__ import annotations
 
-from aspen.workflows.jobs import FileParameters, Kind, Plan, Step, TreeParameters
+from aspen.workflows.jobs import FileParameters, Kind, Plan, SampleParameters, Step, TreeParameters
 
 SECONDS, MEGABYTES = 3, 150
 _ROOMY = 400  # boto3 takes a part of that
@@ -19,6 +19,9 @@ PLANS = {
             Step("trial-work", ("trial-prepare/*",), ("trial-work/sums.txt",), 60, MEGABYTES),
             Step("trial-save", ("trial-work/*",), ("phylo_trees",), 60, _ROOMY),
         ),
+    ),
+    Kind.QC: Plan(
+        SampleParameters, (Step("trial-first", (), ("trial-first/first.txt",), 60, MEGABYTES),)
     ),
     Kind.IMPORT_LOCATIONS: Plan(FileParameters, (Step("trial-hang", (), (), SECONDS, MEGABYTES),)),
     Kind.IMPORT_LINEAGES: Plan(

@@ -23,9 +23,9 @@ from aspen.workflows.engine.queue import (
     APPLICATION,
     ENQUEUE,
     IS_READY,
-    QUEUE,
     VERSION,
     WORKFLOW,
+    queue_of,
     values,
 )
 
@@ -177,7 +177,8 @@ class LocalEngine:
         folder = JobFolder(self._folder, job_id)
         folder.forget_cancellation()
         with self._client() as client:
-            client.rewind_workflow(job_id, queue_name=QUEUE, application_version=VERSION)
+            queue = queue_of(found.kind)
+            client.rewind_workflow(job_id, queue_name=queue, application_version=VERSION)
         if run is not None:
             from aspen.workflows.engine.runs import restart_run
 

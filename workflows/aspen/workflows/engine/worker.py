@@ -1,4 +1,4 @@
-"""The worker: runs queued jobs, two at a time, each step as a child process.
+"""The worker: runs queued jobs, each step as a child process.
 
 DBOS records in the database which steps of which job have finished, so a worker that was killed
 continues where it was. The children end with the worker, whatever ends it.
@@ -28,7 +28,14 @@ from pydantic import ValidationError
 from aspen.workflows.engine import tree_job_id
 from aspen.workflows.engine.child import MARK, Ending, Limits, end_left, marks, run_child
 from aspen.workflows.engine.folder import JobFolder
-from aspen.workflows.engine.queue import APPLICATION, ENQUEUE, QUEUE, VERSION, WORKFLOW, values
+from aspen.workflows.engine.queue import (
+    APPLICATION,
+    CONCURRENCY,
+    ENQUEUE,
+    VERSION,
+    WORKFLOW,
+    values,
+)
 from aspen.workflows.engine.runs import (
     ended_runs,
     fail_run,
@@ -49,7 +56,6 @@ CANCELLED = "cancelled"
 
 _log = logging.getLogger("aspen.worker")
 
-_CONCURRENCY = 2
 _POLL_S = 0.5
 _SWEEP_S = 60.0
 _LOOK_S = 1.0  # between two looks in the database for a cancellation
@@ -137,7 +143,7 @@ class Worker:
                 return 0 if stop.is_set() else 1
             self._launch()
             self._launched = True
-            _log.warning("Ready; running up to %d jobs at a time", _CONCURRENCY)
+            _log.warning("Ready; running up to %d jobs at a time", sum(CONCURRENCY.values()))
             while not stop.wait(self._sweep()):
                 pass
             self._stop()
@@ -195,12 +201,13 @@ class Worker:
         # A worker that is killed often must not end a job.
         DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(job)
         DBOS.launch()
-        DBOS.register_queue(
-            QUEUE,
-            worker_concurrency=_CONCURRENCY,
-            polling_interval_sec=_POLL_S,
-            on_conflict="always_update",
-        )
+        for queue, number in CONCURRENCY.items():
+            DBOS.register_queue(
+                queue,
+                worker_concurrency=number,
+                polling_interval_sec=_POLL_S,
+                on_conflict="always_update",
+            )
 
     def _stop(self) -> None:
         """End the running steps; their jobs continue with them when a worker starts again."""

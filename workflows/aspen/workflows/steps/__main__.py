@@ -57,8 +57,16 @@ def _explain(workspace: Workspace, reason: str, code: int) -> int:
 
 
 def _fail(error: Exception) -> int:
+    if is_outage(error):
+        print(f"Lost a server: {_first_line(error)}", file=sys.stderr)  # noqa: T201 - same
+        return AWAY
     traceback.print_exception(error)
-    return AWAY if is_outage(error) else 1
+    return 1
+
+
+def _first_line(error: Exception) -> str:
+    """Return an error without its origin, as it is expected, and the step is repeated."""
+    return " ".join(traceback.format_exception_only(error)).strip().splitlines()[0]
 
 
 if __name__ == "__main__":
