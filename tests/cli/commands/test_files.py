@@ -417,11 +417,15 @@ def fragile(
     monkeypatch.setattr("aspencli.storage.bucket._PAUSE_S", 0.0)
     keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": REGION}
     s3 = boto3.client("s3", endpoint_url=_moto, **keys)
+    secrets = boto3.client("secretsmanager", endpoint_url=_moto, **keys)
+    # Other tests of this process use the same server, perhaps with the same names.
     with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        boto3.client("secretsmanager", endpoint_url=_moto, **keys).create_secret(
-            Name=CONFIG_NAME, SecretString=json.dumps({"S3_db_bucket": BUCKET})
-        )
+    with suppress(secrets.exceptions.ResourceExistsException):
+        secrets.create_secret(Name=CONFIG_NAME, SecretString="{}")
+    secrets.put_secret_value(
+        SecretId=CONFIG_NAME, SecretString=json.dumps({"S3_db_bucket": BUCKET})
+    )
     wire = Wire(_moto)
     env = {"ASPEN_AWS_ENDPOINT_URL_LOCAL": wire.url, "ASPEN_SECRET_NAME_LOCAL": CONFIG_NAME}
     found = FragileLab(wire, s3, partial(lab, **env), tmp_path / "tree.json")
