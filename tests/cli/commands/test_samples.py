@@ -305,7 +305,7 @@ def test_show_keys_are_stable(cli: Cli, seeded: Database) -> None:
         "num_missing_alleles",
         "num_mixed",
     ]
-    assert row["genome"]["length"] == 1000
+    assert row["genome"]["length"] == 29_903
     assert row["lineages"][0]["lineage"] == "B.1"
     assert row["lineages"][0]["lineage_type"] == "PANGOLIN"
     assert row["qc_metrics"][0]["qc_status"] == "good"
