@@ -19,6 +19,7 @@ from tests.cli.commands.ending import Ended
 from tests.jobs.lab import CloudLab, add_run, reset, running
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+"""The time at the start of a test; `current_time` sets it: modules are loaded much earlier."""
 
 
 @dataclass
@@ -83,6 +84,14 @@ class Operator:
         with self.database.reading() as session:
             query = sa.text("SELECT name FROM aspen.groups WHERE id = :id")
             return str(session.scalar(query, {"id": group}))
+
+
+@pytest.fixture(autouse=True)
+def current_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    for module in (sys.modules[__name__], request.module):
+        if hasattr(module, "NOW"):
+            monkeypatch.setattr(module, "NOW", now)
 
 
 @pytest.fixture(scope="session")

@@ -192,6 +192,7 @@ class Worker:
                 "executor_id": self._setting.name,
                 "log_level": "WARNING",
                 "notification_listener_polling_interval_sec": 1.0,
+                "sys_db_pool_size": 8,  # of the 100 connections that PostgreSQL accepts
             }
         )
 
