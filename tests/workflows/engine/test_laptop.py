@@ -91,7 +91,7 @@ def test_runs_of_commands_are_built_by_supervised_worker(laptop: Laptop) -> None
     status = json.loads(laptop("local", "status", "-o", "json").out)
     (part,) = [one for one in status if one["part"] == "worker"]
     assert (part["state"], part["restarts"]) == ("running", 1)
-    assert "Ready; running up to 2 jobs at a time" in laptop("local", "logs", "worker").out
+    assert "Ready; running up to 3 jobs at a time" in laptop("local", "logs", "worker").out
 
     # A run that fails says why, and its logs are where operators look for them.
     text = "ALTER TABLE aspen.phylo_trees ADD CHECK (name <> 'Refused') NOT VALID"
