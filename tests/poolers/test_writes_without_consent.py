@@ -62,7 +62,7 @@ def test_python_code_cannot_write_without_confirmation(
     script.write_text(RUNNER)
     codes.write_text(json.dumps(CODES))
     before = contents(seeded)
-    confirm = ["--confirm", "prod"] if "--write" in words else []
+    confirm = ["--confirm", "prod", "--reason", "test"] if "--write" in words else []
     result = run_cli(
         *("--env", "prod", "db", *words, *confirm, str(script), str(codes)),
         env=environment(through(way, seeded.url)),

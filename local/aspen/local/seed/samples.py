@@ -421,6 +421,20 @@ def _whole_genome(row: Row, name: str) -> Row:
     }
 
 
+def drawn_differences(identifier: str) -> int:
+    """Return the differences of the short sequence that was drawn for a private identifier.
+
+    0 if it is not that of a generated sample.
+    """
+    prefix, _, number = identifier.rpartition("-")
+    if not prefix or not number.isdecimal():
+        return 0
+    chance = random.Random(f"0:{prefix}:{int(number)}")  # noqa: S311 - as in _make
+    chance.randrange(_DAYS)
+    _, _, substitutions = _sequence(chance, 0)
+    return len(substitutions.split(",")) if substitutions else 0
+
+
 def branch_of(lineage: str | None) -> tuple[str, date] | None:
     """Return a seeded lineage with the first day on which it was common; None for any other."""
     row = seeded_lineages().get(lineage or "")
