@@ -249,7 +249,7 @@ def _leaf(sample: Sample) -> _Leaf:
         country=(place and place.country) or "",
         division=place.division if place else None,
         # Seeded trees are examples, the same for any genomes; a job builds true ones.
-        differences=drawn_differences(sample.private_identifier),
+        differences=drawn_differences(sample.private_identifier) if sample.mutations else 0,
     )
 
 
