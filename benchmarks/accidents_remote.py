@@ -42,8 +42,10 @@ _MASTERS = {
 def main() -> int:
     """Run the accidents; exit with 1 if anything was left behind."""
     chosen = _parser().parse_args()
-    # Background jobs start with SIGINT ignored, and the interrupted processes would inherit that.
+    # Background jobs start with SIGINT ignored, and those of nohup with SIGHUP; the killed
+    # processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     chance = random.Random(chosen.seed)
     left: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the path of a socket must be short
