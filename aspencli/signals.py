@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
@@ -15,6 +15,7 @@ from aspencli.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Handle
+    from pathlib import Path
     from subprocess import Popen
 
 TERMINATED = 143
@@ -201,6 +202,21 @@ def left_to_child() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def become(
+    program: str | Path, arguments: Sequence[str], environment: Mapping[str, str]
+) -> NoReturn:
+    """Replace this process with a program, so that signals and the terminal are its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python ignores SIGPIPE, and ignored signals stay ignored across exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A handler of Python's that is called as the program starts would never run.
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    os.execve(program, list(arguments), environment)  # noqa: S606 - no shell is wanted
 
 
 def exit_code_of(process: Popen[bytes]) -> int:

@@ -94,6 +94,12 @@ def _accident(deployment: Deployment, user: str, master: str, chance: random.Ran
     else:
         os.killpg(process.pid, number)
     try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        # psql before 17 ignores Ctrl-C while it connects; a person would press it again.
+        if number is signal.SIGINT and "psql" in words:
+            os.killpg(process.pid, number)
+    try:
         process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         process.kill()

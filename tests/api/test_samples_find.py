@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -154,7 +155,9 @@ def test_files_for_public_repositories_hold_no_private_identifier(
         body = {"sample_ids": ours, "public_repository_name": repository}
         answer = shared_roles("POST", base + kind, who, json=body)
         assert answer.status_code == 200
-        assert not [name for name in ours if name in answer.text]
+        # Without the genomes, which are letters only, so that the search does not take minutes.
+        written = re.sub(r"^[A-Z]+$", "", answer.text, flags=re.MULTILINE)
+        assert not [name for name in ours if name in written]
 
 
 @pytest.mark.parametrize("repository", ["gisaid", "ENA", ""])

@@ -6,7 +6,6 @@ The other commands of the group, such as those for the schema, are in modules of
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column
 from aspencli.errors import BadInputError, CredentialsError, RefusedError, UnreachableError
+from aspencli.signals import become
 from aspencli.text import size_text
 
 if TYPE_CHECKING:
@@ -314,16 +314,12 @@ def _texts(words: Words) -> Iterator[str]:
 
 
 def _become(call: PsqlCall) -> NoReturn:
-    """Replace this process with psql, so that signals and the terminal are its own."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Replace this process with psql."""
     environment = dict(call.environment)
     if (startup := call.startup_pipe()) is not None:
         os.set_inheritable(startup, True)
         environment["PSQLRC"] = f"/dev/fd/{startup}"
-    # Python ignores SIGPIPE, and ignored signals stay ignored across exec.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execve(call.program, call.arguments, environment)  # noqa: S606 - no shell is wanted
+    become(call.program, call.arguments, environment)
 
 
 def status(ctx: typer.Context) -> None:

@@ -8,10 +8,9 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +20,7 @@ from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.errors import BadInputError
 from aspencli.machine import command_of
-from aspencli.signals import exit_code_of, left_to_child
+from aspencli.signals import become, exit_code_of, left_to_child
 
 _SERVICE = "aspen"
 # What other programs need to connect; libpq's keyword, and its environment variable.
@@ -120,26 +119,16 @@ def _run(
         raise BadInputError(f"Command not found: {command[0]}", hint="Check its spelling and PATH.")
     variables = {_PARAMETERS[name]: value for name, value in parameters.items()}
     environment = {**os.environ, **variables}
-    sys.stdout.flush()
-    sys.stderr.flush()
     if not session.is_open:
-        _become(context, program, command, environment)
+        if not context.is_on_laptop:
+            context.deployed_database.hand_over()
+        become(program, command, environment)
     session.began()
     with left_to_child():
         process = subprocess.Popen(command, executable=program, env=environment)  # noqa: S603 - the operator's own
         status = exit_code_of(process)
     session.ended(status)
     return status
-
-
-def _become(
-    context: AppContext, program: str, command: list[str], environment: Mapping[str, str]
-) -> NoReturn:
-    """Replace this process with a command, so that signals and the terminal are its own."""
-    if not context.is_on_laptop:
-        context.deployed_database.hand_over()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as it was before Python ignored it
-    os.execve(program, command, environment)  # noqa: S606 - no shell is wanted
 
 
 def _keep_open(context: AppContext, parameters: Mapping[str, str]) -> None:
