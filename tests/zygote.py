@@ -41,6 +41,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -66,6 +67,7 @@ _HELLO = b"hello"
 _PATIENCE_S = 120
 
 _SUPERVISOR, _SERVICE = "aspen.local.supervisor", "aspen.local.launch"
+_STEPS = "aspen.workflows.steps"
 
 _run_folder: list[Path] = []
 _detached: list[subprocess.Popen[Any]] = []
@@ -617,6 +619,22 @@ def _load_supervisor() -> None:
     )
 
 
+def _load_steps() -> None:
+    """Load the steps of jobs, and what those of trees need of augur."""
+    package = importlib.import_module(_STEPS)
+    for found in pkgutil.iter_modules(package.__path__, f"{_STEPS}."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+    _load_server("aspen.database.models", "sqlalchemy.dialects.postgresql.psycopg2")
+    if find_spec("augur"):
+        augur = ("refine", "ancestral", "translate", "traits", "export_v2", "validate")
+        _load_server("edlib", "piqtree", *(f"augur.{name}" for name in augur))
+
+
+def _load_worker() -> None:
+    _load_server("aspen.workflows.engine.worker", "sqlalchemy.dialects.postgresql.psycopg2", "dbos")
+
+
 def _use_huge_pages() -> None:
     """Put the heap on huge pages, where Linux has them, so that a fork copies fewer page tables.
 
@@ -662,6 +680,8 @@ _KINDS: dict[str, Callable[[], None]] = {
     "aspen.local.auth0": partial(_load_server, "aspen.local.auth0.app", *_UVICORN),
     "aspen.local.aws": _load_aws,
     _SUPERVISOR: _load_supervisor,
+    _STEPS: _load_steps,
+    "tests.workflows.engine.run_worker": _load_worker,
 }
 _POPEN = subprocess.Popen
 

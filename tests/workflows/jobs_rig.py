@@ -20,6 +20,7 @@ from aspen.database.engine import Database
 from aspen.local.aws.content import DB_BUCKET, REGION
 from aspen.workflows.steps import PARAMETERS_NAME, REASON_NAME, StepError, Workspace
 from aspen.workflows.surroundings import Surroundings
+from tests import zygote
 from tests.local.test_aws import StandIn
 
 SHARED = Path(os.environ.get("ASPEN_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -60,9 +61,10 @@ class Job:
     def start(self, step: str, **environment: str) -> subprocess.Popen[str]:
         """Start a step as a process."""
         shutil.rmtree(self.folder / step, ignore_errors=True)
-        return subprocess.Popen(
-            [sys.executable, "-m", "aspen.workflows.steps", step, str(self.folder)],
+        return zygote.start(
+            [step, str(self.folder)],
             env={**os.environ, **self.surroundings.to_environment(), **environment},
+            module="aspen.workflows.steps",
             stderr=subprocess.PIPE,
             text=True,
         )

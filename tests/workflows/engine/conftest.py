@@ -19,9 +19,11 @@ import sqlalchemy as sa
 from aspen.database.engine import Database
 from aspen.workflows.engine import Job, State, tree_job_id
 from aspen.workflows.engine.local import LocalEngine
+from tests import zygote
 from tests.conftest import Server
 
 STEPS = "tests.workflows.engine.trial"
+_WORKER = "tests.workflows.engine.run_worker"
 _PATIENCE_S = 120
 _MIGRATE = """
 import sys
@@ -85,13 +87,14 @@ class Lab:
         return (self.folder.parent / "worker.log").read_text()
 
     def start_worker(self) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "tests.workflows.engine.run_worker", self.url]
-        words += [str(self.folder), *([self.endpoint] if self.endpoint else [])]
+        words = [self.url, str(self.folder), *([self.endpoint] if self.endpoint else [])]
         environment = {**os.environ, **self.variables, "TRIAL_OBJECTS": str(self.objects)}
         if self.endpoint:
             del environment["TRIAL_OBJECTS"]
         with (self.folder.parent / "worker.log").open("ab") as log:
-            worker = subprocess.Popen(words, env=environment, stderr=log, start_new_session=True)
+            worker = zygote.start(
+                words, module=_WORKER, env=environment, stderr=log, start_new_session=True
+            )
         self.workers.append(worker)
         return worker
 

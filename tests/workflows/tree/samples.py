@@ -8,7 +8,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from aspen.workflows.data import GENOMES
+from tests import zygote
 
 SC2 = GENOMES["SC2"]
 assert SC2.reference is not None
@@ -148,12 +148,10 @@ class Job:
 
     def step(self, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a step as the engine does."""
-        return subprocess.run(
-            [sys.executable, "-m", "aspen.workflows.steps", name, str(self.folder)],
+        return zygote.run_text(
+            [name, str(self.folder)],
             env={**os.environ, **SURROUNDINGS, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
+            module="aspen.workflows.steps",
         )
 
     def done(self, name: str, **environment: str) -> None:
