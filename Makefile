@@ -144,6 +144,10 @@ docs: $(VENV)/.dev ## Regenerate the command reference
 	@$(BIN)/python -m docs.reference
 	@$(BIN)/python -m docs.runbook
 
+.PHONY: site
+site: $(VENV)/.docs ## Build the documentation as a web site in build/site, which needs no network
+	@$(BIN)/python -m docs.site
+
 .PHONY: coverage
 coverage: $(VENV)/.dev ## Run the tests, and show branches that are not covered
 	@$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --cov --cov-report=term $(ARGS) $(TESTS)
@@ -249,6 +253,11 @@ $(VENV)/.workflows: requirements/workflows.txt pyproject.toml | $(VENV)/.local
 
 $(VENV)/.picture: requirements/picture.txt | $(VENV)/.dev
 	@echo "Installing requirements/picture.txt ..."
+	@$(PIP) install --require-hashes --requirement $<
+	@touch $@
+
+$(VENV)/.docs: requirements/docs.txt | $(VENV)/.dev
+	@echo "Installing requirements/docs.txt ..."
 	@$(PIP) install --require-hashes --requirement $<
 	@touch $@
 
