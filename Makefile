@@ -153,9 +153,14 @@ coverage: $(VENV)/.dev ## Run the tests, and show branches that are not covered
 	@$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --cov --cov-report=term $(ARGS) $(TESTS)
 
 .PHONY: guides
-guides: $(VENV)/.dev ## Regenerate the program output in the guides
+guides: $(VENV)/.dev ## Regenerate the program output in the guides and the README
 	@$(BIN)/python -m tests.guides
-	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py tests/guides/test_onboarding_guide.py
+	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py \
+		tests/guides/test_onboarding_guide.py tests/screens/test_readme.py
+
+.PHONY: screens
+screens: $(VENV)/.dev $(VENV)/.workflows ## Draw the pictures of screens in docs/screens again, where they have changed (1 minute)
+	@$(BIN)/python -m tests.screens $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Compare speed with psql and the ORM (2-3 minutes; FULL=1: 2,000,000 samples, 30 minutes)

@@ -29,6 +29,8 @@ Made from the program's own help by `make docs`; `make check` fails where the tw
 Results go to stdout, everything else to stderr. Exit codes: 0 done or nothing to do; 1 failed; 2
 bad usage or bad input; 3 refused or declined; 4 sign-in or credentials; 5 target unreachable, worth
 a retry; 6 not found; 7 conflict; 130 interrupted (143 after SIGTERM).
+
+![The help of aspencli samples](screens/help.svg)
 """
 
 

@@ -22,6 +22,7 @@ _OUTSIDE = {
     "README.md": "index.md",
     CONTENTS: "contents.md",
     DECISIONS: "adr/index.md",
+    _COMMANDS: "commands/index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
@@ -125,7 +126,7 @@ def navigation(root: Path = ROOT) -> list[dict[str, Any]]:
         inner = [
             {title_of((root / part).read_text("utf-8")): places[part]} for part in parts[source]
         ]
-        return {title: [{title: places[source]}, *inner]}
+        return {title: [places[source], *inner]}
 
     found: list[dict[str, Any]] = []
     for name, pages in sections(root).items():

@@ -54,13 +54,13 @@ def test_navigation_has_sections_and_parts(repository: Path) -> None:
             "Get started": [
                 {"Overview": "index.md"},
                 {"A guide": "guides/one.md"},
-                {"Commands": [{"Commands": "commands.md"}, {"tool db": "commands/db.md"}]},
+                {"Commands": ["commands/index.md", {"tool db": "commands/db.md"}]},
                 {"Changes": "changelog.md"},
                 {"Contributing": "contributing.md"},
                 {"Security": "security.md"},
                 {
                     "Decisions": [
-                        {"Decisions": "adr/index.md"},
+                        "adr/index.md",
                         {"1. A choice": "adr/0001-a-choice.md"},
                     ]
                 },
