@@ -49,7 +49,7 @@ def document(text: str) -> Document:
     tokens = _GITHUB.parse(text)
     for before, token in zip([None, *tokens], tokens, strict=False):
         if token.type in {"code_block", "fence"}:
-            found.code.extend(token.content.splitlines())
+            found.code.extend(token.content.replace("\\\n", " ").splitlines())
         for inner in token.children or ():
             if inner.type == "link_open":
                 found.links.append(str(inner.attrs["href"]))
