@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from aspen.database.engine import Database
@@ -211,16 +211,19 @@ def stage(lock: Path | None = None) -> Iterator[Stage]:
     home = Path(tempfile.mkdtemp(prefix="aspen-screens-"))
     home.chmod(0o711)  # the server's account needs to pass through
     deployment = Deployment(home / "data")
-    programs = Path(sys.executable).parent
+    programs = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     try:
-        with file_lock(lock or home / "lock"):
+        # The worker is to find no more programs than the commands do.
+        with file_lock(lock or home / "lock"), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", programs)
             deployment.up()
         ports = {part.name: part.port for part in deployment.status()}
         yield Stage(
             home,
             {
-                "PATH": f"{programs}:/usr/bin:/bin",
-                "LANG": os.environ.get("LANG", "C.UTF-8"),
+                "PATH": programs,
+                "LANG": "C.UTF-8",
+                "TZ": "UTC",
                 "ASPEN_HOME": str(home),
                 "ASPEN_ENV": "local",
             },
