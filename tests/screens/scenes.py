@@ -225,7 +225,6 @@ def stage(lock: Path | None = None) -> Iterator[Stage]:
                 "LANG": "C.UTF-8",
                 "TZ": "UTC",
                 "ASPEN_HOME": str(home),
-                "ASPEN_ENV": "local",
             },
             {ports[name] or 0: example for name, example in _PORTS.items()},
         )
