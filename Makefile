@@ -144,14 +144,23 @@ docs: $(VENV)/.dev ## Regenerate the command reference
 	@$(BIN)/python -m docs.reference
 	@$(BIN)/python -m docs.runbook
 
+.PHONY: site
+site: $(VENV)/.docs ## Build the documentation as a web site in build/site, which needs no network
+	@$(BIN)/python -m docs.site
+
 .PHONY: coverage
 coverage: $(VENV)/.dev ## Run the tests, and show branches that are not covered
 	@$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --cov --cov-report=term $(ARGS) $(TESTS)
 
 .PHONY: guides
-guides: $(VENV)/.dev ## Regenerate the program output in the guides
+guides: $(VENV)/.dev ## Regenerate the program output in the guides and the README
 	@$(BIN)/python -m tests.guides
-	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py tests/guides/test_onboarding_guide.py
+	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py \
+		tests/guides/test_onboarding_guide.py tests/screens/test_readme.py
+
+.PHONY: screens
+screens: $(VENV)/.dev $(VENV)/.workflows ## Draw the pictures of screens in docs/screens again, where they have changed (1 minute)
+	@$(BIN)/python -m tests.screens $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Compare speed with psql and the ORM (2-3 minutes; FULL=1: 2,000,000 samples, 30 minutes)
@@ -249,6 +258,11 @@ $(VENV)/.workflows: requirements/workflows.txt pyproject.toml | $(VENV)/.local
 
 $(VENV)/.picture: requirements/picture.txt | $(VENV)/.dev
 	@echo "Installing requirements/picture.txt ..."
+	@$(PIP) install --require-hashes --requirement $<
+	@touch $@
+
+$(VENV)/.docs: requirements/docs.txt | $(VENV)/.dev
+	@echo "Installing requirements/docs.txt ..."
 	@$(PIP) install --require-hashes --requirement $<
 	@touch $@
 

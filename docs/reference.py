@@ -1,9 +1,9 @@
-"""Writes docs/commands.md from the command line itself; ``--check`` only compares."""
+"""Writes docs/commands.md and docs/commands/ from the command line; ``--check`` only compares."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from aspencli.cli.help import (
     example_lines,
     option_names,
     paragraphs,
+    summary,
     value_name,
 )
 from aspencli.cli.main import command
 
-TARGET = Path(__file__).with_name("commands.md")
+FOLDER = Path(__file__).parent
+INDEX = "commands.md"
 INTRODUCTION = """\
 # Command reference
 
@@ -27,13 +29,15 @@ Made from the program's own help by `make docs`; `make check` fails where the tw
 Results go to stdout, everything else to stderr. Exit codes: 0 done or nothing to do; 1 failed; 2
 bad usage or bad input; 3 refused or declined; 4 sign-in or credentials; 5 target unreachable, worth
 a retry; 6 not found; 7 conflict; 130 interrupted (143 after SIGTERM).
+
+![The help of aspencli samples](screens/help.svg)
 """
 
 
 def walk(group: Any, context: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Each group and command that is not hidden, with the words that call it."""
     yield path, group
-    if not hasattr(group, "list_commands"):
+    if not _is_group(group):
         return
     for name in group.list_commands(context):
         _name, found, _rest = group.resolve_command(context, [name])
@@ -42,13 +46,33 @@ def walk(group: Any, context: Any, path: tuple[str, ...]) -> Iterator[tuple[tupl
             yield from walk(found, inner, (*path, name))
 
 
-def render() -> str:
-    """Return the whole page."""
+def render() -> Mapping[str, str]:
+    """Return the text of each page by its path in the folder ``docs``.
+
+    There is a page for each group of commands, and an index with a heading for each group.
+    """
     root = command()
     context = root.context_class(root, info_name="aspencli")
-    sections = [INTRODUCTION, _global_options()]
-    sections += [_section(path, found) for path, found in walk(root, context, ("aspencli",))][1:]
-    return "\n".join(sections)
+    index = [INTRODUCTION, _global_options()]
+    pages: dict[str, list[str]] = {}
+    for path, found in list(walk(root, context, ("aspencli",)))[1:]:
+        name, *inner = path[1:]
+        page = f"commands/{name}.md"
+        if inner:
+            pages[page].append(_section(path, found, len(path) - 1))
+        elif _is_group(found):
+            pages[page] = [_section(path, found, 1)]
+            index.append(f"## aspencli {name}\n\n{summary(found)}\n\n| command | |\n|---|---|\n")
+        else:
+            index.append(_section(path, found, 2))
+        if inner and not _is_group(found):
+            link = f"[{' '.join(path[1:])}]({page}#{'-'.join(path)})"
+            index[-1] += f"| {link} | {_cell(summary(found))} |\n"
+    return {INDEX: "\n".join(index)} | {page: "\n".join(parts) for page, parts in pages.items()}
+
+
+def _is_group(found: Any) -> bool:
+    return hasattr(found, "list_commands")
 
 
 def _global_options() -> str:
@@ -64,10 +88,10 @@ def _names(option: GlobalOption) -> str:
     return ", ".join(sorted((*option.names, *option.root_names), key=len))
 
 
-def _section(path: tuple[str, ...], found: Any) -> str:
-    title = "#" * min(len(path), 3) + " " + " ".join(path)
+def _section(path: tuple[str, ...], found: Any, level: int) -> str:
+    title = "#" * level + " " + " ".join(path)
     parts = [title, "", "\n\n".join(paragraphs(found.help))]
-    if not hasattr(found, "list_commands"):
+    if not _is_group(found):
         usage = " ".join([*path, *_arguments(found)])
         parts += ["", f"    {usage}"]
         rows = list(_rows(found))
@@ -113,14 +137,25 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or compare it with what is there."""
-    page = render()
+    """Write the pages, or compare them with what is there."""
+    pages = render()
+    found = [FOLDER / INDEX, *sorted((FOLDER / "commands").glob("*.md"))]
+    there = {
+        file.relative_to(FOLDER).as_posix(): file.read_text("utf-8")
+        for file in found
+        if file.exists()
+    }
     if sys.argv[1:] != ["--check"]:
-        TARGET.write_text(page, encoding="utf-8")
+        (FOLDER / "commands").mkdir(exist_ok=True)
+        for name in there.keys() - pages.keys():
+            (FOLDER / name).unlink()
+        for name, text in pages.items():
+            (FOLDER / name).write_text(text, encoding="utf-8")
         return 0
-    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == page:
+    if there == pages:
         return 0
-    sys.stderr.write("docs/commands.md is out of date; run: make docs\n")
+    changed = sorted(name for name in there.keys() | pages if there.get(name) != pages.get(name))
+    sys.stderr.write(f"Out of date in docs: {', '.join(changed)}. Run: make docs\n")
     return 1
 
 

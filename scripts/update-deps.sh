@@ -16,3 +16,4 @@ lock local.txt pyproject.toml --upgrade --extra local --group build --constraint
 lock dev.txt pyproject.toml --upgrade --extra local --group build --group dev --constraint requirements/local.txt
 lock workflows.txt pyproject.toml --upgrade --extra local --extra workflows --group build --constraint requirements/dev.txt
 lock picture.txt --upgrade --group picture --constraint requirements/dev.txt
+lock docs.txt --upgrade --group docs --constraint requirements/dev.txt

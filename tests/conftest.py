@@ -80,7 +80,7 @@ _run_folder = pytest.StashKey[Path]()
 _LONG_FIRST = (
     *("local/test_deployment", "campaigns/test_accidents", "contract/test_madeup", "deployments/"),
     *("cli/commands/test_renames", "poolers/", "api/test_samples_put", "api/test_limits"),
-    *("guides/", "local/test_lifecycle", "cli/commands/test_local", "local/"),
+    *("guides/", "screens/", "site/", "local/test_lifecycle", "cli/commands/test_local", "local/"),
     *("cli/commands/test_samples_bulk", "database/test_renames", "cli/commands/test_standbys"),
     *("cli/console/", "auth/", "api/test_workers", "campaigns/test_fuzz_changes"),
     *("cli/commands/", "campaigns/", "contract/", "migrations/", "database/", "api/"),
