@@ -152,6 +152,7 @@ class Job:
             [name, str(self.folder)],
             env={**os.environ, **SURROUNDINGS, **environment},
             module="aspen.workflows.steps",
+            timeout=600,
         )
 
     def done(self, name: str, **environment: str) -> None:
