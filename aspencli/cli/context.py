@@ -112,6 +112,20 @@ class AppContext:
 
         return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
 
+    def prepare_output(self, command: Any, name: str) -> None:
+        """Apply the options about the results of a command, before it does anything.
+
+        Raises:
+            BadInputError: It does not have the columns that were chosen.
+        """
+        if (given := self.options["columns"]) is not None:
+            from aspencli.cli.output.choosing import choose_columns
+            from aspencli.cli.output.results import results_of
+
+            self.out.columns = choose_columns(
+                results_of(command), given, name, self.out.chosen_form
+            )
+
     @cached_property
     def run_id(self) -> str:
         """Return the ID that the history has for a write of this command."""

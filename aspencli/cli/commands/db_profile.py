@@ -18,6 +18,8 @@ from aspen.database.settings import Guard
 from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.profile import (
+    CHANGES,
+    COLUMNS,
     ReportOptions,
     earlier,
     limits_of,
@@ -25,6 +27,7 @@ from aspencli.cli.output.profile import (
     read_file,
     tell,
 )
+from aspencli.cli.output.results import prints
 from aspencli.cli.params import ReasonOption
 from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
 
@@ -46,6 +49,7 @@ _IN_ONE_TRANSACTION = (
 )
 
 
+@prints(COLUMNS, CHANGES, document="aspen.database.profiling.report:Document")
 def profile(
     ctx: typer.Context,
     script: Annotated[

@@ -19,7 +19,8 @@ from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import Column, titled
-from aspencli.samples.models import SampleQuery, SampleSort
+from aspencli.cli.output.results import prints
+from aspencli.samples.models import SampleDetails, SampleQuery, SampleRow, SampleSort
 
 app = command_group("List, create, update, delete, and download samples.")
 
@@ -63,8 +64,8 @@ _TEMPLATE_EXAMPLES = examples(
     "aspencli samples submission-template --from ids.txt --repository GISAID --out gisaid.csv"
 )
 VALIDATED_COLUMNS = (
-    Column("identifier", "Identifier", whole=True),
-    Column("found", "Found"),
+    Column("identifier", "Identifier", whole=True, of=str),
+    Column("found", "Found", of=bool),
 )
 
 
@@ -80,6 +81,7 @@ class SubmissionForm(StrEnum):
     rich_help_panel="Look",
     epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01"),
 )
+@prints(LIST_COLUMNS, row=SampleRow)
 def list_(
     ctx: typer.Context,
     group: params.GroupOption = None,
@@ -153,6 +155,7 @@ def list_(
 
 @app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
 @app.command(rich_help_panel="Look", epilog=_SHOW_EXAMPLES)
+@prints(SHOW_COLUMNS, row=SampleDetails)
 def show(
     ctx: typer.Context,
     keys: Annotated[
@@ -216,6 +219,7 @@ def download(
 
 
 @params.expanded
+@prints(VALIDATED_COLUMNS)
 def validate_ids(
     ctx: typer.Context,
     identifiers: params.Identifiers = None,

@@ -150,6 +150,8 @@ class Output:
     no_input: bool = False  # refuse questions instead of asking them
     stdout: TextIO | None = None
     stderr: TextIO | None = None
+    # The only columns to show, in this order; none for those that the command chooses.
+    columns: Sequence[Column] = ()
     is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
     # The error that prevented a writing command from printing its result.
     lost: OSError | None = field(default=None, init=False)
@@ -185,6 +187,11 @@ class Output:
         return self.form or ("table" if self.out.isatty() else "tsv")
 
     @property
+    def has_layout(self) -> bool:
+        """Return True if a command may lay out its results for people as it likes."""
+        return self.chosen_form == "table" and not self.columns
+
+    @property
     def interactive(self) -> bool:
         """Return True if there is a terminal to answer questions on."""
         stdin = sys.stdin  # None if the process was started without one
@@ -196,6 +203,7 @@ class Output:
         self, columns: Sequence[Column], rows: Iterable[Row | NamedRow], *, empty: str = ""
     ) -> None:
         """Show rows on stdout; if there are none, print ``empty`` on stderr."""
+        columns, rows = self._chosen(columns, rows)
         rows = iter(rows)
         first = list(islice(rows, 1))  # before the heading is written: a query may fail here
         if self.chosen_form == "table":
@@ -217,9 +225,19 @@ class Output:
             return self.rows(columns, rows)
         from aspencli.cli.output.table import record_lines  # imports Rich
 
+        columns, shown = self._chosen(columns, rows)
         bold = partial(styled, self.out, "strong")
-        self._write(self.out, record_lines(_current(columns), rows, self.width, bold))
+        self._write(self.out, record_lines(_current(columns), shown, self.width, bold))
         return self.out.flush()
+
+    def _chosen(
+        self, columns: Sequence[Column], rows: Iterable[Row | NamedRow]
+    ) -> tuple[Sequence[Column], Iterable[Row | NamedRow]]:
+        if not self.columns:
+            return columns, rows
+        from aspencli.cli.output.choosing import chosen
+
+        return chosen(self.columns, columns, rows)
 
     def text(self, text: str) -> None:
         """Print text on stdout unchanged."""
