@@ -78,6 +78,7 @@ class AppContext:
         self._relays_commits = False
         self._has_recognized = False
         self.writes_database = False
+        self.has_results = False  # the command prints rows or a document
         self.argv: tuple[str, ...] = ()  # as typed, without the program's name
 
     def __enter__(self) -> Self:
@@ -118,13 +119,14 @@ class AppContext:
         Raises:
             BadInputError: It does not have the columns that were chosen.
         """
+        from aspencli.cli.output.results import results_of
+
+        results = results_of(command)
+        self.has_results = results is not None
         if (given := self.options["columns"]) is not None:
             from aspencli.cli.output.choosing import choose_columns
-            from aspencli.cli.output.results import results_of
 
-            self.out.columns = choose_columns(
-                results_of(command), given, name, self.out.chosen_form
-            )
+            self.out.columns = choose_columns(results, given, name, self.out.chosen_form)
 
     @cached_property
     def run_id(self) -> str:

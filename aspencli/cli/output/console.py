@@ -11,13 +11,13 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from aspencli.cli.output.formats import Column, NamedRow, Row, with_blanks, write_rows
-from aspencli.errors import RefusedError
+from aspencli.errors import JSON_FORMATS, RefusedError
 from aspencli.text import visible
 
 if TYPE_CHECKING:
@@ -142,6 +142,15 @@ class _Guarded:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
+@dataclass(frozen=True)
+class Ending:
+    """The last words of a run, and the next step."""
+
+    message: str
+    hint: str | None = None
+    details: tuple[str, ...] = ()
+
+
 @dataclass
 class Output:
     """The two output streams and the settings for using them."""
@@ -155,6 +164,10 @@ class Output:
     is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
     # The error that prevented a writing command from printing its result.
     lost: OSError | None = field(default=None, init=False)
+    # The error that ends the run, for programs: it is printed at the very end, with the exit code.
+    ending: Ending | None = field(default=None, init=False)
+    # The last message, for commands that end with an exit code because of their result.
+    said: Ending | None = field(default=None, init=False)
     _finishes: bool = field(default=False, init=False, repr=False)
     _noted: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
 
@@ -267,6 +280,7 @@ class Output:
 
     def info(self, message: str) -> None:
         """Report progress or other information."""
+        self.said = Ending(message)
         self._say("", message)
 
     def done(self, message: str) -> None:
@@ -275,10 +289,13 @@ class Output:
 
     def warn(self, message: str) -> None:
         """Warn about something to know before relying on the result."""
+        self.said = Ending(message)
         self._say(self._lead("warn", "Warning: "), message)
 
     def hint(self, message: str) -> None:
         """Suggest what to do next."""
+        if self.said is not None and self.said.hint is None:
+            self.said = replace(self.said, hint=message)
         self._say(self._lead("hint", "→ ", "  "), message)
 
     def error(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
@@ -288,6 +305,13 @@ class Output:
             self._say("  ", line)
         if hint:
             self.hint(hint)
+
+    def fail(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
+        """Report the error that ends the run; for programs, when it ends."""
+        if self.form in JSON_FORMATS:
+            self.ending = Ending(message, hint, tuple(details))
+        else:
+            self.error(message, hint=hint, details=details)
 
     def preview(self, columns: Sequence[Column], rows: Iterable[Row], *, limit: int = 10) -> None:
         """Show the first rows on stderr, before a question."""
