@@ -151,7 +151,7 @@ def error_json(
 
 def given_format(words: Sequence[str]) -> str | None:
     """Return the output format that a command line asks for, even if it cannot be parsed."""
-    found = implied = None
+    found: str | None = None
     for number, word in enumerate(words):
         if word == "--":
             break
@@ -162,6 +162,4 @@ def given_format(words: Sequence[str]) -> str | None:
             found = word[2:]
         elif name == "--output" and joined:
             found = value
-        elif name == "--jq":
-            implied = JSON_FORMATS[0]
-    return found or implied
+    return found or None

@@ -87,6 +87,16 @@ GLOBAL_OPTIONS = (
         "Show only these columns, in this order, such as id,name; in JSON, these fields.",
         "NAMES",
     ),
+    GlobalOption(
+        ("--jq",),
+        "Print what this jq expression makes of the JSON output, such as '.[].name'.",
+        "EXPR",
+    ),
+    GlobalOption(
+        ("--template",),
+        "Print this text for each row, with its values in place of {name}.",
+        "TEXT",
+    ),
     GlobalOption(("--yes", "-y"), "Write without asking. Production also requires --confirm."),
     GlobalOption(("--confirm",), "Confirm a write by giving the target's name.", "NAME"),
     GlobalOption(

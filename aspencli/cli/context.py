@@ -13,7 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from aspen.database import settings
 from aspencli import __version__, files
 from aspencli.config import Config, Safety, Target
-from aspencli.errors import AspenError, BadInputError, RefusedError
+from aspencli.errors import (
+    JSON_FORMATS,
+    AspenError,
+    BadInputError,
+    RefusedError,
+    given_format,
+)
 from aspencli.machine import Endpoints, read_endpoints
 
 if TYPE_CHECKING:
@@ -111,22 +117,37 @@ class AppContext:
         """Return the output for results and messages."""
         from aspencli.cli.output.console import Output
 
-        return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
+        return Output(
+            self.config.value("output"),
+            no_input=bool(self.options["no_input"]),
+            json_errors=self.wants_json,
+        )
+
+    @property
+    def wants_json(self) -> bool:
+        """Return True if errors are for programs, also if the options or settings are invalid."""
+        given = self.options["output"] or given_format(self.argv)
+        if given is None:
+            try:
+                given = self.config.value("output")
+            except AspenError:
+                return False
+        return given in JSON_FORMATS
 
     def prepare_output(self, command: Any, name: str) -> None:
         """Apply the options about the results of a command, before it does anything.
 
         Raises:
-            BadInputError: It does not have the columns that were chosen.
+            BadInputError: They contradict each other, or do not fit what the command prints.
         """
         from aspencli.cli.output.results import results_of
 
         results = results_of(command)
         self.has_results = results is not None
-        if (given := self.options["columns"]) is not None:
-            from aspencli.cli.output.choosing import choose_columns
+        if any(self.options[option] is not None for option in ("columns", "jq", "template")):
+            from aspencli.cli.output.choosing import prepare
 
-            self.out.columns = choose_columns(results, given, name, self.out.chosen_form)
+            prepare(self.out, results, self.options, name)
 
     @cached_property
     def run_id(self) -> str:

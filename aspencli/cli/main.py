@@ -28,7 +28,8 @@ from aspencli.cli.app import (
 )
 from aspencli.cli.context import AppContext
 from aspencli.cli.help import help_page
-from aspencli.errors import INTERRUPTED, JSON_FORMATS, AspenError, given_format
+from aspencli.cli.output.results import prints
+from aspencli.errors import INTERRUPTED, AspenError
 from aspencli.signals import interrupt_code, obey_sigterm
 
 if TYPE_CHECKING:
@@ -140,6 +141,42 @@ def show_help(
     typer.echo(found.get_help())
 
 
+@app.command(
+    "schema",
+    epilog=examples(
+        "aspencli schema", "aspencli schema samples list", "aspencli schema users --columns command"
+    ),
+)
+@prints("aspencli.cli.schemas:COLUMNS")
+def show_schema(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COMMAND]...",
+            help="A command, such as samples list. Default: list those with JSON output.",
+            autocompletion=complete_command,
+        ),
+    ] = None,
+) -> None:
+    """Print the JSON Schema (draft 2020-12) of a command's JSON output.
+
+    Without a command, or with a group, list the commands that have JSON output, and their columns.
+    With --output jsonl, each line is one item of the array; with --columns, items have only those
+    fields.
+    """
+    from aspencli.cli import schemas
+    from aspencli.cli.context import current
+
+    context = current(ctx)
+    found = find_command(ctx.find_root(), words or ())
+    if hasattr(found.command, "list_commands"):
+        rows = schemas.listed(found, words or (), people=context.out.chosen_form == "table")
+        return context.out.rows(schemas.COLUMNS, rows, empty="No command has JSON output.")
+    results = schemas.required_results(found.command, found.command_path)
+    return context.out.document(schemas.schema_of(results, found.command_path))
+
+
 @app.command("version", epilog=examples("aspencli version"))
 def show_version() -> None:
     """Show the version, as --version does."""
@@ -203,7 +240,7 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
 
 def _show_help(context: AppContext, error: NoArgsIsHelpError) -> Failure | None:
     """Show the help of a group without a command; return the error for programs instead."""
-    if wants_json(context):
+    if context.wants_json:
         from aspencli.cli.failures import Failure
 
         hint = f"See: {error.ctx.command_path} --help"
@@ -227,13 +264,13 @@ def _flush(context: AppContext, code: int, failure: Failure | None) -> int:
         if not isinstance(error, BrokenPipeError) and not code:
             failure = _explained(context, error)
             code = failure.code
-    if failure is not None and not wants_json(context):  # the warning below follows it
+    if failure is not None and not context.wants_json:  # the warning below follows it
         _end(context, failure)
         failure = None
     if out.lost is not None:
         done = "See the exit code for the outcome" if code else "The command itself succeeded"
         out.warn(f"The result could not be printed: {out.lost.strerror}. {done}.")
-    if failure is None and code and wants_json(context):
+    if failure is None and code and context.wants_json:
         failure = _ending(context, code)
     return code if failure is None else _end(context, failure)
 
@@ -262,23 +299,12 @@ def _explained(context: AppContext, error: Exception) -> Failure:
 def _end(context: AppContext, failure: Failure) -> int:
     """Report the error that ended the run, and return its exit code."""
     out = context.messages
-    if wants_json(context):
+    if context.wants_json:
         out.err.write(failure.as_json() + "\n")
         out.err.flush()
     else:
         out.error(failure.message, hint=failure.hint, details=failure.details)
     return failure.code
-
-
-def wants_json(context: AppContext) -> bool:
-    """Return True if errors are for programs, also if the command line or settings are invalid."""
-    given = context.options["output"] or given_format(context.argv)
-    if given is None:
-        try:
-            given = context.config.value("output")
-        except AspenError:
-            return False
-    return given in JSON_FORMATS
 
 
 def _is_closed_pipe(error: BaseException) -> bool:

@@ -49,7 +49,7 @@ _IN_ONE_TRANSACTION = (
 )
 
 
-@prints(COLUMNS, CHANGES, document="aspen.database.profiling.report:Document")
+@prints(COLUMNS, CHANGES, document="aspen.database.profiling.report:ProfileDocument")
 def profile(
     ctx: typer.Context,
     script: Annotated[

@@ -141,6 +141,7 @@ def up(
 
 
 @app.command(epilog=examples("aspencli local init"))
+@prints(UP_COLUMNS, SEED_COLUMNS)
 def init(ctx: typer.Context) -> None:
     """Start the deployment (as 'up' does), and add the test groups, users, and locations."""
     context = on_laptop(ctx)

@@ -7,11 +7,42 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aspencli.cli.output.formats import Column, NamedRow, Row, as_mapping
-from aspencli.errors import BadInputError
+from aspencli.errors import JSON_FORMATS, BadInputError
 from aspencli.text import nearest
 
 if TYPE_CHECKING:
+    from aspencli.cli.context import Options
+    from aspencli.cli.output.console import Output
     from aspencli.cli.output.results import Results
+
+
+def prepare(out: Output, results: Results | None, options: Options, command: str) -> None:
+    """Apply ``--columns``, ``--jq``, and ``--template``, before the command does anything.
+
+    Raises:
+        BadInputError: They contradict each other, or do not fit what the command prints.
+    """
+    columns, jq, template = (options[name] for name in ("columns", "jq", "template"))
+    given = [f"--{name}" for name in ("columns", "jq", "template") if options[name] is not None]
+    if template is not None and len(given) > 1:
+        raise BadInputError(f"{given[0]} and --template cannot be combined.", hint="Pass one.")
+    form = options["output"]
+    if columns is None or jq is not None:
+        if form not in {None, *JSON_FORMATS}:
+            raise BadInputError(
+                f"{given[-1]} cannot be combined with --output {form}.", hint="Omit --output."
+            )
+        out.form = form or JSON_FORMATS[0]
+    if columns is not None:
+        out.columns = choose_columns(results, columns, command, out.chosen_form)
+    if jq is not None:
+        from aspencli.cli.output.filters import jq_for
+
+        out.filter = jq_for(results, jq, command, by_row=out.form == "jsonl")
+    if template is not None:
+        from aspencli.cli.output.filters import template_for
+
+        out.filter = template_for(results, template, command)
 
 
 def choose_columns(

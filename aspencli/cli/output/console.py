@@ -17,12 +17,13 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from aspencli.cli.output.formats import Column, NamedRow, Row, with_blanks, write_rows
-from aspencli.errors import JSON_FORMATS, RefusedError
-from aspencli.text import visible
+from aspencli.errors import BadInputError, RefusedError
+from aspencli.text import json_document, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aspencli.cli.output.filters import Filter
     from aspencli.cli.output.table import TableLayout
 
 
@@ -161,6 +162,8 @@ class Output:
     stderr: TextIO | None = None
     # The only columns to show, in this order; none for those that the command chooses.
     columns: Sequence[Column] = ()
+    filter: Filter | None = None  # replaces the format
+    json_errors: bool = False  # the error that ends the run is JSON
     is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
     # The error that prevented a writing command from printing its result.
     lost: OSError | None = field(default=None, init=False)
@@ -219,7 +222,9 @@ class Output:
         columns, rows = self._chosen(columns, rows)
         rows = iter(rows)
         first = list(islice(rows, 1))  # before the heading is written: a query may fail here
-        if self.chosen_form == "table":
+        if self.filter:
+            self._filtered(self.filter, columns, chain(first, rows))
+        elif self.chosen_form == "table":
             if first:
                 self._table(columns, chain(first, rows))
         else:
@@ -243,6 +248,22 @@ class Output:
         self._write(self.out, record_lines(_current(columns), shown, self.width, bold))
         return self.out.flush()
 
+    def _filtered(
+        self, wanted: Filter, columns: Sequence[Column], rows: Iterable[Row | NamedRow]
+    ) -> None:
+        if not self._finishes:
+            for line in wanted.rows(columns, rows):
+                self.out.write(line + "\n")
+            return
+        rows = list(rows)  # of a write, whose result must not be lost
+        try:
+            lines = list(wanted.rows(columns, rows))
+        except BadInputError as error:
+            self.warn(f"{error.message} The whole result follows.")
+            write_rows(self.out, "json", columns, rows)
+        else:
+            self._write(self.out, lines)
+
     def _chosen(
         self, columns: Sequence[Column], rows: Iterable[Row | NamedRow]
     ) -> tuple[Sequence[Column], Iterable[Row | NamedRow]]:
@@ -251,6 +272,15 @@ class Output:
         from aspencli.cli.output.choosing import chosen
 
         return chosen(self.columns, columns, rows)
+
+    def document(self, value: Any) -> None:
+        """Print one JSON value, on one line as JSON Lines."""
+        if self.filter:
+            return self._write(self.out, self.filter.document(value))
+        indent = None if self.chosen_form == "jsonl" else 2
+        return self.text(
+            json_document(value, indent=indent, ascii_only=not _encodes(self.out, "é"))
+        )
 
     def text(self, text: str) -> None:
         """Print text on stdout unchanged."""
@@ -308,7 +338,7 @@ class Output:
 
     def fail(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
         """Report the error that ends the run; for programs, when it ends."""
-        if self.form in JSON_FORMATS:
+        if self.json_errors:
             self.ending = Ending(message, hint, tuple(details))
         else:
             self.error(message, hint=hint, details=details)

@@ -190,8 +190,7 @@ def _show(
             out.warn(f"{which} was interrupted; queries that it did not reach are not compared.")
         return show_changes(out, compare(wanted.before, document))
     if out.chosen_form in {"json", "jsonl"}:
-        indent = 2 if out.chosen_form == "json" else None
-        return out.text(json.dumps(document, indent=indent, ensure_ascii=False))
+        return out.document(document)
     chosen = [one for one in found.statements if one.total_ms + one.fetch_ms >= wanted.min_ms]
     return show(out, found, chosen[: wanted.top], parameters=wanted.parameters)
 

@@ -25,7 +25,8 @@ class Results:
         given: The columns of its rows; several if it prints one kind of rows or another. A name
             such as ``package.module:NAME`` is imported when it is needed.
         row: The class of the rows, or its name, for the types of columns that do not state theirs.
-        document: The type of a document that it prints as JSON, or a function that returns it.
+        document: The type of an object, or its name, that JSON has in place of the first kind of
+            rows.
     """
 
     given: tuple[tuple[Column, ...] | str, ...]

@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import pytest
+
+from tests.cli.schema_check import require_valid
 
 
 @dataclass(frozen=True)
@@ -28,3 +33,10 @@ class Ended:
     @property
     def ids(self) -> list[int]:
         return [int(row["id"]) for row in self.tsv]
+
+
+def ended(arguments: Sequence[str], code: int, capsys: pytest.CaptureFixture[str]) -> Ended:
+    """Return the result of a command in this process, with its JSON checked by its schema."""
+    found = Ended(code, *capsys.readouterr())
+    require_valid(arguments, found.out)
+    return found
