@@ -109,6 +109,13 @@ GLOBAL_OPTIONS = (
     ),
     GlobalOption(("--no-input",), "Never prompt; fail if confirmation would be required."),
     GlobalOption(
+        ("--quiet",), "Show only results, warnings, and errors: no progress, notes, or hints."
+    ),
+    GlobalOption(
+        ("--verbose",),
+        "Also show the target, connections, requests, and how long everything took.",
+    ),
+    GlobalOption(
         ("--debug",), "Log requests (secrets masked), and show the traceback of an error."
     ),
     GlobalOption(

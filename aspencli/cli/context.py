@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aspen.identity.management import Credentials
     from aspen.local.deployment import Laptop
     from aspencli.cli.access import ActingAccount, ApiAccess
+    from aspencli.cli.meter import Meter
     from aspencli.cli.output.console import Output
     from aspencli.deployments.aws import Aws
     from aspencli.deployments.database import DeploymentDatabase
@@ -121,7 +122,24 @@ class AppContext:
             self.config.value("output"),
             no_input=bool(self.options["no_input"]),
             json_errors=self.wants_json,
+            quiet=bool(self.options["quiet"]),
+            meter=self._meter,
         )
+
+    @cached_property
+    def _meter(self) -> Meter | None:
+        """Return what counts connections and requests, or None without ``--verbose``.
+
+        Raises:
+            BadInputError: ``--quiet`` was given, too.
+        """
+        if not self.options["verbose"]:
+            return None
+        if self.options["quiet"]:
+            raise BadInputError("--quiet and --verbose cannot be combined.", hint="Pass one.")
+        from aspencli.cli.meter import Meter
+
+        return Meter()
 
     @property
     def wants_json(self) -> bool:
@@ -246,6 +264,8 @@ class AppContext:
             if self.target.warning:
                 self.out.warn(self.target.warning)
             self.out.info(self.describe_target(backend))
+        else:
+            self.out.detail(self.describe_target(backend))
 
     def describe_target(self, backend: Backend) -> str:
         """Return the target and backend for banners and prompts: ``Target: prod (API)``."""
@@ -429,6 +449,9 @@ class AppContext:
         from aspencli.cli.output.console import relayed
 
         self.writes_database |= writable
+        if self.out.meter:
+            self.out.meter.watch_databases(self.out.detail)
+            self._exits.callback(self.out.meter.stop)
         database = Database(address, policy=policy, route=self.route, early=opening)
         self._exits.callback(database.dispose)
         self.recognize(writable=writable, reading=None if writable else database)

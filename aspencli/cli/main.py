@@ -208,10 +208,20 @@ def run(args: Sequence[str] | None = None) -> int:
             prog_name="aspencli",
             standalone_mode=False,
             obj=context,
+            color=_forced_color(),
         )
 
     with context:
         return finish(context, invoke)
+
+
+def _forced_color() -> bool | None:
+    """Return True if help keeps its color in a pipe, or None to let Typer decide."""
+    if not os.environ.get("FORCE_COLOR"):
+        return None
+    from aspencli.cli.output.console import has_color
+
+    return has_color(sys.stdout) or None
 
 
 def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
@@ -231,6 +241,8 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
     except Exception as error:  # noqa: BLE001 - every error ends here
         failure = _explained(context, error)
         code = failure.code
+    if meter := context.messages.meter:
+        context.messages.detail(meter.summary())
     if code == INTERRUPTED:
         from aspencli.cli.failures import Failure
 

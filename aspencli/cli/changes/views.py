@@ -181,7 +181,7 @@ RENAMING = View(
     noun="sample",
     file="mapping",
     plan_columns=(
-        Column("line", "Line", right=True, whole=True),
+        Column("line", "Line", right=True, whole=True, of=int),
         Column("private_identifier", "Private identifier", whole=True),
         Column("public_identifier_before", "Before", whole=True),
         Column("public_identifier_after", "After", whole=True, blank=cleared),
@@ -251,8 +251,8 @@ def changing(
         noun=noun,
         file=file,
         plan_columns=(
-            Column("line", "Line", right=True, whole=True),
-            Column("key", "Key", whole=True),
+            Column("line", "Line", right=True, whole=True, of=int),
+            Column("key", "Key", whole=True, of=str),
             *group,
             *_BESIDE,
         ),

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO, cast
 
 from aspencli.cli.output.formats import Column, NamedRow, Row, with_blanks, write_rows
 from aspencli.errors import BadInputError, RefusedError
@@ -23,6 +23,7 @@ from aspencli.text import json_document, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aspencli.cli.meter import Meter
     from aspencli.cli.output.filters import Filter
     from aspencli.cli.output.table import TableLayout
 
@@ -54,7 +55,12 @@ _EXTENDED = ("256color", "kitty")  # in TERM; the same as Rich looks for
 
 
 def has_shades() -> bool:
-    """Return True if the terminal has 256 colors, as far as its variables show."""
+    """Return True if the terminal has 256 colors, as far as its variables show.
+
+    Where color is forced, it is shown later: by a log viewer, or by less.
+    """
+    if is_color_forced():
+        return True
     term = os.environ.get("TERM", "")
     return bool(os.environ.get("COLORTERM")) or any(name in term for name in _EXTENDED)
 
@@ -74,8 +80,15 @@ def rich_style(style: str) -> str:
 
 
 def has_color(stream: TextIO) -> bool:
-    """Return True if a stream supports color (NO_COLOR and TERM=dumb turn it off)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Return True if a stream gets color: NO_COLOR turns it off, and FORCE_COLOR on."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return is_color_forced() or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def is_color_forced() -> bool:
+    """Return True if color is wanted even where it is not supported (https://force-color.org)."""
+    return os.environ.get("FORCE_COLOR", "") not in {"", "0"}
 
 
 def styled(stream: TextIO, style: str, text: str) -> str:
@@ -92,9 +105,9 @@ def rich_console(stream: TextIO, *, piped: int = _PIPED) -> Console:
         file=stream,
         width=width_of(stream, piped=piped),
         height=24,  # otherwise Rich ignores the width where TERM is dumb
-        force_terminal=stream.isatty(),
+        force_terminal=stream.isatty() or has_color(stream),
         # Not no_color, which keeps bold text.
-        color_system="auto" if has_color(stream) else None,
+        color_system=_color_system(stream),
         highlight=False,
         markup=False,
         emoji=False,
@@ -102,14 +115,21 @@ def rich_console(stream: TextIO, *, piped: int = _PIPED) -> Console:
     )
 
 
+def _color_system(stream: TextIO) -> Literal["auto", "256"] | None:
+    if not has_color(stream):
+        return None
+    # Rich would look at TERM, which says nothing about a stream that is not a terminal.
+    return "256" if is_color_forced() else "auto"
+
+
 Tick = Callable[[int], None]
 """A callback of a long operation, which reports how much is done so far."""
 
 
 class _Update(Protocol):
-    """The function that updates a progress bar, with a note if there is one."""
+    """The function that updates a progress bar, with the seconds left if they are known."""
 
-    def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int | None, seconds: float | None = None) -> None: ...
 
 
 class _Guarded:
@@ -164,6 +184,8 @@ class Output:
     columns: Sequence[Column] = ()
     filter: Filter | None = None  # replaces the format
     json_errors: bool = False  # the error that ends the run is JSON
+    quiet: bool = False  # show only results, warnings, errors, and questions
+    meter: Meter | None = None  # counts for ``--verbose``
     is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
     # The error that prevented a writing command from printing its result.
     lost: OSError | None = field(default=None, init=False)
@@ -311,11 +333,18 @@ class Output:
     def info(self, message: str) -> None:
         """Report progress or other information."""
         self.said = Ending(message)
-        self._say("", message)
+        if not self.quiet:
+            self._say("", message)
+
+    def detail(self, message: str) -> None:
+        """Report what is being done, with ``--verbose`` only."""
+        if self.meter:
+            self._say("", message)
 
     def done(self, message: str) -> None:
         """Report success."""
-        self._say(self._lead("done", "✓ ", ""), message)
+        if not self.quiet:
+            self._say(self._lead("done", "✓ ", ""), message)
 
     def warn(self, message: str) -> None:
         """Warn about something to know before relying on the result."""
@@ -326,6 +355,10 @@ class Output:
         """Suggest what to do next."""
         if self.said is not None and self.said.hint is None:
             self.said = replace(self.said, hint=message)
+        if not self.quiet:
+            self._next(message)
+
+    def _next(self, message: str) -> None:
         self._say(self._lead("hint", "→ ", "  "), message)
 
     def error(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
@@ -334,7 +367,7 @@ class Output:
         for line in details:
             self._say("  ", line)
         if hint:
-            self.hint(hint)
+            self._next(hint)
 
     def fail(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
         """Report the error that ends the run; for programs, when it ends."""
@@ -345,6 +378,8 @@ class Output:
 
     def preview(self, columns: Sequence[Column], rows: Iterable[Row], *, limit: int = 10) -> None:
         """Show the first rows on stderr, before a question."""
+        if self.quiet and not self.interactive:
+            return  # no question follows
         shown = list(islice(rows, limit))
         if shown and self.err.isatty():
             layout = self._layout(columns, self.err)
@@ -402,14 +437,8 @@ class Output:
     @contextmanager
     def estimated(self, label: str, total: int) -> Iterator[Callable[[int, float | None], None]]:
         """Show a progress bar; the callback takes what is done, and the seconds left if known."""
-        from aspencli.text import duration_text
-
         with self._bar(label, total) as update:
-            yield lambda done, seconds: update(
-                done,
-                total,
-                "" if seconds is None or seconds < 1 else f"about {duration_text(seconds)} left",
-            )
+            yield lambda done, seconds: update(done, total, seconds)
 
     @contextmanager
     def transfer(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
@@ -419,29 +448,20 @@ class Output:
 
     @contextmanager
     def _bar(self, label: str, total: int | None, *, in_bytes: bool = False) -> Iterator[_Update]:
-        if not self.err.isatty():
-            yield lambda _done, _total, _note="": None
+        if self.quiet or not self.err.isatty():
+            yield lambda _done, _total, _seconds=None: None
             return
-        from rich import progress
+        from aspencli.cli.output.progress import progress_bar  # imports Rich
 
-        bar = progress.Progress(
-            progress.SpinnerColumn(),
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(),
-            progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("{task.fields[note]}"),
-            console=rich_console(self.err),
-            transient=True,
-        )
-        task = bar.add_task(label, total=total, note="")
+        bar = progress_bar(self.err, in_bytes=in_bytes)
+        task = bar.add_task(label, total=total, seconds=None)
         # A timer rather than a check in each update, because one long statement sends no updates.
         timer = threading.Timer(_PATIENCE_S, bar.start)
         timer.daemon = True
         timer.start()
         try:
-            yield lambda done, whole, note="": bar.update(
-                task, completed=done, total=whole, note=note
+            yield lambda done, whole, seconds=None: bar.update(
+                task, completed=done, total=whole, seconds=seconds
             )
         finally:
             timer.cancel()

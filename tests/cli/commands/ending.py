@@ -27,6 +27,11 @@ class Ended:
         return json.loads(self.out)
 
     @property
+    def error(self) -> Any:
+        """Return the error of a run with JSON output, which is the last line."""
+        return json.loads(self.err.splitlines()[-1])["error"]
+
+    @property
     def tsv(self) -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(self.out), dialect="excel-tab"))
 
