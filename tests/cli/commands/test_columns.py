@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
+import tracemalloc
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from aspen.database.engine import Database
+from aspencli.cli.output.console import Output
+from aspencli.cli.output.formats import titled
 
 if TYPE_CHECKING:
     from tests.cli.commands.api_lab import ApiLab
@@ -153,3 +157,32 @@ def test_completion_offers_columns_that_are_not_chosen_yet(
     assert ended.out.split() == [
         *("id,private_identifier", "id,public_identifier", "id,pathogen", "id,private"),
     ]
+
+
+def test_chosen_columns_of_a_long_list_take_constant_memory() -> None:
+    def rows() -> Iterator[_Row]:
+        for number in range(20_000):
+            yield _Row(number, "x" * 200, "y")
+
+    columns = titled("id", "name", "aside")
+    output = Output("jsonl", stdout=_Discarded(), columns=(columns[2], columns[0]))
+    tracemalloc.start()
+    output.rows(columns, rows())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000  # of 5 MB
+
+
+class _Row(NamedTuple):
+    """A row of a long list."""
+
+    id: int
+    name: str
+    aside: str
+
+
+class _Discarded(io.StringIO):
+    """A stream that keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
