@@ -78,9 +78,11 @@ MAIL_COLUMNS = (
 MESSAGE_COLUMNS = (*MAIL_COLUMNS, *titled("link"), *titled("text", of=str))
 RESET_COLUMNS = (*titled("part", of=str), *titled("deleted", of=Any), OUTCOME)
 SEED_COLUMNS = (
-    *titled("groups", "users", "locations", "samples", "runs", "trees", "genomes", right=True),
-    Column("already", "Unchanged", right=True),
-    *titled("rejected", "seconds", right=True),
+    *titled("groups", "users", "locations", "samples", "runs", right=True, of=int),
+    *titled("trees", "genomes", right=True, of=int),
+    Column("already", "Unchanged", right=True, of=int),
+    Column("rejected", "Rejected", right=True, of=int),
+    Column("seconds", "Seconds", right=True, of=float),
     OUTCOME,
 )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +46,11 @@ COLUMNS = (
     Column("contextual_data_source", "Contextual data", secondary=True),
 )
 _CHANGED = {"id", "name", "workflow_status", "tree_type", "group", "start_datetime", "phylo_tree"}
-CHANGE_COLUMNS = (*(column for column in COLUMNS if column.key in _CHANGED), OUTCOME)
+_UNKNOWN = {"id": int | None, "workflow_status": str | None}  # in a plan
+CHANGE_COLUMNS = (
+    *(replace(c, of=_UNKNOWN.get(c.key, c.of)) for c in COLUMNS if c.key in _CHANGED),
+    OUTCOME,
+)
 _OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
 _CREATE_EXAMPLES = examples(
     "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
