@@ -5,11 +5,11 @@ Only the standard library is imported here, because every command module declare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from aspencli.cli.output.formats import Column
 
@@ -50,6 +50,12 @@ def load(name: str) -> Any:
     """Return what has a name such as ``package.module:NAME``."""
     module, _, path = name.partition(":")
     return attrgetter(path)(import_module(module))
+
+
+def shape(name: str, keys: Iterable[str], **types: Any) -> Any:
+    """Return the type of objects with these keys: texts that may be missing, or as stated."""
+    members = {**dict.fromkeys(keys, str | None), **types}
+    return TypedDict(name, members)  # type: ignore[operator] # the keys are known at run time only
 
 
 def prints(
