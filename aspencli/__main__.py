@@ -28,12 +28,22 @@ def main() -> None:
 
         code = run()
     except KeyboardInterrupt:  # during the import, or while connections close
-        sys.stderr.write("Error: Interrupted.\n")
         code = 130
+        sys.stderr.write(_interrupted(code))
     # Everything is closed by now. The interpreter's final garbage collection would take a fifth of
     # a command's run time.
     gc.freeze()
     sys.exit(code)
+
+
+def _interrupted(code: int) -> str:
+    """Return the message for an interrupt that the command could not report itself."""
+    from aspencli.errors import JSON_FORMATS, error_json, given_format
+
+    message = "Interrupted."
+    if given_format(sys.argv[1:]) in JSON_FORMATS:
+        return error_json(code, message) + "\n"
+    return f"Error: {message}\n"
 
 
 def _may_need_secret(words: list[str]) -> bool:

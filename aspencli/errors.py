@@ -5,6 +5,7 @@ Only the standard library is imported here, so that every layer can use this mod
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -37,6 +38,7 @@ class AspenError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "failed"  # its name for programs; a contract
 
     def __init__(
         self,
@@ -62,41 +64,102 @@ class BadInputError(AspenError):
     """An invalid command line or input file."""
 
     exit_code = 2
+    kind = "bad_input"
 
 
 class RefusedError(AspenError):
     """An operation that the safety rules forbid, or that the operator declined."""
 
     exit_code = 3
+    kind = "refused"
 
 
 class CredentialsError(AspenError):
     """A missing sign-in, or credentials that the target does not accept."""
 
     exit_code = 4
+    kind = "credentials"
 
 
 class UnreachableError(AspenError):
     """A target that does not respond; trying again may help."""
 
     exit_code = 5
+    kind = "unreachable"
 
 
 class UncertainError(UnreachableError):
     """A change that was sent without getting a response, so that its outcome is unknown."""
+
+    kind = "uncertain"
 
 
 class NotFoundError(AspenError):
     """A named object that does not exist on the target."""
 
     exit_code = 6
+    kind = "not_found"
 
 
 class ConflictError(AspenError):
     """A conflict with existing data, or with a change made in the meantime."""
 
     exit_code = 7
+    kind = "conflict"
 
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C (128 + SIGINT), as shells expect."""
+BUG = "bug"
+"""The kind of an error that is a bug in this program."""
+_KINDS = {
+    error.exit_code: error.kind
+    for error in (
+        *(AspenError, BadInputError, RefusedError, CredentialsError, UnreachableError),
+        *(NotFoundError, ConflictError),
+    )
+}
+JSON_FORMATS = ("json", "jsonl")
+"""The formats of results with which errors are JSON, too."""
+
+
+def kind_of(exit_code: int) -> str:
+    """Return the kind of an error that is known only by its exit code."""
+    if exit_code >= INTERRUPTED:  # ended by a signal
+        return "interrupted"
+    return _KINDS.get(exit_code, AspenError.kind)
+
+
+def error_json(
+    exit_code: int,
+    message: str,
+    *,
+    kind: str | None = None,
+    next_step: str | None = None,
+    details: Sequence[str] = (),
+) -> str:
+    """Return an error as one line of JSON, in ASCII; its keys are a contract."""
+    error = {
+        "kind": kind or kind_of(exit_code),
+        "exit_code": exit_code,
+        "message": message,
+        "details": list(details),
+        "next_step": next_step,
+    }
+    return json.dumps({"error": error})
+
+
+def given_format(words: Sequence[str]) -> str | None:
+    """Return the output format that a command line asks for, even if it cannot be parsed."""
+    found: str | None = None
+    for number, word in enumerate(words):
+        if word == "--":
+            break
+        name, joined, value = word.partition("=")
+        if word in {"-o", "--output"}:
+            found = words[number + 1] if number + 1 < len(words) else None
+        elif word.startswith("-o"):
+            found = word[2:]
+        elif name == "--output" and joined:
+            found = value
+    return found or None

@@ -77,6 +77,14 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     )
 
 
+def json_document(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """Return the value as JSON, perhaps indented, without terminal control characters."""
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    return _UNSAFE.sub(
+        lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text
+    )
+
+
 def json_texts(values: Sequence[Any], *, ascii_only: bool = False) -> list[str]:
     """Return each of the values as `json_text` does, but many times as fast."""
     whole = (_encode_ascii_lines if ascii_only else _encode_lines)(values)[1:-1]

@@ -118,6 +118,10 @@ def run_text(
         io.IncrementalNewlineDecoder(None, translate=True).decode(said.decode(), final=True)
         for said in (done.stdout, done.stderr)
     )
+    if module == PROGRAM:
+        from tests.cli.schema_check import require_valid  # not for the process that forks
+
+        require_valid(arguments, out)
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 

@@ -277,7 +277,10 @@ class ApiAccess:
     def _log(self) -> WireLog:
         from aspencli.remote.http import WireLog
 
-        return WireLog(self.out.info if self.debug else None)
+        write = self.out.info if self.debug else None
+        if self.out.meter:
+            return self.out.meter.log(write, self.out.detail)
+        return WireLog(write)
 
     @cached_property
     def _caller(self) -> Caller:

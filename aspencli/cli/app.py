@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
 
 
+COLUMNS_OPTION = "--columns"
 PANEL = "Global options (before or after the command)"
 EPILOG = "Global options such as --env, --output and --yes: aspencli --help"
 DOCS = "https://github.com/chanzuckerberg/czgenepi"
@@ -81,6 +82,21 @@ GLOBAL_OPTIONS = (
         "FORMAT",
         completions=OUTPUT_FORMATS,
     ),
+    GlobalOption(
+        (COLUMNS_OPTION,),
+        "Show only these columns, in this order, such as id,name; in JSON, these fields.",
+        "NAMES",
+    ),
+    GlobalOption(
+        ("--jq",),
+        "Print what this jq expression makes of the JSON output, such as '.[].name'.",
+        "EXPR",
+    ),
+    GlobalOption(
+        ("--template",),
+        "Print this text for each row, with its values in place of {name}.",
+        "TEXT",
+    ),
     GlobalOption(("--yes", "-y"), "Write without asking. Production also requires --confirm."),
     GlobalOption(("--confirm",), "Confirm a write by giving the target's name.", "NAME"),
     GlobalOption(
@@ -92,6 +108,13 @@ GLOBAL_OPTIONS = (
         "Use aspencli's time limits in this run even if the database or role sets shorter ones.",
     ),
     GlobalOption(("--no-input",), "Never prompt; fail if confirmation would be required."),
+    GlobalOption(
+        ("--quiet",), "Show only results, warnings, and errors: no progress, notes, or hints."
+    ),
+    GlobalOption(
+        ("--verbose",),
+        "Also show the target, connections, requests, and how long everything took.",
+    ),
     GlobalOption(
         ("--debug",), "Log requests (secrets masked), and show the traceback of an error."
     ),
@@ -120,8 +143,21 @@ def _make(option: GlobalOption, *, is_root: bool) -> TyperOption:
         callback=_keeper(option),
         hidden=option.hidden or not is_root,
         rich_help_panel=PANEL,
-        autocompletion=(lambda *_: list(option.completions)) if option.completions else None,
+        autocompletion=_completer(option),
     )
+
+
+def _completer(option: GlobalOption) -> Callable[..., list[str]] | None:
+    if option.names[0] == COLUMNS_OPTION:
+        return _complete_columns
+    return (lambda *_: list(option.completions)) if option.completions else None
+
+
+def _complete_columns(ctx: Any, _args: Any, incomplete: str) -> list[str]:
+    from aspencli.cli.output.choosing import completions
+    from aspencli.cli.output.results import results_of
+
+    return completions(results_of(ctx.command), incomplete)
 
 
 def _keeper(option: GlobalOption) -> Callable[..., None]:
@@ -155,6 +191,13 @@ class AspenCommand(TyperCommand):
         group = ctx.parent.command.name if ctx.parent else None
         known = _known(self.params)
         return super().parse_args(ctx, modernize((group or "", self.name or ""), args, known))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, after checking the options about its results."""
+        app = ctx.find_root().obj
+        if app is not None:
+            app.prepare_output(self, ctx.command_path)
+        return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help page."""

@@ -13,7 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from aspen.database import settings
 from aspencli import __version__, files
 from aspencli.config import Config, Safety, Target
-from aspencli.errors import AspenError, BadInputError, RefusedError
+from aspencli.errors import (
+    JSON_FORMATS,
+    AspenError,
+    BadInputError,
+    RefusedError,
+    given_format,
+)
 from aspencli.machine import Endpoints, read_endpoints
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from aspen.identity.management import Credentials
     from aspen.local.deployment import Laptop
     from aspencli.cli.access import ActingAccount, ApiAccess
+    from aspencli.cli.meter import Meter
     from aspencli.cli.output.console import Output
     from aspencli.deployments.aws import Aws
     from aspencli.deployments.database import DeploymentDatabase
@@ -78,6 +85,7 @@ class AppContext:
         self._relays_commits = False
         self._has_recognized = False
         self.writes_database = False
+        self.has_results = False  # the command prints rows or a document
         self.argv: tuple[str, ...] = ()  # as typed, without the program's name
 
     def __enter__(self) -> Self:
@@ -110,7 +118,54 @@ class AppContext:
         """Return the output for results and messages."""
         from aspencli.cli.output.console import Output
 
-        return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
+        return Output(
+            self.config.value("output"),
+            no_input=bool(self.options["no_input"]),
+            json_errors=self.wants_json,
+            quiet=bool(self.options["quiet"]),
+            meter=self._meter,
+        )
+
+    @cached_property
+    def _meter(self) -> Meter | None:
+        """Return what counts connections and requests, or None without ``--verbose``.
+
+        Raises:
+            BadInputError: ``--quiet`` was given, too.
+        """
+        if not self.options["verbose"]:
+            return None
+        if self.options["quiet"]:
+            raise BadInputError("--quiet and --verbose cannot be combined.", hint="Pass one.")
+        from aspencli.cli.meter import Meter
+
+        return Meter()
+
+    @property
+    def wants_json(self) -> bool:
+        """Return True if errors are for programs, also if the options or settings are invalid."""
+        given = self.options["output"] or given_format(self.argv)
+        if given is None:
+            try:
+                given = self.config.value("output")
+            except AspenError:
+                return False
+        return given in JSON_FORMATS
+
+    def prepare_output(self, command: Any, name: str) -> None:
+        """Apply the options about the results of a command, before it does anything.
+
+        Raises:
+            BadInputError: They contradict each other, or do not fit what the command prints.
+        """
+        from aspencli.cli.output.results import results_of
+
+        results = results_of(command)
+        self.has_results = results is not None
+        if any(self.options[option] is not None for option in ("columns", "jq", "template")):
+            from aspencli.cli.output.choosing import prepare
+
+            prepare(self.out, results, self.options, name)
 
     @cached_property
     def run_id(self) -> str:
@@ -209,6 +264,8 @@ class AppContext:
             if self.target.warning:
                 self.out.warn(self.target.warning)
             self.out.info(self.describe_target(backend))
+        else:
+            self.out.detail(self.describe_target(backend))
 
     def describe_target(self, backend: Backend) -> str:
         """Return the target and backend for banners and prompts: ``Target: prod (API)``."""
@@ -392,6 +449,9 @@ class AppContext:
         from aspencli.cli.output.console import relayed
 
         self.writes_database |= writable
+        if self.out.meter:
+            self.out.meter.watch_databases(self.out.detail)
+            self._exits.callback(self.out.meter.stop)
         database = Database(address, policy=policy, route=self.route, early=opening)
         self._exits.callback(database.dispose)
         self.recognize(writable=writable, reading=None if writable else database)

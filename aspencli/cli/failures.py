@@ -27,7 +27,7 @@ from aspen.database.errors import (
     lost_at_commit,
 )
 from aspencli import __version__, files
-from aspencli.errors import INTERRUPTED, AspenError, RefusedError
+from aspencli.errors import BUG, INTERRUPTED, AspenError, RefusedError, UncertainError, error_json
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
@@ -51,6 +51,13 @@ class Failure:
     message: str
     hint: str | None = None
     details: tuple[str, ...] = ()
+    kind: str | None = None  # its name for programs, if it is not that of the exit code
+
+    def as_json(self) -> str:
+        """Return the explanation for programs, as one line of JSON."""
+        return error_json(
+            self.code, self.message, kind=self.kind, next_step=self.hint, details=self.details
+        )
 
 
 # Keyed by SQLSTATE, its prefix (PostgreSQL, appendix A), or a name of our own.
@@ -142,6 +149,7 @@ _LOST_AT_COMMIT = Failure(
     1,
     "Connection lost during the commit; it is unknown whether the changes were written.",
     "Check the data before you repeat the change.",
+    kind=UncertainError.kind,
 )
 _UNANSWERED = Failure(
     5, "The database is not responding", "Check that it is running and reachable."
@@ -174,7 +182,7 @@ _HINTS = {
 def explain(error: Exception) -> Failure:
     """Return the explanation of an error that ended the command."""
     if isinstance(error, AspenError):
-        return Failure(error.exit_code, error.message, error.hint, error.details)
+        return Failure(error.exit_code, error.message, error.hint, error.details, error.kind)
     if isinstance(error, ClickException):
         return _of_usage(error)
     return _of_rules(error) or _of_database(error) or _of_system(error) or _bug(error)
@@ -228,7 +236,7 @@ def _bug(error: Exception) -> Failure:
     except (OSError, RefusedError):
         hint = f"Run the command again with --debug for details. {_ISSUES}"
     words = str(error).partition("\n")[0]
-    return Failure(1, f"Bug in aspencli: {type(error).__name__}: {words}", hint)
+    return Failure(1, f"Bug in aspencli: {type(error).__name__}: {words}", hint, kind=BUG)
 
 
 def _crash_file(error: Exception) -> Path:

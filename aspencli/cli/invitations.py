@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aspencli.reference.remote import Org
 
 COLUMNS = (
-    Column("email", "E-mail", whole=True),
-    Column("status", "Status", whole=True),
+    Column("email", "E-mail", whole=True, of=str),
+    Column("status", "Status", whole=True, of=str),
     Column("error", "Reason"),
     OUTCOME,
 )

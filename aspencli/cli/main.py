@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
@@ -28,8 +28,12 @@ from aspencli.cli.app import (
 )
 from aspencli.cli.context import AppContext
 from aspencli.cli.help import help_page
-from aspencli.errors import INTERRUPTED
+from aspencli.cli.output.results import prints
+from aspencli.errors import INTERRUPTED, AspenError
 from aspencli.signals import interrupt_code, obey_sigterm
+
+if TYPE_CHECKING:
+    from aspencli.cli.failures import Failure
 
 ENTRIES = (
     Entry("samples", "List, create, update, delete, and download samples.", aliases=("sample",)),
@@ -95,6 +99,7 @@ class Root(RootGroup):
     entries = ENTRIES
 
 
+_INTERRUPTED = "Interrupted. Nothing was changed beyond what is reported above."
 _EXAMPLES = examples(
     "aspencli --env staging auth login",
     "aspencli samples list --group CZI --collected-after 2023-01-01",
@@ -136,6 +141,42 @@ def show_help(
     typer.echo(found.get_help())
 
 
+@app.command(
+    "schema",
+    epilog=examples(
+        "aspencli schema", "aspencli schema samples list", "aspencli schema users --columns command"
+    ),
+)
+@prints("aspencli.cli.schemas:COLUMNS")
+def show_schema(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COMMAND]...",
+            help="A command, such as samples list. Default: list those with JSON output.",
+            autocompletion=complete_command,
+        ),
+    ] = None,
+) -> None:
+    """Print the JSON Schema (draft 2020-12) of a command's JSON output.
+
+    Without a command, or with a group, list the commands that have JSON output, and their columns.
+    With --output jsonl, each line is one item of the array; with --columns, items have only those
+    fields.
+    """
+    from aspencli.cli import schemas
+    from aspencli.cli.context import current
+
+    context = current(ctx)
+    found = find_command(ctx.find_root(), words or ())
+    if hasattr(found.command, "list_commands"):
+        rows = schemas.listed(found, words or (), people=context.out.chosen_form == "table")
+        return context.out.rows(schemas.COLUMNS, rows, empty="No command has JSON output.")
+    results = schemas.required_results(found.command, found.command_path)
+    return context.out.document(schemas.schema_of(results, found.command_path))
+
+
 @app.command("version", epilog=examples("aspencli version"))
 def show_version() -> None:
     """Show the version, as --version does."""
@@ -167,19 +208,29 @@ def run(args: Sequence[str] | None = None) -> int:
             prog_name="aspencli",
             standalone_mode=False,
             obj=context,
+            color=_forced_color(),
         )
 
     with context:
         return finish(context, invoke)
 
 
+def _forced_color() -> bool | None:
+    """Return True if help keeps its color in a pipe, or None to let Typer decide."""
+    if not os.environ.get("FORCE_COLOR"):
+        return None
+    from aspencli.cli.output.console import has_color
+
+    return has_color(sys.stdout) or None
+
+
 def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
     """Run the command, report any error, and return the exit code."""
+    failure: Failure | None = None
     try:
         code = invoke()
     except NoArgsIsHelpError as error:
-        _show_help(context, error)
-        return UsageError.exit_code
+        code, failure = UsageError.exit_code, _show_help(context, error)
     except (KeyboardInterrupt, Abort):
         code = INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:
@@ -188,46 +239,83 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
         _silence_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - every error ends here
-        code = _report(context, error)
+        failure = _explained(context, error)
+        code = failure.code
+    if meter := context.messages.meter:
+        context.messages.detail(meter.summary())
     if code == INTERRUPTED:
-        context.messages.error("Interrupted. Nothing was changed beyond what is reported above.")
-        return interrupt_code()
-    return _flush(context, code if isinstance(code, int) else 0)
+        from aspencli.cli.failures import Failure
+
+        return _end(context, Failure(interrupt_code(), _INTERRUPTED))
+    return _flush(context, code if isinstance(code, int) else 0, failure)
 
 
-def _show_help(context: AppContext, error: NoArgsIsHelpError) -> None:
+def _show_help(context: AppContext, error: NoArgsIsHelpError) -> Failure | None:
+    """Show the help of a group without a command; return the error for programs instead."""
+    if context.wants_json:
+        from aspencli.cli.failures import Failure
+
+        hint = f"See: {error.ctx.command_path} --help"
+        return Failure(UsageError.exit_code, "Missing command.", hint)
     err = context.messages.err
     err.write(help_page(error.ctx.command, error.ctx, err))
     err.flush()
+    return None
 
 
-def _flush(context: AppContext, code: int) -> int:
-    """Flush the results, and return the exit code.
+def _flush(context: AppContext, code: int, failure: Failure | None) -> int:
+    """Flush the results, report how the run ended, and return the exit code.
 
     After a write to the target, the exit code reflects the write even if printing fails.
     """
-    lost = context.messages.lost
+    out = context.messages
     try:
         sys.stdout.flush()
     except OSError as error:
         _silence_stdout()
         if not isinstance(error, BrokenPipeError) and not code:
-            return _report(context, error)
-    if lost is not None:
+            failure = _explained(context, error)
+            code = failure.code
+    if failure is not None and not context.wants_json:  # the warning below follows it
+        _end(context, failure)
+        failure = None
+    if out.lost is not None:
         done = "See the exit code for the outcome" if code else "The command itself succeeded"
-        context.messages.warn(f"The result could not be printed: {lost.strerror}. {done}.")
-    return code
+        out.warn(f"The result could not be printed: {out.lost.strerror}. {done}.")
+    if failure is None and code and context.wants_json:
+        failure = _ending(context, code)
+    return code if failure is None else _end(context, failure)
 
 
-def _report(context: AppContext, error: Exception) -> int:
+def _ending(context: AppContext, code: int) -> Failure:
+    """Return the explanation of an exit code that no error set."""
+    from aspencli.cli.failures import Failure
+
+    out = context.messages
+    said = out.ending or (out.said if context.has_results else None)
+    if said is None:
+        return Failure(code, f"The command ended with exit code {code}.", kind=AspenError.kind)
+    return Failure(code, said.message, said.hint, said.details)
+
+
+def _explained(context: AppContext, error: Exception) -> Failure:
     if context.options["debug"]:
         traceback.print_exception(error)
     from aspencli.cli.failures import explain, is_of_output
 
     if is_of_output(error):
         _silence_stdout()
-    failure = explain(error)
-    context.messages.error(failure.message, hint=failure.hint, details=failure.details)
+    return explain(error)
+
+
+def _end(context: AppContext, failure: Failure) -> int:
+    """Report the error that ended the run, and return its exit code."""
+    out = context.messages
+    if context.wants_json:
+        out.err.write(failure.as_json() + "\n")
+        out.err.flush()
+    else:
+        out.error(failure.message, hint=failure.hint, details=failure.details)
     return failure.code
 
 

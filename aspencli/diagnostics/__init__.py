@@ -104,8 +104,8 @@ class Diagnostic(NamedTuple):
             is the command's help.
         columns: The columns, as key, title, and words for tables: ``right`` aligns it,
             ``secondary`` shortens or drops it first, ``whole`` never cuts it, ``omit`` leaves it
-            out, and ``seconds``, ``millis``, ``bytes``, ``share``, ``list`` and ``sql`` tell what
-            the values are.
+            out, and ``seconds``, ``millis``, ``bytes``, ``share``, ``list``, ``sql``, ``number``,
+            and ``flag`` tell what the values are, as ``right`` does for whole numbers.
         examples: The examples in the help.
         place: The place among the commands and checks.
         check: Returns the doctor's verdict.

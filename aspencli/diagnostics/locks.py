@@ -33,7 +33,7 @@ FROM held w WHERE NOT w.granted
 
 
 _COLUMNS = (
-    ("pid", "PID", "whole"),
+    ("pid", "PID", "number whole"),
     ("depth", "Depth", "right secondary omit"),  # tables show it as a tree
     ("blocked_by", "Blocked by", "list secondary"),
     ("blocks", "Blocking", "right secondary"),

@@ -70,7 +70,7 @@ _COLUMNS = (
     ("read_ms", "Read time", "millis secondary"),
     ("temp_bytes", "Temp", "bytes secondary"),
     ("user", "User", "secondary"),
-    ("query_id", "Query ID", "secondary"),
+    ("query_id", "Query ID", "number secondary"),
     ("query", "Statement", "sql"),
 )
 _SLOW_MS, _HEAVY_SHARE = 1_000.0, 0.5

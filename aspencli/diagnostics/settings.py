@@ -45,7 +45,7 @@ _COLUMNS = (
     ("value", "Value", ""),
     ("default", "Default", "secondary"),
     ("source", "Source", ""),
-    ("pending_restart", "Pending restart", "secondary omit"),
+    ("pending_restart", "Pending restart", "flag secondary omit"),
     ("remark", "Remark", "omit"),  # it would truncate the more important columns
     ("about", "Description", "secondary omit"),
 )

@@ -42,7 +42,7 @@ _COLUMNS = (
     ("heap", "Heap", "bytes"),
     ("toast", "TOAST", "bytes secondary"),
     ("indexes", "Indexes", "bytes"),
-    ("estimated", "Estimated", "secondary"),
+    ("estimated", "Estimated", "flag secondary"),
 )
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from aspen.database.engine import Database
 from aspencli.cli.main import run
-from tests.cli.commands.ending import Ended
+from tests.cli.commands.ending import Ended, ended
 from tests.jobs.lab import CloudLab, add_run, reset, running
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -39,8 +39,8 @@ class Operator:
         given = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         self._monkeypatch.setattr(sys, "stdin", given)
         self._capsys.readouterr()
-        code = run((*self.target, *words))
-        return Ended(code, *self._capsys.readouterr())
+        arguments = (*self.target, *words)
+        return ended(arguments, run(arguments), self._capsys)
 
     def json(self, *words: str) -> Any:
         ended = self(*words, "-o", "json")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 PASSPHRASE = "ASPEN_DUMP_PASSPHRASE"  # noqa: S105 - the name of a variable
 RESTORE_COLUMNS = (
-    Column("database", "Database"),
-    Column("source", "Source", whole=True),
+    Column("database", "Database", of=str),
+    Column("source", "Source", whole=True, of=str),
     Column("revision", "Revision", whole=True),
-    Column("tables", "Tables"),
-    Column("rows", "Rows"),
+    Column("tables", "Tables", of=int | None),
+    Column("rows", "Rows", of=int | None),
     OUTCOME,
 )
 

@@ -30,45 +30,45 @@ if TYPE_CHECKING:
 
 # People read the parts in one column; side by side, they would not fit on a terminal.
 _PARTS = (
-    Column("account", "Account", retired=True),
-    Column("membership", "Membership", retired=True),
-    Column("user", "User", retired=True),
-    Column("invitation", "Invitation", retired=True),
-    Column("password_link", "Password link", retired=True),
-    Column("changes", "Changes", whole=True),
+    Column("account", "Account", retired=True, of=str),
+    Column("membership", "Membership", retired=True, of=str),
+    Column("user", "User", retired=True, of=str),
+    Column("invitation", "Invitation", retired=True, of=str),
+    Column("password_link", "Password link", retired=True, of=str),
+    Column("changes", "Changes", whole=True, of=str),
 )
 _REASON = Column("reason", "Reason")
 PEOPLE_COLUMNS = (
-    Column("email", "E-mail", whole=True),
+    Column("email", "E-mail", whole=True, of=str),
     Column("name", "Name", secondary=True),
-    Column("group", "Group", secondary=True),
-    Column("role", "Role", whole=True),
+    Column("group", "Group", secondary=True, of=str),
+    Column("role", "Role", whole=True, of=str),
     *_PARTS,
     Column("auth0_user_id", "Auth0 id", retired=True),
-    Column("id", "User id", retired=True),
+    Column("id", "User id", retired=True, of=int | None),
     _REASON,
     OUTCOME,
 )
 GROUP_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("prefix", "Prefix", whole=True),
+    Column("id", "Id", right=True, whole=True, of=int | None),
+    Column("name", "Name", of=str),
+    Column("prefix", "Prefix", whole=True, of=str),
     Column("auth0_org_id", "Auth0 organization", whole=True),
-    Column("admin", "Admin", whole=True),
+    Column("admin", "Admin", whole=True, of=str),
     *_PARTS,
     _REASON,
     OUTCOME,
 )
 OFFBOARD_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("email", "E-mail", whole=True),
+    Column("id", "Id", right=True, whole=True, of=int | None),
+    Column("email", "E-mail", whole=True, of=str),
     Column("name", "Name"),
-    Column("sessions", "Sessions", whole=True),
-    Column("memberships", "Memberships"),
-    Column("invitations", "Invitations"),
-    Column("roles", "Roles"),
-    Column("account", "Account", whole=True),
-    Column("samples", "Samples kept", right=True),
+    Column("sessions", "Sessions", whole=True, of=str),
+    Column("memberships", "Memberships", of=list[str]),
+    Column("invitations", "Invitations", of=list[str]),
+    Column("roles", "Roles", of=list[str]),
+    Column("account", "Account", whole=True, of=str),
+    Column("samples", "Samples kept", right=True, of=int),
     OUTCOME,
 )
 _CREATING: dict[str, frozenset[Step]] = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aspencli.identity.sync import Result, Source, Step
 
 DIFF_COLUMNS = (
-    Column("kind", "Kind", whole=True),
+    Column("kind", "Kind", whole=True, of=str),
     Column("group", "Group"),
     Column("organization_id", "Organization", secondary=True, whole=True),
     Column("email", "E-mail", whole=True),
@@ -24,8 +24,8 @@ DIFF_COLUMNS = (
     Column("database", "Database"),
     Column("note", "Note", secondary=True),
 )
-_KIND = Column("kind", "Kind", retired=True)
-_OBJECT = Column("object", "Object", whole=True)
+_KIND = Column("kind", "Kind", retired=True, of=str)
+_OBJECT = Column("object", "Object", whole=True, of=str)
 SYNC_COLUMNS = (_KIND, _OBJECT, *DIFF_COLUMNS[1:], Column("reason", "Reason"), OUTCOME)
 PREVIEW_COLUMNS = (OUTCOME, _OBJECT, *DIFF_COLUMNS[1:])
 """The columns before the question: what is done to which object comes first."""

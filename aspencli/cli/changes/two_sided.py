@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
 _RESULT_OF = dict(zip(PLANNED, DONE, strict=False))
 CHANGE_COLUMNS = (
-    Column("side", "Where", whole=True),
-    Column("kind", "What"),
-    Column("item", "Item"),
+    Column("side", "Where", whole=True, of=str),
+    Column("kind", "What", of=str),
+    Column("item", "Item", of=str),
     Column("field", "Field", whole=True),
-    Column("before", "Before", whole=True),
-    Column("after", "After", whole=True),
+    Column("before", "Before", whole=True, of=Any),
+    Column("after", "After", whole=True, of=Any),
     OUTCOME,
 )
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aspencli import files
 from aspencli.changes import apply
@@ -36,33 +36,33 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # rows shown on the screen
 _LOOK_AT_SAMPLE = "aspencli samples show PRIVATE_IDENTIFIER"
-_ACTION = Column("action", "Action", retired=True)  # the outcome, under its older name
+_ACTION = Column("action", "Action", retired=True, of=str)  # the outcome, under its older name
 RESULT_COLUMNS = (
-    Column("group_id", "Group id"),
+    Column("group_id", "Group id", of=int | None),
     Column("group", "Group"),
-    Column("rows", "Rows", right=True),
-    Column("changed", "Updated", right=True),
-    Column("already", "Unchanged", right=True),
-    Column("left_out", "Skipped", right=True),
+    Column("rows", "Rows", right=True, of=int),
+    Column("changed", "Updated", right=True, of=int),
+    Column("already", "Unchanged", right=True, of=int),
+    Column("left_out", "Skipped", right=True, of=int),
     Column("undo_file", "Undo file", whole=True),
-    Column("run", "Run"),
+    Column("run", "Run", of=str),
     OUTCOME,
 )
 TALLY_COLUMNS = (
-    Column("rows", "Rows", right=True),
-    Column("created", "Created", right=True),
-    Column("changed", "Updated", right=True),
-    Column("deleted", "Deleted", right=True),
+    Column("rows", "Rows", right=True, of=int),
+    Column("created", "Created", right=True, of=int),
+    Column("changed", "Updated", right=True, of=int),
+    Column("deleted", "Deleted", right=True, of=int),
     *RESULT_COLUMNS[4:],
 )
 OUTCOME_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("private_identifier", "Private identifier", whole=True),
+    Column("id", "Id", right=True, whole=True, of=int | None),
+    Column("private_identifier", "Private identifier", whole=True, of=str),
     Column("public_identifier", "Public identifier", whole=True),
     Column("collection_date", "Collected", whole=True),
     Column("sequencing_date", "Sequenced", whole=True),
     Column("location", "Location", secondary=True, tail=True),
-    Column("private", "Private"),
+    Column("private", "Private", of=bool),
     OUTCOME,
 )
 
@@ -181,7 +181,7 @@ RENAMING = View(
     noun="sample",
     file="mapping",
     plan_columns=(
-        Column("line", "Line", right=True, whole=True),
+        Column("line", "Line", right=True, whole=True, of=int),
         Column("private_identifier", "Private identifier", whole=True),
         Column("public_identifier_before", "Before", whole=True),
         Column("public_identifier_after", "After", whole=True, blank=cleared),
@@ -231,9 +231,9 @@ def _changed_since(row: MovedRow) -> Row:
 
 
 _BESIDE = (
-    Column("column", "Column"),
-    Column("before", "Before", whole=True),
-    Column("after", "After", whole=True, blank=cleared),
+    Column("column", "Column", of=str),
+    Column("before", "Before", whole=True, of=Any),
+    Column("after", "After", whole=True, blank=cleared, of=Any),
     _ACTION,
     OUTCOME,
 )
@@ -251,8 +251,8 @@ def changing(
         noun=noun,
         file=file,
         plan_columns=(
-            Column("line", "Line", right=True, whole=True),
-            Column("key", "Key", whole=True),
+            Column("line", "Line", right=True, whole=True, of=int),
+            Column("key", "Key", whole=True, of=str),
             *group,
             *_BESIDE,
         ),

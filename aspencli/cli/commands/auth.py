@@ -12,6 +12,7 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
 from aspencli.text import local_time
 
@@ -25,30 +26,38 @@ if TYPE_CHECKING:
 app = group("Sign in to a target, and show who is signed in.")
 
 _UNAUTHORIZED = 401
+
+
+def _group_roles() -> Any:
+    from aspencli.remote.api import GroupRoles
+
+    return list[GroupRoles] | None
+
+
 STATUS_COLUMNS = (
-    Column("target", "Target", whole=True),
-    Column("state", "State"),
+    Column("target", "Target", whole=True, of=str),
+    Column("state", "State", of=str),
     Column("name", "Name"),
     Column("email", "E-mail", whole=True),
     Column("subject", "Auth0 ID", secondary=True, whole=True),
-    Column("user_id", "User ID", right=True, secondary=True),
-    Column("groups", "Groups and roles"),
-    Column("expires_at", "Expires"),
-    Column("renewable", "Auto-renews", secondary=True),
+    Column("user_id", "User ID", right=True, secondary=True, of=int | None),
+    Column("groups", "Groups and roles", of=_group_roles),
+    Column("expires_at", "Expires", of=dt.datetime | None),
+    Column("renewable", "Auto-renews", secondary=True, of=bool | None),
     Column("stored", "Stored in"),
     Column("issuer", "Identity provider", secondary=True),
     Column("api_url", "API", secondary=True),
     Column("account", "Account", whole=True),
-    Column("active", "Active"),
+    Column("active", "Active", of=bool | None),
 )
 LIST_COLUMNS = (
-    Column("target", "Target", whole=True),
+    Column("target", "Target", whole=True, of=str),
     Column("account", "Account", whole=True, blank=lambda _row: "(unknown)"),
-    Column("active", "Active"),
+    Column("active", "Active", of=bool | None),
     Column("email", "E-mail", whole=True),
-    Column("state", "State"),
-    Column("expires_at", "Expires"),
-    Column("renewable", "Auto-renews", secondary=True),
+    Column("state", "State", of=str),
+    Column("expires_at", "Expires", of=dt.datetime | None),
+    Column("renewable", "Auto-renews", secondary=True, of=bool | None),
     Column("stored", "Stored in"),
     Column("name", "Name", secondary=True),
     Column("subject", "Auth0 ID", secondary=True, whole=True),
@@ -172,6 +181,7 @@ def switch(
 @app.command(
     "list", epilog=examples("aspencli --env staging auth list", "aspencli auth list --all -o json")
 )
+@prints(LIST_COLUMNS)
 def list_accounts(
     ctx: typer.Context,
     everything: Annotated[
@@ -228,6 +238,7 @@ def logout(
 
 
 @app.command(epilog=examples("aspencli --env staging auth status", "aspencli auth status --all"))
+@prints(STATUS_COLUMNS)
 def status(
     ctx: typer.Context,
     everything: Annotated[

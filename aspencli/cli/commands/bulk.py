@@ -14,6 +14,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.changes.options import BulkOptions, UndoOptions
 from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.results import prints
 from aspencli.cli.params import expanded
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ _GROUPS_EXAMPLES = examples("aspencli --env staging groups import groups.csv --d
 
 
 @expanded
+@prints(
+    "aspencli.cli.changes.views:RESULT_COLUMNS", "aspencli.cli.changes.views:RENAMING.plan_columns"
+)
 def update_public_ids(
     ctx: typer.Context,
     mapping: Annotated[
@@ -137,6 +141,11 @@ def update_public_ids(
 
 
 @expanded
+@prints(
+    "aspencli.cli.changes.views:TALLY_COLUMNS",
+    "aspencli.cli.changes.views:RESULT_COLUMNS",
+    "aspencli.cli.changes.views:CHANGING.plan_columns",
+)
 def bulk_update(
     ctx: typer.Context,
     file: Annotated[
@@ -187,6 +196,11 @@ def bulk_update(
 
 
 @expanded
+@prints(
+    "aspencli.cli.changes.views:TALLY_COLUMNS",
+    "aspencli.cli.changes.views:RESULT_COLUMNS",
+    "aspencli.cli.changes.views:USERS.plan_columns",
+)
 def import_users(
     ctx: typer.Context,
     file: File,
@@ -217,6 +231,11 @@ def import_users(
 
 
 @expanded
+@prints(
+    "aspencli.cli.changes.views:TALLY_COLUMNS",
+    "aspencli.cli.changes.views:RESULT_COLUMNS",
+    "aspencli.cli.changes.views:GROUPS.plan_columns",
+)
 def import_groups(
     ctx: typer.Context,
     file: File,
@@ -306,6 +325,12 @@ def _run(
 
 
 @expanded
+@prints(
+    "aspencli.cli.changes.views:RESULT_COLUMNS",
+    "aspencli.cli.changes.views:TALLY_COLUMNS",
+    "aspencli.cli.changes.views:RENAMING.plan_columns",
+    "aspencli.cli.changes.views:CHANGING.plan_columns",
+)
 def undo_samples(ctx: typer.Context, given: UndoOptions, via: params.ViaOption = None) -> None:
     """Undo an update or a bulk update of samples.
 
@@ -321,6 +346,9 @@ def undo_samples(ctx: typer.Context, given: UndoOptions, via: params.ViaOption =
     take_back(current(ctx), "samples", given, via)
 
 
+@prints(
+    "aspencli.cli.changes.views:RESULT_COLUMNS", "aspencli.cli.changes.views:RENAMING.plan_columns"
+)
 def resume(
     ctx: typer.Context,
     what: Annotated[
@@ -343,6 +371,12 @@ def resume(
 
 
 @expanded
+@prints(
+    "aspencli.cli.changes.views:TALLY_COLUMNS",
+    "aspencli.cli.changes.views:RESULT_COLUMNS",
+    "aspencli.cli.changes.views:USERS.plan_columns",
+    "aspencli.cli.changes.two_sided:CHANGE_COLUMNS",
+)
 def undo_users(ctx: typer.Context, given: UndoOptions) -> None:
     """Undo an import, an update, a change of roles, or a deletion of users.
 
@@ -359,6 +393,12 @@ def undo_users(ctx: typer.Context, given: UndoOptions) -> None:
 
 
 @expanded
+@prints(
+    "aspencli.cli.changes.views:TALLY_COLUMNS",
+    "aspencli.cli.changes.views:RESULT_COLUMNS",
+    "aspencli.cli.changes.views:GROUPS.plan_columns",
+    "aspencli.cli.changes.two_sided:CHANGE_COLUMNS",
+)
 def undo_groups(ctx: typer.Context, given: UndoOptions) -> None:
     """Undo an import, an update, or the archiving of groups.
 

@@ -9,14 +9,15 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.config import KEYS, TARGET_KEYS, Config, Target
 
 app = group("Show settings and where they come from.")
 
 COLUMNS = (
-    Column("name", "Setting", whole=True),
+    Column("name", "Setting", whole=True, of=str),
     Column("value", "Value"),
-    Column("source", "Source"),
+    Column("source", "Source", of=str),
 )
 
 MANAGEMENT = "management_credentials"
@@ -28,6 +29,7 @@ _HARMLESS = frozenset(
 
 
 @app.command(epilog=examples("aspencli --env staging config show"))
+@prints(COLUMNS)
 def show(ctx: typer.Context) -> None:
     """Show every setting, its value, and its source; secrets are masked."""
     from aspencli.cli.changes.audit import TargetTrail
@@ -36,7 +38,7 @@ def show(ctx: typer.Context) -> None:
     rows = [*_rows(context.config, context.target), _management_row(context)]
     trail = {"name": "audit_trail", "value": TargetTrail(context).described, "source": "settings"}
     rows.append(trail)
-    if context.out.chosen_form == "table":
+    if context.out.has_layout:
         # A record, because addresses and paths are too long for a column and must not be cut.
         columns = [Column(row["name"], row["name"], whole=True) for row in rows]
         shown = {row["name"]: f"{row['value'] or _unset(row)} ({row['source']})" for row in rows}

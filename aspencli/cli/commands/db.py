@@ -21,6 +21,7 @@ from aspencli.cli.app import examples, group
 from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError, CredentialsError, RefusedError, UnreachableError
 from aspencli.signals import become
 from aspencli.text import size_text
@@ -32,32 +33,32 @@ if TYPE_CHECKING:
 
 # The first five counts are those of aspencli.admin.status.TABLES.
 STATUS_COLUMNS = (
-    Column("target", "Target"),
-    Column("host", "Host"),
-    Column("port", "Port"),
-    Column("database", "Database"),
-    Column("user", "User"),
-    Column("server_version", "PostgreSQL"),
+    Column("target", "Target", of=str),
+    Column("host", "Host", of=str),
+    Column("port", "Port", of=int | None),
+    Column("database", "Database", of=str),
+    Column("user", "User", of=str),
+    Column("server_version", "PostgreSQL", of=str),
     Column("revision", "Revision", whole=True),
-    Column("head", "Newest revision"),
-    Column("schema", "Schema"),
-    Column("size", "Size"),
-    Column("samples", "Samples"),
-    Column("users", "Users"),
-    Column("groups", "Groups"),
-    Column("phylo_runs", "Phylo runs"),
-    Column("phylo_trees", "Phylo trees"),
-    Column("estimated", "Estimated counts"),
-    Column("connections", "Connections"),
-    Column("max_connections", "Max connections"),
-    Column("waiting", "Waiting for locks"),
-    Column("longest_transaction_s", "Longest transaction (s)"),
+    Column("head", "Newest revision", of=str),
+    Column("schema", "Schema", of=str),
+    Column("size", "Size", of=int),
+    Column("samples", "Samples", of=int | None),
+    Column("users", "Users", of=int | None),
+    Column("groups", "Groups", of=int | None),
+    Column("phylo_runs", "Phylo runs", of=int | None),
+    Column("phylo_trees", "Phylo trees", of=int | None),
+    Column("estimated", "Estimated counts", of=list[str]),
+    Column("connections", "Connections", of=int),
+    Column("max_connections", "Max connections", of=int),
+    Column("waiting", "Waiting for locks", of=int),
+    Column("longest_transaction_s", "Longest transaction (s)", of=float | None),
     Column("longest_transaction", "Longest transaction by"),
-    Column("read_only", "Read-only"),
-    Column("replication", "Replication"),
-    Column("verdict", "Verdict"),
-    Column("pooler", "Pooler"),
-    Column("limits", "Time limits"),
+    Column("read_only", "Read-only", of=bool),
+    Column("replication", "Replication", of=str),
+    Column("verdict", "Verdict", of=str),
+    Column("pooler", "Pooler", of=bool),
+    Column("limits", "Time limits", of=dict[str, dict[str, int]]),
 )
 
 
@@ -322,6 +323,7 @@ def _become(call: PsqlCall) -> NoReturn:
     become(call.program, call.arguments, environment)
 
 
+@prints(STATUS_COLUMNS)
 def status(ctx: typer.Context) -> None:
     """Show the server, the schema revision, sizes, counts, and connections.
 

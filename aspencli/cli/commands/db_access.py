@@ -9,13 +9,14 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.cli.params import DryRunOption
 
 app = group("Manage the roles of the target's database.")
 
 STEP_COLUMNS = (
-    Column("step", "Step"),
-    Column("statement", "Statement", whole=True),
+    Column("step", "Step", of=str),
+    Column("statement", "Statement", whole=True, of=str),
     OUTCOME,
 )
 
@@ -27,6 +28,7 @@ STEP_COLUMNS = (
         "aspencli --env prod db access ensure-readonly --confirm prod",
     ),
 )
+@prints(STEP_COLUMNS)
 def ensure_readonly(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     """Create a role that can read every table and write none, for reading sessions to switch to.
 

@@ -12,6 +12,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.cli.params import DryRunOption
 from aspencli.config import Safety, Target
 from aspencli.copies.choices import Choice, Genomes
@@ -24,34 +25,34 @@ if TYPE_CHECKING:
 
 PASSPHRASE = "ASPEN_DUMP_PASSPHRASE"  # noqa: S105 - the name of a variable
 _CHOICES = (
-    Column("scrubbed", "Scrubbed"),
-    Column("genomes", "Genomes"),
-    Column("groups", "Groups"),
+    Column("scrubbed", "Scrubbed", of=bool),
+    Column("genomes", "Genomes", of=str),
+    Column("groups", "Groups", of=str | None),
 )
 DUMP_COLUMNS = (
-    Column("place", "Place", whole=True),
-    Column("database", "Database"),
+    Column("place", "Place", whole=True, of=str),
+    Column("database", "Database", of=str),
     *_CHOICES,
-    Column("encrypted", "Encrypted"),
-    Column("tables", "Tables"),
-    Column("rows", "Rows"),
-    Column("size", "Size (bytes)"),
+    Column("encrypted", "Encrypted", of=bool),
+    Column("tables", "Tables", of=int),
+    Column("rows", "Rows", of=int | None),
+    Column("size", "Size (bytes)", of=int | None),
     OUTCOME,
 )
 COPY_COLUMNS = (
-    Column("source", "From"),
-    Column("target", "To"),
-    Column("database", "Database"),
+    Column("source", "From", of=str),
+    Column("target", "To", of=str),
+    Column("database", "Database", of=str),
     *_CHOICES,
-    Column("tables", "Tables"),
-    Column("rows", "Rows"),
+    Column("tables", "Tables", of=int),
+    Column("rows", "Rows", of=int | None),
     OUTCOME,
 )
 PART_COLUMNS = (
-    Column("file", "File", whole=True),
-    Column("table", "Table"),
-    Column("rows", "Rows"),
-    Column("size", "Size (bytes)"),
+    Column("file", "File", whole=True, of=str),
+    Column("table", "Table", of=str),
+    Column("rows", "Rows", of=int),
+    Column("size", "Size (bytes)", of=int),
     Column("problem", "Problem"),
 )
 
@@ -127,6 +128,7 @@ class ChoiceOptions:
 
 
 @params.expanded
+@prints(DUMP_COLUMNS)
 def dump(
     ctx: typer.Context,
     place: PlaceArgument,
@@ -185,6 +187,7 @@ def dump(
     execute(change, dry_run=dry_run)
 
 
+@prints("aspencli.cli.changes.copies:RESTORE_COLUMNS")
 def restore(
     ctx: typer.Context,
     place: SourceArgument,
@@ -209,6 +212,7 @@ def restore(
 
 
 @params.expanded
+@prints(COPY_COLUMNS)
 def copy(
     ctx: typer.Context,
     choices: ChoiceOptions,
@@ -304,6 +308,7 @@ dumps_app = group("Dumps in a folder or in S3.")
         "aspencli db dumps verify ./dump", "aspencli db dumps verify s3://mybucket/dumps/friday"
     ),
 )
+@prints(PART_COLUMNS)
 def verify(ctx: typer.Context, place: PlaceArgument) -> None:
     """Check every file of a dump against the checksums in its manifest.
 

@@ -18,6 +18,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.cli.output.sql_summary import one_line
 from aspencli.cli.params import AllOption, DryRunOption, LimitOption, chosen_limit
 from aspencli.diagnostics import (
@@ -42,6 +43,17 @@ if TYPE_CHECKING:
 
 _SHORT = 20  # rows of a table by default
 _SECOND = 1_000  # milliseconds
+# What the values are, by the words of a column; any of them may be missing.
+_TYPES: dict[str, Any] = {
+    "list": list[Any],
+    "flag": bool,
+    "seconds": float,
+    "millis": float,
+    "share": float,
+    "bytes": int,
+    "right": int,
+    "number": int,
+}
 _RIGHT = frozenset({"right", "seconds", "millis", "bytes", "share"})
 
 
@@ -70,7 +82,7 @@ def _command(diagnostic: Diagnostic) -> Callable[..., None]:
     vars(command)["__signature__"] = Signature(parameters)
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__doc__ = diagnostic.report.__doc__
-    return command
+    return prints(tuple(_column(*each) for each in diagnostic.columns))(command)
 
 
 def _parameters(option: Option) -> Iterator[Parameter]:
@@ -135,6 +147,7 @@ def _column(key: str, title: str, words: str) -> Column:
         secondary="secondary" in given,
         whole="whole" in given,
         sql="sql" in given,
+        of=next((kind for word, kind in _TYPES.items() if word in given), str) | None,
     )
 
 
@@ -162,7 +175,7 @@ SESSION_COLUMNS = (
     Column("query", "Statement", sql=True),
 )
 RESULT_COLUMNS = (
-    Column("pid", "PID", right=True, whole=True),
+    Column("pid", "PID", right=True, whole=True, of=int),
     Column("user", "User"),
     Column("application", "Application"),
     OUTCOME,
@@ -175,6 +188,7 @@ Pids = Annotated[
 ]
 
 
+@prints(RESULT_COLUMNS)
 def cancel(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
     """Cancel the statement that a session is running; the session stays connected.
 
@@ -185,6 +199,7 @@ def cancel(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> Non
     _send(current(ctx), pids, Signal.CANCEL, dry_run=dry_run)
 
 
+@prints(RESULT_COLUMNS)
 def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
     """Terminate a session: roll back its open transaction, and close its connection.
 
@@ -265,11 +280,11 @@ def _row(context: AppContext, seen: VisibleSession) -> dict[str, object]:
 
 
 FINDING_COLUMNS = (
-    Column("verdict", "Severity", whole=True),
-    Column("check", "Check", whole=True),
-    Column("message", "Finding"),
+    Column("verdict", "Severity", whole=True, of=Severity),
+    Column("check", "Check", whole=True, of=str),
+    Column("message", "Finding", of=str),
     Column("step", "Next step"),
-    Column("details", "Details", secondary=True),
+    Column("details", "Details", secondary=True, of=list[str]),
 )
 _STYLES = {"ok": "done", "note": "hint", "unknown": "warn", "warning": "warn", "problem": "error"}
 _WIDEST = len("transaction ids")  # the longest name of a check
@@ -279,6 +294,7 @@ _WIDE = 72  # terminal width from which messages get a column of their own
 _NARROWEST = 24  # minimum characters per line after the margin, even on a narrower terminal
 
 
+@prints(FINDING_COLUMNS)
 def doctor(
     ctx: typer.Context,
     strict: Annotated[
@@ -295,7 +311,7 @@ def doctor(
     with context.out.progress("Running checks"):
         found = list(examine(database))
     found.sort(key=lambda one: -one.verdict.weight)
-    if context.out.chosen_form == "table":
+    if context.out.has_layout:
         context.out.text("\n".join(line for one in found for line in _lines(context.out, one)))
     else:
         rows = [{**vars(one), "details": list(one.details)} for one in found]

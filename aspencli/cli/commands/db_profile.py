@@ -18,6 +18,8 @@ from aspen.database.settings import Guard
 from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.profile import (
+    CHANGES,
+    COLUMNS,
     ReportOptions,
     earlier,
     limits_of,
@@ -25,6 +27,7 @@ from aspencli.cli.output.profile import (
     read_file,
     tell,
 )
+from aspencli.cli.output.results import prints
 from aspencli.cli.params import ReasonOption
 from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
 
@@ -46,6 +49,7 @@ _IN_ONE_TRANSACTION = (
 )
 
 
+@prints(COLUMNS, CHANGES, document="aspen.database.profiling.report:ProfileDocument")
 def profile(
     ctx: typer.Context,
     script: Annotated[
@@ -274,7 +278,7 @@ def _execute_sql(
         failure = brief(error, how_to_write="", is_own=lambda name: name == source)
         assert failure is not None  # noqa: S101 - it is the driver's error
         hint = _IN_ONE_TRANSACTION if state == _ACTIVE_TRANSACTION else failure.hint
-        context.out.error(failure.message, hint=hint, details=failure.details)
+        context.out.fail(failure.message, hint=hint, details=failure.details)
         return 1
     return 0
 
@@ -339,7 +343,7 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
     if answered.status < 400:  # noqa: PLR2004 - HTTP status codes
         context.out.info(said)
         return 0
-    context.out.error(said, hint=None if work.user else "Choose the user to run it as: --as EMAIL")
+    context.out.fail(said, hint=None if work.user else "Choose the user to run it as: --as EMAIL")
     return 1
 
 

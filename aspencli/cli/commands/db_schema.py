@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.cli.params import DryRunOption
 from aspencli.config import Safety, Target
 from aspencli.errors import RefusedError
@@ -21,47 +23,55 @@ if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
 
 STEP_COLUMNS = (
-    Column("revision", "Revision", whole=True),
-    Column("created", "Created (UTC)", secondary=True, whole=True),
-    Column("message", "Message"),
+    Column("revision", "Revision", whole=True, of=str),
+    Column("created", "Created (UTC)", secondary=True, whole=True, of=dt.datetime | None),
+    Column("message", "Message", of=str),
 )
 PLAN_COLUMNS = (*STEP_COLUMNS, OUTCOME)
 HISTORY_COLUMNS = (
     *STEP_COLUMNS,
     Column("down_revision", "Previous revision", secondary=True),
-    Column("is_current", "Current"),
-    Column("is_head", "Newest"),
+    Column("is_current", "Current", of=bool),
+    Column("is_head", "Newest", of=bool),
 )
 CURRENT_COLUMNS = (
     Column("revision", "Revision", whole=True),
-    Column("head", "Newest"),
-    Column("behind", "Behind"),
-    Column("state", "State"),
+    Column("head", "Newest", of=str),
+    Column("behind", "Behind", of=int | None),
+    Column("state", "State", of=str),
 )
 UPGRADE_COLUMNS = (
     Column("before", "Before"),
     Column("after", "After"),
-    Column("applied", "Applied"),
+    Column("applied", "Applied", of=list[str]),
     OUTCOME,
 )
 DOWNGRADE_COLUMNS = (
     Column("before", "Before"),
     Column("after", "After"),
-    Column("reverted", "Reverted"),
+    Column("reverted", "Reverted", of=list[str]),
     OUTCOME,
 )
 SETUP_COLUMNS = (
-    Column("database", "Database"),
-    Column("created", "Created"),
+    Column("database", "Database", of=str),
+    Column("created", "Created", of=bool),
     Column("before", "Revision before"),
     Column("after", "Revision after"),
-    Column("applied", "Applied"),
+    Column("applied", "Applied", of=list[str]),
     OUTCOME,
 )
-CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Created"), OUTCOME)
-DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"), OUTCOME)
-REVISION_COLUMNS = (Column("path", "File"),)
-DIFFERENCE_COLUMNS = (Column("difference", "Difference"),)
+CREATE_COLUMNS = (
+    Column("database", "Database", of=str),
+    Column("created", "Created", of=bool),
+    OUTCOME,
+)
+DROP_COLUMNS = (
+    Column("database", "Database", of=str),
+    Column("dropped", "Dropped", of=bool),
+    OUTCOME,
+)
+REVISION_COLUMNS = (Column("path", "File", of=str),)
+DIFFERENCE_COLUMNS = (Column("difference", "Difference", of=str),)
 
 DirectoryOption = Annotated[
     Path | None,
@@ -74,6 +84,7 @@ DirectoryOption = Annotated[
 ]
 
 
+@prints(UPGRADE_COLUMNS, PLAN_COLUMNS)
 def upgrade(
     ctx: typer.Context,
     revision: Annotated[
@@ -120,6 +131,7 @@ def upgrade(
     return execute(change, dry_run=dry_run)
 
 
+@prints(DOWNGRADE_COLUMNS, PLAN_COLUMNS)
 def downgrade(
     ctx: typer.Context,
     revision: Annotated[
@@ -147,6 +159,7 @@ def downgrade(
     execute(change, dry_run=dry_run)
 
 
+@prints(CURRENT_COLUMNS)
 def show_current(ctx: typer.Context) -> None:
     """Show the database's schema revision, and how far behind the newest it is."""
     from aspencli.admin import databases
@@ -158,6 +171,7 @@ def show_current(ctx: typer.Context) -> None:
         context.out.hint(state.older)
 
 
+@prints(HISTORY_COLUMNS)
 def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:
     """List all revisions, newest first, and mark the database's current one."""
     from aspencli.admin import databases
@@ -167,6 +181,7 @@ def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:
     context.out.rows(HISTORY_COLUMNS, map(vars, revisions))
 
 
+@prints(DIFFERENCE_COLUMNS)
 def check(ctx: typer.Context) -> None:
     """Compare the models with the database; the exit code is 1 if they differ.
 
@@ -189,6 +204,7 @@ def check(ctx: typer.Context) -> None:
     context.out.info("Not compared: rows, privileges, comments, and storage parameters.")
 
 
+@prints(REVISION_COLUMNS)
 def revision(
     ctx: typer.Context,
     message: Annotated[
@@ -212,6 +228,7 @@ def revision(
     context.out.hint("Review it, then apply it: aspencli db upgrade")
 
 
+@prints(SETUP_COLUMNS, PLAN_COLUMNS, "aspencli.cli.changes.copies:RESTORE_COLUMNS")
 def setup(
     ctx: typer.Context,
     load_data: Annotated[
@@ -264,6 +281,7 @@ def setup(
     return execute(change, dry_run=dry_run)
 
 
+@prints(CREATE_COLUMNS)
 def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     """Create the target's database, empty. Does nothing if it already exists."""
     from aspencli.admin import databases
@@ -294,6 +312,7 @@ def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     execute(change, dry_run=dry_run)
 
 
+@prints(DROP_COLUMNS)
 def drop(
     ctx: typer.Context,
     force: Annotated[

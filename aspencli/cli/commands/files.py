@@ -18,6 +18,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.text import counted, duration_text, size_text
 
@@ -29,33 +30,33 @@ if TYPE_CHECKING:
 app = command_group("List, show, download, and check the files of jobs in the target's bucket.")
 
 LIST_COLUMNS = (
-    Column("key", "Key", tail=True),
-    Column("kind", "Kind", whole=True),
-    Column("size", "Size", right=True, whole=True),
-    Column("modified", "Modified", whole=True, secondary=True),
-    Column("run", "Run", right=True, whole=True),
-    Column("tree", "Tree", right=True, whole=True),
+    Column("key", "Key", tail=True, of=str),
+    Column("kind", "Kind", whole=True, of=str),
+    Column("size", "Size", right=True, whole=True, of=int),
+    Column("modified", "Modified", whole=True, secondary=True, of=dt.datetime),
+    Column("run", "Run", right=True, whole=True, of=int | None),
+    Column("tree", "Tree", right=True, whole=True, of=int | None),
     Column("group", "Group", secondary=True),
     Column("row", "Row", secondary=True, blank=lambda _row: "(none)"),
 )
 SHOW_COLUMNS = (
-    Column("bucket", "Bucket"),
+    Column("bucket", "Bucket", of=str),
     *LIST_COLUMNS,
-    Column("etag", "ETag"),
+    Column("etag", "ETag", of=str),
     Column("checksum", "Checksum", blank=lambda _row: "(none that can be compared)"),
     Column("content_type", "Content type"),
     Column("storage_class", "Storage class"),
 )
 CHECK_COLUMNS = (
-    Column("problem", "Problem", whole=True),
-    Column("kind", "Kind", whole=True),
-    Column("key", "Key", tail=True),
-    Column("bucket", "Bucket", secondary=True),
-    Column("size", "Size", right=True, whole=True),
-    Column("modified", "Modified", whole=True, secondary=True),
+    Column("problem", "Problem", whole=True, of=str),
+    Column("kind", "Kind", whole=True, of=str),
+    Column("key", "Key", tail=True, of=str),
+    Column("bucket", "Bucket", secondary=True, of=str),
+    Column("size", "Size", right=True, whole=True, of=int | None),
+    Column("modified", "Modified", whole=True, secondary=True, of=dt.datetime | None),
     Column("row", "Row"),
-    Column("run", "Run", right=True, whole=True),
-    Column("tree", "Tree", right=True, whole=True, secondary=True),
+    Column("run", "Run", right=True, whole=True, of=int | None),
+    Column("tree", "Tree", right=True, whole=True, secondary=True, of=int | None),
     Column("group", "Group", secondary=True),
 )
 _SECRET_KEY = "S3_db_bucket"  # noqa: S105 - the name of a value
@@ -91,6 +92,7 @@ TreeOption = Annotated[
 
 
 @app.command("list", epilog=_LIST_EXAMPLES)
+@prints(LIST_COLUMNS)
 def list_files(
     ctx: typer.Context,
     kinds: KindOption = None,
@@ -139,6 +141,7 @@ def list_files(
 
 
 @app.command(epilog=_SHOW_EXAMPLES)
+@prints(SHOW_COLUMNS)
 def show(
     ctx: typer.Context,
     file: Annotated[
@@ -204,6 +207,7 @@ def download(ctx: typer.Context, given: DownloadOptions) -> None:
 
 
 @app.command(epilog=_CHECK_EXAMPLES)
+@prints(CHECK_COLUMNS)
 def check(
     ctx: typer.Context,
     kinds: KindOption = None,

@@ -5,9 +5,10 @@ Creation and invitations go through the API, because the identity provider takes
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -16,47 +17,59 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
+from aspencli.cli.output.results import prints
 
 app = command_group("List, show, create, change, and delete groups, and invite people to them.")
 
+
+class _Member(TypedDict):
+    """A member of a group, with every role there."""
+
+    id: int
+    name: str
+    email: str
+    roles: list[str]
+
+
 LIST_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name", whole=True),
-    Column("prefix", "Prefix"),
+    Column("id", "Id", right=True, whole=True, of=int),
+    Column("name", "Name", whole=True, of=str),
+    Column("prefix", "Prefix", of=str),
     Column("default_tree_location", "Default tree location", secondary=True, tail=True),
-    Column("users", "Users", right=True),
-    Column("samples", "Samples", right=True),
+    Column("users", "Users", right=True, of=int),
+    Column("samples", "Samples", right=True, of=int | None),
 )
 SHOW_COLUMNS = (
     *LIST_COLUMNS,
     *titled("address", "division", "location", "submitting_lab"),
     Column("auth0_org_id", "Auth0 organization"),
-    *titled("tree_parameters", "members"),
+    *titled("tree_parameters", of=dict[str, Any] | None),
+    *titled("members", of=list[_Member]),
 )
 MEMBER_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("email", "E-mail", whole=True),
-    Column("role", "Role", whole=True),
-    Column("agreed_to_tos", "Agreed to terms", secondary=True),
-    Column("acknowledged_policy_version", "Policy acknowledged", secondary=True),
+    Column("id", "Id", right=True, whole=True, of=int),
+    Column("name", "Name", of=str),
+    Column("email", "E-mail", whole=True, of=str),
+    Column("role", "Role", whole=True, of=str),
+    Column("agreed_to_tos", "Agreed to terms", secondary=True, of=bool),
+    Column("acknowledged_policy_version", "Policy acknowledged", secondary=True, of=dt.date | None),
 )
 CREATE_COLUMNS = (
-    Column("status", "Status", retired=True),
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("prefix", "Prefix"),
+    Column("status", "Status", retired=True, of=str),
+    Column("id", "Id", right=True, whole=True, of=int | None),
+    Column("name", "Name", of=str),
+    Column("prefix", "Prefix", of=str),
     Column("default_tree_location", "Default tree location", tail=True),
     *titled("address", "division", "location", "submitting_lab", secondary=True),
     OUTCOME,
 )
 INVITATION_COLUMNS = (
-    Column("id", "Id", whole=True, secondary=True),
-    Column("email", "E-mail", whole=True),
-    Column("inviter", "Invited by"),
-    Column("created_at", "Invited", whole=True),
-    Column("expires_at", "Expires", whole=True),
-    Column("lapsed", "Expired"),
+    Column("id", "Id", whole=True, secondary=True, of=str),
+    Column("email", "E-mail", whole=True, of=str),
+    Column("inviter", "Invited by", of=str),
+    Column("created_at", "Invited", whole=True, of=str),
+    Column("expires_at", "Expires", whole=True, of=str),
+    Column("lapsed", "Expired", of=bool),
 )
 _SHOW_EXAMPLES = examples("aspencli groups show CZI")
 _CREATE_EXAMPLES = examples(
@@ -78,6 +91,7 @@ class InvitationRole(StrEnum):
 
 
 @app.command("list", epilog=examples("aspencli groups list --output json"))
+@prints(LIST_COLUMNS)
 def list_(ctx: typer.Context) -> None:
     """List all groups with their number of users and samples (database only)."""
     context = current(ctx)
@@ -91,6 +105,7 @@ def list_(ctx: typer.Context) -> None:
 @app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
 @app.command(epilog=_SHOW_EXAMPLES)
 @params.expanded
+@prints(SHOW_COLUMNS)
 def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """Show a group, its members, and their roles.
 
@@ -113,6 +128,7 @@ def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption 
 
 @app.command(epilog=examples("aspencli groups members CZI"))
 @params.expanded
+@prints(MEMBER_COLUMNS)
 def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """List the members of a group with their highest role."""
     context = current(ctx)
@@ -131,6 +147,7 @@ def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOpti
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
+@prints(CREATE_COLUMNS)
 def create(
     ctx: typer.Context,
     name: Annotated[str, params.text_option("Name: 3 to 128 characters, unique among groups.")],
@@ -203,6 +220,7 @@ def create(
 
 @app.command("invites", epilog=examples("aspencli groups invites CZI"))
 @params.expanded
+@prints(INVITATION_COLUMNS)
 def invites(ctx: typer.Context, named: params.MemberOptions) -> None:
     """List invitations to a group, oldest first, including expired ones (API only)."""
     from aspencli.groups.remote import list_invitations
@@ -217,6 +235,7 @@ def invites(ctx: typer.Context, named: params.MemberOptions) -> None:
 
 
 @app.command("invite", epilog=_INVITE_EXAMPLES)
+@prints("aspencli.cli.invitations:COLUMNS")
 def invite(
     ctx: typer.Context,
     emails: Annotated[

@@ -11,6 +11,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.changes.two_sided import (
+    CHANGE_COLUMNS,
     DatabaseOnly,
     ViaDatabase,
     chosen_provider,
@@ -20,6 +21,7 @@ from aspencli.cli.changes.two_sided import (
     run_change,
 )
 from aspencli.cli.context import current
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_DELETE_EXAMPLES)(delete)
 
 
+@prints(CHANGE_COLUMNS)
 def update(
     ctx: typer.Context,
     key: Annotated[str, group_key()],
@@ -153,6 +156,7 @@ def update(
     )
 
 
+@prints(CHANGE_COLUMNS)
 def archive(
     ctx: typer.Context,
     key: Annotated[str, group_key()],
@@ -192,6 +196,7 @@ def archive(
     )
 
 
+@prints(CHANGE_COLUMNS)
 def delete(
     ctx: typer.Context,
     key: Annotated[

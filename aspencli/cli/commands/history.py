@@ -15,6 +15,7 @@ from aspencli.cli import params
 from aspencli.cli.app import AspenGroup, AspenTyper, examples
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
+from aspencli.cli.output.results import prints
 from aspencli.config import BUILT_IN
 from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundError
 from aspencli.text import counted, size_text
@@ -34,39 +35,49 @@ _LARGE = 1 << 30  # bytes of stored records worth a hint
 _STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
 
 LIST_COLUMNS = (
-    Column("run", "Run", whole=True),
-    Column("started_at", "Started", secondary=True, whole=True),
+    Column("run", "Run", whole=True, of=str),
+    Column("started_at", "Started", secondary=True, whole=True, of=dt.datetime),
     Column("user", "User", secondary=True),
-    *titled("target", "command"),
-    Column("group_id", "Group", right=True, secondary=True),
+    *titled("target", of=str),
+    *titled("command"),
+    Column("group_id", "Group", right=True, secondary=True, of=int | None),
     Column("group", "Group name", secondary=True),
     Column("file", "File", secondary=True),
     Column("sha256", "SHA-256", secondary=True, whole=True),
-    Column("rows", "Rows", right=True, secondary=True),
-    Column("to_change", "Planned", right=True, secondary=True),
-    Column("changed", "Changed", right=True),
-    Column("outcome", "Outcome", whole=True),
-    Column("undone_by", "Undone by", secondary=True),
+    Column("rows", "Rows", right=True, secondary=True, of=int | None),
+    Column("to_change", "Planned", right=True, secondary=True, of=int | None),
+    Column("changed", "Changed", right=True, of=int | None),
+    Column("outcome", "Outcome", whole=True, of=str),
+    Column("undone_by", "Undone by", secondary=True, of=list[str]),
 )
 SHOW_COLUMNS = (
-    *titled("run", "outcome", "message"),
-    Column("started_at", "Started"),
-    Column("ended_at", "Ended"),
-    *titled("seconds", "user", "host"),
-    Column("pid", "PID"),
+    *titled("run", of=str),
+    *titled("outcome", of=str),
+    *titled("message"),
+    Column("started_at", "Started", of=dt.datetime),
+    Column("ended_at", "Ended", of=dt.datetime | None),
+    *titled("seconds", of=float | None),
+    *titled("user", "host"),
+    Column("pid", "PID", of=int | None),
     Column("version", "aspencli version"),
-    *titled("command", "target", "database"),
-    Column("group_id", "Group"),
+    *titled("command"),
+    *titled("target", of=str),
+    *titled("database", of=str),
+    Column("group_id", "Group", of=int | None),
     Column("group", "Group name"),
     *titled("file", "path"),
-    Column("size", "Bytes"),
+    Column("size", "Bytes", of=int | None),
     Column("sha256", "SHA-256"),
-    Column("rows", "Rows"),
-    Column("to_change", "Planned changes"),
-    Column("already", "Unchanged"),
-    Column("left_out", "Skipped"),
-    *titled("problems", "changed", "transaction", "undo_file", "undo_of", "undone_by"),
-    Column("checked_at", "Checked"),
+    Column("rows", "Rows", of=int | None),
+    Column("to_change", "Planned changes", of=int | None),
+    Column("already", "Unchanged", of=int | None),
+    Column("left_out", "Skipped", of=int | None),
+    *titled("problems", of=int | None),
+    *titled("changed", of=int | None),
+    *titled("transaction", of=int | None),
+    *titled("undo_file", "undo_of"),
+    *titled("undone_by", of=list[str]),
+    Column("checked_at", "Checked", of=dt.datetime | None),
     Column("basis", "Evidence"),
     Column("via", "Backend"),
     Column("renames", "Resumes from"),
@@ -80,7 +91,7 @@ SHOW_COLUMNS = (
     Column("digest", "Plan (SHA-256)"),
     Column("reason", "Reason"),
     Column("audit", "Audit trail"),
-    Column("statements", "Statements"),
+    Column("statements", "Statements", of=list[str] | None),
 )
 _OPERATOR = {"user": Column("user", "User")}
 EVERYONE_COLUMNS = (
@@ -91,28 +102,30 @@ EVERYONE_COLUMNS = (
     Column("reason", "Reason", secondary=True),
 )
 VERIFY_COLUMNS = (
-    Column("place", "In", whole=True),
-    Column("entry", "Line or entry", right=True),
+    Column("place", "In", whole=True, of=str),
+    Column("entry", "Line or entry", right=True, of=int | None),
     Column("run", "Run", whole=True),
-    Column("problem", "Problem"),
+    Column("problem", "Problem", of=str),
 )
 SYNC_COLUMNS = (
-    Column("run", "Run", whole=True),
-    Column("event", "Event"),
-    Column("entry", "Entry", right=True),
+    Column("run", "Run", whole=True, of=str),
+    Column("event", "Event", of=str),
+    Column("entry", "Entry", right=True, of=int),
 )
 PRUNE_COLUMNS = (
-    Column("kind", "To remove", whole=True),
-    *titled("number", "bytes", right=True),
+    Column("kind", "To remove", whole=True, of=str),
+    *titled("number", of=int, right=True),
+    *titled("bytes", of=int | None, right=True),
     OUTCOME,
 )
 CHECK_COLUMNS = (
-    *titled("run", "outcome"),
+    *titled("run", of=str),
+    *titled("outcome", of=str),
     Column("basis", "Evidence"),
-    Column("written", "Rows as written"),
-    Column("before", "Rows as before"),
-    Column("otherwise", "Rows with other values"),
-    Column("gone", "Rows deleted"),
+    Column("written", "Rows as written", of=int | None),
+    Column("before", "Rows as before", of=int | None),
+    Column("otherwise", "Rows with other values", of=int | None),
+    Column("gone", "Rows deleted", of=int | None),
 )
 
 RunArgument = Annotated[
@@ -146,6 +159,7 @@ app: typer.Typer = AspenTyper(cls=_ListingGroup, help=_HELP, add_completion=Fals
         "aspencli --env prod history list --everyone --limit 20",
     ),
 )
+@prints(LIST_COLUMNS, EVERYONE_COLUMNS)
 def list_(
     ctx: typer.Context,
     target: Annotated[
@@ -218,6 +232,7 @@ def _name_waiting(out: Output) -> None:
 @app.command(
     epilog=examples("aspencli history prune --dry-run", "aspencli history prune --older-than 365")
 )
+@prints(PRUNE_COLUMNS)
 def prune(
     ctx: typer.Context,
     older_than: Annotated[
@@ -280,6 +295,7 @@ def prune(
 
 
 @app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))
+@prints(SHOW_COLUMNS)
 def show(ctx: typer.Context, run_id: RunArgument) -> None:
     """Show everything recorded about a run, and how to undo it.
 
@@ -351,6 +367,7 @@ def _tell_steps(out: Output, run: Run, log: Path) -> None:
 
 
 @app.command(epilog=examples("aspencli --env prod history check 20261124-034012-3f9a"))
+@prints(CHECK_COLUMNS)
 def check(ctx: typer.Context, run_id: RunArgument) -> None:
     """Determine the outcome of a run that did not record one, and record it.
 
@@ -384,6 +401,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
 
 
 @app.command(epilog=examples("aspencli history verify", "aspencli --env prod history verify"))
+@prints(VERIFY_COLUMNS)
 def verify(ctx: typer.Context) -> None:
     """Check that the history and the target's audit trail are as they were written.
 
@@ -407,6 +425,7 @@ def verify(ctx: typer.Context) -> None:
 
 
 @app.command(epilog=examples("aspencli --env staging history sync"))
+@prints(SYNC_COLUMNS)
 def sync(ctx: typer.Context) -> None:
     """Send the entries that wait on this machine to the target's audit trail.
 

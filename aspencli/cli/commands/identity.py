@@ -12,8 +12,9 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
-from aspencli.cli.changes.sync_rows import DIFF_COLUMNS, difference_row
+from aspencli.cli.changes.sync_rows import DIFF_COLUMNS, SYNC_COLUMNS, difference_row
 from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.results import prints
 from aspencli.errors import AspenError, ConflictError, CredentialsError, RefusedError
 from aspencli.identity.comparison import TITLES, Difference, Kind
 from aspencli.identity.directory import OFFBOARDED
@@ -41,6 +42,7 @@ _SYNC_EXAMPLES = examples(
 
 
 @app.command(epilog=_DIFF_EXAMPLES)
+@prints(DIFF_COLUMNS)
 def diff(
     ctx: typer.Context,
     only: Annotated[
@@ -88,6 +90,7 @@ def diff(
 
 
 @app.command(epilog=_SYNC_EXAMPLES)
+@prints(SYNC_COLUMNS)
 def sync(
     ctx: typer.Context,
     source: Annotated[
@@ -326,7 +329,7 @@ def _show(context: AppContext, differences: Sequence[Difference]) -> None:
     """Show the differences; in a table, each kind below a heading with its number."""
     out = context.out
     rows = [difference_row(one) for one in differences]
-    if out.chosen_form != "table":
+    if not out.has_layout:
         return out.rows(DIFF_COLUMNS, rows)
     for kind, number in _counts(one.kind for one in differences).items():
         some = [row for row in rows if row["kind"] == kind.value]

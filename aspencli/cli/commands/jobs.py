@@ -27,6 +27,7 @@ from aspencli.cli.job_access import (
     read_rows,
 )
 from aspencli.cli.output.formats import Column, titled
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError
 from aspencli.jobs.models import JobFilter, JobKind, JobState
 from aspencli.text import size_text, visible
@@ -36,45 +37,54 @@ schedule_app = command_group("List the jobs that start by schedule.")
 app.add_typer(schedule_app, name="schedule", rich_help_panel="Look")
 
 COLUMNS = (
-    Column("id", "Id", whole=True),
-    Column("kind", "Kind", whole=True),
-    Column("state", "State", whole=True),
+    Column("id", "Id", whole=True, of=str),
+    Column("kind", "Kind", whole=True, of=str),
+    Column("state", "State", whole=True, of=JobState),
     Column("step", "Step", secondary=True),
     Column("group", "Group"),
     Column("pathogen", "Pathogen", secondary=True),
     Column("name", "Name"),
-    Column("started", "Started", whole=True),
-    Column("ended", "Ended", secondary=True),
+    Column("started", "Started", whole=True, of=dt.datetime | None),
+    Column("ended", "Ended", secondary=True, of=dt.datetime | None),
     Column("status", "Status in database", secondary=True),
     Column("user", "Started by", secondary=True),
     Column("job", "Job", secondary=True),
 )
 SHOW_COLUMNS = (
     *COLUMNS,
-    *titled("reason", "tree", "tree_type"),
-    *titled("execution_status", "execution_error", "output", "workflow", "input", "attempts"),
+    *titled("reason"),
+    *titled("tree", of=int | None),
+    *titled("tree_type"),
+    *titled("execution_status", "execution_error"),
+    *titled("output", of=Any),
+    *titled("workflow"),
+    *titled("input", of=dict[str, Any] | None),
+    *titled("attempts", of=int | None),
 )
 WHY_COLUMNS = (
-    Column("id", "Id"),
-    Column("state", "State"),
-    Column("cause", "Cause"),
-    Column("reason", "Reason"),
+    Column("id", "Id", of=str),
+    Column("state", "State", of=JobState),
+    Column("cause", "Cause", of=str),
+    Column("reason", "Reason", of=str),
     Column("next", "Next step"),
     *titled("job", "execution", "execution_status", "error", "failed_state", "step"),
-    *titled("attempt", "attempts", "batch_job", "batch_reason", "container_reason", "exit_code"),
+    *titled("attempt", of=Any),
+    *titled("attempts", of=int | None),
+    *titled("batch_job", "batch_reason", "container_reason"),
+    *titled("exit_code", of=int | None),
     *titled("log_stream", "log"),
 )
 OUTPUT_COLUMNS = (
-    Column("bucket", "Bucket", secondary=True),
-    Column("key", "Key", whole=True),
-    Column("size", "Size", right=True, whole=True),
-    Column("bytes", "Bytes", right=True, secondary=True),
-    Column("modified", "Modified", whole=True),
+    Column("bucket", "Bucket", secondary=True, of=str),
+    Column("key", "Key", whole=True, of=str),
+    Column("size", "Size", right=True, whole=True, of=str),
+    Column("bytes", "Bytes", right=True, secondary=True, of=int),
+    Column("modified", "Modified", whole=True, of=dt.datetime | None),
 )
 SCHEDULE_COLUMNS = (
-    Column("name", "Job", whole=True),
-    Column("schedule", "Schedule", whole=True),
-    Column("enabled", "Enabled", whole=True),
+    Column("name", "Job", whole=True, of=str),
+    Column("schedule", "Schedule", whole=True, of=str),
+    Column("enabled", "Enabled", whole=True, of=bool),
     Column("group", "Group"),
     Column("note", "Note"),
     Column("rule", "Rule", secondary=True),
@@ -112,6 +122,7 @@ Job = Annotated[
         "aspencli --env staging jobs list --kind tree --group CZI -o json",
     ),
 )
+@prints(COLUMNS)
 def list_(
     ctx: typer.Context,
     kind: Annotated[
@@ -173,6 +184,7 @@ def list_(
 
 
 @app.command(rich_help_panel="Look", epilog=examples("aspencli --env prod jobs show 61"))
+@prints(SHOW_COLUMNS)
 def show(ctx: typer.Context, job: Job) -> None:
     """Show everything that is known about a job."""
     from aspen.workflows.engine.executions import Description
@@ -203,6 +215,7 @@ def show(ctx: typer.Context, job: Job) -> None:
     rich_help_panel="Look",
     epilog=examples("aspencli --env prod jobs why 61", "aspencli jobs why 7 -o json"),
 )
+@prints(WHY_COLUMNS)
 def why(ctx: typer.Context, job: Job) -> None:
     """Find out why a job failed, or what it waits for.
 
@@ -227,7 +240,7 @@ def why(ctx: typer.Context, job: Job) -> None:
         "next": found.next or None,
         "log": "\n".join(found.lines) if found.lines else None,
     }
-    if context.out.chosen_form != "table":
+    if not context.out.has_layout:
         return context.out.record(WHY_COLUMNS, shown)
     columns = tuple(
         column for column in WHY_COLUMNS if shown[column.key] is not None and column.key != "log"
@@ -276,6 +289,7 @@ def logs(
 
 
 @app.command(rich_help_panel="Look", epilog=examples("aspencli --env staging jobs outputs 61"))
+@prints(OUTPUT_COLUMNS)
 def outputs(ctx: typer.Context, job: Job) -> None:
     """List the files that a job wrote to the bucket, with their sizes."""
     context = current(ctx)
@@ -304,6 +318,7 @@ def outputs(ctx: typer.Context, job: Job) -> None:
 
 
 @schedule_app.command("list", epilog=examples("aspencli --env prod jobs schedule list"))
+@prints(SCHEDULE_COLUMNS)
 def schedule_list(ctx: typer.Context) -> None:
     """List the jobs that start by schedule: EventBridge's rules, or the local schedule of today."""
     context = current(ctx)

@@ -24,6 +24,7 @@ from aspencli.cli.job_access import (
     open_jobs,
 )
 from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.jobs.models import COMPLETED, FAILED, STARTED, JobKind, JobState, Settlement
 from aspencli.text import counted
@@ -35,24 +36,24 @@ if TYPE_CHECKING:
     from aspencli.jobs.undo_file import Settled
 
 COLUMNS = (
-    Column("id", "Id", whole=True),
+    Column("id", "Id", whole=True, of=str | None),
     Column("kind", "Kind", whole=True),
-    Column("state", "State", whole=True),
+    Column("state", "State", whole=True, of=str | None),
     Column("group", "Group"),
     Column("name", "Name"),
-    Column("started", "Started", whole=True),
+    Column("started", "Started", whole=True, of=dt.datetime | None),
     Column("job", "Job", secondary=True),
     OUTCOME,
 )
 SETTLE_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
+    Column("id", "Id", right=True, whole=True, of=int),
     Column("kind", "Kind", whole=True, secondary=True),
     Column("group", "Group", secondary=True),
     Column("name", "Name"),
-    Column("started", "Started", whole=True),
+    Column("started", "Started", whole=True, of=dt.datetime | None),
     Column("before", "Before", whole=True),
     Column("after", "After", whole=True),
-    Column("ended", "Ended", whole=True, secondary=True),
+    Column("ended", "Ended", whole=True, secondary=True, of=dt.datetime | None),
     Column("reason", "Reason"),
     OUTCOME,
 )
@@ -145,6 +146,7 @@ class StartOptions:
 
 
 @params.expanded
+@prints(COLUMNS)
 def start(
     ctx: typer.Context,
     kind: Annotated[
@@ -301,6 +303,7 @@ def _sample_parameters(
     return (found.prefix if found is not None else ""), parameters
 
 
+@prints(COLUMNS)
 def cancel(
     ctx: typer.Context,
     job: Job,
@@ -353,6 +356,7 @@ def cancel(
     execute(change, dry_run=dry_run)
 
 
+@prints(COLUMNS)
 def retry(ctx: typer.Context, job: Job, dry_run: params.DryRunOption = False) -> None:
     """Start a job again that failed or was canceled, with the same input.
 
@@ -417,6 +421,7 @@ def _retry_run(context: AppContext, view: JobView, begin: Any) -> str:
     return made
 
 
+@prints(SETTLE_COLUMNS)
 def reconcile(
     ctx: typer.Context,
     undo_file: options.UndoFile = None,
@@ -526,6 +531,7 @@ class _Restoration(ItemChange):
         return replace(super().subject(), undo_of=self.undoes)
 
 
+@prints(SETTLE_COLUMNS)
 def undo(
     ctx: typer.Context,
     what: Annotated[

@@ -17,6 +17,7 @@ from aspen.local.services import NO_WORKER, PARTS, SUPERVISOR, WORKER, installed
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
+from aspencli.cli.output.results import prints
 from aspencli.cli.params import (
     DryRunOption,
     LimitOption,
@@ -43,38 +44,45 @@ app = group("Run a full deployment on this machine.")
 _VOICES = (*PARTS, SUPERVISOR)  # the parts that keep logs
 
 UP_COLUMNS = (
-    *titled("part", "state", "port"),
+    *titled("part", of=str),
+    *titled("state", of=str),
+    *titled("port", of=int | None),
     Column("url", "URL", whole=True),
 )
 _HEALTH = (
     *UP_COLUMNS,
-    Column("pid", "PID", secondary=True),
-    Column("uptime_s", "Uptime (s)", right=True, secondary=True),
-    Column("restarts", "Restarts", right=True, secondary=True),
+    Column("pid", "PID", secondary=True, of=int | None),
+    Column("uptime_s", "Uptime (s)", right=True, secondary=True, of=int | None),
+    Column("restarts", "Restarts", right=True, secondary=True, of=int),
 )
-_SIZE = Column("size", "Size", right=True, secondary=True)
+_SIZE = Column("size", "Size", right=True, secondary=True, of=int)
 STATUS_COLUMNS = (
     *_HEALTH,
     *titled("last_restart", "reason", "version"),
     _SIZE,
-    *titled("data", "program"),
+    *titled("data", of=str),
+    *titled("program"),
 )
 DOWN_COLUMNS = (
-    *titled("part", "was_running"),
-    Column("how", "Method"),
-    Column("seconds", "Seconds"),
+    *titled("part", of=str),
+    *titled("was_running", of=bool),
+    Column("how", "Method", of=str),
+    Column("seconds", "Seconds", of=float),
 )
 MAIL_COLUMNS = (
-    Column("id", "ID", right=True, whole=True),
-    Column("sent_at", "Sent", whole=True),
-    *titled("to", "subject"),
+    Column("id", "ID", right=True, whole=True, of=int),
+    Column("sent_at", "Sent", whole=True, of=datetime),
+    *titled("to", of=str),
+    *titled("subject", of=str),
 )
-MESSAGE_COLUMNS = (*MAIL_COLUMNS, *titled("link", "text"))
-RESET_COLUMNS = (*titled("part", "deleted"), OUTCOME)
+MESSAGE_COLUMNS = (*MAIL_COLUMNS, *titled("link"), *titled("text", of=str))
+RESET_COLUMNS = (*titled("part", of=str), *titled("deleted", of=Any), OUTCOME)
 SEED_COLUMNS = (
-    *titled("groups", "users", "locations", "samples", "runs", "trees", "genomes", right=True),
-    Column("already", "Unchanged", right=True),
-    *titled("rejected", "seconds", right=True),
+    *titled("groups", "users", "locations", "samples", "runs", right=True, of=int),
+    *titled("trees", "genomes", right=True, of=int),
+    Column("already", "Unchanged", right=True, of=int),
+    Column("rejected", "Rejected", right=True, of=int),
+    Column("seconds", "Seconds", right=True, of=float),
     OUTCOME,
 )
 
@@ -110,6 +118,7 @@ class SeedRequest:
 
 
 @app.command(epilog=examples("aspencli local up", "aspencli local up --only postgres"))
+@prints(UP_COLUMNS)
 def up(
     ctx: typer.Context,
     only: Annotated[
@@ -134,6 +143,7 @@ def up(
 
 
 @app.command(epilog=examples("aspencli local init"))
+@prints(UP_COLUMNS, SEED_COLUMNS)
 def init(ctx: typer.Context) -> None:
     """Start the deployment (as 'up' does), and add the test groups, users, and locations."""
     context = on_laptop(ctx)
@@ -142,6 +152,7 @@ def init(ctx: typer.Context) -> None:
 
 
 @app.command(epilog=examples("aspencli local down"))
+@prints(DOWN_COLUMNS)
 def down(ctx: typer.Context) -> None:
     """Stop the deployment. Data is kept; open transactions are rolled back."""
     context = on_laptop(ctx)
@@ -157,6 +168,7 @@ def down(ctx: typer.Context) -> None:
 
 
 @app.command(epilog=examples("aspencli local status", "aspencli local status --check"))
+@prints(STATUS_COLUMNS)
 def status(
     ctx: typer.Context,
     check: Annotated[
@@ -219,6 +231,7 @@ def logs(
         "aspencli local mail --to guest@example.org -o json",
     )
 )
+@prints(MESSAGE_COLUMNS)
 def mail(
     ctx: typer.Context,
     number: Annotated[
@@ -245,19 +258,19 @@ def mail(
             )
         return _show_message(out, outbox.message(number))
     found, limit = outbox.messages(to), chosen_limit(out, limit, everything=False)
-    columns = MAIL_COLUMNS if out.chosen_form == "table" else MESSAGE_COLUMNS
+    columns = MAIL_COLUMNS if out.has_layout else MESSAGE_COLUMNS
     out.rows(columns, map(_message_row, found[:limit]), empty="No messages.")
     if limit is not None and limit < len(found):
         out.info(f"{limit:,} of {len(found):,} messages shown")
         out.hint("Show all with --limit 0.")
-    if found and out.chosen_form == "table":
+    if found and out.has_layout:
         out.hint("Read one: aspencli local mail ID")
     return None
 
 
 def _show_message(out: Output, message: Message) -> None:
     row = _message_row(message)
-    if out.chosen_form != "table":
+    if not out.has_layout:
         return out.rows(MESSAGE_COLUMNS, [row])
     for column in MAIL_COLUMNS[1:]:
         out.text(f"{column.title}: {visible(row[column.key])}")
@@ -277,6 +290,7 @@ def _message_row(message: Message) -> dict[str, Any]:
 
 
 @app.command(epilog=examples("aspencli local reset", "aspencli local reset --yes"))
+@prints(RESET_COLUMNS)
 def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     """Stop the deployment and delete all of its data, including passwords. Asks for confirmation.
 
@@ -316,6 +330,7 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     )
 )
 @expanded
+@prints(SEED_COLUMNS)
 def seed(ctx: typer.Context, request: SeedRequest) -> None:
     """Add test data: test groups and users, generated samples, or samples from a file.
 

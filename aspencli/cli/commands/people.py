@@ -18,6 +18,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError, CredentialsError, RefusedError
 from aspencli.tabular.source import STDIN
 from aspencli.text import counted
@@ -80,6 +81,7 @@ class WayIn:
 
 
 @params.expanded
+@prints("aspencli.cli.changes.people:PEOPLE_COLUMNS", "aspencli.cli.invitations:COLUMNS")
 def onboard(
     ctx: typer.Context,
     email: Annotated[
@@ -320,6 +322,7 @@ def explain_onboarding(
 # Offboarding
 
 
+@prints("aspencli.cli.changes.people:OFFBOARD_COLUMNS")
 def offboard(
     ctx: typer.Context,
     key: Annotated[
@@ -373,6 +376,7 @@ def offboard(
 
 
 @params.expanded
+@prints("aspencli.cli.changes.people:GROUP_COLUMNS")
 def onboard_group(
     ctx: typer.Context,
     name: Annotated[str, params.text_option("Name: 3 to 128 characters, unique among groups.")],

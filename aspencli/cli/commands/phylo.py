@@ -5,11 +5,12 @@ Runs are listed from either backend, and started, renamed, and deleted through t
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
 import typer
@@ -19,6 +20,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import LINK_COLUMNS, OUTCOME, Column, Row, titled
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError
 from aspencli.stored_text import clean_name
 from aspencli.text import counted
@@ -31,20 +33,24 @@ if TYPE_CHECKING:
 runs_app = command_group("List, start, rename, and delete runs that build phylogenetic trees.")
 
 COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
+    Column("id", "Id", right=True, whole=True, of=int),
     Column("name", "Name"),
-    Column("workflow_status", "Status", whole=True),
+    Column("workflow_status", "Status", whole=True, of=str),
     Column("tree_type", "Type"),
     *titled("group", "pathogen", secondary=True),
-    Column("start_datetime", "Started", whole=True),
-    Column("end_datetime", "Ended", secondary=True),
+    Column("start_datetime", "Started", whole=True, of=dt.datetime | None),
+    Column("end_datetime", "Ended", secondary=True, of=dt.datetime | None),
     Column("user", "Started by", secondary=True),
-    Column("phylo_tree", "Tree", right=True, whole=True),
-    Column("template_args", "Arguments", secondary=True),
+    Column("phylo_tree", "Tree", right=True, whole=True, of=int | None),
+    Column("template_args", "Arguments", secondary=True, of=dict[str, Any]),
     Column("contextual_data_source", "Contextual data", secondary=True),
 )
 _CHANGED = {"id", "name", "workflow_status", "tree_type", "group", "start_datetime", "phylo_tree"}
-CHANGE_COLUMNS = (*(column for column in COLUMNS if column.key in _CHANGED), OUTCOME)
+_UNKNOWN = {"id": int | None, "workflow_status": str | None}  # in a plan
+CHANGE_COLUMNS = (
+    *(replace(c, of=_UNKNOWN.get(c.key, c.of)) for c in COLUMNS if c.key in _CHANGED),
+    OUTCOME,
+)
 _OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
 _CREATE_EXAMPLES = examples(
     "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
@@ -77,6 +83,7 @@ class TreeKind(StrEnum):
 
 
 @runs_app.command("list", epilog=examples("aspencli phylo-runs list --group 1"))
+@prints(COLUMNS)
 def list_(
     ctx: typer.Context,
     group: params.GroupOption = None,
@@ -105,6 +112,7 @@ def list_(
 
 @runs_app.command(epilog=_CREATE_EXAMPLES)
 @params.expanded
+@prints(CHANGE_COLUMNS)
 def create(
     ctx: typer.Context,
     name: Name,
@@ -237,6 +245,7 @@ def create(
 @runs_app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)
 @runs_app.command(epilog=_UPDATE_EXAMPLES)
 @params.expanded
+@prints(CHANGE_COLUMNS)
 def update(
     ctx: typer.Context,
     run: Annotated[int, typer.Argument(metavar="RUN", help="Run id.")],
@@ -272,6 +281,7 @@ def update(
 
 @runs_app.command(epilog=_DELETE_EXAMPLES)
 @params.expanded
+@prints(CHANGE_COLUMNS)
 def delete(
     ctx: typer.Context,
     runs: Annotated[
@@ -341,10 +351,10 @@ auspice_app = command_group("Create links to view trees.")
 usher_app = command_group("Place samples on UShER trees.")
 
 TREE_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("value", "Value", whole=True),
-    Column("description", "Description"),
-    Column("priority", "Priority", right=True),
+    Column("id", "Id", right=True, whole=True, of=int),
+    Column("value", "Value", whole=True, of=str),
+    Column("description", "Description", of=str),
+    Column("priority", "Priority", right=True, of=int | None),
 )
 _PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
 _GENOMES = {"SC2": "wuhCor1"}
@@ -438,6 +448,7 @@ def _download(
 
 @trees_app.command("open", epilog=_OPEN_EXAMPLES)
 @params.expanded
+@prints(LINK_COLUMNS)
 def open_(
     ctx: typer.Context,
     tree: Tree,
@@ -480,6 +491,7 @@ def open_(
 
 @auspice_app.command(epilog=examples("aspencli auspice link 61"))
 @params.expanded
+@prints(LINK_COLUMNS)
 def link(ctx: typer.Context, tree: Tree, scoped: params.ScopeOptions) -> None:
     """Create a link that lets anyone view a tree for a week.
 
@@ -498,6 +510,7 @@ def link(ctx: typer.Context, tree: Tree, scoped: params.ScopeOptions) -> None:
 
 
 @usher_app.command("get-tree-versions", epilog=examples("aspencli usher get-tree-versions"))
+@prints(TREE_COLUMNS)
 def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List the UShER trees available for the pathogen, the default one first."""
     context = current(ctx)
@@ -523,6 +536,7 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
     "get-link", epilog=examples("aspencli usher get-link RCPHL-0000001 RCPHL-0000002 --output json")
 )
 @params.expanded
+@prints(LINK_COLUMNS)
 def get_link(
     ctx: typer.Context,
     *,

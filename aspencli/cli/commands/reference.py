@@ -17,6 +17,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.formats import Column
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError
 
 locations_app = command_group("List and search locations of samples and trees.")
@@ -43,6 +44,7 @@ def _named(what: str) -> Any:
 
 
 @locations_app.command("list", epilog=examples("aspencli locations list --depth division"))
+@prints(LOCATION_COLUMNS, row="aspencli.remote.api:Location")
 def list_locations(
     ctx: typer.Context,
     depth: Annotated[
@@ -70,6 +72,7 @@ def list_locations(
 @locations_app.command(
     epilog=examples("aspencli locations search --country usa --location 'san fransisco'")
 )
+@prints(LOCATION_COLUMNS, row="aspencli.remote.api:Location")
 def search(
     ctx: typer.Context,
     region: Annotated[str | None, _named("region")] = None,
@@ -112,6 +115,7 @@ PATHOGEN_COLUMNS = (
 
 
 @pathogens_app.command("list", epilog=examples("aspencli pathogens list"))
+@prints(PATHOGEN_COLUMNS, row="aspencli.remote.api:Pathogen")
 def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List pathogens and the slugs to use with --pathogen."""
     context = current(ctx)
@@ -129,10 +133,11 @@ def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
 
 lineages_app = command_group("List the lineages of a pathogen.")
 
-LINEAGE_COLUMNS = (Column("lineage", "Lineage", whole=True),)
+LINEAGE_COLUMNS = (Column("lineage", "Lineage", whole=True, of=str),)
 
 
 @lineages_app.command("list-pango", epilog=examples("aspencli lineages list-pango --output tsv"))
+@prints(LINEAGE_COLUMNS)
 def list_pango(ctx: typer.Context) -> None:
     """List Pango lineages, lineage families such as 'BA.2* / 21L', and WHO names (API only).
 

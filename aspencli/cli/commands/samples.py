@@ -9,7 +9,7 @@ import datetime as dt
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,17 @@ from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import Column, titled
-from aspencli.samples.models import SampleQuery, SampleSort
+from aspencli.cli.output.results import prints, shape
+from aspencli.samples.models import (
+    LINEAGE,
+    QC_METRIC,
+    SITES,
+    UPLOADED_GENOME,
+    SampleDetails,
+    SampleQuery,
+    SampleRow,
+    SampleSort,
+)
 
 app = command_group("List, create, update, delete, and download samples.")
 
@@ -35,22 +45,64 @@ LIST_COLUMNS = (
     Column("private", "Private"),
     Column("uploaded_by", "Uploaded by", secondary=True),
 )
+
+
+def _place() -> Any:
+    from aspencli.reference.remote import LOCATION_LEVELS
+
+    return shape("Place", ("id", *LOCATION_LEVELS), id=int) | None
+
+
+def _genome(*keys: str, **types: Any) -> Any:
+    numbers = dict.fromkeys(("length", *SITES), int | None)
+    day = dt.date | None
+    return shape("Genome", keys, **numbers, sequencing_date=day, **types) | None
+
+
+def _uploaded() -> Any:
+    return _genome(*UPLOADED_GENOME, upload_date=dt.datetime | None, sequencing_depth=float | None)
+
+
+def _aligned() -> Any:
+    return _genome("aligned_date", "reference_name", aligned_date=dt.datetime | None)
+
+
+def _lineages() -> Any:
+    types: dict[str, Any] = {"lineage_probability": float | None, "last_updated": dt.date | None}
+    return list[shape("Lineage", LINEAGE, **types)]  # type: ignore[misc] # made at run time
+
+
+def _metrics() -> Any:
+    return list[shape("Metric", QC_METRIC)]  # type: ignore[misc] # same
+
+
+def _accessions() -> Any:
+    return list[shape("Accession", ("accession_type", "accession"))]  # type: ignore[misc] # same
+
+
 SHOW_COLUMNS = (
     *titled("id", "matched_by"),
     Column("private_identifier", "Private identifier", whole=True),
     Column("public_identifier", "Public identifier", whole=True),
-    *titled("private", "group", "pathogen"),
+    *titled("private"),
+    Column("group", "Group", of=lambda: shape("Group", ("name", "prefix"), id=int)),
+    Column("pathogen", "Pathogen", of=lambda: shape("Pathogen", ("slug", "name"), id=int | None)),
     Column("collection_date", "Collected", whole=True),
     Column("location", "Location"),
-    Column("collection_location", "Location details"),
-    *titled("uploaded_by", "organism", "host"),
+    Column("collection_location", "Location details", of=_place),
+    Column("uploaded_by", "Uploaded by", of=lambda: shape("User", ("name", "email"), id=int)),
+    *titled("organism", "host"),
     Column("purpose_of_sampling", "Purpose"),
     Column("specimen_processing", "Processing"),
     Column("sample_collected_by", "Collected by"),
     Column("sample_collector_contact_email", "Collector e-mail"),
     Column("sample_collector_contact_address", "Collector address"),
-    *titled("authors", "genome", "aligned_genome", "accessions", "lineages"),
-    Column("qc_metrics", "QC metrics"),
+    *titled("authors"),
+    *titled("genome", of=_uploaded),
+    *titled("aligned_genome", of=_aligned),
+    *titled("accessions", of=_accessions),
+    *titled("lineages", of=_lineages),
+    Column("qc_metrics", "QC metrics", of=_metrics),
     *titled("mutations", "original_submission"),
 )
 
@@ -63,8 +115,8 @@ _TEMPLATE_EXAMPLES = examples(
     "aspencli samples submission-template --from ids.txt --repository GISAID --out gisaid.csv"
 )
 VALIDATED_COLUMNS = (
-    Column("identifier", "Identifier", whole=True),
-    Column("found", "Found"),
+    Column("identifier", "Identifier", whole=True, of=str),
+    Column("found", "Found", of=bool),
 )
 
 
@@ -80,6 +132,7 @@ class SubmissionForm(StrEnum):
     rich_help_panel="Look",
     epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01"),
 )
+@prints(LIST_COLUMNS, row=SampleRow)
 def list_(
     ctx: typer.Context,
     group: params.GroupOption = None,
@@ -153,6 +206,7 @@ def list_(
 
 @app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
 @app.command(rich_help_panel="Look", epilog=_SHOW_EXAMPLES)
+@prints(SHOW_COLUMNS, row=SampleDetails)
 def show(
     ctx: typer.Context,
     keys: Annotated[
@@ -216,6 +270,7 @@ def download(
 
 
 @params.expanded
+@prints(VALIDATED_COLUMNS)
 def validate_ids(
     ctx: typer.Context,
     identifiers: params.Identifiers = None,

@@ -27,6 +27,7 @@ from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.remote import Gazetteer, Scope, name_of
 from aspencli.samples.create import (
@@ -94,6 +95,7 @@ class TableOptions(options.ReadingOptions):
 
 
 @params.expanded
+@prints(OUTCOME_COLUMNS)
 def create(
     ctx: typer.Context,
     *,

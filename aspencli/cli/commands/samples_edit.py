@@ -19,6 +19,7 @@ from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.errors import AspenError, BadInputError
 from aspencli.text import counted
 
@@ -109,6 +110,7 @@ class ChangeOptions:
 
 
 @params.expanded
+@prints(OUTCOME_COLUMNS)
 def update(
     ctx: typer.Context,
     *,
@@ -155,6 +157,7 @@ def update(
 
 
 @params.expanded
+@prints(OUTCOME_COLUMNS)
 def delete(
     ctx: typer.Context,
     *,

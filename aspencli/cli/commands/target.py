@@ -12,6 +12,7 @@ import typer
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import LOCAL_DEPLOYMENT, AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.config import Safety
 from aspencli.errors import AspenError, NotFoundError, UnreachableError
 from aspencli.text import duration_text
@@ -25,27 +26,28 @@ app = group("List targets, and check each part of the way to one.")
 stacks_app = group("List the stacks of remote development environments.")
 
 LIST_COLUMNS = (
-    Column("name", "Target", whole=True),
-    Column("safety", "Safety"),
+    Column("name", "Target", whole=True, of=str),
+    Column("safety", "Safety", of=str),
     Column("api_url", "API", blank=lambda row: _missing(row["name"])),
     Column("database", "Database", blank=lambda row: _missing(row["name"])),
     Column("way", "Way", blank=lambda _row: "(from the secret)"),
-    Column("selected", "Selected", secondary=True),
+    Column("selected", "Selected", secondary=True, of=bool),
 )
 CHECK_COLUMNS = (
-    Column("part", "Part", whole=True),
-    Column("state", "State", whole=True),
-    Column("seconds", "Time", right=True, whole=True),
-    Column("found", "Found"),
+    Column("part", "Part", whole=True, of=str),
+    Column("state", "State", whole=True, of=str),
+    Column("seconds", "Time", right=True, whole=True, of=float | None),
+    Column("found", "Found", of=str),
     Column("step", "Next step", secondary=True),
 )
-STACK_COLUMNS = (Column("name", "Stack", whole=True), Column("api_url", "API"))
+STACK_COLUMNS = (Column("name", "Stack", whole=True, of=str), Column("api_url", "API", of=str))
 
 _OK, _NOTE, _FAILED, _SKIPPED = "ok", "note", "failed", "skipped"
 _ANSWERS = {b"S": "offers TLS", b"N": "has no TLS"}
 
 
 @app.command("list", epilog=examples("aspencli target list"))
+@prints(LIST_COLUMNS)
 def list_targets(ctx: typer.Context) -> None:
     """List all targets: where their API and database are, and how the database is reached."""
     context = current(ctx)
@@ -61,7 +63,7 @@ def list_targets(ctx: typer.Context) -> None:
         }
         for target in map(context.config.configured, context.config.targets)
     ]
-    if context.out.chosen_form == "table":
+    if context.out.has_layout:
         # As records, because addresses are too long for a column and must not be cut.
         context.out.records(LIST_COLUMNS, rows)
     else:
@@ -89,6 +91,7 @@ def _way_words(target: Target) -> str | None:
 @app.command(
     epilog=examples("aspencli --env staging target check", "aspencli --env prod target check")
 )
+@prints(CHECK_COLUMNS)
 def check(ctx: typer.Context) -> None:
     """Check each part of the way to the target, from AWS and the database to the API and sign-in.
 
@@ -102,9 +105,9 @@ def check(ctx: typer.Context) -> None:
     for row, code in _Check(context).rows():
         rows.append(row)
         codes += [code] if code else []
-        if context.out.chosen_form == "table":
+        if context.out.has_layout:
             _show(context, row)
-    if context.out.chosen_form != "table":
+    if not context.out.has_layout:
         context.out.rows(CHECK_COLUMNS, rows)
     if not codes:
         context.out.done(f"{context.target.label} can be reached")
@@ -340,6 +343,7 @@ def _row(part: str, state: str, seconds: float | None, found: str, step: str | N
 
 
 @stacks_app.command("list", epilog=examples("aspencli stacks list"))
+@prints(STACK_COLUMNS)
 def list_stacks(ctx: typer.Context) -> None:
     """List the stacks of remote development environments, as their deployment tool knows them."""
     from aspencli.deployments.aws import Aws

@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError
 from aspencli.stored_text import clean_name
 
@@ -30,23 +31,35 @@ if TYPE_CHECKING:
 
 app = command_group("List, show, create, change, and delete users, and manage your own account.")
 
+
+def _group_roles() -> Any:
+    from aspencli.remote.api import GroupRoles
+
+    return list[GroupRoles]
+
+
 LIST_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("email", "E-mail", whole=True),
-    Column("auth0_user_id", "Auth0 id", secondary=True, whole=True),
-    Column("system_admin", "System admin", secondary=True),
-    Column("groups", "Groups and roles"),
+    Column("id", "Id", right=True, whole=True, of=int),
+    Column("name", "Name", of=str),
+    Column("email", "E-mail", whole=True, of=str),
+    Column("auth0_user_id", "Auth0 id", secondary=True, whole=True, of=str),
+    Column("system_admin", "System admin", secondary=True, of=bool),
+    Column("groups", "Groups and roles", of=_group_roles),
 )
 SHOW_COLUMNS = (
     *LIST_COLUMNS,
-    Column("agreed_to_tos", "Agreed to terms"),
-    Column("acknowledged_policy_version", "Policy acknowledged"),
+    Column("agreed_to_tos", "Agreed to terms", of=bool),
+    Column("acknowledged_policy_version", "Policy acknowledged", of=dt.date | None),
     Column("gisaid_submitter_id", "GISAID submitter id"),
-    Column("created_at", "Created"),
-    Column("samples", "Samples uploaded"),
+    Column("created_at", "Created", of=dt.datetime | None),
+    Column("samples", "Samples uploaded", of=int),
 )
-CREATE_COLUMNS = (Column("status", "Status", retired=True), *LIST_COLUMNS, OUTCOME)
+CREATE_COLUMNS = (
+    Column("status", "Status", retired=True, of=str),
+    replace(LIST_COLUMNS[0], of=int | None),  # a plan has no id yet
+    *LIST_COLUMNS[1:],
+    OUTCOME,
+)
 _NOT_MINE = {"email", "auth0_user_id", "system_admin", "created_at", "samples"}  # not in the API
 ME_COLUMNS = tuple(column for column in SHOW_COLUMNS if column.key not in _NOT_MINE)
 UPDATE_ME_COLUMNS = (*ME_COLUMNS, OUTCOME)
@@ -57,6 +70,7 @@ _CREATE_EXAMPLES = examples(
 
 
 @app.command("list", epilog=examples("aspencli users list --group CZI --role admin"))
+@prints(LIST_COLUMNS)
 def list_(
     ctx: typer.Context,
     group: params.GroupOption = None,
@@ -105,6 +119,7 @@ def list_(
 
 
 @app.command(epilog=examples("aspencli users show ada@lab.example.org"))
+@prints(SHOW_COLUMNS)
 def show(
     ctx: typer.Context,
     key: Annotated[
@@ -127,6 +142,7 @@ def show(
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
+@prints(CREATE_COLUMNS)
 def create(
     ctx: typer.Context,
     name: Annotated[str, params.text_option("Display name.")],
@@ -262,6 +278,7 @@ def _creation(
 
 
 @app.command(epilog=examples("aspencli --env staging users me"))
+@prints(ME_COLUMNS, row="aspencli.remote.api:Me")
 def me(ctx: typer.Context) -> None:
     """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
@@ -270,6 +287,7 @@ def me(ctx: typer.Context) -> None:
 
 
 @app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))
+@prints(UPDATE_ME_COLUMNS, row="aspencli.remote.api:Me")
 def update_me(
     ctx: typer.Context,
     name: Annotated[str | None, params.text_option("Display name.")] = None,

@@ -12,6 +12,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.changes import options
 from aspencli.cli.changes.two_sided import (
+    CHANGE_COLUMNS,
     AllowNoAdmin,
     DatabaseOnly,
     ViaDatabase,
@@ -24,6 +25,7 @@ from aspencli.cli.changes.two_sided import (
 )
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import Column
+from aspencli.cli.output.results import prints
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.stored_text import clean_email, clean_name
 
@@ -34,12 +36,12 @@ if TYPE_CHECKING:
 roles_app = command_group("List, add, and remove the roles of a user in groups.")
 
 ROLE_COLUMNS = (
-    Column("group_id", "Group id", right=True, whole=True),
-    Column("group", "Group"),
-    Column("prefix", "Prefix", secondary=True),
-    Column("role", "Role", whole=True),
-    Column("in_database", "In the database"),
-    Column("at_provider", "At the identity provider"),
+    Column("group_id", "Group id", right=True, whole=True, of=int),
+    Column("group", "Group", of=str),
+    Column("prefix", "Prefix", secondary=True, of=str),
+    Column("role", "Role", whole=True, of=str),
+    Column("in_database", "In the database", of=bool),
+    Column("at_provider", "At the identity provider", of=bool | None),
 )
 _ME = "Your own name and GISAID id: aspencli users update-me."
 _MEMBERS = "It can only invite people: aspencli groups invite."
@@ -69,6 +71,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(roles_app, name="roles")
 
 
+@prints(CHANGE_COLUMNS)
 def update(
     ctx: typer.Context,
     key: Annotated[str, user_key()],
@@ -161,6 +164,7 @@ def update(
 
 
 @roles_app.command("list", epilog=examples("aspencli users roles list ada@lab.example.org"))
+@prints(ROLE_COLUMNS)
 def list_roles(
     ctx: typer.Context,
     key: Annotated[str, user_key()],
@@ -189,6 +193,7 @@ def list_roles(
 
 
 @roles_app.command("add", epilog=_ADD_EXAMPLES)
+@prints(CHANGE_COLUMNS)
 def add_role(
     ctx: typer.Context,
     key: Annotated[str, user_key()],
@@ -244,6 +249,7 @@ def add_role(
 
 
 @roles_app.command("remove", epilog=_REMOVE_EXAMPLES)
+@prints(CHANGE_COLUMNS)
 def remove_role(
     ctx: typer.Context,
     key: Annotated[str, user_key()],
@@ -298,6 +304,7 @@ def remove_role(
     )
 
 
+@prints(CHANGE_COLUMNS)
 def delete(
     ctx: typer.Context,
     key: Annotated[str, user_key()],

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
-from aspencli.cli.output.console import Output
+from aspencli.cli.output.console import Ending, Output
 from aspencli.config import Safety
 from aspencli.errors import BadInputError
 
@@ -193,8 +193,9 @@ def _report(request: ConsoleRequest, source: ScriptSource, error: BaseException)
         trace = _from_own_code(error.__traceback__, source)
         traceback.print_exception(type(error), error, trace)
     if failure is None:
+        request.messages.ending = Ending(f"{type(error).__name__}: {error}")
         return 1
-    request.messages.error(failure.message, hint=failure.hint, details=failure.details)
+    request.messages.fail(failure.message, hint=failure.hint, details=failure.details)
     return failure.code
 
 

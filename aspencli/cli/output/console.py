@@ -11,18 +11,20 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO, cast
 
 from aspencli.cli.output.formats import Column, NamedRow, Row, with_blanks, write_rows
-from aspencli.errors import RefusedError
-from aspencli.text import visible
+from aspencli.errors import BadInputError, RefusedError
+from aspencli.text import json_document, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aspencli.cli.meter import Meter
+    from aspencli.cli.output.filters import Filter
     from aspencli.cli.output.table import TableLayout
 
 
@@ -53,7 +55,12 @@ _EXTENDED = ("256color", "kitty")  # in TERM; the same as Rich looks for
 
 
 def has_shades() -> bool:
-    """Return True if the terminal has 256 colors, as far as its variables show."""
+    """Return True if the terminal has 256 colors, as far as its variables show.
+
+    Where color is forced, it is shown later: by a log viewer, or by less.
+    """
+    if is_color_forced():
+        return True
     term = os.environ.get("TERM", "")
     return bool(os.environ.get("COLORTERM")) or any(name in term for name in _EXTENDED)
 
@@ -73,8 +80,15 @@ def rich_style(style: str) -> str:
 
 
 def has_color(stream: TextIO) -> bool:
-    """Return True if a stream supports color (NO_COLOR and TERM=dumb turn it off)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Return True if a stream gets color: NO_COLOR turns it off, and FORCE_COLOR on."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return is_color_forced() or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def is_color_forced() -> bool:
+    """Return True if color is wanted even where it is not supported (https://force-color.org)."""
+    return os.environ.get("FORCE_COLOR", "") not in {"", "0"}
 
 
 def styled(stream: TextIO, style: str, text: str) -> str:
@@ -91,9 +105,9 @@ def rich_console(stream: TextIO, *, piped: int = _PIPED) -> Console:
         file=stream,
         width=width_of(stream, piped=piped),
         height=24,  # otherwise Rich ignores the width where TERM is dumb
-        force_terminal=stream.isatty(),
+        force_terminal=stream.isatty() or has_color(stream),
         # Not no_color, which keeps bold text.
-        color_system="auto" if has_color(stream) else None,
+        color_system=_color_system(stream),
         highlight=False,
         markup=False,
         emoji=False,
@@ -101,14 +115,21 @@ def rich_console(stream: TextIO, *, piped: int = _PIPED) -> Console:
     )
 
 
+def _color_system(stream: TextIO) -> Literal["auto", "256"] | None:
+    if not has_color(stream):
+        return None
+    # Rich would look at TERM, which says nothing about a stream that is not a terminal.
+    return "256" if is_color_forced() else "auto"
+
+
 Tick = Callable[[int], None]
 """A callback of a long operation, which reports how much is done so far."""
 
 
 class _Update(Protocol):
-    """The function that updates a progress bar, with a note if there is one."""
+    """The function that updates a progress bar, with the seconds left if they are known."""
 
-    def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int | None, seconds: float | None = None) -> None: ...
 
 
 class _Guarded:
@@ -142,6 +163,15 @@ class _Guarded:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
+@dataclass(frozen=True)
+class Ending:
+    """The last words of a run, and the next step."""
+
+    message: str
+    hint: str | None = None
+    details: tuple[str, ...] = ()
+
+
 @dataclass
 class Output:
     """The two output streams and the settings for using them."""
@@ -150,9 +180,19 @@ class Output:
     no_input: bool = False  # refuse questions instead of asking them
     stdout: TextIO | None = None
     stderr: TextIO | None = None
+    # The only columns to show, in this order; none for those that the command chooses.
+    columns: Sequence[Column] = ()
+    filter: Filter | None = None  # replaces the format
+    json_errors: bool = False  # the error that ends the run is JSON
+    quiet: bool = False  # show only results, warnings, errors, and questions
+    meter: Meter | None = None  # counts for ``--verbose``
     is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
     # The error that prevented a writing command from printing its result.
     lost: OSError | None = field(default=None, init=False)
+    # The error that ends the run, for programs: it is printed at the very end, with the exit code.
+    ending: Ending | None = field(default=None, init=False)
+    # The last message, for commands that end with an exit code because of their result.
+    said: Ending | None = field(default=None, init=False)
     _finishes: bool = field(default=False, init=False, repr=False)
     _noted: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
 
@@ -185,6 +225,11 @@ class Output:
         return self.form or ("table" if self.out.isatty() else "tsv")
 
     @property
+    def has_layout(self) -> bool:
+        """Return True if a command may lay out its results for people as it likes."""
+        return self.chosen_form == "table" and not self.columns
+
+    @property
     def interactive(self) -> bool:
         """Return True if there is a terminal to answer questions on."""
         stdin = sys.stdin  # None if the process was started without one
@@ -196,9 +241,12 @@ class Output:
         self, columns: Sequence[Column], rows: Iterable[Row | NamedRow], *, empty: str = ""
     ) -> None:
         """Show rows on stdout; if there are none, print ``empty`` on stderr."""
+        columns, rows = self._chosen(columns, rows)
         rows = iter(rows)
         first = list(islice(rows, 1))  # before the heading is written: a query may fail here
-        if self.chosen_form == "table":
+        if self.filter:
+            self._filtered(self.filter, columns, chain(first, rows))
+        elif self.chosen_form == "table":
             if first:
                 self._table(columns, chain(first, rows))
         else:
@@ -217,9 +265,44 @@ class Output:
             return self.rows(columns, rows)
         from aspencli.cli.output.table import record_lines  # imports Rich
 
+        columns, shown = self._chosen(columns, rows)
         bold = partial(styled, self.out, "strong")
-        self._write(self.out, record_lines(_current(columns), rows, self.width, bold))
+        self._write(self.out, record_lines(_current(columns), shown, self.width, bold))
         return self.out.flush()
+
+    def _filtered(
+        self, wanted: Filter, columns: Sequence[Column], rows: Iterable[Row | NamedRow]
+    ) -> None:
+        if not self._finishes:
+            for line in wanted.rows(columns, rows):
+                self.out.write(line + "\n")
+            return
+        rows = list(rows)  # of a write, whose result must not be lost
+        try:
+            lines = list(wanted.rows(columns, rows))
+        except BadInputError as error:
+            self.warn(f"{error.message} The whole result follows.")
+            write_rows(self.out, "json", columns, rows)
+        else:
+            self._write(self.out, lines)
+
+    def _chosen(
+        self, columns: Sequence[Column], rows: Iterable[Row | NamedRow]
+    ) -> tuple[Sequence[Column], Iterable[Row | NamedRow]]:
+        if not self.columns:
+            return columns, rows
+        from aspencli.cli.output.choosing import chosen
+
+        return chosen(self.columns, columns, rows)
+
+    def document(self, value: Any) -> None:
+        """Print one JSON value, on one line as JSON Lines."""
+        if self.filter:
+            return self._write(self.out, self.filter.document(value))
+        indent = None if self.chosen_form == "jsonl" else 2
+        return self.text(
+            json_document(value, indent=indent, ascii_only=not _encodes(self.out, "é"))
+        )
 
     def text(self, text: str) -> None:
         """Print text on stdout unchanged."""
@@ -249,18 +332,33 @@ class Output:
 
     def info(self, message: str) -> None:
         """Report progress or other information."""
-        self._say("", message)
+        self.said = Ending(message)
+        if not self.quiet:
+            self._say("", message)
+
+    def detail(self, message: str) -> None:
+        """Report what is being done, with ``--verbose`` only."""
+        if self.meter:
+            self._say("", message)
 
     def done(self, message: str) -> None:
         """Report success."""
-        self._say(self._lead("done", "✓ ", ""), message)
+        if not self.quiet:
+            self._say(self._lead("done", "✓ ", ""), message)
 
     def warn(self, message: str) -> None:
         """Warn about something to know before relying on the result."""
+        self.said = Ending(message)
         self._say(self._lead("warn", "Warning: "), message)
 
     def hint(self, message: str) -> None:
         """Suggest what to do next."""
+        if self.said is not None and self.said.hint is None:
+            self.said = replace(self.said, hint=message)
+        if not self.quiet:
+            self._next(message)
+
+    def _next(self, message: str) -> None:
         self._say(self._lead("hint", "→ ", "  "), message)
 
     def error(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
@@ -269,10 +367,19 @@ class Output:
         for line in details:
             self._say("  ", line)
         if hint:
-            self.hint(hint)
+            self._next(hint)
+
+    def fail(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
+        """Report the error that ends the run; for programs, when it ends."""
+        if self.json_errors:
+            self.ending = Ending(message, hint, tuple(details))
+        else:
+            self.error(message, hint=hint, details=details)
 
     def preview(self, columns: Sequence[Column], rows: Iterable[Row], *, limit: int = 10) -> None:
         """Show the first rows on stderr, before a question."""
+        if self.quiet and not self.interactive:
+            return  # no question follows
         shown = list(islice(rows, limit))
         if shown and self.err.isatty():
             layout = self._layout(columns, self.err)
@@ -330,14 +437,8 @@ class Output:
     @contextmanager
     def estimated(self, label: str, total: int) -> Iterator[Callable[[int, float | None], None]]:
         """Show a progress bar; the callback takes what is done, and the seconds left if known."""
-        from aspencli.text import duration_text
-
         with self._bar(label, total) as update:
-            yield lambda done, seconds: update(
-                done,
-                total,
-                "" if seconds is None or seconds < 1 else f"about {duration_text(seconds)} left",
-            )
+            yield lambda done, seconds: update(done, total, seconds)
 
     @contextmanager
     def transfer(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
@@ -347,29 +448,20 @@ class Output:
 
     @contextmanager
     def _bar(self, label: str, total: int | None, *, in_bytes: bool = False) -> Iterator[_Update]:
-        if not self.err.isatty():
-            yield lambda _done, _total, _note="": None
+        if self.quiet or not self.err.isatty():
+            yield lambda _done, _total, _seconds=None: None
             return
-        from rich import progress
+        from aspencli.cli.output.progress import progress_bar  # imports Rich
 
-        bar = progress.Progress(
-            progress.SpinnerColumn(),
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(),
-            progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("{task.fields[note]}"),
-            console=rich_console(self.err),
-            transient=True,
-        )
-        task = bar.add_task(label, total=total, note="")
+        bar = progress_bar(self.err, in_bytes=in_bytes)
+        task = bar.add_task(label, total=total, seconds=None)
         # A timer rather than a check in each update, because one long statement sends no updates.
         timer = threading.Timer(_PATIENCE_S, bar.start)
         timer.daemon = True
         timer.start()
         try:
-            yield lambda done, whole, note="": bar.update(
-                task, completed=done, total=whole, note=note
+            yield lambda done, whole, seconds=None: bar.update(
+                task, completed=done, total=whole, seconds=seconds
             )
         finally:
             timer.cancel()

@@ -28,6 +28,9 @@ class Column:
     tail: bool = False  # tables cut its beginning, as for places, whose county is at the end
     blank: Callable[[Row], str] | None = None  # what people read if missing, such as (cleared)
     retired: bool = False  # only for scripts: people read the same in another column
+    # The type of its values in JSON, their list if they are few, or a function that returns either.
+    # By default that in the class of the rows if it is declared, or else text that may be missing.
+    of: Any = None
 
 
 def titled(*keys: str, **style: Any) -> tuple[Column, ...]:
@@ -42,9 +45,9 @@ PLANNED = ("create", "update", "delete", "unchanged", "skip")
 """The outcomes of an item in the plan of a write."""
 DONE = ("created", "updated", "deleted", "unchanged", "skipped", "failed")
 """The outcomes of an item in the result of a write."""
-OUTCOME = Column("outcome", "Outcome", whole=True)
+OUTCOME = Column("outcome", "Outcome", whole=True, of=tuple(dict.fromkeys((*PLANNED, *DONE))))
 """The column of every plan and result of a write; its values are in `PLANNED` or `DONE`."""
-LINK_COLUMNS = (Column("url", "Link", whole=True),)
+LINK_COLUMNS = (Column("url", "Link", whole=True, of=str),)
 """The column of every command that prints a link."""
 _TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 
 COLUMNS = (
-    Column("calls", "Calls", right=True),
-    Column("total_ms", "Total ms", right=True),
-    Column("mean_ms", "Mean", right=True),
-    Column("p50_ms", "p50", right=True, secondary=True),
-    Column("p95_ms", "p95", right=True),
-    Column("max_ms", "Max", right=True, secondary=True),
-    Column("fetch_ms", "Fetch", right=True, secondary=True),
-    Column("rows", "Rows", right=True),
-    Column("share", "Share", right=True),
-    Column("flags", "Flags"),
-    Column("line", "Line"),
-    Column("query", "Statement", sql=True),
+    Column("calls", "Calls", right=True, of=int),
+    Column("total_ms", "Total ms", right=True, of=float),
+    Column("mean_ms", "Mean", right=True, of=float),
+    Column("p50_ms", "p50", right=True, secondary=True, of=float),
+    Column("p95_ms", "p95", right=True, of=float),
+    Column("max_ms", "Max", right=True, secondary=True, of=float),
+    Column("fetch_ms", "Fetch", right=True, secondary=True, of=float),
+    Column("rows", "Rows", right=True, of=int),
+    Column("share", "Share", right=True, of=float),
+    Column("flags", "Flags", of=str),
+    Column("line", "Line", of=str),
+    Column("query", "Statement", sql=True, of=str),
 )
 CHANGES = (
-    Column("verdict", "Verdict"),
-    Column("calls_before", "Calls before", right=True),
-    Column("calls_after", "After", right=True),
-    Column("total_ms_before", "ms before", right=True),
-    Column("total_ms_after", "After", right=True),
-    Column("query", "Statement", sql=True),
+    Column("verdict", "Verdict", of=str),
+    Column("calls_before", "Calls before", right=True, of=int),
+    Column("calls_after", "After", right=True, of=int),
+    Column("total_ms_before", "ms before", right=True, of=float),
+    Column("total_ms_after", "After", right=True, of=float),
+    Column("query", "Statement", sql=True, of=str),
 )
 _SHOWN = 300  # characters of a statement in a comparison for programs
 _SPENT_MS = 0.05  # shorter times are not shown
@@ -190,8 +190,7 @@ def _show(
             out.warn(f"{which} was interrupted; queries that it did not reach are not compared.")
         return show_changes(out, compare(wanted.before, document))
     if out.chosen_form in {"json", "jsonl"}:
-        indent = 2 if out.chosen_form == "json" else None
-        return out.text(json.dumps(document, indent=indent, ensure_ascii=False))
+        return out.document(document)
     chosen = [one for one in found.statements if one.total_ms + one.fetch_ms >= wanted.min_ms]
     return show(out, found, chosen[: wanted.top], parameters=wanted.parameters)
 

@@ -35,7 +35,7 @@ from tests.api.conftest import (
 from tests.cli.commands.accounts_lab import Accounts
 from tests.cli.commands.api_lab import ApiLab
 from tests.cli.commands.both_lab import Both, ProviderRelay, credentials, restore
-from tests.cli.commands.ending import Ended
+from tests.cli.commands.ending import Ended, ended
 from tests.cli.commands.identity_lab import IdentityLab
 from tests.cli.commands.mapping_lab import Lab
 from tests.cli.commands.people_lab import PeopleLab
@@ -74,8 +74,7 @@ def cli(
     def call(*arguments: str) -> Ended:
         use_target(monkeypatch, arguments, seeded.url, aspen_home)
         capsys.readouterr()
-        code = run(arguments)
-        return Ended(code, *capsys.readouterr())
+        return ended(arguments, run(arguments), capsys)
 
     return call
 
@@ -164,8 +163,7 @@ def _in_process(
         given = io.TextIOWrapper(io.BytesIO((stdin or "").encode()), encoding="utf-8")
         monkeypatch.setattr(sys, "stdin", given)
         capsys.readouterr()
-        code = run(arguments)
-        return Ended(code, *capsys.readouterr())
+        return ended(arguments, run(arguments), capsys)
 
     return call
 

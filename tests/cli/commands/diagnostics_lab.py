@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
 from aspencli.cli.main import run
-from tests.cli.commands.ending import Ended
+from tests.cli.commands.ending import Ended, ended
 from tests.conftest import use_target
 from tests.pooler import direct
 
@@ -51,8 +51,8 @@ class TroubledSite:
     def __call__(self, *arguments: str) -> Ended:
         self._use(arguments)
         self._capsys.readouterr()
-        code = run(["db", *arguments])
-        return Ended(code, *self._capsys.readouterr())
+        words = ["db", *arguments]
+        return ended(words, run(words), self._capsys)
 
     def sql(self, statements: str) -> list[Any]:
         """Run statements, each in its own transaction, and return the rows of the last."""

@@ -27,7 +27,7 @@ from aspencli.deployments import emulator
 from aspencli.errors import ConflictError
 from tests import zygote
 from tests.api.conftest import Cloud, running_cloud
-from tests.cli.commands.ending import Ended
+from tests.cli.commands.ending import Ended, ended
 from tests.conftest import Server
 
 BUCKET = "genepi-db-data"
@@ -117,8 +117,7 @@ def lab(
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         capsys.readouterr()
-        code = run(arguments)
-        return Ended(code, *capsys.readouterr())
+        return ended(arguments, run(arguments), capsys)
 
     with postgres.cloned(_roles_template, writable=True) as database:
         environment = {

@@ -11,16 +11,51 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from heapq import heappop, heappush, nlargest
 from importlib.resources import files
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from aspen.database.profiling.plans import hide_secrets
 from aspen.database.profiling.queries import Moment, Span
-from aspen.database.profiling.summary import Profile, Statement
+from aspen.database.profiling.summary import Flag, Profile, Statement
 
 FORMAT, VERSION = "aspencli-profile", 1
 _NOTICEABLE_MS, _NOTICEABLE = 1.0, 0.2
 DRAWN = 50_000
 """The maximum number of queries, and of transactions, to draw; more would add only megabytes."""
+
+
+class StatementDocument(TypedDict):
+    """A statement of a profile; its parameters are there on request."""
+
+    fingerprint: str
+    file: str
+    line: int
+    function: str
+    lazily_loaded: str | None
+    calls: int
+    failed: int
+    total_ms: float
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+    fetch_ms: float
+    rows: int
+    fetched: int
+    share: float
+    flags: list[Flag]
+    plan: dict[str, Any] | None
+    parameters: NotRequired[Any]
+
+
+class ProfileDocument(TypedDict):
+    """A profile as JSON."""
+
+    format: str
+    version: int
+    what: str
+    totals: dict[str, float]
+    statements: list[StatementDocument]
+    interrupted: bool
 
 
 def as_document(profile: Profile, what: str, *, parameters: bool = False) -> dict[str, Any]:
