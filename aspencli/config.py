@@ -212,6 +212,8 @@ TARGET_KEYS = (
     *("ca_file", "read_only_role", "iam_user", "audit_bucket"),
 )
 """The keys of a target in the config file, besides its safety."""
+SECTIONS = ("defaults", "targets", "maps", "queries")
+"""The sections of the config file."""
 _STACK = "{stack}"
 _STACK_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # a label of a DNS name
 _MOST_BYTES = 1_048_576
@@ -446,7 +448,7 @@ class Config:
         return Setting(key.default, "default")
 
     def _check(self, document: dict[str, Any]) -> None:
-        self._only(document, ("defaults", "targets", "maps", "queries"), "")
+        self._only(document, SECTIONS, "")
         kept = [key.name for key in KEYS if key.is_kept]
         self._only(self._table(document, "defaults"), kept, "defaults.")
         for name, table in self._table(document, "targets").items():
@@ -532,6 +534,13 @@ class Config:
                 hint="It can only be raised. Give a deployment of your own another name.",
             )
         return safety
+
+
+def setting_names(targets: Iterable[str]) -> list[str]:
+    """Return the names that `config set` accepts, with those of the given targets."""
+    names = [key.name for key in KEYS if key.is_kept]
+    keys = ("safety", *TARGET_KEYS)
+    return names + [f"targets.{target}.{key}" for target in targets for key in keys]
 
 
 def _with_api(target: Target, api: str, source: str) -> Target:

@@ -1,4 +1,4 @@
-"""Writes docs/commands.md from the command line itself; ``--check`` only compares."""
+"""Writes docs/commands.md and the completion's list of commands; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aspencli.cli.app import GLOBAL_OPTIONS, GlobalOption
+from aspencli.cli.completion import tree
+from aspencli.cli.completion.answer import TREE
 from aspencli.cli.help import (
     argument_name,
     details,
@@ -113,15 +115,15 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or compare it with what is there."""
-    page = render()
-    if sys.argv[1:] != ["--check"]:
-        TARGET.write_text(page, encoding="utf-8")
-        return 0
-    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == page:
-        return 0
-    sys.stderr.write("docs/commands.md is out of date; run: make docs\n")
-    return 1
+    """Write the files, or compare them with what is there."""
+    outdated = 0
+    for path, text in ((TARGET, render()), (TREE, tree.render())):
+        if sys.argv[1:] != ["--check"]:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"{path.name} is out of date; run: make docs\n")
+            outdated = 1
+    return outdated
 
 
 if __name__ == "__main__":

@@ -299,6 +299,14 @@ class RootGroup(AspenGroup):
         super().__init__(**attrs)
         self._own = dict(self.commands)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command; those about completion use our scripts."""
+        if any(arg.startswith(("--install-completion", "--show-completion")) for arg in args):
+            from aspencli.cli.completion.scripts import use_own_scripts
+
+            use_own_scripts()
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         """Return the names of the groups in table order, and of the commands."""
         return [*(entry.name for entry in self.entries), *self._own]

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -89,6 +90,14 @@ ENTRIES = (
 )
 
 
+class ShellName(StrEnum):
+    """The shells that completion is available for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
 class Root(RootGroup):
     """The root group of aspencli."""
 
@@ -134,6 +143,29 @@ def show_help(
     """Show the help of a command, as --help does."""
     found = find_command(ctx.find_root(), words or ())
     typer.echo(found.get_help())
+
+
+@app.command(
+    "completion",
+    epilog=examples("aspencli completion --install", "aspencli completion zsh > _aspencli"),
+)
+def completion(
+    shell: Annotated[
+        ShellName | None, typer.Argument(help="The shell. Default: the one that you use.")
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install the script, and load it in new shells.")
+    ] = False,
+) -> None:
+    """Print the script that completes commands, options, and names with TAB, or install it."""
+    from aspencli.cli.completion import scripts
+
+    name = shell.value if shell else scripts.current_shell()
+    if not install:
+        typer.echo(scripts.SCRIPTS[name].rstrip("\n"))
+        return
+    path = scripts.install(name)
+    typer.echo(f"Installed completion for {name} in {path}. Open a new shell to use it.", err=True)
 
 
 @app.command("version", epilog=examples("aspencli version"))

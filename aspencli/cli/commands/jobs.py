@@ -169,7 +169,7 @@ def list_(
     for note in listing.notes:
         (context.out.info if is_local(context) else context.out.warn)(note)
     found = [view.columns() for view in listing.views]
-    context.out.rows(COLUMNS, found, empty="No jobs found.")
+    context.out.rows(COLUMNS, context.remember(found, kinds=("jobs",)), empty="No jobs found.")
 
 
 @app.command(rich_help_panel="Look", epilog=examples("aspencli --env prod jobs show 61"))

@@ -136,7 +136,10 @@ def list_(
         reverse=reverse,
     )
     limit = params.chosen_limit(context.out, limit, everything)
-    show_first = partial(show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples")
+    seen = partial(context.remember, kinds=("samples",))
+    show_first = partial(
+        show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples", seen=seen
+    )
     if context.backend(via) is Backend.API:
         from aspencli.samples.remote import list_asked
 
