@@ -214,8 +214,10 @@ TARGET_KEYS = (
 """The keys of a target in the config file, besides its safety."""
 SECTIONS = ("defaults", "targets", "maps", "queries")
 """The sections of the config file."""
-_STACK = "{stack}"
-_STACK_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # a label of a DNS name
+STACK = "{stack}"
+"""The placeholder for the name of the stack."""
+STACK_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+"""The names of stacks, which are labels of DNS names."""
 _MOST_BYTES = 1_048_576
 _NO_WORD = re.compile(r"\W")
 # Characters that look like letters of the built-in names, most of them Cyrillic or Greek.
@@ -277,6 +279,17 @@ class Config:
             ) from error
         self._check(document)
         return document
+
+    def with_document(self, document: dict[str, Any]) -> Config:
+        """Return the settings of a changed config file alone, after checking them.
+
+        Raises:
+            BadInputError: The file would contain an unknown key or an invalid value.
+        """
+        self._check(document)
+        found = Config({}, {})
+        found.__dict__.update(path=self.path, document=document)
+        return found
 
     def setting(self, name: str) -> Setting:
         """Return the value of a key and its source.
@@ -341,7 +354,7 @@ class Config:
                     "Target rdev requires a stack.",
                     hint="Add --stack NAME (or set ASPEN_STACK).",
                 )
-            if not _STACK_NAME.fullmatch(stack.value):
+            if not STACK_NAME.fullmatch(stack.value):
                 raise BadInputError(
                     f"Invalid stack name: {stack.value!r} (from {stack.place})",
                     hint="A stack name has 1 to 63 letters, digits, and hyphens; it starts with a "
@@ -366,7 +379,7 @@ class Config:
         # One entry covers all stacks.
         values = {key: getattr(target, key) for key in TARGET_KEYS}
         found: dict[str, Any] = {
-            key: value.replace(_STACK, target.stack or _STACK)
+            key: value.replace(STACK, target.stack or STACK)
             for key, value in values.items()
             if value is not None
         }

@@ -86,7 +86,7 @@ ENTRIES = (
     ),
     Entry("local", "Run a full deployment on this machine."),
     Entry("auth", "Sign in to a target, and show who is signed in."),
-    Entry("config", "Show settings and where they come from."),
+    Entry("config", "Show settings and where they come from, and change the config file."),
 )
 
 
