@@ -168,6 +168,25 @@ def completion(
     typer.echo(f"Installed completion for {name} in {path}. Open a new shell to use it.", err=True)
 
 
+@app.command("doctor", epilog=examples("aspencli doctor", "aspencli --env staging doctor -o json"))
+def doctor(
+    ctx: typer.Context,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")
+    ] = False,
+) -> None:
+    """Check this installation, this machine, and whether the targets can be reached.
+
+    One line for each check, with the next step. Nothing is written; no sign-in, secret, or tunnel
+    is used. The exit code is 1 if a check failed. For all parts of the way to one target, use
+    `target check`; for the health of a database, `db doctor`.
+    """
+    from aspencli.cli.doctor import show_checks
+
+    if show_checks(ctx.find_root().obj, strict=strict):
+        raise typer.Exit(1)
+
+
 @app.command("version", epilog=examples("aspencli version"))
 def show_version() -> None:
     """Show the version, as --version does."""
