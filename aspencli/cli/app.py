@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PANEL = "Global options (before or after the command)"
 EPILOG = "Global options such as --env, --output and --yes: aspencli --help"
+WATCH = "--watch"
+"""An option whose value is optional; see `aspencli.cli.watching`."""
 DOCS = "https://github.com/chanzuckerberg/czgenepi"
 """Where the documentation is; the help shows it."""
 
@@ -154,7 +156,12 @@ class AspenCommand(TyperCommand):
         """Parse the arguments, accepting the old tool's spellings too."""
         group = ctx.parent.command.name if ctx.parent else None
         known = _known(self.params)
-        return super().parse_args(ctx, modernize((group or "", self.name or ""), args, known))
+        args = modernize((group or "", self.name or ""), args, known)
+        if WATCH in args:
+            from aspencli.cli.watching import with_seconds
+
+            args = with_seconds(args, known)
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help page."""

@@ -92,11 +92,17 @@ def list_(
     ] = None,
     collected_after: Annotated[
         dt.date | None,
-        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or later."),
+        typer.Option(
+            metavar="DATE",
+            parser=params.parse_typed_day,
+            help="Collected on this day or later, such as 2023-05-17 or 7d.",
+        ),
     ] = None,
     collected_before: Annotated[
         dt.date | None,
-        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or earlier."),
+        typer.Option(
+            metavar="DATE", parser=params.parse_typed_day, help="Collected on this day or earlier."
+        ),
     ] = None,
     location: Annotated[
         str | None,
