@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -554,6 +554,12 @@ def setting_names(targets: Iterable[str]) -> list[str]:
     names = [key.name for key in KEYS if key.is_kept]
     keys = ("safety", *TARGET_KEYS)
     return names + [f"targets.{target}.{key}" for target in targets for key in keys]
+
+
+def setting_choices(key: str) -> Sequence[str]:
+    """Return the values that a key of the config file accepts, if they are few and fixed."""
+    fixed = {"way": WAYS, "safety": tuple(one.value for one in Safety)}
+    return fixed.get(key) or next((one.choices for one in KEYS if one.name == key), ())
 
 
 def _with_api(target: Target, api: str, source: str) -> Target:

@@ -202,7 +202,7 @@ class Completer:
             return Found(list(self._subcommands(self._words)))
         if spec == "history_runs":
             return Found(list(history_runs()))
-        if spec in {"targets", "labels", "settings"}:
+        if spec in {"targets", "labels", "settings", "setting_values"}:
             return Found(list(self._configured(spec)))
         return self._stored(spec) if spec in KINDS else Found()
 
@@ -218,6 +218,13 @@ class Completer:
 
             yield from ((name, "") for name in setting_names(self._config().targets))
             return
+        if spec == "setting_values":
+            key = self._words[0].rpartition(".")[2]
+            if key != "env":
+                from aspencli.config import setting_choices
+
+                yield from ((value, "") for value in setting_choices(key))
+                return
         for name, target in self._config().targets.items():
             if spec == "labels" and name == "rdev":
                 stacks = load("rdev").get("stacks", {}).get("names", ())

@@ -39,6 +39,7 @@ _PLACES = {
     ("help", "words"): "commands",
     ("config get", "name"): "settings",
     ("config set", "name"): "settings",
+    ("config set", "value"): "setting_values",
     ("config unset", "name"): "settings",
 }
 _GLOBALS = {

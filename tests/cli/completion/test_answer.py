@@ -69,6 +69,11 @@ def test_list_of_commands_is_current() -> None:
         ("aspencli jobs start q", ["qc"]),
         ("aspencli completion z", ["zsh"]),
         ("aspencli samples list -- --gr", []),
+        ("aspencli config set outp", ["output"]),
+        ("aspencli config set output j", ["json", "jsonl"]),
+        ("aspencli config set targets.staging.wa", ["targets.staging.way"]),
+        ("aspencli config set targets.staging.way s", ["ssh", "ssm"]),
+        ("aspencli config set env st", ["staging"]),
     ],
 )
 def test_names_of_commands_and_options_are_offered(line: str, found: list[str]) -> None:
