@@ -13,6 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from aspencli.cli.completion.scripts import SCRIPTS
 from aspencli.cli.completion.values import store
 
 SHELLS = {  # program, settings in the home directory, and the line with its prompt
@@ -123,6 +124,17 @@ def test_files_are_completed_where_a_file_is_wanted(
     child = start(shell)
     typed = "aspencli samples update-public-ids --group-id 1 -f mapp"
     assert completed(child, typed).endswith("mapping-of-ids.csv")
+
+
+def test_older_options_use_the_same_script(home: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", "aspencli --show-completion; true"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=home,
+    )
+    assert done.stdout.strip() == SCRIPTS["bash"].strip()
 
 
 def test_zsh_script_can_be_sourced(home: Path) -> None:
