@@ -132,6 +132,7 @@ check: $(VENV)/.dev ## Check formatting, lint, types, import rules, and generate
 	@$(BIN)/mypy scripts/demo_token.py
 	@found=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$found"; exit 1; }
 	@$(BIN)/python -m docs.reference --check
+	@$(BIN)/python -m docs.manual --check
 	@$(BIN)/python -m docs.runbook --check
 
 .PHONY: format
@@ -140,13 +141,17 @@ format: $(VENV)/.dev ## Format the code, and apply automatic lint fixes
 	@$(BIN)/ruff check --fix --quiet $(SOURCES)
 
 .PHONY: docs
-docs: $(VENV)/.dev ## Regenerate the command reference
+docs: $(VENV)/.dev man ## Regenerate the command reference, the names that completion knows, and the man pages
 	@$(BIN)/python -m docs.reference
 	@$(BIN)/python -m docs.runbook
 
 .PHONY: site
 site: $(VENV)/.docs ## Build the documentation as a web site in build/site, which needs no network
 	@$(BIN)/python -m docs.site
+
+.PHONY: man
+man: $(VENV)/.dev ## Regenerate the man pages in docs/man
+	@$(BIN)/python -m docs.manual
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## Run the tests, and show branches that are not covered

@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import sys
+from contextlib import suppress
 from itertools import pairwise
 
 from aspencli import __version__
@@ -14,6 +15,8 @@ def main() -> None:
     _open_closed_streams()
     if sys.argv[1:] in (["--version"], ["-V"], ["version"]):
         sys.exit(_print_version())
+    if _serves_completion():
+        return
     # Startup objects live until exit; collecting among them takes a tenth of the startup time.
     gc.set_threshold(100_000, 50, 50)
     try:
@@ -44,6 +47,24 @@ def _interrupted(code: int) -> str:
     if given_format(sys.argv[1:]) in JSON_FORMATS:
         return error_json(code, message) + "\n"
     return f"Error: {message}\n"
+
+
+def _serves_completion() -> bool:
+    """Answer a press of TAB, without loading the commands; return False if there was none."""
+    mode = os.environ.get("_ASPENCLI_COMPLETE")
+    if mode == "values":
+        from aspencli.cli.completion.answer import answer
+
+        answer()
+        return True
+    if mode == "refresh":
+        os.environ.pop("_ASPENCLI_COMPLETE")
+        from aspencli.cli.completion.refresh import refresh
+
+        with suppress(Exception):  # whatever is in the way: names are only a convenience
+            refresh(os.environ.pop("_ASPENCLI_TARGET", ""))
+        return True
+    return False
 
 
 def _may_need_secret(words: list[str]) -> bool:

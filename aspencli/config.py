@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -212,8 +212,12 @@ TARGET_KEYS = (
     *("ca_file", "read_only_role", "iam_user", "audit_bucket"),
 )
 """The keys of a target in the config file, besides its safety."""
-_STACK = "{stack}"
-_STACK_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # a label of a DNS name
+SECTIONS = ("defaults", "targets", "maps", "queries")
+"""The sections of the config file."""
+STACK = "{stack}"
+"""The placeholder for the name of the stack."""
+STACK_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+"""The names of stacks, which are labels of DNS names."""
 _MOST_BYTES = 1_048_576
 _NO_WORD = re.compile(r"\W")
 # Characters that look like letters of the built-in names, most of them Cyrillic or Greek.
@@ -275,6 +279,17 @@ class Config:
             ) from error
         self._check(document)
         return document
+
+    def with_document(self, document: dict[str, Any]) -> Config:
+        """Return the settings of a changed config file alone, after checking them.
+
+        Raises:
+            BadInputError: The file would contain an unknown key or an invalid value.
+        """
+        self._check(document)
+        found = Config({}, {})
+        found.__dict__.update(path=self.path, document=document)
+        return found
 
     def setting(self, name: str) -> Setting:
         """Return the value of a key and its source.
@@ -339,7 +354,7 @@ class Config:
                     "Target rdev requires a stack.",
                     hint="Add --stack NAME (or set ASPEN_STACK).",
                 )
-            if not _STACK_NAME.fullmatch(stack.value):
+            if not STACK_NAME.fullmatch(stack.value):
                 raise BadInputError(
                     f"Invalid stack name: {stack.value!r} (from {stack.place})",
                     hint="A stack name has 1 to 63 letters, digits, and hyphens; it starts with a "
@@ -364,7 +379,7 @@ class Config:
         # One entry covers all stacks.
         values = {key: getattr(target, key) for key in TARGET_KEYS}
         found: dict[str, Any] = {
-            key: value.replace(_STACK, target.stack or _STACK)
+            key: value.replace(STACK, target.stack or STACK)
             for key, value in values.items()
             if value is not None
         }
@@ -446,7 +461,7 @@ class Config:
         return Setting(key.default, "default")
 
     def _check(self, document: dict[str, Any]) -> None:
-        self._only(document, ("defaults", "targets", "maps", "queries"), "")
+        self._only(document, SECTIONS, "")
         kept = [key.name for key in KEYS if key.is_kept]
         self._only(self._table(document, "defaults"), kept, "defaults.")
         for name, table in self._table(document, "targets").items():
@@ -532,6 +547,19 @@ class Config:
                 hint="It can only be raised. Give a deployment of your own another name.",
             )
         return safety
+
+
+def setting_names(targets: Iterable[str]) -> list[str]:
+    """Return the names that `config set` accepts, with those of the given targets."""
+    names = [key.name for key in KEYS if key.is_kept]
+    keys = ("safety", *TARGET_KEYS)
+    return names + [f"targets.{target}.{key}" for target in targets for key in keys]
+
+
+def setting_choices(key: str) -> Sequence[str]:
+    """Return the values that a key of the config file accepts, if they are few and fixed."""
+    fixed = {"way": WAYS, "safety": tuple(one.value for one in Safety)}
+    return fixed.get(key) or next((one.choices for one in KEYS if one.name == key), ())
 
 
 def _with_api(target: Target, api: str, source: str) -> Target:

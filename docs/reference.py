@@ -1,4 +1,7 @@
-"""Writes docs/commands.md and docs/commands/ from the command line; ``--check`` only compares."""
+"""Writes docs/commands.md, docs/commands/, and the completion's list of commands.
+
+``--check`` only compares.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aspencli.cli.app import GLOBAL_OPTIONS, GlobalOption
+from aspencli.cli.completion import tree
+from aspencli.cli.completion.answer import TREE
 from aspencli.cli.help import (
     argument_name,
     details,
@@ -137,25 +142,24 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Write the pages, or compare them with what is there."""
-    pages = render()
-    found = [FOLDER / INDEX, *sorted((FOLDER / "commands").glob("*.md"))]
-    there = {
-        file.relative_to(FOLDER).as_posix(): file.read_text("utf-8")
-        for file in found
-        if file.exists()
-    }
+    """Write the files, or compare them with what is there."""
+    pages = {FOLDER / name: text for name, text in render().items()} | {TREE: tree.render()}
+    found = [FOLDER / INDEX, TREE, *sorted((FOLDER / "commands").glob("*.md"))]
+    there = {file: file.read_text("utf-8") for file in found if file.exists()}
     if sys.argv[1:] != ["--check"]:
         (FOLDER / "commands").mkdir(exist_ok=True)
-        for name in there.keys() - pages.keys():
-            (FOLDER / name).unlink()
-        for name, text in pages.items():
-            (FOLDER / name).write_text(text, encoding="utf-8")
+        for file in there.keys() - pages.keys():
+            file.unlink()
+        for file, text in pages.items():
+            file.write_text(text, encoding="utf-8")
         return 0
     if there == pages:
         return 0
-    changed = sorted(name for name in there.keys() | pages if there.get(name) != pages.get(name))
-    sys.stderr.write(f"Out of date in docs: {', '.join(changed)}. Run: make docs\n")
+    changed = sorted(
+        file.name for file in there.keys() | pages.keys() if there.get(file) != pages.get(file)
+    )
+    sys.stderr.write(f"Out of date: {', '.join(changed)}. Run: make docs
+")
     return 1
 
 

@@ -48,7 +48,11 @@ def test_wheel_contains_only_aspen_and_aspencli(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+        everything = archive.namelist()
+    data = {name.partition(".data/data/")[2] for name in everything if ".data/" in name}
+    pages = (ROOT / "docs" / "man").glob("*.1")
+    assert data == {f"share/man/man1/{page.name}" for page in pages}
+    names = [name for name in everything if ".data/" not in name]
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
         "aspen",
         "aspencli",

@@ -25,7 +25,7 @@ from aspencli.tabular.damage import (
     plainly_whole,
     power_like,
 )
-from aspencli.tabular.dates import DayFormat, FutureDays, day_flaw, read_day
+from aspencli.tabular.dates import DayFormat, DayNotes, day_flaw, read_day_or_words
 from aspencli.tabular.table import Fault, Table, find, locate, note_further
 from aspencli.text import quote
 
@@ -92,8 +92,8 @@ named = accepted(partial(line_flaw, longest=LONGEST_TEXT))
 
 
 def day(cell: str) -> Understood:
-    """Parse a date written as YYYY-MM-DD."""
-    found = read_day(cell)
+    """Parse a date written as YYYY-MM-DD, or in words such as ``yesterday``."""
+    found = read_day_or_words(cell)
     return (found, None) if found else (None, day_flaw(cell))
 
 
@@ -368,7 +368,7 @@ def read_changes(
         )
         readers.append((places[header], parser.parse_cached))
     future = [
-        (place, FutureDays(name))
+        (place, DayNotes(name))
         for place, name in enumerate(layout.headers)
         if fields[name].column.type == "date"
     ]
@@ -388,7 +388,7 @@ def read_changes(
             place = values.pop() if layout.within else None
             where = place if isinstance(place, str) else None
             for at, counter in future:
-                counter.look_at(line, values[at])
+                counter.look_at(line, values[at], record[places[layout.headers[at]]])
             yield RowRequest(line, name, arranged(values), None, where)
             continue
         for header, reason in zip(headers, reasons, strict=True):

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 COLUMNS_OPTION = "--columns"
 PANEL = "Global options (before or after the command)"
 EPILOG = "Global options such as --env, --output and --yes: aspencli --help"
+WATCH = "--watch"
+"""An option whose value is optional; see `aspencli.cli.watching`."""
 DOCS = "https://github.com/chanzuckerberg/czgenepi"
 """Where the documentation is; the help shows it."""
 
@@ -190,7 +192,12 @@ class AspenCommand(TyperCommand):
         """Parse the arguments, accepting the old tool's spellings too."""
         group = ctx.parent.command.name if ctx.parent else None
         known = _known(self.params)
-        return super().parse_args(ctx, modernize((group or "", self.name or ""), args, known))
+        args = modernize((group or "", self.name or ""), args, known)
+        if WATCH in args:
+            from aspencli.cli.watching import with_seconds
+
+            args = with_seconds(args, known)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, after checking the options about its results."""
@@ -341,6 +348,14 @@ class RootGroup(AspenGroup):
     def __init__(self, **attrs: Any):
         super().__init__(**attrs)
         self._own = dict(self.commands)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command; those about completion use our scripts."""
+        if any(arg.startswith(("--install-completion", "--show-completion")) for arg in args):
+            from aspencli.cli.completion.scripts import use_own_scripts
+
+            use_own_scripts()
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         """Return the names of the groups in table order, and of the commands."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -173,6 +174,26 @@ class AppContext:
         from aspencli.changes.journal import new_id
 
         return new_id()
+
+    def remember(self, rows: Iterable[Any], *, kinds: Sequence[str]) -> Iterator[Any]:
+        """Yield rows of a list, and store their names for completion when the run ends."""
+        from aspencli.cli.completion.values import KINDS, as_name, store
+
+        names: dict[str, list[tuple[str, str]]] = {kind: [] for kind in kinds}
+
+        def keep() -> None:
+            for kind, found in names.items():
+                if found:
+                    store(self.target.label, kind, found, is_production=self.target.is_production)
+
+        self._exits.callback(keep)
+        rows = iter(rows)
+        for row in islice(rows, max(KINDS[kind] for kind in kinds)):
+            fields: Any = row._asdict() if hasattr(row, "_asdict") else row
+            for kind, found in names.items():
+                found.extend(as_name(kind, fields))
+            yield row
+        yield from rows
 
     def choose_target(self, label: str) -> None:
         """Select a target by its label, such as ``rdev/mystack``.

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from aspencli.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
+    from aspen.database.engine import Database
     from aspen.workflows.engine import Engine
     from aspencli.cli.context import AppContext
+    from aspencli.cli.output.console import Output
     from aspencli.jobs.cloud import CloudJobs
     from aspencli.jobs.local import LocalJobs
     from aspencli.jobs.models import JobView, RunRow
@@ -105,19 +107,26 @@ def find_job(context: AppContext, jobs: CloudJobs | LocalJobs, key: str) -> JobV
 
 
 def row_finder(context: AppContext) -> Callable[[int], RunRow | None]:
-    """Return a function that reads a row of the database."""
+    """Return a function that reads a row of the database, always over the same connection."""
+    opened: list[Database] = []
 
     def find(number: int) -> RunRow | None:
         from aspencli.jobs.database import find_run
 
-        with context.database().connected() as reader:
+        if not opened:
+            opened.append(context.database())
+        with opened[0].connected() as reader:
             return find_run(reader, number)
 
     return find
 
 
 def read_rows(
-    context: AppContext, read: Callable[[], list[RunRow]], *, required: bool
+    context: AppContext,
+    read: Callable[[], list[RunRow]],
+    *,
+    required: bool,
+    out: Output | None = None,
 ) -> list[RunRow] | None:
     """Return rows of the database, or None after a warning if a cloud's cannot be reached.
 
@@ -127,6 +136,7 @@ def read_rows(
         context: The context.
         read: Reads the rows.
         required: True to raise the error instead.
+        out: The output for the warning, if it is not that of the command.
     """
     from aspencli.cli.failures import explain
 
@@ -136,7 +146,7 @@ def read_rows(
         failure = explain(error)
         if required or failure.code not in {4, 5} or is_local(context):
             raise
-        context.out.warn(
+        (out or context.out).warn(
             f"Runs in the database are not shown: {failure.message.rstrip('.')}. "
             f"{failure.hint or ''}".strip()
         )

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,8 +90,16 @@ ENTRIES = (
     ),
     Entry("local", "Run a full deployment on this machine."),
     Entry("auth", "Sign in to a target, and show who is signed in."),
-    Entry("config", "Show settings and where they come from."),
+    Entry("config", "Show settings and where they come from, and change the config file."),
 )
+
+
+class ShellName(StrEnum):
+    """The shells that completion is available for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
 
 
 class Root(RootGroup):
@@ -175,6 +184,48 @@ def show_schema(
         return context.out.rows(schemas.COLUMNS, rows, empty="No command has JSON output.")
     results = schemas.required_results(found.command, found.command_path)
     return context.out.document(schemas.schema_of(results, found.command_path))
+
+
+@app.command(
+    "completion",
+    epilog=examples("aspencli completion --install", "aspencli completion zsh > _aspencli"),
+)
+def completion(
+    shell: Annotated[
+        ShellName | None, typer.Argument(help="The shell. Default: the one that you use.")
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install the script, and load it in new shells.")
+    ] = False,
+) -> None:
+    """Print the script that completes commands, options, and names with TAB, or install it."""
+    from aspencli.cli.completion import scripts
+
+    name = shell.value if shell else scripts.current_shell()
+    if not install:
+        typer.echo(scripts.SCRIPTS[name].rstrip("\n"))
+        return
+    path = scripts.install(name)
+    typer.echo(f"Installed completion for {name} in {path}. Open a new shell to use it.", err=True)
+
+
+@app.command("doctor", epilog=examples("aspencli doctor", "aspencli --env staging doctor -o json"))
+def doctor(
+    ctx: typer.Context,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")
+    ] = False,
+) -> None:
+    """Check this installation, this machine, and whether the targets can be reached.
+
+    One line for each check, with the next step. Nothing is written; no sign-in, secret, or tunnel
+    is used. The exit code is 1 if a check failed. For all parts of the way to one target, use
+    `target check`; for the health of a database, `db doctor`.
+    """
+    from aspencli.cli.doctor import show_checks
+
+    if show_checks(ctx.find_root().obj, strict=strict):
+        raise typer.Exit(1)
 
 
 @app.command("version", epilog=examples("aspencli version"))

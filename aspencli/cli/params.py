@@ -82,29 +82,17 @@ def all_among(what: str, known: Sequence[str]) -> Callable[[list[str] | None], l
     return check
 
 
-def day(text: str) -> dt.date:
-    """Parse a date such as ``2023-05-17``.
+def parse_typed_day(text: str, zone: dt.tzinfo | None = None) -> dt.date:
+    """Parse a date, also in words such as ``yesterday``; see `aspencli.tabular.day_words`.
 
-    Raises:
-        BadInputError: The text is not a date.
-    """
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise BadInputError(
-            f"Invalid date: {text!r}", hint="Use the format YYYY-MM-DD, such as 2023-05-17."
-        ) from None
-
-
-def parse_typed_day(text: str) -> dt.date:
-    """Parse a date, also in words such as ``yesterday``.
+    Today is the date in the given time zone, by default in this machine's.
 
     Raises:
         BadInputError: The text is not a date.
     """
     from aspencli.tabular.dates import understand_day
 
-    return understand_day(text).day
+    return understand_day(text, dt.datetime.now(zone).astimezone(zone)).day
 
 
 def file_option(noun: str, columns: str) -> Any:

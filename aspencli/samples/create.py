@@ -20,7 +20,7 @@ from aspencli.samples.keys import IDENTIFIERS
 from aspencli.samples.remote import pick
 from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.damage import Unusable, missing_in
-from aspencli.tabular.dates import DayFormat, FutureDays
+from aspencli.tabular.dates import DayFormat, DayNotes
 from aspencli.tabular.fasta import Genome, read_fasta
 from aspencli.tabular.table import Fault, Table, find, note_further
 from aspencli.text import quote
@@ -111,7 +111,7 @@ def read_wanted(
         )
     note_further(source, list(columns.values()), names)
     found: list[WantedSample] = []
-    future = {name: FutureDays(name) for name in columns if FIELDS[name] is day}
+    future = {name: DayNotes(name) for name in columns if FIELDS[name] is day}
     for line, cells_found in source.records(fault):
         record = source.fit(line, cells_found, fault)
         if record is None:
@@ -126,7 +126,7 @@ def read_wanted(
         if wanted is not None:
             found.append(wanted)
             for name, counter in future.items():
-                counter.look_at(line, {**wanted.fields, **wanted.genome}.get(name))
+                counter.look_at(line, {**wanted.fields, **wanted.genome}.get(name), cells[name])
     for counter in future.values():
         source.notes.extend(counter.notes())
     _check_names(found, fault)

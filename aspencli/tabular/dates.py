@@ -1,7 +1,11 @@
 """Dates in files and options.
 
-In files only YYYY-MM-DD is read, or the format that the operator gives; for other spellings, a
-likely meaning is suggested. In options, dates may also be natural text such as ``2 days ago``.
+In files and options, a date is YYYY-MM-DD, or words such as ``2 days ago``
+(`aspencli.tabular.day_words`); in files also the format that the operator gives. For other
+spellings in files, a likely meaning is suggested. Options also take unambiguous ones, such as ``17
+May 2023``, and other words that the old tool understood.
+
+Today is the date in this machine's time zone, or in UTC for what is compared with times in UTC.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 
 from aspencli.errors import BadInputError
 from aspencli.tabular.damage import DamageCount
+from aspencli.tabular.day_words import EXAMPLES, day_in_words
 from aspencli.text import quote
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:T00:00:00)?", re.ASCII)
@@ -22,6 +27,9 @@ _CODES = {"yyyy": "%Y", "yy": "%y", "mmmm": "%B", "mmm": "%b", "mm": "%m", "m": 
 _CODES |= {"dd": "%d", "d": "%d"}
 _TOKEN = re.compile("y{4}|y{2}|m{1,4}|d{1,2}", re.IGNORECASE)
 _PART_OF = {"Y": "y", "y": "y", "B": "m", "b": "m", "m": "m", "d": "d"}
+_MOST_WORDS = 5  # of a column, to explain
+HINT = f"Use YYYY-MM-DD, such as 2023-05-17, or {EXAMPLES}."
+"""The next step after an error in a date."""
 _EPOCH = dt.date(1899, 12, 30)  # day 0 in spreadsheets
 _SERIALS = range(18_000, 80_000)  # 1949 to 2119
 
@@ -63,7 +71,7 @@ class DayFormat:
 
     def understand(self, text: str) -> tuple[str | None, str | None]:
         """Return the date as ``2023-05-17``, or the reason the text is invalid."""
-        found = read_day(text)
+        found = read_day_or_words(text)
         if found:
             return found, None
         try:
@@ -73,24 +81,33 @@ class DayFormat:
         return day.isoformat(), None
 
 
-class FutureDays(DamageCount):
-    """A count of the future dates in a column."""
+class DayNotes(DamageCount):
+    """Notes about the dates in a column: how many are in the future, and what words mean."""
 
     def __init__(self, column: str):
         super().__init__()
         self._column = column
-        self._today = dt.datetime.now().astimezone().date().isoformat()
+        self._words: dict[str, str] = {}
+        self._today = _now().date().isoformat()
 
-    def look_at(self, line: int, day: object) -> None:
-        """Count a date, written as ``2023-05-17``, if it is in the future."""
-        if isinstance(day, str) and day > self._today:
+    def look_at(self, line: int, day: object, cell: object) -> None:
+        """Note a date, written as ``2023-05-17``, and the cell that it was parsed from."""
+        if not isinstance(day, str):
+            return
+        if day > self._today:
             self.add(f"{day} on line {line:,}")
+        if cell != day and isinstance(cell, str) and len(self._words) < _MOST_WORDS:
+            words = cell.strip()
+            if day_in_words(words, _now().date()) is not None:
+                self._words[words] = day
 
     def notes(self) -> list[str]:
-        """Return a note about the future dates, if there are any."""
-        dates = "1 date is" if self.number == 1 else f"{self.number:,} dates are"
-        found = f"{self._column}: {dates} in the future (the first is {self.first})"
-        return [found] if self.number else []
+        """Return what to know about the dates."""
+        found = [f"{self._column}: {quote(cell)} is {day}" for cell, day in self._words.items()]
+        if self.number:
+            dates = "1 date is" if self.number == 1 else f"{self.number:,} dates are"
+            found.append(f"{self._column}: {dates} in the future (the first is {self.first})")
+        return found
 
 
 def read_day(text: str) -> str | None:
@@ -104,12 +121,25 @@ def read_day(text: str) -> str | None:
         return None
 
 
+def read_day_or_words(text: str) -> str | None:
+    """Return an ISO date for one, or for words relative to today; None for anything else."""
+    found = read_day(text)
+    if found is not None:
+        return found
+    day = day_in_words(text, _now().date())
+    return None if day is None else day.isoformat()
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now().astimezone()
+
+
 def day_flaw(text: str) -> str:
     """Return why a text is not a date, and what it might mean."""
     shown = quote(text)
     meant = meanings(text)
     if not meant:
-        return f"{shown} is not a valid date; use the format YYYY-MM-DD: 2023-05-17"
+        return f"{shown} is not a valid date; use YYYY-MM-DD (2023-05-17), {EXAMPLES}"
     days = " or ".join(day.isoformat() for day in meant)
     return f"{shown} is not in the format YYYY-MM-DD; did you mean {days}?"
 
@@ -171,12 +201,15 @@ def understand_day(said: str, now: dt.datetime | None = None) -> TypedDay:
     exact = read_day(text)
     if exact is not None:
         return TypedDay(text, dt.date.fromisoformat(exact))
-    meant = meanings(text)
-    found = meant[0] if len(meant) == 1 else None
-    if not meant and any(char.isalpha() for char in text):
-        found = _by_words(text, now or dt.datetime.now().astimezone())
+    now = now or _now()
+    found = day_in_words(text, now.date())
     if found is None:
-        raise BadInputError(day_flaw(text), hint="Use the format YYYY-MM-DD: 2023-05-17.")
+        meant = meanings(text)
+        found = meant[0] if len(meant) == 1 else None
+        if not meant and any(char.isalpha() for char in text):
+            found = _by_words(text, now)
+    if found is None:
+        raise BadInputError(day_flaw(text), hint=HINT)
     return TypedDay(text, found)
 
 

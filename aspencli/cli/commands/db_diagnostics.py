@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aspencli.cli import watching
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import Output
@@ -21,6 +22,7 @@ from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.output.results import prints
 from aspencli.cli.output.sql_summary import one_line
 from aspencli.cli.params import AllOption, DryRunOption, LimitOption, chosen_limit
+from aspencli.cli.watching import WatchOption
 from aspencli.diagnostics import (
     LIMIT,
     Diagnostic,
@@ -34,13 +36,14 @@ from aspencli.diagnostics import (
 )
 from aspencli.diagnostics.activity import Signal, SignalOutcome, VisibleSession
 from aspencli.diagnostics.doctor import examine
-from aspencli.diagnostics.session import looking
+from aspencli.diagnostics.session import looking, patient
 from aspencli.errors import AspenError
 from aspencli.text import counted, duration_text, size_text, visible
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database
 
+_WATCHED = "Sessions"  # the panel of the diagnostics that can be watched
 _SHORT = 20  # rows of a table by default
 _SECOND = 1_000  # milliseconds
 # What the values are, by the words of a column; any of them may be missing.
@@ -69,20 +72,43 @@ def register(app: typer.Typer, panel: str) -> None:
 def _command(diagnostic: Diagnostic) -> Callable[..., None]:
     def command(ctx: typer.Context, **given: Any) -> None:
         context = current(ctx)
+        seconds = given.pop("watch", None)
         if LIMIT in diagnostic.options:
             given["limit"] = _limit(context, given["limit"], given.pop("everything"))
+        if seconds is not None:
+            return _watch(context, diagnostic, seconds, given)
         with (diagnostic.opens or looking)(context.database()) as session:
             report = diagnostic.report(session, **given)
-        _show(context.out, diagnostic.columns, report)
+        return _show(context.out, diagnostic.columns, report)
 
     parameters = [_parameter("ctx", typer.Context, Parameter.empty)]
     for option in diagnostic.options:
         parameters += _parameters(option)
+    if diagnostic.panel == _WATCHED:
+        parameters.append(_parameter("watch", WatchOption, None))
     # Typer reads the parameters from these.
     vars(command)["__signature__"] = Signature(parameters)
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__doc__ = diagnostic.report.__doc__
     return prints(tuple(_column(*each) for each in diagnostic.columns))(command)
+
+
+def _watch(
+    context: AppContext, diagnostic: Diagnostic, seconds: float, given: dict[str, Any]
+) -> None:
+    """Show a report again and again, over one connection."""
+    database = patient(context.database())
+
+    def show(out: Output) -> None:
+        with database.observing() as session:
+            report = diagnostic.report(session, **given)
+        _show(out, diagnostic.columns, report)
+
+    title = f"{diagnostic.report.__name__} of {context.target.title}".capitalize()
+    try:
+        watching.shown(context.out, seconds, show, title=title)
+    finally:
+        database.dispose()
 
 
 def _parameters(option: Option) -> Iterator[Parameter]:

@@ -99,7 +99,8 @@ def list_(ctx: typer.Context) -> None:
     from aspencli.groups.database import list_groups
 
     with database.connected() as reader:
-        context.out.rows(LIST_COLUMNS, list_groups(reader), empty="No groups found.")
+        rows = context.remember(list_groups(reader), kinds=("groups",))
+        context.out.rows(LIST_COLUMNS, rows, empty="No groups found.")
 
 
 @app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)

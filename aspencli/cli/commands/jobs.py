@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,12 +25,19 @@ from aspencli.cli.job_access import (
     now,
     open_jobs,
     read_rows,
+    row_finder,
 )
 from aspencli.cli.output.formats import Column, titled
 from aspencli.cli.output.results import prints
+from aspencli.cli.watching import WatchOption, shown
 from aspencli.errors import BadInputError
 from aspencli.jobs.models import JobFilter, JobKind, JobState
 from aspencli.text import size_text, visible
+
+if TYPE_CHECKING:
+    from aspen.database.engine import Database
+    from aspencli.cli.output.console import Output
+    from aspencli.jobs.models import JobView
 
 app = command_group("Follow compute jobs, find out why they failed, and start or stop them.")
 schedule_app = command_group("List the jobs that start by schedule.")
@@ -143,63 +150,85 @@ def list_(
     group: params.GroupOption = None,
     since: Annotated[
         str | None,
-        params.text_option("Only jobs started on or after this day (UTC).", metavar="DATE"),
+        params.text_option(
+            "Only jobs started on or after this day (UTC), such as 7d.", metavar="DATE"
+        ),
     ] = None,
     limit: params.LimitOption = None,
+    watch: WatchOption = None,
 ) -> None:
     """List jobs, the latest first: runs in the database together with what runs them.
 
     One line is one job, whether the database, Step Functions, or Batch knows it, or all of them.
     """
     context = current(ctx)
-    day = params.parse_typed_day(since) if since is not None else None
+    day = params.parse_typed_day(since, dt.UTC) if since is not None else None
     start = dt.datetime.combine(day, dt.time(), dt.UTC) if day is not None else None
     most = params.chosen_limit(context.out, limit, everything=False)
     group = params.chosen_group(context, group)
-    context.announce(Backend.DB)
+    if watch is None:
+        context.announce(Backend.DB)
     jobs = open_jobs(context)
     chosen: list[tuple[int, str, str]] = []
     names: dict[str, str] = {}
+    opened: list[Database] = []
 
     def read() -> list[Any]:
-        database = context.database(early=True)
+        if not opened:  # the same one for each refresh
+            opened.append(context.database(early=True))
+        database = opened[0]
         from aspencli.jobs.database import group_names, list_runs
         from aspencli.reference.database import find_group
 
         with database.connected() as reader:
-            if group is not None:
+            if group is not None and not chosen:
                 chosen.append(tuple(find_group(reader, group)[:3]))
             names.update(group_names(reader))
             is_plain = not (kind or state or group)
             return list_runs(reader, since=start, limit=most if is_plain else None)
 
-    rows = read_rows(context, read, required=group is not None)
-    wanted = JobFilter(kind, state, chosen[0] if chosen else None, start, most, names)
-    with engine_errors():
-        listing = jobs.listing(rows, wanted, now())
-    for note in listing.notes:
-        (context.out.info if is_local(context) else context.out.warn)(note)
-    found = [view.columns() for view in listing.views]
-    context.out.rows(COLUMNS, found, empty="No jobs found.")
+    def listed(out: Output) -> None:
+        rows = read_rows(context, read, required=group is not None, out=out)
+        wanted = JobFilter(kind, state, chosen[0] if chosen else None, start, most, names)
+        with engine_errors():
+            listing = jobs.listing(rows, wanted, now())
+        for note in listing.notes:
+            (out.info if is_local(context) else out.warn)(note)
+        found = [view.columns() for view in listing.views]
+        seen = found if watch is not None else context.remember(found, kinds=("jobs",))
+        out.rows(COLUMNS, seen, empty="No jobs found.")
+
+    shown(context.out, watch, listed, title=f"Jobs of {context.target.title}")
 
 
 @app.command(rich_help_panel="Look", epilog=examples("aspencli --env prod jobs show 61"))
 @prints(SHOW_COLUMNS)
-def show(ctx: typer.Context, job: Job) -> None:
+def show(ctx: typer.Context, job: Job, watch: WatchOption = None) -> None:
     """Show everything that is known about a job."""
+    context = current(ctx)
+    if watch is None:
+        context.announce(Backend.DB)
+    jobs, finder = open_jobs(context), row_finder(context)
+
+    def describe(out: Output) -> None:
+        with engine_errors():
+            view = jobs.find(job, finder, now())
+        out.record(SHOW_COLUMNS, _description(view))
+
+    shown(context.out, watch, describe, title=f"Job {job} of {context.target.title}")
+
+
+def _description(view: JobView) -> dict[str, Any]:
     from aspen.workflows.engine.executions import Description
 
-    context = current(ctx)
-    context.announce(Backend.DB)
-    view = find_job(context, open_jobs(context), job)
     execution = view.execution
-    shown: dict[str, Any] = {**dict.fromkeys(column.key for column in SHOW_COLUMNS)}
-    shown |= view.columns()
-    shown["reason"] = view.reason
+    found: dict[str, Any] = {**dict.fromkeys(column.key for column in SHOW_COLUMNS)}
+    found |= view.columns()
+    found["reason"] = view.reason
     if view.row is not None:
-        shown |= {"tree": view.row.tree, "tree_type": view.row.tree_type}
+        found |= {"tree": view.row.tree, "tree_type": view.row.tree_type}
     if isinstance(execution, Description):
-        shown |= {
+        found |= {
             "execution_status": execution.status,
             "execution_error": execution.error or None,
             "output": execution.output or None,
@@ -207,8 +236,8 @@ def show(ctx: typer.Context, job: Job) -> None:
             "input": dict(execution.run),
         }
     elif view.job is not None:
-        shown |= {"input": dict(view.job.parameters), "attempts": view.job.attempts}
-    context.out.record(SHOW_COLUMNS, shown)
+        found |= {"input": dict(view.job.parameters), "attempts": view.job.attempts}
+    return found
 
 
 @app.command(

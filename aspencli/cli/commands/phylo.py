@@ -101,13 +101,15 @@ def list_(
 
         org = params.chosen_org(context)
         rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
-        return context.out.rows(COLUMNS, rows, empty="No runs found.")
+        seen = context.remember(rows, kinds=("phylo_runs", "phylo_trees"))
+        return context.out.rows(COLUMNS, seen, empty="No runs found.")
     database = context.database(early=True)
     from aspencli.phylo.database import list_runs
 
     with database.observing() as session:
         rows = list_runs(session, group=group, pathogen=pathogen)
-        return context.out.rows(COLUMNS, rows, empty="No runs found.")
+        seen = context.remember(rows, kinds=("phylo_runs", "phylo_trees"))
+        return context.out.rows(COLUMNS, seen, empty="No runs found.")
 
 
 @runs_app.command(epilog=_CREATE_EXAMPLES)

@@ -121,14 +121,14 @@ def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     context = current(ctx)
     if context.backend(via) is Backend.API:
         found = sorted(context.api().pathogens(), key=itemgetter("id"))
-        return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
+        rows = context.remember(found, kinds=("pathogens",))
+        return context.out.rows(PATHOGEN_COLUMNS, rows, empty="No pathogens found.")
     database = context.database(early=True)
     from aspencli.reference.database import list_pathogens
 
     with database.connected() as reader:
-        return context.out.rows(
-            PATHOGEN_COLUMNS, list_pathogens(reader), empty="No pathogens found."
-        )
+        rows = context.remember(list_pathogens(reader), kinds=("pathogens",))
+        return context.out.rows(PATHOGEN_COLUMNS, rows, empty="No pathogens found.")
 
 
 lineages_app = command_group("List the lineages of a pathogen.")

@@ -145,11 +145,17 @@ def list_(
     ] = None,
     collected_after: Annotated[
         dt.date | None,
-        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or later."),
+        typer.Option(
+            metavar="DATE",
+            parser=params.parse_typed_day,
+            help="Collected on this day or later, such as 2023-05-17 or 7d.",
+        ),
     ] = None,
     collected_before: Annotated[
         dt.date | None,
-        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or earlier."),
+        typer.Option(
+            metavar="DATE", parser=params.parse_typed_day, help="Collected on this day or earlier."
+        ),
     ] = None,
     location: Annotated[
         str | None,
@@ -189,7 +195,10 @@ def list_(
         reverse=reverse,
     )
     limit = params.chosen_limit(context.out, limit, everything)
-    show_first = partial(show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples")
+    seen = partial(context.remember, kinds=("samples",))
+    show_first = partial(
+        show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples", seen=seen
+    )
     if context.backend(via) is Backend.API:
         from aspencli.samples.remote import list_asked
 

@@ -355,4 +355,8 @@ def list_stacks(ctx: typer.Context) -> None:
     rows = [{"name": name, "api_url": pattern.replace("{stack}", name)} for name in names]
     if not rows:
         raise NotFoundError("There are no stacks.")
+    from aspencli.cli.completion.values import as_name, store
+
+    stacks = [name for row in rows for name in as_name("stacks", row)]
+    store(target.name, "stacks", stacks, is_production=False, whole=True)
     context.out.rows(STACK_COLUMNS, rows)

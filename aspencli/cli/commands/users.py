@@ -115,7 +115,8 @@ def list_(
     as_row = for_reading if context.out.chosen_form == "table" else None
     with database.connected() as reader:
         found = UserList(reader, query)
-        show_page(context.out, LIST_COLUMNS, found, limit, noun="users", as_row=as_row)
+        seen = partial(context.remember, kinds=("users",))
+        show_page(context.out, LIST_COLUMNS, found, limit, noun="users", as_row=as_row, seen=seen)
 
 
 @app.command(epilog=examples("aspencli users show ada@lab.example.org"))

@@ -608,17 +608,18 @@ def show_page(
     *,
     noun: str,
     as_row: Callable[[Row], Row] | None = None,
+    seen: Callable[[Iterable[Any]], Iterator[Any]] = iter,
 ) -> None:
     """Show the first rows as they arrive; if there are more, say on stderr how to see them.
 
     The first column is the ID. ``noun`` is the plural, and ``as_row`` converts the fields of each
-    row before it is shown.
+    row before it is shown. ``seen`` yields the rows, and may note them.
     """
     last: Any = None
 
     def shown() -> Iterator[Row | NamedRow]:
         nonlocal last
-        for last in islice(rows, limit):
+        for last in seen(islice(rows, limit)):
             yield as_row(last._asdict()) if as_row else last
 
     # One extra, to see if there are more.

@@ -117,6 +117,14 @@ def test_blank_cells_keep_values(bench: Bench) -> None:
     assert "3 to update, 1 unchanged" in ended.err
 
 
+def test_date_in_words_is_written_and_explained(bench: Bench) -> None:
+    ended = bench.update("private_identifier,sequencing_date\nL-1,3 Days ago\n", "--yes")
+    assert ended.code == 0, ended.err
+    day = (dt.datetime.now().astimezone() - dt.timedelta(days=3)).date().isoformat()
+    assert f'sequencing_date: "3 Days ago" is {day}' in ended.err
+    assert bench.state()["L-1"]["sequenced"] == day
+
+
 @pytest.mark.parametrize(("cell", "options"), [("\\N", ()), ("none", ("--clear-word", "none"))])
 def test_clear_word_clears_sequencing_date(
     cell: str, options: tuple[str, ...], bench: Bench
@@ -293,8 +301,8 @@ def test_workbook_dates_and_leading_zeros_are_kept(bench: Bench) -> None:
         ("collection_date", "2024-3-5", "did you mean 2024-03-05?"),
         ("collection_date", "45356", "did you mean 2024-03-05?"),
         ("collection_date", "2024-03-05T12:00:00", "did you mean 2024-03-05?"),
-        ("collection_date", "2023-02-30", '"2023-02-30" is not a valid date; use the format'),
-        ("sequencing_date", "yesterday", '"yesterday" is not a valid date'),
+        ("collection_date", "2023-02-30", '"2023-02-30" is not a valid date; use YYYY-MM-DD'),
+        ("sequencing_date", "soon", '"soon" is not a valid date'),
         ("private", "maybe", '"maybe" is not true or false'),
         ("private", "\\N", "cannot be cleared"),
         ("location", "\\N", "cannot be cleared: the service cannot list samples without one"),
