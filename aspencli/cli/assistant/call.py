@@ -25,6 +25,7 @@ _MOST_BYTES = 1 << 20  # of a request
 _MOST_CHARACTERS = 20_000_000  # of the output of a command
 _MEMORY = 2 << 30  # bytes; the rows of a statement are held in memory
 _GRACE_S = 3.0
+_NO_MEMORY = "out of memory"  # as libpq says it
 
 
 class _Bounded(io.StringIO):
@@ -96,7 +97,7 @@ def run_call(request: Mapping[str, Any]) -> dict[str, Any]:
         except (KeyboardInterrupt, Abort, SystemExit):
             code = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - every error is part of the outcome
-            failure = explain(error)
+            failure = explain(_as_too_large(error))
             code = failure.code
             out.error(failure.message, hint=failure.hint, details=failure.details)
     return {
@@ -104,6 +105,16 @@ def run_call(request: Mapping[str, Any]) -> dict[str, Any]:
         "output": stdout.getvalue(),
         "notes": out.notes,
     }
+
+
+def _as_too_large(error: Exception) -> Exception:
+    """Return a plain error if the memory was not enough, otherwise the error itself."""
+    if not isinstance(error, MemoryError) and _NO_MEMORY not in str(error):
+        return error
+    return AspenError(
+        f"The result does not fit into the {_MEMORY >> 30} GB that a call may use.",
+        hint="Count or aggregate in the statement, or add a LIMIT.",
+    )
 
 
 def _check(context: Any, request: Mapping[str, Any], sql: str) -> None:

@@ -35,6 +35,8 @@ _LONGEST = 4_000  # characters of one text
 _EMAIL = re.compile(r"(?P<user>[\w.+%'-]+)@(?P<domain>[\w-]+(?:\.[\w-]+)+)")
 _QUOTED = re.compile(r'"([^"\n]*)"')
 _NAMED_VALUES = re.compile(r"\([^()]*\)=\([^()]*\)")
+_ALL_ROWS = "Show all with "
+_NEXT_PAGE = re.compile(r"--after (\d+)")
 _INNER = frozenset({"DETAIL", "CONTEXT", "WHERE"})
 
 
@@ -172,5 +174,9 @@ def _as_json(value: Any) -> str:
 def note_lines(notes: Sequence[Mapping[str, Any]], masking: Masking) -> Iterator[str]:
     """Yield the messages of a command for the assistant."""
     for note in notes:
+        if note["kind"] == "hint" and _ALL_ROWS in note["text"]:  # by options that it has not
+            if page := _NEXT_PAGE.search(note["text"]):
+                yield f"For the next page, pass after: {page[1]}"
+            continue
         lead = "Warning: " if note["kind"] == "warn" else ""
         yield masking.text(f"{lead}{masked_text(note['text'])}")

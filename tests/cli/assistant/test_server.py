@@ -14,6 +14,9 @@ from typing import Any
 import anyio
 import pytest
 import sqlalchemy as sa
+
+pytest.importorskip("mcp", reason="the extra mcp is not installed")
+
 from mcp import Client
 from mcp_types import CallToolResult
 
@@ -39,6 +42,18 @@ def _contents(database: Database) -> list[Any]:
     )
     with database.reading() as session:
         return list(session.execute(sa.text(query)).one())
+
+
+@pytest.fixture
+def assistant(seeded: Database, aspen_home: Path) -> Assistant:
+    """Return an assistant whose server's target ``local`` is the seeded database."""
+    return Assistant(cli_environment(seeded), aspen_home)
+
+
+@pytest.fixture
+def new_assistant(aspen_home: Path) -> Callable[[Mapping[str, str]], Assistant]:
+    """Return a function that returns an assistant whose server has other variables."""
+    return lambda variables: Assistant(variables, aspen_home)
 
 
 # Tools and results
@@ -78,7 +93,8 @@ def test_results_are_those_of_the_commands(
     assert same == [
         {**row, "private_identifier": None, "uploaded_by": None} for row in json.loads(found.out)
     ]
-    assert "5 of 60 samples shown" in "\n".join(texts(samples))
+    last = rows(samples)[-1]["id"]
+    assert texts(samples)[1:] == ["5 of 60 samples shown", f"For the next page, pass after: {last}"]
     assert rows(status)[0]["verdict"] == "ready"
     assert len(rows(sizes)) == 3
     assert json.loads(texts(profile)[0])["totals"]["rows"] == 60
@@ -100,6 +116,14 @@ def test_personal_data_is_replaced_unless_a_person_shows_it(assistant: Assistant
     for masked, clear in zip(samples, clear_samples, strict=True):
         assert masked["public_identifier"] == clear["public_identifier"]
         assert clear["private_identifier"] not in str(samples)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+def test_result_that_does_not_fit_in_memory_is_an_error(assistant: Assistant) -> None:
+    huge = "select repeat('x', 10000000) from generate_series(1, 400)"
+    found = said(assistant.call("db_profile", {"sql": huge}))
+    assert found.startswith("The result does not fit into the 2 GB")
+    assert "LIMIT" in found
 
 
 def test_errors_say_what_to_do_next(

@@ -54,10 +54,10 @@ WITH_SIDE_EFFECTS = (
 )
 
 
-@pytest.mark.parametrize("sql", READING)
-def test_statement_that_reads_is_accepted(sql: str, database: Database) -> None:
-    require_reading(database, sql)
-    assert isinstance(called_names(sql), list)
+def test_statements_that_read_are_accepted(database: Database) -> None:
+    for sql in READING:
+        require_reading(database, sql)
+    assert called_names("select lower ('x'), a.b(1)") == ["lower", "b"]
 
 
 @pytest.mark.parametrize("sql", NOT_ONE_READING)
@@ -66,10 +66,10 @@ def test_other_statements_and_several_are_refused(sql: str) -> None:
         called_names(sql)
 
 
-@pytest.mark.parametrize("sql", WITH_SIDE_EFFECTS)
-def test_functions_with_side_effects_are_refused(sql: str, database: Database) -> None:
-    with pytest.raises(RefusedError, match="side effects"):
-        require_reading(database, sql)
+def test_functions_with_side_effects_are_refused(database: Database) -> None:
+    for sql in WITH_SIDE_EFFECTS:
+        with pytest.raises(RefusedError, match="side effects"):
+            require_reading(database, sql)
 
 
 def test_escaped_names_are_refused(database: Database) -> None:
