@@ -36,7 +36,7 @@ from pygments.token import Token, _TokenType
 from traitlets.config import Config
 
 from aspencli import files
-from aspencli.cli.console.completion import NameCache, SqlCompleter, SqlLexer
+from aspencli.cli.console.completion import NameCache, SqlCompleter, SqlLexer, prepare
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.cli.output.console import Output
 from aspencli.config import Safety
@@ -93,6 +93,7 @@ def interact(request: ConsoleRequest) -> int:
     app = ConsoleApp.instance(request=request, loading=loading, config=_config(request))
     app.initialize([])
     loading.add_done_callback(lambda future: _leave_on_failure(app, future))
+    loading.add_done_callback(lambda _future: prepare())  # in the loading thread
     try:
         app.start()
     finally:

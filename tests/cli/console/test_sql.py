@@ -117,6 +117,14 @@ def test_values_are_never_cut_and_wide_result_is_expanded(migrated_db: str) -> N
         assert "text  n\nab    1\n" in narrow.replace("\r", "")
 
 
+def test_first_completion_finds_its_modules_loaded(migrated_db: str) -> None:
+    with Terminal(migrated_db) as console:
+        console.run("import sys, threading")
+        console.run("[each.join() for each in threading.enumerate() if each.name == 'loading']")
+        told = console.run("{'loaded': 'pygments.lexers._postgres_builtins' in sys.modules}")
+        assert "{'loaded': True}" in told
+
+
 def test_introduction_fits_eighty_columns() -> None:
     from aspencli.cli.console.shell import _GUIDE
 
