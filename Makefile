@@ -42,6 +42,7 @@ test: $(VENV)/.dev ## Run the tests (limit with TESTS=path and ARGS=...)
 
 # Tests whose results can depend on the PostgreSQL version.
 DATABASE_TESTS := tests/database tests/migrations tests/copies tests/cli/console/test_script.py \
+	tests/cli/assistant/test_statements.py \
 	$(addprefix tests/cli/commands/,test_bulk_update.py test_samples_undo.py test_users_import.py \
 	test_db_activity.py test_db_admin.py test_db_diagnostics.py test_db_doctor.py test_db_interact.py \
 	test_db_profile.py test_db_psql.py test_db_schema.py test_standbys.py test_unusual_databases.py)

@@ -204,6 +204,8 @@ KEYS = (
     ConfigKey("pathogen_slug", ("CZGE_PATHOGEN",), "SC2"),
     ConfigKey("output", ("ASPEN_OUTPUT",), None, OUTPUT_FORMATS),
     ConfigKey("via", ("ASPEN_VIA",), None, ("db", "api")),
+    # The production targets that assistants may read from; see `aspencli mcp --allow`.
+    ConfigKey("mcp_allow", ()),
 )
 _SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
 TARGET_KEYS = (

@@ -158,8 +158,7 @@ def main() -> int:
     changed = sorted(
         file.name for file in there.keys() | pages.keys() if there.get(file) != pages.get(file)
     )
-    sys.stderr.write(f"Out of date: {', '.join(changed)}. Run: make docs
-")
+    sys.stderr.write(f"Out of date: {', '.join(changed)}. Run: make docs\n")
     return 1
 
 

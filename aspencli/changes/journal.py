@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _NAME = "journal.jsonl"
-_IF_KNOWN = ("argv", "digest", "account", "account_id", "account_name", "reason")
+_IF_KNOWN = ("argv", "digest", "account", "account_id", "account_name", "reason", "assistant")
 _RECENT = 1 << 16  # bytes to search for a run ID
 _BLOCK = 1 << 16  # bytes to read at once from the end
 _FIRST = "started"

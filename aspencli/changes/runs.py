@@ -51,6 +51,8 @@ class Outcome(StrEnum):
     UNFINISHED = "unfinished"
     UNKNOWN = "unknown"
     RUNNING = "running"
+    READ = "read"  # a call of an assistant, which cannot write
+    FAILED = "failed"  # same
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ class Subject:
     account_id: str | None = None  # the ID of that user at the identity provider
     account_name: str | None = None  # the name of the stored account with that sign-in
     reason: str | None = None  # for a console session that may write
+    assistant: str | None = None  # the assistant's program, for a call that only read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,6 +376,7 @@ def _started(event: Event) -> Run:
         account_id=_text(event, "account_id"),
         account_name=_text(event, "account_name"),
         reason=_text(event, "reason"),
+        assistant=_text(event, "assistant"),
         aws=_text(event, "aws"),
     )
 
@@ -476,6 +480,8 @@ def _settled(run: Run) -> Run:
         return _without_journal(run) if standing is None else _by_journal(run, standing)
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
+    if run.assistant is not None:
+        return replace(run, outcome=Outcome.FAILED, message=f"process {run.process.pid} died")
     if run.steps and run.process.is_here:
         return _by_steps(run, run.steps)
     stage = "during the commit" if run.committing else "before the commit"

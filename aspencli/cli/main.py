@@ -27,7 +27,7 @@ from aspencli.cli.app import (
     find_command,
     version_line,
 )
-from aspencli.cli.context import AppContext
+from aspencli.cli.context import AppContext, current
 from aspencli.cli.help import help_page
 from aspencli.cli.output.results import prints
 from aspencli.errors import INTERRUPTED, AspenError
@@ -175,7 +175,6 @@ def show_schema(
     fields.
     """
     from aspencli.cli import schemas
-    from aspencli.cli.context import current
 
     context = current(ctx)
     found = find_command(ctx.find_root(), words or ())
@@ -226,6 +225,41 @@ def doctor(
 
     if show_checks(ctx.find_root().obj, strict=strict):
         raise typer.Exit(1)
+
+
+@app.command(
+    "mcp",
+    epilog=examples("aspencli mcp", "aspencli --env staging mcp", "aspencli mcp --allow prod"),
+)
+def serve_assistants(
+    ctx: typer.Context,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Production target that may be read too; repeatable. "
+            "Also: mcp_allow in the config file.",
+        ),
+    ] = None,
+    show_personal_data: Annotated[
+        bool,
+        typer.Option(
+            "--show-personal-data",
+            help="Do not replace e-mail addresses, people's names, and private identifiers.",
+        ),
+    ] = False,
+) -> None:
+    """Let an AI assistant read: a Model Context Protocol server on stdin and stdout.
+
+    Its tools are the commands that list and show, diagnostics, and the profile of one SQL statement
+    that reads. It cannot write. Local and shared targets can be read, and production only with
+    --allow. Each call is recorded in the history.
+
+    The assistant's program starts this command; see the guide to assistants for its settings.
+    """
+    from aspencli.cli.assistant.command import serve_assistants as serve
+
+    serve(current(ctx), allow or (), shows_personal_data=show_personal_data)
 
 
 @app.command("version", epilog=examples("aspencli version"))

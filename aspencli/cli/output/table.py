@@ -113,6 +113,16 @@ class TableLayout:
         yield from record_lines(self._columns, rows, self.width, self._bold)
 
 
+def natural_width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """Return the width of a table in which no value is cut."""
+    values = by_column(columns, rows)
+    widths = (
+        max(map(cell_len, [column.title, *_texts(column, some, rows)]))
+        for column, some in zip(columns, values, strict=True)
+    )
+    return sum(widths) + _GAP * (len(columns) - 1)
+
+
 def record_lines(
     columns: Sequence[Column], rows: Iterable[Row | NamedRow], width: int, bold: Bold
 ) -> Iterator[str]:

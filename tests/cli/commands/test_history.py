@@ -729,6 +729,7 @@ def test_history_list_has_documented_columns_in_every_format(three: Desk) -> Non
     keys = [
         *("run", "started_at", "user", "target", "command", "group_id", "group"),
         *("file", "sha256", "rows", "to_change", "changed", "outcome", "undone_by"),
+        "assistant",
     ]
     assert [column.key for column in LIST_COLUMNS] == keys
     assert three.run("history").splitlines()[0] == "\t".join(keys)
@@ -763,7 +764,7 @@ def test_history_show_and_check_have_documented_columns(three: Desk) -> None:
                 "aws",
                 "digest",
             ),
-            *("reason", "audit", "statements"),
+            *("reason", "audit", "statements", "assistant"),
         ]
     )
     told = three.check(shown["run"])

@@ -104,6 +104,33 @@ def test_rows_are_shown_expanded_as_json_and_written_to_new_csv_file(
         assert "\n101\n" in console.run("%sql --all SELECT g FROM generate_series(1, 101) g")
 
 
+def test_values_are_never_cut_and_wide_result_is_expanded(migrated_db: str) -> None:
+    text, number = "ab" * 115, "1234567890" * 3
+    with Terminal(migrated_db) as console:
+        told = console.run(f"%sql SELECT repeat('ab', 115) AS text, {number} AS n")
+        assert f"text  {text}" in "".join(told.splitlines())
+        assert f"n     {number}" in told
+        alone = console.run("%sql SELECT repeat('ab', 115) AS text")
+        assert text in "".join(alone.splitlines())
+        assert "text  ab" not in alone
+        narrow = console.run("%sql SELECT 'ab' AS text, 1 AS n")
+        assert "text  n\nab    1\n" in narrow.replace("\r", "")
+
+
+def test_first_completion_finds_its_modules_loaded(migrated_db: str) -> None:
+    with Terminal(migrated_db) as console:
+        console.run("import sys, threading")
+        console.run("[each.join() for each in threading.enumerate() if each.name == 'loading']")
+        told = console.run("{'loaded': 'pygments.lexers._postgres_builtins' in sys.modules}")
+        assert "{'loaded': True}" in told
+
+
+def test_introduction_fits_eighty_columns() -> None:
+    from aspencli.cli.console.shell import _GUIDE
+
+    assert max(map(len, _GUIDE)) < 80
+
+
 def test_long_result_goes_through_chosen_pager(
     migrated_db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
