@@ -1,14 +1,17 @@
 """``make accidents-copies`` and ``make bench-copies``: dumps, restores, and copies of a database.
 
 With ``--kills``, each accident starts a dump, a restore, or a copy, kills it with SIGKILL at a
-random moment, and checks that the destination is as before or complete. With ``--samples``, a
-scrubbed copy is compared with the same rows through a hand-written pipe, into the same schema.
+random moment, and checks that the destination is as before or complete, also its files of trees.
+With ``--samples``, a scrubbed copy is compared with the same rows through a hand-written pipe, into
+the same schema; ``--trees`` adds trees, whose files only the copy has.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import logging
 import os
 import random
 import resource
@@ -22,16 +25,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psycopg2
+from moto.server import ThreadedMotoServer
 from sqlalchemy.engine import make_url
 
 from aspen.database import migrate
 from aspen.database.engine import Database
-from aspen.local.aws.content import ObjectFolder
+from aspen.local.aws.content import DB_BUCKET, REGION, ObjectFolder
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspen.local.seed import seed_base, seed_roles, seed_samples
 
 _SOURCE, _TARGET = "source_db", "target_db"
+_TARGET_BUCKET, _SECRET = "trees-of-target", "target/genepi-config"
+_MINE = "phylo_run/mine/ncov_aspen.json"  # an object that no copy may change
+_TIPS = 3_000
 _KINDS = ("dump", "restore", "copy")
 _USERS = 1_000
 _SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "256MB"}
@@ -70,7 +78,7 @@ def main() -> int:
         folder.chmod(0o711)  # the server's account needs to pass through
         with Site(folder) as site:
             if chosen.samples:
-                return bench(site, chosen.samples, chosen.runs)
+                return bench(site, chosen.samples, chosen.runs, chosen.trees)
             return accidents(site, chosen.kills, chosen.seed)
 
 
@@ -80,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, default=0)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--trees", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None)
     return parser
 
@@ -96,10 +105,44 @@ class Site:
         self._admin = self._cluster.url("postgres", SUPERUSER)
         self.create(_SOURCE)
         self.create(_TARGET)
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        self._aws = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._aws.start()
+        host, port = self._aws.get_host_and_port()
+        self._aws_url = f"http://{host}:{port}"
+        self.s3 = self._client("s3")
+        for bucket in (DB_BUCKET, _TARGET_BUCKET):
+            where: Any = {"LocationConstraint": REGION}
+            self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+        self.s3.put_object(Bucket=_TARGET_BUCKET, Key=_MINE, Body=b"mine")
+        secret = json.dumps({"S3_db_bucket": _TARGET_BUCKET})
+        self._client("secretsmanager").create_secret(Name=_SECRET, SecretString=secret)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._aws.stop()
         self._cluster.reset()
+
+    def _client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self._aws_url,
+            region_name=REGION,
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        )
+
+    def objects(self) -> set[str]:
+        """Return the keys in the bucket of the destination."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=_TARGET_BUCKET)
+        return {one["Key"] for page in pages for one in page.get("Contents", ())}
+
+    def referenced(self) -> set[str]:
+        """Return the keys in it that rows of the destination refer to."""
+        rows = self.ask(
+            _TARGET, f"SELECT s3_key FROM aspen.phylo_trees WHERE s3_bucket = '{_TARGET_BUCKET}'"
+        )
+        return {key for (key,) in rows}
 
     def url(self, name: str) -> str:
         """Return the address of a database."""
@@ -139,9 +182,10 @@ class Site:
         tables = self.ask(name, "SELECT tablename FROM pg_tables WHERE schemaname = 'aspen'")
         found = {}
         for (table,) in tables:
+            row = "to_jsonb(t) - 's3_bucket' - 's3_key'" if table == "phylo_trees" else "t"
             query = (
-                "SELECT count(*) || coalesce(md5(string_agg(t::text, '' ORDER BY t::text)), '')"
-                f" FROM aspen.{table} t"
+                "SELECT count(*) || coalesce(md5(string_agg(v, '' ORDER BY v)), '')"
+                f" FROM (SELECT ({row})::text AS v FROM aspen.{table} t) r"
             )
             found[table] = str(self.ask(name, query)[0][0])
         return found
@@ -157,6 +201,13 @@ class Site:
             "ASPEN_DATABASE_URL_SOURCE": self.url(_SOURCE),
             "ASPEN_DATABASE_URL_STAGING": self.url(_TARGET),
             "ASPEN_AUDIT_BUCKET_STAGING": "none",
+            "ASPEN_SECRET_NAME_STAGING": _SECRET,
+            "ASPEN_AWS_ENDPOINT_URL_SOURCE": self._aws_url,
+            "ASPEN_AWS_ENDPOINT_URL_STAGING": self._aws_url,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_EC2_METADATA_DISABLED": "true",
         }
         return subprocess.Popen(
             [sys.executable, "-m", "aspencli", *words],
@@ -180,8 +231,12 @@ def accidents(site: Site, kills: int, seed: int) -> int:
     """Kill commands, and report what was left in between."""
     chance = random.Random(seed)
     database = Database(site.url(_SOURCE), writable=True)
-    seed_roles(database, ObjectFolder(site.folder / "objects"))
+    objects = ObjectFolder(site.folder / "objects")
+    seed_roles(database, objects)
     database.dispose()
+    for bucket, key, body in objects:
+        if bucket == DB_BUCKET:
+            site.s3.put_object(Bucket=bucket, Key=key, Body=body)
     database = Database(site.url(_TARGET), writable=True)
     seed_base(database)
     database.dispose()
@@ -208,6 +263,8 @@ def accidents(site: Site, kills: int, seed: int) -> int:
             if place.exists() and site.finish("db", "dumps", "verify", str(place)):
                 state = "BETWEEN"
             shutil.rmtree(place, ignore_errors=True)
+        if not site.referenced() <= site.objects():
+            state = "TREES WITHOUT FILES"
         tally[f"{kind}: {state}"] += 1
         sys.stdout.write(f"{number + 1} of {kills}: {kind}: {state}\n")
         sys.stdout.flush()  # a campaign that is cut short still shows what it found
@@ -220,6 +277,7 @@ def accidents(site: Site, kills: int, seed: int) -> int:
             tally[f"{kind}: RERUN FAILED"] += 1
     left = [name for name in site.databases() if name.startswith("aspencli_")]
     left += [str(path) for path in site.folder.glob(".killed.*")]
+    left += sorted(site.objects() ^ {_MINE, *site.referenced()})
     for state, count in sorted(tally.items()):
         sys.stdout.write(f"{state}: {count}\n")
     sys.stdout.write(f"{kills} kills; left behind after the next run: {left or 'nothing'}\n")
@@ -258,7 +316,7 @@ def _reset(site: Site) -> None:
 # The benchmark
 
 
-def bench(site: Site, samples: int, runs: int) -> int:
+def bench(site: Site, samples: int, runs: int, trees: int) -> int:
     """Compare a scrubbed copy with a pipe, and print the ratio."""
     database = Database(site.url(_SOURCE), writable=True)
     seed_base(database)
@@ -272,11 +330,14 @@ def bench(site: Site, samples: int, runs: int) -> int:
         "UPDATE aspen.samples SET original_submission = json_build_object('private_identifier',"
         " private_identifier, 'public_identifier', public_identifier, 'authors', authors)"
         " WHERE id % 10 = 0",
+        *_tree_rows(trees),
         "VACUUM ANALYZE",
         "CHECKPOINT",
     )
+    if trees:
+        _write_trees(site)
     size = site.ask(_SOURCE, "SELECT pg_size_pretty(pg_database_size(current_database()))")[0][0]
-    sys.stdout.write(f"{samples:,} samples, {_USERS:,} users, {size}\n")
+    sys.stdout.write(f"{samples:,} samples, {_USERS:,} users, {trees:,} trees, {size}\n")
     ours, theirs = [], []
     memory = 0
     for _ in range(runs):
@@ -289,6 +350,53 @@ def bench(site: Site, samples: int, runs: int) -> int:
     ratio = sorted(ours)[len(ours) // 2] / sorted(theirs)[len(theirs) // 2]
     sys.stdout.write(f"ratio {ratio:.2f}, at most {memory} MB\n")
     return 0 if ratio <= 1.3 and memory <= 150 else 1
+
+
+def _tree_rows(trees: int) -> list[str]:
+    """Return the statements that add trees with the same number of samples each."""
+    if not trees:
+        return []
+    tree = (
+        f"SELECT id, '{DB_BUCKET}', 'tree-' || id, 'Tree ' || id, 'OVERVIEW', 1, 1"
+        " FROM aspen.entities WHERE entity_type = 'PHYLO_TREE'"
+    )
+    samples = (
+        "SELECT t.entity_id, s.id FROM aspen.phylo_trees t CROSS JOIN LATERAL (SELECT id"
+        f" FROM aspen.samples WHERE id % 7 = t.entity_id % 7 LIMIT {_TIPS}) s"
+    )
+    columns = "entity_id, s3_bucket, s3_key, name, tree_type, pathogen_id, contextual_repository_id"
+    entities = f"SELECT 'PHYLO_TREE', 1 FROM generate_series(1, {trees})"
+    return [
+        f"INSERT INTO aspen.entities (entity_type, group_id) {entities}",
+        f"INSERT INTO aspen.phylo_trees ({columns}) {tree}",
+        f"INSERT INTO aspen.phylo_tree_samples (phylo_tree_id, sample_id) {samples}",
+    ]
+
+
+def _write_trees(site: Site) -> None:
+    """Write the files of all trees."""
+    rows = site.ask(
+        _SOURCE,
+        "SELECT t.s3_key, array_agg(s.public_identifier) FROM aspen.phylo_trees t"
+        " JOIN aspen.phylo_tree_samples l ON l.phylo_tree_id = t.entity_id"
+        " JOIN aspen.samples s ON s.id = l.sample_id GROUP BY 1",
+    )
+    traits = {"country": "USA", "division": "California", "pango_lineage": "BA.2", "author": "X"}
+    for key, names in rows:
+        tips = [
+            {
+                "name": name,
+                "branch_attrs": {"mutations": {"nuc": ["A123C"]}},
+                "node_attrs": {
+                    "div": number,
+                    "num_date": {"value": 2021.5},
+                    **{trait: {"value": value} for trait, value in traits.items()},
+                },
+            }
+            for number, name in enumerate(names)
+        ]
+        document = {"version": "v2", "meta": {"title": key}, "tree": {"children": tips}}
+        site.s3.put_object(Bucket=DB_BUCKET, Key=key, Body=json.dumps(document).encode())
 
 
 def _copy(site: Site) -> tuple[float, int]:

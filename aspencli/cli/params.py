@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from aspencli.cli.context import Backend
+from aspencli.copies.choices import Trees
 from aspencli.errors import BadInputError
 from aspencli.samples.keys import SampleKey
 from aspencli.text import counted
@@ -139,6 +140,12 @@ ReasonOption = Annotated[
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be written without writing anything.")
+]
+TreesOption = Annotated[
+    Trees,
+    typer.Option(
+        "--trees", help="Keep trees with their files in S3, or drop both, which needs no AWS."
+    ),
 ]
 Identifiers = Annotated[
     list[str] | None,

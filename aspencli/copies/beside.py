@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -107,6 +107,16 @@ class Swapped:
     left: tuple[str, ...]
 
 
+def prefix_of_new(database: Database) -> str:
+    """Return the beginning of the names of databases that are built to replace one."""
+    return _prefix(databases.name_of(database))
+
+
+def is_new(name: str) -> bool:
+    """Return True if a database was being built, and never took the name of another one."""
+    return name.endswith(f"_{_NEW}")
+
+
 def require_direct(database: Database) -> None:
     """Check that no pooler is between us and the server.
 
@@ -131,8 +141,14 @@ def leftovers(database: Database) -> list[str]:
     return [name for name in found if pattern.fullmatch(name.removeprefix(prefix))]
 
 
-def drop_leftovers(database: Database) -> list[str]:
+def drop_leftovers(
+    database: Database, before: Callable[[str], None] = lambda _name: None
+) -> list[str]:
     """Drop what killed runs left beside a database, and return the names.
+
+    Args:
+        database: The database.
+        before: Called with the name of each one before it is dropped.
 
     Raises:
         ConflictError: Another run is building a database right now.
@@ -149,6 +165,7 @@ def drop_leftovers(database: Database) -> list[str]:
                         hint="Wait until it has ended. To see it: aspencli db activity",
                         details=[str(visitor) for visitor in visitors],
                     )
+            before(name)
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {_quoted(connection, name)}")
     return found
 
@@ -177,8 +194,21 @@ def building(database: Database) -> Iterator[Database]:
             )
 
 
-def swap(database: Database, new: Database, *, force: bool) -> Swapped:
+def swap(
+    database: Database,
+    new: Database,
+    *,
+    force: bool,
+    retire: Callable[[], None] = lambda: None,
+) -> Swapped:
     """Give a new database the name of another one, which is dropped.
+
+    Args:
+        database: The database to replace; it may not exist.
+        new: The new one.
+        force: True to terminate other sessions.
+        retire: Called once the new one has the name, before the old one is dropped. It can be
+            repeated.
 
     Raises:
         ConflictError: Other sessions use the old one, and ``force`` is not set.
@@ -201,8 +231,13 @@ def swap(database: Database, new: Database, *, force: bool) -> Swapped:
         statement = rename.format(**names)
         _insist(connection, statement, name, new_name, force=force)
         if replaced:
-            drop = f"DROP DATABASE {names['old']} WITH (FORCE)"
-            connection.exec_driver_sql(drop)
+            try:
+                retire()
+            except BaseException:  # an interrupt, which is obeyed a little later
+                retire()
+                raise
+            finally:
+                connection.exec_driver_sql(f"DROP DATABASE {names['old']} WITH (FORCE)")
     return Swapped(replaced, left)
 
 

@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING, Any
 from aspencli import __version__
 from aspencli.copies.choices import Choice
 from aspencli.copies.crew import Crew
-from aspencli.copies.manifest import Manifest, Part, Table
+from aspencli.copies.manifest import LeftOut, Manifest, Part, Table, TreeFile
 from aspencli.copies.places import PART_SUFFIX, Place, Sink, Writer
 from aspencli.copies.rules import load_rules
 from aspencli.copies.snapshot import WORKERS, Snapshot, SourceTable, open_snapshot
+from aspencli.copies.tree_files import TreeFiles
+from aspencli.copies.tree_json import UnusableTreeError
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database
+    from aspencli.copies.names import SourceTree
     from aspencli.copies.sealing import Vault
+    from aspencli.deployments.aws import Aws
 
 _LEVEL = 3
 _BUFFER = 1 << 20
@@ -110,6 +114,7 @@ def write_dump(
     choice: Choice,
     origin: Origin,
     *,
+    aws: Callable[[], Aws],
     vault: Vault | None = None,
     workers: int = WORKERS,
     tick: Callable[[int], None] = lambda _done: None,
@@ -124,7 +129,7 @@ def write_dump(
         place.writing() as writer,
         open_snapshot(database, rules, choice, workers=workers) as snapshot,
     ):
-        parts = _write_parts(snapshot, writer, vault, tick)
+        written = _write_parts(snapshot, TreeFiles(snapshot, aws), writer, vault, tick)
         manifest = Manifest(
             tool=f"aspencli {__version__}",
             created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -139,19 +144,37 @@ def write_dump(
             keeps_user=choice.keeps is not None,
             encryption=vault.encryption if vault else None,
             tables=tuple(
-                Table(table.name, table.names, parts[table.name])
+                Table(table.name, table.names, written.tables[table.name])
                 for table in sorted(snapshot.tables, key=lambda one: one.name)
             ),
             sequences=snapshot.sequences(),
+            trees=choice.trees.value,
+            tree_files=written.trees,
+            trees_left_out=written.left_out,
         )
         writer.finish(manifest.encode())
     return manifest
 
 
+@dataclass(frozen=True)
+class _Written:
+    """The parts that were written, and the trees whose files were not."""
+
+    tables: dict[str, tuple[Part, ...]]
+    trees: tuple[TreeFile, ...]
+    left_out: tuple[LeftOut, ...]
+
+
 def _write_parts(
-    snapshot: Snapshot, writer: Writer, vault: Vault | None, tick: Callable[[int], None]
-) -> dict[str, tuple[Part, ...]]:
+    snapshot: Snapshot,
+    files: TreeFiles,
+    writer: Writer,
+    vault: Vault | None,
+    tick: Callable[[int], None],
+) -> _Written:
     found: dict[tuple[str, int], Part] = {}
+    trees: dict[int, TreeFile] = {}
+    left_out: dict[int, LeftOut] = {}
     crew, lock = Crew(), threading.Lock()
 
     def write(table: SourceTable, number: int, query: str, worker: int) -> None:
@@ -171,13 +194,32 @@ def _write_parts(
         with lock:
             found[table.name, number] = Part(part.file, rows, stream.size, part.sha256)
 
+    def write_tree(tree: SourceTree, worker: int) -> None:
+        crew.using(snapshot.driver(worker))
+        name = f"tree.{tree.id:08}{PART_SUFFIX}"
+        try:
+            with files.open(tree, worker, crew) as source, writer.file(name) as sink:
+                stream = PartStream(sink, crew, vault, name)
+                while data := source.read(_BUFFER):
+                    stream.write(data)
+                digest = stream.finish()
+        except UnusableTreeError as error:
+            left_out[tree.id] = LeftOut(tree.id, str(error))
+        else:
+            trees[tree.id] = TreeFile(tree.id, Part(name, 0, stream.size, digest))
+
     tasks = [
         partial(write, table, number, query)
         for table in snapshot.tables
         for number, query in enumerate(table.pieces)
     ]
+    tasks += [partial(write_tree, tree) for tree in files.trees]
     crew.run(tasks, snapshot.workers, tick)
-    return {
-        table.name: tuple(found[table.name, number] for number in range(len(table.pieces)))
-        for table in snapshot.tables
-    }
+    return _Written(
+        {
+            table.name: tuple(found[table.name, number] for number in range(len(table.pieces)))
+            for table in snapshot.tables
+        },
+        tuple(trees[tree.id] for tree in files.trees if tree.id in trees),
+        tuple(left_out[tree.id] for tree in files.trees if tree.id in left_out),
+    )

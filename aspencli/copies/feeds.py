@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 
 from aspencli.copies.crew import Crew
-from aspencli.copies.load import IncomingTable
-from aspencli.copies.manifest import Manifest, Part
+from aspencli.copies.load import IncomingTable, IncomingTree
+from aspencli.copies.manifest import LeftOut, Manifest, Part
 from aspencli.copies.places import Place
 from aspencli.copies.reading import open_rows
 from aspencli.copies.snapshot import WORKERS, Snapshot
+from aspencli.copies.tree_files import TreeFiles
 
 if TYPE_CHECKING:
     from aspencli.copies.sealing import Vault
@@ -57,6 +58,16 @@ class DumpFeed:
             for table in self._manifest.tables
         ]
 
+    @property
+    def trees(self) -> Sequence[IncomingTree]:
+        """Return the files of trees."""
+        return [IncomingTree(one.tree, self._opener(one.part)) for one in self._manifest.tree_files]
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """Return the trees whose files the dump does not have."""
+        return self._manifest.trees_left_out
+
     def _opener(self, part: Part) -> Opener:
         return lambda _worker, _crew: open_rows(self._place, part, self._vault)
 
@@ -68,9 +79,11 @@ class DumpFeed:
 class LiveFeed:
     """The rows of a snapshot, through a pipe that holds a megabyte of them."""
 
-    def __init__(self, snapshot: Snapshot):
+    def __init__(self, snapshot: Snapshot, files: TreeFiles):
         self._snapshot = snapshot
+        self._files = files
         self.workers = snapshot.workers
+        self.left_out: Sequence[LeftOut] = ()
 
     @property
     def revision(self) -> str | None:
@@ -89,6 +102,13 @@ class LiveFeed:
                 [partial(_piped, self._snapshot, query) for query in table.pieces],
             )
             for table in self._snapshot.tables
+        ]
+
+    @property
+    def trees(self) -> Sequence[IncomingTree]:
+        """Return the files of trees."""
+        return [
+            IncomingTree(tree.id, partial(self._files.open, tree)) for tree in self._files.trees
         ]
 
     def finish(self) -> Mapping[str, int]:

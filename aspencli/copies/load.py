@@ -18,12 +18,17 @@ from sqlalchemy.exc import DBAPIError
 from aspen.database import migrate
 from aspen.database.cancel import driver_of
 from aspen.database.errors import MigrationError
+from aspen.database.settings import sql_literal
+from aspencli.admin.databases import name_of
 from aspencli.copies.crew import Crew
+from aspencli.copies.manifest import LeftOut
+from aspencli.copies.tree_json import UnusableTreeError
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database
+    from aspencli.copies.tree_files import TreeStore
 
 _READ = 1 << 18
 _MEMORY = "SET maintenance_work_mem = '256MB'"
@@ -52,6 +57,15 @@ SELECT s.relname AS sequence, c.relname AS owner, a.attname AS name
  WHERE s.relkind = 'S' AND s.relnamespace = 'aspen'::regnamespace
 """
 
+_TREES = "(SELECT entity_id FROM aspen.phylo_trees)"
+_WITHOUT_TREES = (
+    "DELETE FROM aspen.phylo_tree_samples",
+    f"DELETE FROM aspen.workflow_inputs WHERE entity_id IN {_TREES}",
+    f"DELETE FROM aspen.entities WHERE id IN {_TREES}",
+    "DELETE FROM aspen.phylo_trees",
+)
+"""The statements that leave trees out, before there are any keys."""
+
 
 @dataclass(frozen=True)
 class IncomingTable:
@@ -71,6 +85,19 @@ class IncomingTable:
     pieces: Sequence[Callable[[int, Crew], AbstractContextManager[Any]]]
 
 
+@dataclass(frozen=True)
+class IncomingTree:
+    """The file of a tree.
+
+    Attributes:
+        id: The ID of the tree.
+        open: Opens it, as something with ``read``; the number is a worker's.
+    """
+
+    id: int
+    open: Callable[[int, Crew], AbstractContextManager[Any]]
+
+
 class Feed(Protocol):
     """The rows to load, from a dump or straight from another database."""
 
@@ -83,6 +110,14 @@ class Feed(Protocol):
         """Return the tables."""
 
     @property
+    def trees(self) -> Sequence[IncomingTree]:
+        """Return the files of trees."""
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """Return the trees whose files are known to be missing."""
+
+    @property
     def workers(self) -> int:
         """Return the number of tables that can be read at a time."""
 
@@ -92,11 +127,18 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """The result of loading."""
+    """The result of loading.
+
+    Attributes:
+        tree_files: The number of files of trees.
+        left_out: The trees whose files are not there.
+    """
 
     tables: int
     rows: int
     revision: str
+    tree_files: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def require_revision(revision: str | None, what: str) -> str:
@@ -119,9 +161,18 @@ def load(
     new: Database,
     feed: Feed,
     *,
+    store: TreeStore | None = None,
+    drop_trees: bool = False,
     tick: Callable[[int], None] = lambda _done: None,
 ) -> Loaded:
-    """Create the schema in an empty database, and load the rows.
+    """Create the schema in an empty database, and load the rows and the files of trees.
+
+    Args:
+        new: The database.
+        feed: What to load.
+        store: The place for the files of trees; None if there are none.
+        drop_trees: True to leave trees out.
+        tick: Called with the number of rows that are loaded.
 
     Raises:
         AspenError: The rows do not fit the schema, or are fewer or more than they should be.
@@ -133,12 +184,19 @@ def load(
         raise AspenError(error.message, hint=error.hint) from error
     taken = _take_off(new)
     tables, workers = len(feed.tables), feed.workers
-    rows = _load_rows(new, feed, tick)
+    if store is not None:
+        store.begin(name_of(new))
+    rows, left_out = _load_rows(new, feed, store, tick)
     sequences = feed.finish()
+    if drop_trees:
+        rows -= _execute(new, *_WITHOUT_TREES)
+    elif store is not None:
+        _execute(new, _place_of_trees(store))
     _put_back(new, taken, workers)
     _set_sequences(new, sequences)
     require_clean(new, revision)
-    return Loaded(tables, rows, revision)
+    files = len(feed.trees) - len(left_out) if store is not None else 0
+    return Loaded(tables, rows, revision, files, (*feed.left_out, *left_out))
 
 
 def require_clean(new: Database, revision: str) -> None:
@@ -188,8 +246,27 @@ def _take_off(new: Database) -> _TakenOff:
     return _TakenOff(statements, added)
 
 
-def _load_rows(new: Database, feed: Feed, tick: Callable[[int], None]) -> int:
+def _execute(new: Database, *statements: str) -> int:
+    """Run statements in one transaction, and return the number of rows that they changed."""
+    with new.engine.begin() as connection:
+        return sum(connection.exec_driver_sql(each).rowcount for each in statements)
+
+
+def _place_of_trees(store: TreeStore) -> str:
+    """Return the statement that makes the rows of trees refer to the files of the copy."""
+    bucket, prefix = sql_literal(store.bucket), sql_literal(store.prefix)
+    statement = (
+        f"UPDATE aspen.phylo_trees SET s3_bucket = {bucket},"
+        f" s3_key = {prefix} || entity_id || '.json'"
+    )
+    return statement.replace("%", "%%")
+
+
+def _load_rows(
+    new: Database, feed: Feed, store: TreeStore | None, tick: Callable[[int], None]
+) -> tuple[int, list[LeftOut]]:
     crew = Crew()
+    left_out: list[LeftOut] = []
 
     def fill(table: IncomingTable, worker: int) -> None:
         with new.engine.connect() as connection:
@@ -216,9 +293,21 @@ def _load_rows(new: Database, feed: Feed, tick: Callable[[int], None]) -> int:
                 )
             connection.commit()
 
+    def upload(tree: IncomingTree, store: TreeStore, worker: int) -> None:
+        try:
+            with tree.open(worker, crew) as source, store.file(tree.id) as sink:
+                while data := source.read(_READ):
+                    crew.check()
+                    sink.write(data)
+        except UnusableTreeError as error:
+            left_out.append(LeftOut(tree.id, str(error)))
+
     tables = sorted(feed.tables, key=lambda table: -table.weight)
-    crew.run([partial(fill, table) for table in tables], feed.workers, tick)
-    return crew.done
+    tasks = [partial(fill, table) for table in tables]
+    if store is not None:
+        tasks += [partial(upload, tree, store) for tree in feed.trees]
+    crew.run(tasks, feed.workers, tick)
+    return crew.done, sorted(left_out, key=lambda one: one.tree)
 
 
 def _copy_in(cursor: Any, statement: str, source: Any) -> int:

@@ -11,7 +11,9 @@ from typing import Any
 from aspencli.errors import BadInputError
 
 NAME = "manifest.json"
-FORMAT, VERSION = "aspencli dump", 1
+FORMAT, VERSION = "aspencli dump", 2
+_READABLE = frozenset({1, VERSION})  # the first version has no files of trees
+TREES = "phylo_trees"
 _CHECKSUM = "sha256"
 MOST_BYTES = 64 << 20
 
@@ -48,6 +50,25 @@ class Table:
 
 
 @dataclass(frozen=True)
+class TreeFile:
+    """The file of a tree."""
+
+    tree: int  # its ID
+    part: Part
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A tree whose file is not in the dump, although its row is."""
+
+    tree: int  # its ID
+    reason: str
+
+    def __str__(self) -> str:
+        return f"tree {self.tree}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Encryption:
     """The encryption of the parts; see `aspencli.copies.sealing`."""
 
@@ -74,6 +95,9 @@ class Manifest:
     encryption: Encryption | None
     tables: tuple[Table, ...]
     sequences: Mapping[str, int] = field(default_factory=dict)
+    trees: str = "drop"
+    tree_files: tuple[TreeFile, ...] = ()
+    trees_left_out: tuple[LeftOut, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -83,7 +107,13 @@ class Manifest:
     @property
     def size(self) -> int:
         """Return the size of all parts in bytes."""
-        return sum(part.size for table in self.tables for part in table.parts)
+        return sum(part.size for _, part in self.parts)
+
+    @property
+    def parts(self) -> list[tuple[str, Part]]:
+        """Return all parts, each with the name of its table."""
+        rows = [(table.name, part) for table in self.tables for part in table.parts]
+        return rows + [(TREES, one.part) for one in self.tree_files]
 
     def encode(self) -> bytes:
         """Return it as JSON with a checksum."""
@@ -103,7 +133,7 @@ def decode(text: bytes, place: str) -> Manifest:
         found = document.pop(_CHECKSUM)
         if document["format"] != FORMAT or found != _digest(document):
             raise ValueError
-        if document.pop("version") != VERSION:
+        if document.pop("version") not in _READABLE:
             raise BadInputError(
                 f"The dump in {place} was made by a newer version of aspencli.",
                 hint="Update aspencli, then try again.",
@@ -112,6 +142,12 @@ def decode(text: bytes, place: str) -> Manifest:
         document["tables"] = tuple(
             Table(one["name"], tuple(one["columns"]), tuple(Part(**part) for part in one["parts"]))
             for one in document["tables"]
+        )
+        document["tree_files"] = tuple(
+            TreeFile(one["tree"], Part(**one["part"])) for one in document.get("tree_files", ())
+        )
+        document["trees_left_out"] = tuple(
+            LeftOut(**one) for one in document.get("trees_left_out", ())
         )
         if document["encryption"] is not None:
             document["encryption"] = Encryption(**document["encryption"])

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aspen.database.settings import sql_literal
-from aspencli.copies.choices import Choice, Genomes
+from aspencli.copies.choices import Choice, Genomes, Trees
 from aspencli.copies.rules import FAKE, Rule, Rules, TableRules
 
 KEY = "aspencli.copy_key"
@@ -30,7 +30,8 @@ MAKE_KEY = (
 )
 """The statement with which the server makes a key for the transaction, behind a pooler."""
 HASH = "{20}"
-_PLACE = re.compile(r"\{(\d+)\}")
+PLACE = re.compile(r"\{(\d+)\}")
+"""The place of the hash in the form of a masked value, with its length."""
 _DAY = r"^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 _JSON = frozenset({"json", "jsonb"})
 
@@ -46,7 +47,7 @@ class TableColumn:
 
 def select(rules: Rules, table: str, columns: Sequence[TableColumn], choice: Choice) -> str:
     """Return the query for the rows of a table as they are copied, which can be extended by AND."""
-    own = rules.tables.get(table, TableRules({}, None, None, {}))
+    own = rules.tables.get(table, TableRules({}, None, None, None, {}))
     masking = _Masking(rules, own, choice)
     shown = ", ".join(f"{masking.column(one)} AS {_quoted(one.name)}" for one in columns)
     conditions = ["true"]
@@ -54,6 +55,8 @@ def select(rules: Rules, table: str, columns: Sequence[TableColumn], choice: Cho
         conditions.append(f"({rules.expand(own.rows, choice.groups)})")
     if choice.genomes is Genomes.DROP and own.without_genomes:
         conditions.append(f"({own.without_genomes})")
+    if choice.trees is Trees.DROP and own.without_trees:
+        conditions.append(f"({own.without_trees})")
     return f"SELECT {shown} FROM aspen.{_quoted(table)} t WHERE {' AND '.join(conditions)}"
 
 
@@ -110,12 +113,34 @@ class _Masking:
         if rule.startswith(FAKE):
             return hashed(value, self._rules.fakes[rule.removeprefix(FAKE)])
         cases = [f"WHEN {value} = '' THEN ''"]
+        if rule == "strain":
+            cases.append(f"WHEN {self._is_public(value)} THEN {value}")
         for prefix in self._rules.prefixes:
             size = len(prefix)
             begins = f"lower(left({value}, {size})) = {sql_literal(prefix.lower())}"
             rest = hashed(f"substr({value}, {size + 1})", HASH)
             cases.append(f"WHEN {begins} THEN left({value}, {size}) || {rest}")
         return f"CASE {' '.join(cases)} ELSE {hashed(value, HASH)} END"
+
+    def _is_public(self, value: str) -> str:
+        """Return the condition that a name is that of a public strain, and no sample's.
+
+        The row has a pathogen and a group. `aspencli.copies.names` does the same for trees.
+        """
+        prefixes = [sql_literal(prefix) for prefix in self._rules.prefixes]
+        lengths = "".join(
+            f" WHEN lower(left({value}, {len(prefix)})) = {sql_literal(prefix.lower())}"
+            f" THEN substr({value}, {len(prefix) + 1})"
+            for prefix in self._rules.prefixes
+        )
+        bare = f"(CASE{lengths} ELSE {value} END)"
+        names = ", ".join([value, bare, *(f"{prefix} || {bare}" for prefix in prefixes)])
+        return (
+            "EXISTS (SELECT FROM aspen.public_repository_metadata pm"
+            f" WHERE pm.pathogen_id = t.pathogen_id AND pm.strain IN ({value}, {bare}))"
+            " AND NOT EXISTS (SELECT FROM aspen.samples ps"
+            f" WHERE ps.submitting_group_id = t.group_id AND ps.public_identifier IN ({names}))"
+        )
 
     # JSON
 
@@ -184,9 +209,14 @@ def _moved(text: str) -> str:
     return f"CASE WHEN {text} ~ {sql_literal(_DAY)} THEN ({day})::text END"
 
 
+def is_day(text: str) -> bool:
+    """Return True if a text begins with a day, as the server decides it."""
+    return re.match(_DAY, text, re.ASCII) is not None
+
+
 def hashed(value: str, form: str) -> str:
     """Return an expression for the keyed hash of a text, in a form such as ``Lab {12}``."""
-    found = _PLACE.search(form)
+    found = PLACE.search(form)
     if found is None:
         raise ValueError(f"a fake value needs a place for the hash: {form!r}")
     before, after = form[: found.start()], form[found.end() :]

@@ -15,6 +15,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -273,11 +274,11 @@ class Objects(Place):
             )
 
     @contextmanager
-    def writing(self) -> Iterator[_ObjectsWriter]:
+    def writing(self) -> Iterator[ObjectsWriter]:
         """Write objects; the manifest comes last."""
         self.require_free()
         self._remove(self._keys())
-        writer = _ObjectsWriter(self._aws, self._bucket, self._prefix)
+        writer = ObjectsWriter(self._aws, self._bucket, self._prefix)
         try:
             yield writer
         except BaseException:
@@ -289,31 +290,11 @@ class Objects(Place):
         return not key.endswith(PART_SUFFIX)
 
     def _keys(self) -> list[str]:
-        def pages(client: Any) -> list[str]:
-            pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix
-            )
-            return [each["Key"] for page in pages for each in page.get("Contents", ())]
-
-        return self._aws.use(f"list {self.name}", "s3", pages)
+        return keys_under(self._aws, self._bucket, self._prefix)
 
     def _remove(self, keys: list[str]) -> None:
         """Remove what is left of dumps that were interrupted."""
-
-        def delete(client: Any) -> None:
-            for key in keys:
-                client.delete_object(Bucket=self._bucket, Key=key)
-
-        self._aws.use(f"write to {self.name}", "s3", delete)
-
-        def abort(client: Any) -> None:
-            found = client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix)
-            for one in found.get("Uploads", ()):
-                client.abort_multipart_upload(
-                    Bucket=self._bucket, Key=one["Key"], UploadId=one["UploadId"]
-                )
-
-        self._aws.use(f"write to {self.name}", "s3", abort)
+        remove_objects(self._aws, self._bucket, self._prefix, keys)
 
     @contextmanager
     def open(self, file: str) -> Iterator[Source]:
@@ -321,18 +302,48 @@ class Objects(Place):
         from aspencli.deployments.aws import code_of
 
         try:
-            yield _ObjectReader(self._aws, self._bucket, self._prefix + file)
+            yield ObjectReader(self._aws, self._bucket, self._prefix + file)
         except AspenError as error:
             if code_of(error) in {"NoSuchKey", "404"}:
                 raise _missing(self.name, file) from error
             raise
 
 
+def keys_under(aws: Aws, bucket: str, prefix: str) -> list[str]:
+    """Return all keys of a bucket that begin with a prefix."""
+
+    def pages(client: Any) -> list[str]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [each["Key"] for page in pages for each in page.get("Contents", ())]
+
+    return aws.use(f"list s3://{bucket}/{prefix}", "s3", pages)
+
+
+def remove_objects(aws: Aws, bucket: str, prefix: str, keys: list[str]) -> None:
+    """Remove objects, and what was sent of others with a prefix that are not complete."""
+    what = f"remove objects from s3://{bucket}/{prefix}"
+    for key in keys:  # one request each, as a request has a time limit
+        aws.use(what, "s3", partial(_delete, {"Bucket": bucket, "Key": key}))
+
+    def abort(client: Any) -> None:
+        found = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
+        for one in found.get("Uploads", ()):
+            client.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
+
+    aws.use(what, "s3", abort)
+
+
+def _delete(at: dict[str, str], client: Any) -> None:
+    client.delete_object(**at)
+
+
 PART_SUFFIX = ".part"
 """The end of the names of parts."""
 
 
-class _ObjectsWriter:
+class ObjectsWriter:
+    """Objects that are written under a prefix of a bucket."""
+
     def __init__(self, aws: Aws, bucket: str, prefix: str):
         self._aws = aws
         self._bucket = bucket
@@ -404,17 +415,39 @@ class _ObjectWriter:
         return self._aws.use(f"write to the bucket {self._at['Bucket']}", "s3", work)
 
 
-class _ObjectReader:
-    def __init__(self, aws: Aws, bucket: str, key: str):
+class ObjectReader:
+    """An object that is read in pieces, all of them of one version.
+
+    Args:
+        what: The purpose, as the rest of "Could not ..."; by default it names the key.
+        piece: The number of bytes to request at a time.
+        tag: The version to read; by default the newest.
+
+    Attributes:
+        tag: The version that is read, once anything was.
+    """
+
+    def __init__(
+        self,
+        aws: Aws,
+        bucket: str,
+        key: str,
+        *,
+        what: str | None = None,
+        piece: int = _PART,
+        tag: str | None = None,
+    ):
         self._aws = aws
         self._at = {"Bucket": bucket, "Key": key}
+        self._what = what or f"read {key}"
+        self._piece = piece
         self._position = 0
         self._pending = memoryview(b"")
-        self._tag: str | None = None
+        self.tag = tag
         self._is_over = False
 
     def read(self, size: int, /) -> bytes:
-        """Return up to that number of bytes, read in pieces of some megabytes."""
+        """Return up to that number of bytes, read in larger pieces."""
         if not self._pending and not self._is_over:
             self._pending = memoryview(self._fetch())
         data = bytes(self._pending[:size])
@@ -425,17 +458,17 @@ class _ObjectReader:
         from aspencli.deployments.aws import code_of
 
         def get(s3: Any) -> tuple[bytes, str]:
-            last = self._position + _PART - 1
-            same = {"IfMatch": self._tag} if self._tag else {}
+            last = self._position + self._piece - 1
+            same = {"IfMatch": self.tag} if self.tag else {}
             answer = s3.get_object(**self._at, Range=f"bytes={self._position}-{last}", **same)
             return answer["Body"].read(), answer["ETag"]
 
         try:
-            body, self._tag = self._aws.use(f"read {self._at['Key']}", "s3", get)
+            body, self.tag = self._aws.use(self._what, "s3", get)
         except AspenError as error:
             if code_of(error) not in {"InvalidRange", "416"}:
                 raise
             body = b""
-        self._is_over = len(body) < _PART
+        self._is_over = len(body) < self._piece
         self._position += len(body)
         return body

@@ -34,11 +34,10 @@ def check_parts(
 ) -> Iterator[Checked]:
     """Check the size and the checksum of each part."""
     done = 0
-    for table in manifest.tables:
-        for part in table.parts:
-            yield Checked(table.name, part, _problem(place, part))
-            done += part.size
-            tick(done)
+    for table, part in manifest.parts:
+        yield Checked(table, part, _problem(place, part))
+        done += part.size
+        tick(done)
 
 
 def _problem(place: Place, part: Part) -> str:
@@ -158,7 +157,7 @@ def require_passphrase(place: Place, manifest: Manifest, vault: Vault | None) ->
     """
     if vault is None:
         return
-    smallest = min((part for table in manifest.tables for part in table.parts), key=_size)
+    smallest = min((part for _, part in manifest.parts), key=_size)
     try:
         with open_rows(place, smallest, vault) as rows:
             while rows.read():

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Any
 
 import sqlalchemy as sa
@@ -19,8 +20,10 @@ from sqlalchemy.exc import OperationalError
 from aspen.database.cancel import driver_of
 from aspen.database.engine import Database
 from aspen.database.settings import first_text
-from aspencli.copies.choices import Choice
-from aspencli.copies.masking import KEY, MAKE_KEY, SET_DAYS, TableColumn, select
+from aspencli.copies.choices import Choice, Trees
+from aspencli.copies.hashing import Hashes
+from aspencli.copies.masking import DAYS, KEY, MAKE_KEY, SET_DAYS, TableColumn, select
+from aspencli.copies.names import Namer, SourceTree
 from aspencli.copies.rules import Rules
 from aspencli.errors import AspenError, NotFoundError, RefusedError
 from aspencli.text import not_found
@@ -42,6 +45,18 @@ _SEQUENCES = """
 SELECT sequencename, last_value FROM pg_catalog.pg_sequences
  WHERE schemaname = 'aspen' AND last_value IS NOT NULL ORDER BY 1
 """
+_TREES = """
+SELECT t.entity_id, t.s3_bucket, t.s3_key, t.pathogen_id, coalesce(e.group_id, r.group_id)
+  FROM aspen.phylo_trees t
+  JOIN aspen.entities e ON e.id = t.entity_id
+  LEFT JOIN aspen.phylo_runs r ON r.workflow_id = e.producing_workflow_id
+ WHERE {rows} ORDER BY t.entity_id
+"""
+_PLACES = """
+SELECT region FROM aspen.locations UNION SELECT country FROM aspen.locations
+UNION SELECT division FROM aspen.locations UNION SELECT location FROM aspen.locations
+"""
+_KEY = f"SELECT current_setting('{KEY}'), current_setting('{DAYS}')::int"
 _GROUPS = "SELECT id, prefix, name FROM aspen.groups ORDER BY id"
 _REFUSES_OPTIONS = re.compile(r"unsupported startup parameter|options", re.I)
 
@@ -71,6 +86,8 @@ class Snapshot:
 
     Attributes:
         tables: The tables, largest first.
+        trees: The trees whose files belong to the copy.
+        choice: The choices of the copy.
         revision: The revision of the schema.
         server_version: The version of the server.
         workers: The number of connections.
@@ -78,6 +95,8 @@ class Snapshot:
 
     def __init__(self, connections: Sequence[sa.Connection], rules: Rules, choice: Choice):
         self._connections = connections
+        self._rules = rules
+        self.choice = choice
         first = connections[0]
         self.workers = len(connections)
         self.revision = _revision(first)
@@ -105,6 +124,46 @@ class Snapshot:
             )
             for name in sorted(found, key=lambda name: -pages[name])
         )
+
+    @cached_property
+    def trees(self) -> tuple[SourceTree, ...]:
+        """Return the trees whose files belong to the copy."""
+        own = self._rules.tables.get("phylo_trees")
+        has_table = any(table.name == "phylo_trees" for table in self.tables)
+        if self.choice.trees is Trees.DROP or own is None or not has_table:
+            return ()
+        rows = "true"
+        if self.choice.groups and own.rows:
+            rows = self._rules.expand(own.rows, self.choice.groups)
+        found = self._connections[0].exec_driver_sql(_escaped(_TREES.format(rows=rows)))
+        return tuple(SourceTree(*row) for row in found)
+
+    @cached_property
+    def places(self) -> frozenset[str]:
+        """Return the names of all places."""
+        found = self._connections[0].exec_driver_sql(_PLACES)
+        return frozenset(name for (name,) in found if name)
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """Return the masks of this copy for values that are not in the database."""
+        key, days = self._connections[0].exec_driver_sql(_KEY).one()
+        return Hashes(self._rules, key, days)
+
+    def namer(self, worker: int) -> Namer:
+        """Return look-ups of names through the connection of a worker."""
+
+        def ask(query: str, values: dict[str, Any]) -> list[Any]:
+            with self.driver(worker).cursor() as cursor:
+                cursor.execute(query, values)
+                return list(cursor.fetchall())
+
+        return Namer(self._rules, ask)
+
+    @property
+    def rules(self) -> Rules:
+        """Return the masking rules."""
+        return self._rules
 
     def sequences(self) -> dict[str, int]:
         """Return the last values of sequences, as far as the user may read them."""

@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from tests.conftest import _FAST, Server
-from tests.copies.lab import Lab, made_from, plant
+from tests.copies.lab import Lab, Storage, made_from, plant
+from tests.copies.trees import plant_trees
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
@@ -23,16 +25,38 @@ def _planted_template(postgres: Server, _roles_template: str) -> str:
     return postgres.template("planted", fill, base=_roles_template)
 
 
+@pytest.fixture(scope="session")
+def aws() -> Iterator[str]:
+    """Yield the address of an emulator of AWS."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def storage(aws: str) -> Iterator[Storage]:
+    """Yield the buckets of a source and a destination."""
+    with Storage(aws) as made:
+        yield made
+
+
 @pytest.fixture
 def lab(
-    postgres: Server, _planted_template: str, _seeded_template: str, tmp_path: Path
+    postgres: Server,
+    _planted_template: str,
+    _seeded_template: str,
+    storage: Storage,
+    tmp_path: Path,
 ) -> Iterator[Lab]:
-    """Yield a planted source, and a seeded destination on the same server."""
+    """Yield a planted source with its trees, and a seeded destination on the same server."""
     with (
         made_from(postgres, _planted_template) as source,
         made_from(postgres, _seeded_template) as target,
     ):
-        yield Lab(source, target, tmp_path)
+        plant_trees(source, storage)
+        yield Lab(source, target, tmp_path, storage)
 
 
 @pytest.fixture(scope="module")

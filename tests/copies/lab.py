@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psycopg2
 from sqlalchemy.engine import make_url
 
@@ -114,14 +117,15 @@ def built(address: str) -> list[str]:
 
 
 def content(address: str) -> dict[str, str]:
-    """Return a fingerprint of each table."""
+    """Return a fingerprint of each table; of trees, without the places of their files."""
     found = {}
     with connected(address) as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'aspen' ORDER BY 1")
         for (table,) in cursor.fetchall():
+            row = "to_jsonb(t) - 's3_bucket' - 's3_key'" if table == "phylo_trees" else "t"
             cursor.execute(
-                f"SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, '' ORDER BY t::text)),"
-                f" '') FROM aspen.{table} t"
+                f"SELECT count(*) || ' ' || coalesce(md5(string_agg(v, '' ORDER BY v)), '')"
+                f" FROM (SELECT ({row})::text AS v FROM aspen.{table} t) r"
             )
             found[table] = cursor.fetchone()[0]
     return found
@@ -149,6 +153,73 @@ def unpacked(folder: Path) -> bytes:
     return b"\n".join(found)
 
 
+class Storage:
+    """The buckets of a test, and the variables with which commands reach them.
+
+    Attributes:
+        source: The name of the bucket with the trees of the source.
+        target: The name of the destination's bucket.
+    """
+
+    def __init__(self, address: str):
+        number = next(_numbers)
+        self.source, self.target = f"trees-of-source-{number}", f"trees-of-target-{number}"
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+        place = {"endpoint_url": address, "region_name": REGION}
+        self.client = boto3.client("s3", **place, **keys)
+        self._secrets = boto3.client("secretsmanager", **place, **keys)
+        self._secret = f"{self.target}/genepi-config"
+        self.environment: dict[str, str | None] = {
+            "ASPEN_AWS_REGION_SOURCE": REGION,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_DEFAULT_REGION": REGION,
+        }
+        for name in ("SOURCE", "STAGING", "LOCAL", "PROD"):
+            self.environment[f"ASPEN_AWS_ENDPOINT_URL_{name}"] = address
+            self.environment[f"ASPEN_SECRET_NAME_{name}"] = self._secret
+
+    def __enter__(self) -> Storage:
+        for name in (self.source, self.target):
+            where: Any = {"LocationConstraint": REGION}
+            self.client.create_bucket(Bucket=name, CreateBucketConfiguration=where)
+        text = json.dumps({"S3_db_bucket": self.target})
+        self._secrets.create_secret(Name=self._secret, SecretString=text)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bucket in (self.source, self.target):
+            for key in self.objects(bucket):
+                self.client.delete_object(Bucket=bucket, Key=key)
+            self.client.delete_bucket(Bucket=bucket)
+        self._secrets.delete_secret(SecretId=self._secret, ForceDeleteWithoutRecovery=True)
+
+    def objects(self, bucket: str | None = None, *, prefix: str = "") -> list[str]:
+        """Return the keys in a bucket, by default the destination's."""
+        where = {"Bucket": bucket or self.target, "Prefix": prefix}
+        found = self.client.list_objects_v2(**where).get("Contents", ())
+        return [each["Key"] for each in found]
+
+    def read(self, key: str, bucket: str | None = None) -> bytes:
+        """Return an object, by default of the destination's bucket."""
+        where = {"Bucket": bucket or self.target, "Key": key}
+        body: bytes = self.client.get_object(**where)["Body"].read()
+        return body
+
+    def put(self, key: str, body: bytes, bucket: str | None = None) -> None:
+        """Write an object, by default to the destination's bucket."""
+        self.client.put_object(Bucket=bucket or self.target, Key=key, Body=body)
+
+    def content(self) -> dict[str, bytes]:
+        """Return the objects of the destination's bucket."""
+        return {key: self.read(key) for key in self.objects()}
+
+
+REGION = "us-west-2"
+_numbers = itertools.count()
+
+
 @dataclass
 class Lab:
     """A source and a destination, and the command that copies between them.
@@ -157,11 +228,13 @@ class Lab:
         source: The address of the source, which is the target ``prod`` or ``source``.
         target: The address of the destination, which is the target ``staging``.
         folder: A folder for dumps.
+        storage: The buckets of both.
     """
 
     source: str
     target: str
     folder: Path
+    storage: Storage
 
     def environment(self, **more: str | None) -> dict[str, str]:
         """Return the environment in which both targets are known."""
@@ -173,6 +246,7 @@ class Lab:
             "ASPEN_DATABASE_URL_SOURCE": self.source,
             "ASPEN_DATABASE_URL_STAGING": self.target,
             "ASPEN_AUDIT_BUCKET_SOURCE": "none",
+            **self.storage.environment,
             **more,
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -191,6 +265,14 @@ class Lab:
         """Write a dump of the source, and return its folder."""
         self.ok("--env", "source", "db", "dump", str(self.folder / name), *words)
         return self.folder / name
+
+    def referenced(self) -> set[str]:
+        """Return the keys of the files that rows of the destination refer to in its bucket."""
+        with connected(self.target) as cursor:
+            cursor.execute(
+                "SELECT s3_key FROM aspen.phylo_trees WHERE s3_bucket = %s", (self.storage.target,)
+            )
+            return {key for (key,) in cursor.fetchall()}
 
     def restore(self, place: Path | str, *words: str) -> CliResult:
         """Restore the destination."""

@@ -46,6 +46,7 @@ def test_killed_run_changes_nothing_or_everything_and_the_next_completes(
 ) -> None:
     dump = lab.dump("dump", "--no-scrub")
     before, after = content(lab.target), content(lab.source)
+    lab.storage.put("other.json", b"mine")
     words = words_of(lab, kind, dump)
     began = time.monotonic()
     chance = random.Random(f"{kind} {number}")
@@ -57,8 +58,11 @@ def test_killed_run_changes_nothing_or_everything_and_the_next_completes(
         assert found in (before, after) if kind != "dump" else found == before
         if code == 0:
             assert found == after or kind == "dump"
+        files = set(lab.storage.objects())
+        assert lab.referenced() <= files, "a tree of the destination has no file"
         if number != signal.SIGKILL and kind != "dump":
             assert built(lab.target) == [], "an interrupt cleans up"
+            assert files == {"other.json", *lab.referenced()}
         if killed.exists():
             assert lab("db", "dumps", "verify", str(killed)).code == 0
             for file in killed.iterdir():
@@ -70,3 +74,5 @@ def test_killed_run_changes_nothing_or_everything_and_the_next_completes(
     assert built(lab.target) == []
     assert not list(lab.folder.glob(".killed.*"))
     assert content(lab.target) == (before if kind == "dump" else after)
+    assert set(lab.storage.objects()) == {"other.json", *lab.referenced()}
+    assert lab.storage.read("other.json") == b"mine"

@@ -46,7 +46,9 @@ def test_copy_to_another_server_leaves_no_canary_in_its_files_or_ours(
     lab: Lab, other_server: str, aspen_home: Path
 ) -> None:
     lab.target = make_url(other_server).set(database="copied").render_as_string(False)
-    done = lab.ok(*COPY)
+    temporary = lab.folder / "temporary"
+    temporary.mkdir()
+    done = lab.ok(*COPY, env={"TMPDIR": str(temporary)})
     (row,) = json.loads(done.out)
     assert (row["outcome"], row["scrubbed"]) == ("created", True)
     assert MARK not in text_of(lab.target)
@@ -55,8 +57,12 @@ def test_copy_to_another_server_leaves_no_canary_in_its_files_or_ours(
         cursor.execute("CHECKPOINT")
         cursor.execute("SHOW data_directory")
         data = Path(cursor.fetchone()[0])
-    found = [file for folder in (data, aspen_home) for file in _files(folder) if _has_mark(file)]
+    folders = (data, aspen_home, temporary)
+    found = [file for folder in folders for file in _files(folder) if _has_mark(file)]
     assert found == []
+    objects = lab.storage.content()
+    assert len(objects) == row["tree_files"] > 1
+    assert not [key for key, body in objects.items() if MARK in key or MARK.encode() in body]
     check = lab.ok("--env", "staging", "db", "check")
     assert "match" in check.err
 

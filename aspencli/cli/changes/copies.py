@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from aspencli.cli.changes.execute import ItemChange
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.config import Safety
-from aspencli.errors import BadInputError, ConflictError, CredentialsError, RefusedError
+from aspencli.copies.choices import Trees
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    ConflictError,
+    CredentialsError,
+    RefusedError,
+)
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
@@ -18,18 +25,22 @@ if TYPE_CHECKING:
     from aspencli.admin.databases import Holdings
     from aspencli.cli.context import AppContext
     from aspencli.copies.load import Loaded
-    from aspencli.copies.manifest import Manifest
+    from aspencli.copies.manifest import LeftOut, Manifest
     from aspencli.copies.places import Place
     from aspencli.copies.restore import Replaced
     from aspencli.copies.sealing import Vault
+    from aspencli.copies.tree_files import TreeStore
 
 PASSPHRASE = "ASPEN_DUMP_PASSPHRASE"  # noqa: S105 - the name of a variable
+_SECRET_KEY = "S3_db_bucket"  # noqa: S105 - the name of a value
 RESTORE_COLUMNS = (
     Column("database", "Database", of=str),
     Column("source", "Source", whole=True, of=str),
     Column("revision", "Revision", whole=True),
     Column("tables", "Tables", of=int | None),
     Column("rows", "Rows", of=int | None),
+    Column("trees", "Trees", of=str),
+    Column("tree_files", "Tree files", of=int | None),
     OUTCOME,
 )
 
@@ -45,14 +56,16 @@ class Incoming:
         place: The place as the operator gave it.
         facts: Its facts for the plan.
         build: Loads it into a new database.
+        store: The place for the files of its trees; None if there are none.
     """
 
     place: str
     facts: Row
     build: Callable[[Database], Loaded]
+    store: TreeStore | None = None
 
 
-def open_source(context: AppContext, place: str) -> Incoming:
+def open_source(context: AppContext, place: str, trees: Trees = Trees.KEEP) -> Incoming:
     """Return what to restore, once all of it is verified.
 
     Raises:
@@ -74,13 +87,57 @@ def open_source(context: AppContext, place: str) -> Incoming:
     revision = require_revision(manifest.revision, "The dump")
     vault = _known_vault(context, manifest, found)
     context.out.info(describe(manifest))
+    dropped = trees is Trees.DROP
+    has_trees = bool(manifest.tree_files or manifest.trees_left_out)
+    store = store_of_trees(context) if has_trees and not dropped else None
 
     def build(new: Database) -> Loaded:
+        feed = DumpFeed(found, manifest, vault)
         with context.out.progress("Loading rows", manifest.rows) as tick:
-            return load(new, DumpFeed(found, manifest, vault), tick=tick)
+            return load(new, feed, store=store, drop_trees=dropped, tick=tick)
 
-    facts = {"revision": revision, "tables": len(manifest.tables), "rows": manifest.rows}
-    return Incoming(place, facts, build)
+    facts = {
+        "revision": revision,
+        "tables": len(manifest.tables),
+        "rows": manifest.rows,
+        "trees": Trees.DROP.value if dropped else manifest.trees,
+        "tree_files": 0 if dropped else len(manifest.tree_files),
+    }
+    return Incoming(place, facts, build, store)
+
+
+def store_of_trees(context: AppContext) -> TreeStore:
+    """Return the place for the files of trees in the bucket of the destination.
+
+    Raises:
+        AspenError: The bucket is not known, or cannot be used.
+    """
+    from aspencli.copies.tree_files import TreeStore, with_way_on
+
+    try:
+        if not (context.target.secret_name or context.is_on_laptop):
+            raise BadInputError(
+                f"No bucket is known for {context.target.label}.",
+                hint=f"Set secret_name under [targets.{context.target.name}] in "
+                f"{context.config.path} to the secret that has {_SECRET_KEY}.",
+            )
+        store = TreeStore(context.storage, context.storage.secret.require(_SECRET_KEY))
+    except AspenError as error:
+        raise with_way_on(error) from error
+    store.require_access()
+    return store
+
+
+def warn_of_trees(context: AppContext, left_out: Sequence[LeftOut]) -> None:
+    """Name the trees whose files are not in a dump or a copy."""
+    if not left_out:
+        return
+    context.out.warn(
+        f"{counted(len(left_out), 'tree')} cannot be opened in the copy, because "
+        f"{'its file was' if len(left_out) == 1 else 'their files were'} left out."
+    )
+    for one in left_out:
+        context.out.info(f"  {one}")
 
 
 def _known_vault(context: AppContext, manifest: Manifest, place: Place) -> Vault | None:
@@ -107,7 +164,8 @@ def _plain_source(context: AppContext, place: str) -> Incoming:
         ):
             return load_plain(new, file, place, tick)
 
-    return Incoming(place, {"revision": None, "tables": None, "rows": None}, build)
+    unknown = dict.fromkeys(("revision", "tables", "rows", "trees", "tree_files"))
+    return Incoming(place, unknown, build)
 
 
 def restoring(
@@ -136,6 +194,7 @@ def restoring(
         database,
         source.build,
         found,
+        store=source.store,
         force=force,
     )
 
@@ -149,6 +208,7 @@ def replacing(
     build: Callable[[Database], Loaded],
     found: Holdings | None,
     *,
+    store: TreeStore | None,
     force: bool,
 ) -> ItemChange:
     """Return the change that replaces a database, or creates it.
@@ -161,12 +221,13 @@ def replacing(
         database: The destination.
         build: Fills the new database.
         found: What the destination has now; None if it does not exist.
+        store: The place for the files of trees; None if there are none.
         force: True to terminate other sessions of the destination at the end.
     """
     from aspencli.copies.restore import replace as replace_database
 
     def apply() -> Iterator[Sequence[Row]]:
-        replaced = replace_database(database, build, force=force)
+        replaced = replace_database(database, build, store=store, force=force)
         if context.is_on_laptop:
             context.laptop.deployment.prepare()
         _tell(context, replaced)
@@ -195,6 +256,9 @@ def _tell(context: AppContext, replaced: Replaced) -> None:
             f"{counted(len(replaced.left), 'setting or privilege')} could not be carried over. "
             "As the owner, run: " + "; ".join(replaced.left)
         )
+    warn_of_trees(context, replaced.loaded.left_out)
+    for place in replaced.stale:
+        context.out.warn(f"The files of the replaced trees are left in {place}. Remove them.")
 
 
 def describe(manifest: Manifest) -> str:
@@ -203,7 +267,8 @@ def describe(manifest: Manifest) -> str:
     return (
         f"{kind[0].upper()}{kind[1:]} dump of {manifest.database} on {manifest.target}, made "
         f"{manifest.created_at}: revision {manifest.revision}, PostgreSQL "
-        f"{manifest.server_version}, {manifest.rows:,} rows, {size_text(manifest.size)}"
+        f"{manifest.server_version}, {manifest.rows:,} rows, "
+        f"{counted(len(manifest.tree_files), 'tree file')}, {size_text(manifest.size)}"
         f"{', encrypted' if manifest.encryption else ''}"
     )
 
@@ -273,7 +338,9 @@ def described(found: Holdings) -> str:
 # Setting up a database with data
 
 
-def setting_up(context: AppContext, database: Database, place: str) -> ItemChange:
+def setting_up(
+    context: AppContext, database: Database, place: str, trees: Trees = Trees.KEEP
+) -> ItemChange:
     """Return the change that creates a database with data, at the newest revision.
 
     Raises:
@@ -290,7 +357,7 @@ def setting_up(context: AppContext, database: Database, place: str) -> ItemChang
             hint=f"To replace it with the data: aspencli db restore {place}",
         )
     database.dispose()
-    source = open_source(context, place)
+    source = open_source(context, place, trees)
 
     def build(new: Database) -> Loaded:
         loaded = source.build(new)

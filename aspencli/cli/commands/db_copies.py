@@ -15,7 +15,7 @@ from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.output.results import prints
 from aspencli.cli.params import DryRunOption
 from aspencli.config import Safety, Target
-from aspencli.copies.choices import Choice, Genomes
+from aspencli.copies.choices import Choice, Genomes, Trees
 from aspencli.errors import BadInputError, RefusedError
 from aspencli.text import counted
 
@@ -27,6 +27,7 @@ PASSPHRASE = "ASPEN_DUMP_PASSPHRASE"  # noqa: S105 - the name of a variable
 _CHOICES = (
     Column("scrubbed", "Scrubbed", of=bool),
     Column("genomes", "Genomes", of=str),
+    Column("trees", "Trees", of=str),
     Column("groups", "Groups", of=str | None),
 )
 DUMP_COLUMNS = (
@@ -36,6 +37,7 @@ DUMP_COLUMNS = (
     Column("encrypted", "Encrypted", of=bool),
     Column("tables", "Tables", of=int),
     Column("rows", "Rows", of=int | None),
+    Column("tree_files", "Tree files", of=int | None),
     Column("size", "Size (bytes)", of=int | None),
     OUTCOME,
 )
@@ -46,8 +48,10 @@ COPY_COLUMNS = (
     *_CHOICES,
     Column("tables", "Tables", of=int),
     Column("rows", "Rows", of=int | None),
+    Column("tree_files", "Tree files", of=int | None),
     OUTCOME,
 )
+_COPIED = ("scrubbed", "genomes", "trees", "groups", "tables", "rows", "tree_files")
 PART_COLUMNS = (
     Column("file", "File", whole=True, of=str),
     Column("table", "Table", of=str),
@@ -124,6 +128,7 @@ class ChoiceOptions:
     scrub: ScrubOption = True
     groups: GroupsOption = None
     genomes: GenomesOption = Genomes.KEEP
+    trees: params.TreesOption = Trees.KEEP
     keeps: AsOption = None
 
 
@@ -143,7 +148,7 @@ def dump(
     the originals never leave it. Equal values stay equal in the dump, but the key of the hashes is
     discarded at its end. Production with --no-scrub requires --confirm, --reason, and a passphrase.
     """
-    from aspencli.cli.changes.copies import new_vault
+    from aspencli.cli.changes.copies import new_vault, warn_of_trees
     from aspencli.cli.changes.execute import execute
     from aspencli.copies.dump import Origin, write_dump
     from aspencli.copies.places import find_place
@@ -161,13 +166,20 @@ def dump(
     found = find_place(place, lambda: context.aws)
     found.require_free()
     vault = new_vault(context, dry_run=dry_run) if encrypt or is_secret else None
-    plan = _planned(database, choice, choices, found.name, encrypted=encrypt or is_secret)
+    plan = _planned(context, database, choice, choices, found.name, encrypted=encrypt or is_secret)
 
     def write() -> Iterator[Sequence[Row]]:
         origin = Origin(context.target.label, str(plan["database"]))
         with context.out.progress("Writing rows") as tick:
-            manifest = write_dump(database, found, choice, origin, vault=vault, tick=tick)
-        yield [{**plan, "rows": manifest.rows, "size": manifest.size, "outcome": "created"}]
+            manifest = write_dump(
+                *(database, found, choice, origin),
+                aws=lambda: context.storage,
+                vault=vault,
+                tick=tick,
+            )
+        warn_of_trees(context, manifest.trees_left_out)
+        counts = {"rows": manifest.rows, "tree_files": len(manifest.tree_files)}
+        yield [{**plan, **counts, "size": manifest.size, "outcome": "created"}]
 
     what = f"write {'a scrubbed' if choice.scrub else 'an UNMASKED'} dump of "
     change = _reasoned(
@@ -191,14 +203,16 @@ def dump(
 def restore(
     ctx: typer.Context,
     place: SourceArgument,
+    trees: params.TreesOption = Trees.KEEP,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Replace the target's database with a dump, or with plain SQL of the old service.
 
     Every checksum is verified first. The data is loaded into a new database beside the target's,
-    which takes its name once it is complete and checked; until then, nothing changes. Owners,
-    settings, and privileges are carried over. Production can never be restored this way.
+    which takes its name once it is complete and checked; until then, nothing changes. Files of
+    trees go to the target's bucket, under new keys. Owners, settings, and privileges are carried
+    over. Production can never be restored this way.
     """
     from aspencli.cli.changes.copies import holdings, open_source, refuse_production, restoring
     from aspencli.cli.changes.execute import execute
@@ -206,7 +220,7 @@ def restore(
     context = current(ctx)
     database = context.database(writable=True, admin=True)
     refuse_production(context)
-    source = open_source(context, place)
+    source = open_source(context, place, trees)
     found = holdings(context, database, force=force, dry_run=dry_run)
     execute(restoring(context, database, source, found, force=force), dry_run=dry_run)
 
@@ -242,6 +256,7 @@ def copy(
         refuse_production,
         replacing,
         require_different,
+        store_of_trees,
     )
     from aspencli.cli.changes.execute import execute
 
@@ -261,11 +276,12 @@ def copy(
     require_different(origin, database)
     choice = _choice(origin, choices)
     found = holdings(context, database, force=force, dry_run=dry_run)
-    planned = _planned(origin, choice, choices, "", encrypted=False)
+    planned = _planned(reading, origin, choice, choices, "", encrypted=False)
+    store = store_of_trees(context) if planned["tree_files"] else None
     from aspencli.admin.databases import name_of
 
     row = {
-        **{key: planned[key] for key in ("scrubbed", "genomes", "groups", "tables", "rows")},
+        **{key: planned[key] for key in _COPIED},
         "source": reading.target.label,
         "target": context.target.label,
         "database": name_of(database),
@@ -277,12 +293,14 @@ def copy(
         from aspencli.copies.load import load
         from aspencli.copies.rules import load_rules
         from aspencli.copies.snapshot import open_snapshot
+        from aspencli.copies.tree_files import TreeFiles
 
         with (
             open_snapshot(origin, load_rules(), choice) as snapshot,
             context.out.progress("Copying rows") as tick,
         ):
-            return load(new, LiveFeed(snapshot), tick=tick)
+            files = TreeFiles(snapshot, lambda: reading.storage)
+            return load(new, LiveFeed(snapshot, files), store=store, tick=tick)
 
     what = f"replace {row['database']} ({described(found)}) with" if found else "create"
     kind = "a scrubbed copy" if choice.scrub else "an unmasked copy"
@@ -294,6 +312,7 @@ def copy(
         database,
         build,
         found,
+        store=store,
         force=force,
     )
     execute(change, dry_run=dry_run)
@@ -353,30 +372,50 @@ def _choice(database: Database, given: ChoiceOptions) -> Choice:
     keeps = given.keeps.strip().lower() if given.keeps else None
     if keeps:
         require_user(database, keeps, groups)
-    return Choice(given.scrub, given.genomes, groups, keeps)
+    return Choice(given.scrub, given.genomes, given.trees, groups, keeps)
 
 
 def _planned(
-    database: Database, choice: Choice, given: ChoiceOptions, place: str, *, encrypted: bool
+    context: AppContext,
+    database: Database,
+    choice: Choice,
+    given: ChoiceOptions,
+    place: str,
+    *,
+    encrypted: bool,
 ) -> dict[str, Any]:
-    """Return the plan of a dump, once it is certain that every column has a rule."""
+    """Return the plan of a dump, once it is certain that every column has a rule.
+
+    Args:
+        context: That of the target to read.
+        database: Its database.
+        choice: The choices.
+        given: The choices as they were given.
+        place: The place of the dump.
+        encrypted: True to encrypt it.
+    """
     from aspencli.admin.databases import name_of
     from aspencli.copies.load import require_revision
     from aspencli.copies.rules import load_rules
     from aspencli.copies.snapshot import open_snapshot
+    from aspencli.copies.tree_files import TreeFiles
 
     with open_snapshot(database, load_rules(), choice, workers=1) as snapshot:
         require_revision(snapshot.revision, f"{name_of(database)}")
         tables = len(snapshot.tables)
+        files = TreeFiles(snapshot, lambda: context.storage)
+    files.require_access()
     return {
         "place": place,
         "database": name_of(database),
         "scrubbed": choice.scrub,
         "genomes": choice.genomes.value,
+        "trees": choice.trees.value,
         "groups": given.groups,
         "encrypted": encrypted,
         "tables": tables,
         "rows": None,
+        "tree_files": len(files.trees),
         "size": None,
         "outcome": "create",
     }

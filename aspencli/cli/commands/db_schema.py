@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aspencli.cli import params
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.output.results import prints
 from aspencli.cli.params import DryRunOption
 from aspencli.config import Safety, Target
-from aspencli.errors import RefusedError
+from aspencli.copies.choices import Trees
+from aspencli.errors import BadInputError, RefusedError
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
@@ -240,6 +242,7 @@ def setup(
             "database has a schema.",
         ),
     ] = None,
+    trees: params.TreesOption = Trees.KEEP,
     dry_run: DryRunOption = False,
 ) -> None:
     """Create the database if it does not exist, and upgrade its schema to the newest revision.
@@ -255,7 +258,9 @@ def setup(
     if load_data is not None:
         from aspencli.cli.changes.copies import setting_up
 
-        return execute(setting_up(context, database, load_data), dry_run=dry_run)
+        return execute(setting_up(context, database, load_data, trees), dry_run=dry_run)
+    if trees is Trees.DROP:
+        raise BadInputError("--trees needs --load-data.", hint="Remove --trees, or add a dump.")
     plan = databases.plan_setup(database)
     if plan.create:
         context.out.info(f"Database {plan.database} does not exist and will be created.")
