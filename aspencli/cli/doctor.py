@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from aspencli import __version__, files
 from aspencli.cli.output.formats import Column
-from aspencli.errors import AspenError
+from aspencli.errors import AspenError, BadInputError
 from aspencli.text import counted, duration_text, size_text, visible
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ COLUMNS = (
 _LIMIT_S = 6.0
 _CONNECT_S = 3.0
 _FULL, _NEARLY_FULL = 100 << 20, 1 << 30  # bytes free
+_LARGEST_PORT = 65_535
 _MOST_FILES = 200_000
 _OTHERS_READ_OR_WRITE = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 _PROGRAMS = {
@@ -127,7 +128,10 @@ def show_checks(context: AppContext, *, strict: bool) -> bool:
         if tally[state]
     )
     bad = tally[State.FAILED] + (tally[State.WARNING] if strict else 0)
-    (out.warn if tally[State.FAILED] or tally[State.WARNING] else out.done)(words)
+    if tally[State.FAILED]:
+        out.error(f"Some checks failed: {words}.")
+    else:
+        (out.warn if tally[State.WARNING] else out.done)(words)
     return bool(bad)
 
 
@@ -426,11 +430,16 @@ def _look_at_database(label: str, target: Target) -> str:
 
     parameters = read_address(target.database_url.replace("{stack}", label.rpartition("/")[2]))
     host = parameters.get("host", "").partition(",")[0]
-    port = int(parameters.get("port", "5432").partition(",")[0] or 5432)
+    port = parameters.get("port", "").partition(",")[0] or "5432"
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _LARGEST_PORT):
+        raise BadInputError(
+            f"invalid port {port!r} in its address",
+            hint=f"Fix database_url of {label}: aspencli config show",
+        )
     if not host or host.startswith("/"):
         return "on this machine"
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(f"{host}:{port} does not answer ({reason})") from error

@@ -9,8 +9,11 @@ from typing import Any
 from aspencli.cli.app import load_group
 from aspencli.cli.main import ENTRIES
 
-# Starting or stopping the deployment would end the one that the others use.
-LEFT_OUT = frozenset({"local down", "local init", "auth login", "db revision"})
+# Starting or stopping the deployment would end the one that the others use, and changed settings
+# would be those of the others.
+LEFT_OUT = frozenset(
+    {"local down", "local init", "auth login", "db revision", "config set", "config unset"}
+)
 # One of each kind: database, API, both, a bulk write, psql, console, profiler, schema, files.
 FEW = frozenset(
     {
@@ -104,6 +107,8 @@ _LINES: dict[str, str] = {
     "db terminate": "1 --dry-run",
     "local reset": "--dry-run",
     "local logs": "--lines 1",
+    "config get": "env",
+    "completion": "bash",
     "local seed": "--no-input",
 }
 _FILES = {
@@ -134,6 +139,7 @@ def command_lines(folder: Path) -> dict[str, list[str]]:
 
 
 def _names() -> Iterator[str]:
+    yield from ("completion", "doctor")
     for entry in ENTRIES:
         yield from _below(load_group(entry), entry.name)
 

@@ -120,6 +120,13 @@ def test_targets_are_reached_without_sign_in(doctor: Doctor, api: str, seeded: D
     assert f"database: {seeded.url.host}:{seeded.url.port} answers" in str(row["found"])
 
 
+@pytest.mark.parametrize("port", ["abc", "99999", "0"])
+def test_invalid_port_is_named(doctor: Doctor, port: str) -> None:
+    address = f"postgresql://u@127.0.0.1:{port}/d"
+    row = doctor(ASPEN_DATABASE_URL_STAGING=address)["target staging"]
+    assert f"database: invalid port '{port}' in its address" in str(row["found"])
+
+
 def test_unreachable_target_fails_only_if_chosen(doctor: Doctor) -> None:
     row = doctor()["target staging"]
     assert (row["state"], NOWHERE in str(row["found"])) == ("warning", True)

@@ -4,8 +4,9 @@ Commands that list things store their names as a by-product, and completion star
 background where that needs neither a sign-in, a tunnel, nor a secret. Names are never more than a
 convenience: whatever goes wrong here is ignored.
 
-Nothing personal is stored of production: no e-mail addresses, no private identifiers, and no
-samples at all. A file is readable only by its owner, and of limited size.
+Nothing personal is stored of production: no e-mail addresses, no samples, and of runs and jobs only
+their IDs, because the names that people give them can tell of patients. A file is readable only by
+its owner, and of limited size.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PERSONAL = frozenset({"users", "samples"})
 """The kinds that are not stored for a production target."""
 STALE_S = 300.0
 """The age in seconds from which completion refreshes names."""
+_NAMED_BY_PEOPLE = frozenset({"jobs", "phylo_runs", "phylo_trees"})
 _EXPIRE_S = 30 * 86_400.0  # names this old may be long gone
 _LONGEST = 200  # characters of a name; longer ones are not offered
 _MOST_BYTES = 1 << 20
@@ -84,6 +86,8 @@ def store(
         before = kinds.get(kind, {}).get("names", [])
         rest = [] if whole else before
         names = list(names)
+        if is_production and kind in _NAMED_BY_PEOPLE:
+            names = [(name, "") for name, _about in names]
         merged = dict.fromkeys(name for name, _about in (*names, *rest) if _is_usable(name))
         about = {**dict(map(tuple, rest)), **dict(names)}
         kept = [[name, _plain(about[name])] for name in list(merged)[: KINDS[kind]]]

@@ -168,6 +168,15 @@ def test_nothing_personal_of_production_is_stored(seeded: Database, run_cli: Cli
     assert "@" not in cache_file("prod").read_text()
 
 
+def test_names_of_runs_on_production_are_not_stored() -> None:
+    runs = [("61", "Outbreak at a school, COMPLETED")]
+    for kind in ("jobs", "phylo_runs", "phylo_trees"):
+        store("prod", kind, runs, is_production=True)
+        store("staging", kind, runs, is_production=False)
+        assert load("prod")[kind]["names"] == [["61", ""]]
+        assert load("staging")[kind]["names"] == [list(runs[0])]
+
+
 def test_first_tab_starts_refresh_in_background(seeded: Database) -> None:
     env = cli_environment(seeded)
     first = press_tab("aspencli samples list --group ", env)
