@@ -181,10 +181,11 @@ def _member(value: Any, name: str, before: Sequence[str]) -> Any:
         return None
     if isinstance(value, Mapping) and name in value:
         return value[name]
+    place = ".".join(before) or "the result"
     has = ", ".join(map(str, value)) if isinstance(value, Mapping) else ""
     raise BadInputError(
-        f"The template does not fit the result: {'.'.join(before)} has no part {name}.",
-        hint=f"It has: {has}." if has else f"{'.'.join(before)} is a single value.",
+        f"The template does not fit the result: {place} has no part {name}.",
+        hint=f"It has: {has}." if has else f"{place} is a single value.",
     )
 
 

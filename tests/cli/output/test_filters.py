@@ -187,6 +187,13 @@ def test_wrong_part_names_those_that_exist() -> None:
     assert caught.value.hint == "It has: name, roles."
 
 
+def test_wrong_part_of_a_document_names_those_that_exist() -> None:
+    with pytest.raises(BadInputError) as caught:
+        list(Template("{total}", None).document({"totals": {}, "what": "x"}))
+    assert caught.value.message.endswith("the result has no part total.")
+    assert caught.value.hint == "It has: totals, what."
+
+
 # In commands
 
 
