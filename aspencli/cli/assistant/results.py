@@ -18,7 +18,7 @@ from typing import Any
 
 from aspencli.changes.masking import masked_text
 from aspencli.cli.assistant.tools import MOST_ROWS, Listed
-from aspencli.text import counted
+from aspencli.text import counted, visible
 
 MOST_CHARACTERS = 40_000
 """The characters of a result, about 10,000 tokens."""
@@ -52,7 +52,10 @@ class Masking:
         return self._inside(value, listed.personal, "")
 
     def text(self, text: str) -> str:
-        """Return a text without e-mail addresses."""
+        """Return a text without e-mail addresses; control characters are made visible."""
+        return self._without_addresses("\n".join(map(visible, text.split("\n"))))
+
+    def _without_addresses(self, text: str) -> str:
         return text if self.is_off else _EMAIL.sub(self._address, text)
 
     def error(self, text: str, sql: str) -> str:
@@ -61,7 +64,7 @@ class Masking:
         An error may quote a value of a row, such as ``invalid input syntax for type integer: "x"``.
         """
         if self.is_off:
-            return text
+            return self.text(text)
         lines = [line for line in text.split("\n") if line.split(":")[0].strip() not in _INNER]
         known = sql.lower()
 
@@ -75,7 +78,8 @@ class Masking:
             return {key: self._of(key, each, keys, above) for key, each in value.items()}
         if isinstance(value, list):
             return [self._inside(each, keys, above) for each in value]
-        return self.text(value) if isinstance(value, str) else value
+        # JSON escapes control characters itself.
+        return self._without_addresses(value) if isinstance(value, str) else value
 
     def _of(self, key: str, value: Any, keys: Collection[str], above: str) -> Any:
         if key in _SQL_KEYS and isinstance(value, str):
@@ -94,7 +98,7 @@ class Masking:
         if value is None or isinstance(value, bool) or value == "":
             return value
         if isinstance(value, str) and _EMAIL.fullmatch(value):
-            return self.text(value)
+            return self._without_addresses(value)
         return f"masked-{self._digest(str(value))}"
 
     def _address(self, found: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import mcp_types as types
 from mcp.server import Server
 from mcp.server.stdio import stdio_server
@@ -349,9 +350,25 @@ def _client(context: ServerRequestContext[Any]) -> str:
     return f"{known.client_info.name} {known.client_info.version}" if known else ""
 
 
+class _Input(anyio.AsyncFile[str]):
+    """Lines that can be awaited and abandoned, so that Ctrl-C does not wait for the next one."""
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        read = partial(anyio.to_thread.run_sync, self.wrapped.readline, abandon_on_cancel=True)
+        while line := await read():
+            yield line
+
+
+def _own_input() -> _Input:
+    """Return standard input, which nothing else can read from then on."""
+    wire = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    return _Input(os.fdopen(wire, encoding="utf-8", errors="replace"))
+
+
 async def serve(server: Server[Any]) -> None:
     """Serve the client on standard input and output until it closes them."""
-    async with stdio_server() as (received, sent):
+    async with stdio_server(stdin=_own_input()) as (received, sent):
         await server.run(received, sent, server.create_initialization_options())
 
 

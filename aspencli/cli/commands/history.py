@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,7 @@ _NAMED = 10  # maximum number of runs to list in a message
 _LARGE = 1 << 30  # bytes of stored records worth a hint
 _STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
 
+_OF_CALLS = frozenset({"run", "target", "command", "outcome", "assistant"})
 LIST_COLUMNS = (
     Column("run", "Run", whole=True, of=str),
     Column("started_at", "Started", secondary=True, whole=True, of=dt.datetime),
@@ -50,6 +51,10 @@ LIST_COLUMNS = (
     Column("outcome", "Outcome", whole=True, of=str),
     Column("undone_by", "Undone by", secondary=True, of=list[str]),
     Column("assistant", "Assistant", secondary=True),
+)
+# The same, with other columns preferred where a table has no room for all.
+_CALL_COLUMNS = tuple(
+    replace(column, secondary=column.key not in _OF_CALLS) for column in LIST_COLUMNS
 )
 SHOW_COLUMNS = (
     *titled("run", of=str),
@@ -203,7 +208,8 @@ def list_(
             )
         return _list_everyones(context, limit)
     runs, total = _newest_runs(out, target, assistants, limit)
-    out.rows(LIST_COLUMNS, map(_row, runs), empty="No runs found.")
+    columns = _CALL_COLUMNS if assistants else LIST_COLUMNS
+    out.rows(columns, map(_row, runs), empty="No runs found.")
     if limit is not None and limit < total:
         out.info(f"{limit:,} of {total:,} runs shown")
         out.hint("Show all with --limit 0.")

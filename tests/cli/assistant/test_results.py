@@ -37,6 +37,12 @@ def test_log_keeps_its_end() -> None:
     assert answer.notes[0].startswith("The first ")
 
 
+def test_control_characters_in_a_log_are_made_visible() -> None:
+    answer = answer_of("one\x1b[2J\ntwo", Listed(("jobs", "logs"), ends=True), Masking(is_off=True))
+    assert "\x1b" not in answer.text
+    assert answer.text.splitlines()[1] == "two"
+
+
 def test_personal_data_is_replaced_and_equal_values_stay_equal() -> None:
     masking = Masking()
     found = [

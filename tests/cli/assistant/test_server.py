@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
 import anyio
+import pexpect
 import pytest
 import sqlalchemy as sa
 
@@ -21,6 +23,7 @@ from mcp import Client
 from mcp_types import CallToolResult
 
 from aspen.database.engine import Database
+from tests import zygote
 from tests.cli.assistant.lab import NAME, Assistant, rows, said, texts, until
 from tests.cli.assistant.test_statements import NOT_ONE_READING, WITH_SIDE_EFFECTS
 from tests.conftest import CliRunner, cli_environment
@@ -184,6 +187,9 @@ def test_every_call_is_in_the_history_with_the_assistant_and_without_secrets(
     assert json.loads(only.out) == []
     calls = run_cli("history", "list", "--assistants", "--limit", "2", "-o", "json")
     assert len(json.loads(calls.out)) == 2
+    table = run_cli("history", "list", "--assistants", "-o", "table")
+    assert table.out.splitlines()[0].split()[-1] == "Assistant"
+    assert f"{NAME} 1.0" in table.out
     undone = run_cli("samples", "undo", found[-1]["run"], "--yes")
     assert undone.code == 2
     assert "wrote nothing" in undone.err
@@ -443,6 +449,16 @@ def test_no_process_and_no_session_outlives_the_server(
     assert code == {"closed": 0, "terminated": 143, "killed": -9}[how]
     (row,) = assistant.history()
     assert row["outcome"] == "failed"
+
+
+def test_interrupt_at_a_terminal_ends_the_server(assistant: Assistant) -> None:
+    server = zygote.at_terminal(["mcp"], env=assistant.env, encoding="utf-8", timeout=30)
+    server.expect("Waiting for an assistant on standard input. Press Ctrl-C to stop.")
+    time.sleep(1)  # so that it waits for input; the result is the same without
+    server.sendintr()
+    server.expect(pexpect.EOF)
+    server.close()
+    assert server.exitstatus == 130
 
 
 def test_missing_extra_has_a_hint(run_cli: CliRunner, tmp_path: Path) -> None:
