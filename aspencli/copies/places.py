@@ -12,17 +12,24 @@ import os
 import re
 import secrets
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aspencli import files
 from aspencli.copies import manifest
 from aspencli.copies.manifest import Manifest
-from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundError
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    ConflictError,
+    NotFoundError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from aspencli.deployments.aws import Aws
@@ -31,6 +38,8 @@ S3 = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PART = 8 << 20  # bytes of a request to S3, which takes 5 MiB or more
 _LOCK = ".lock"
+_PAUSE_S = 1.0
+T = TypeVar("T")
 
 
 class Sink(Protocol):
@@ -309,6 +318,30 @@ class Objects(Place):
             raise
 
 
+def use_s3(aws: Aws, what: str, work: Callable[[Any], T], *, tries: int = 4) -> T:
+    """Return the result of calls to S3, which are repeated a few times if it does not answer.
+
+    One of thousands of requests must not end a copy.
+
+    Args:
+        aws: The account.
+        what: The purpose, as the rest of "Could not ...".
+        work: Makes the calls.
+        tries: The number of times to make them.
+
+    Raises:
+        AspenError: They failed.
+    """
+    for left in reversed(range(tries)):
+        try:
+            return aws.use(what, "s3", work)
+        except UnreachableError:
+            if not left:
+                raise
+            time.sleep(_PAUSE_S)
+    raise AssertionError
+
+
 def keys_under(aws: Aws, bucket: str, prefix: str) -> list[str]:
     """Return all keys of a bucket that begin with a prefix."""
 
@@ -316,21 +349,21 @@ def keys_under(aws: Aws, bucket: str, prefix: str) -> list[str]:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [each["Key"] for page in pages for each in page.get("Contents", ())]
 
-    return aws.use(f"list s3://{bucket}/{prefix}", "s3", pages)
+    return use_s3(aws, f"list s3://{bucket}/{prefix}", pages)
 
 
 def remove_objects(aws: Aws, bucket: str, prefix: str, keys: list[str]) -> None:
     """Remove objects, and what was sent of others with a prefix that are not complete."""
     what = f"remove objects from s3://{bucket}/{prefix}"
     for key in keys:  # one request each, as a request has a time limit
-        aws.use(what, "s3", partial(_delete, {"Bucket": bucket, "Key": key}))
+        use_s3(aws, what, partial(_delete, {"Bucket": bucket, "Key": key}))
 
     def abort(client: Any) -> None:
         found = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
         for one in found.get("Uploads", ()):
             client.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
 
-    aws.use(what, "s3", abort)
+    use_s3(aws, what, abort)
 
 
 def _delete(at: dict[str, str], client: Any) -> None:
@@ -412,7 +445,7 @@ class _ObjectWriter:
             self._use(lambda s3: s3.abort_multipart_upload(**self._at, UploadId=self._upload))
 
     def _use(self, work: Callable[[Any], Any]) -> Any:
-        return self._aws.use(f"write to the bucket {self._at['Bucket']}", "s3", work)
+        return use_s3(self._aws, f"write to the bucket {self._at['Bucket']}", work)
 
 
 class ObjectReader:
@@ -464,7 +497,7 @@ class ObjectReader:
             return answer["Body"].read(), answer["ETag"]
 
         try:
-            body, self.tag = self._aws.use(self._what, "s3", get)
+            body, self.tag = use_s3(self._aws, self._what, get)
         except AspenError as error:
             if code_of(error) not in {"InvalidRange", "416"}:
                 raise

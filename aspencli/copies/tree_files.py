@@ -11,7 +11,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from aspencli.copies.choices import Genomes
-from aspencli.copies.places import ObjectReader, ObjectsWriter, Sink, keys_under, remove_objects
+from aspencli.copies.places import (
+    ObjectReader,
+    ObjectsWriter,
+    Sink,
+    keys_under,
+    remove_objects,
+    use_s3,
+)
 from aspencli.copies.tree_json import Rewriting, UnusableTreeError, rewritten
 from aspencli.copies.tree_masking import GenomeRemoval, NameCollector, TreeMasking
 from aspencli.errors import AspenError, ConflictError
@@ -29,7 +36,7 @@ FOLDER = "copies/"
 _HELD = 4 << 20  # bytes of a file that is read only once
 _PIECE = 1 << 16
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "404"})
-_DROP = "To leave trees out: --trees drop"
+_DROP = "To leave trees out, pass --trees drop."
 
 
 class Reader(Protocol):
@@ -70,10 +77,11 @@ class TreeFiles:
 
         first = self.trees[0]
         try:
-            self._aws().use(
+            use_s3(
+                self._aws(),
                 f"read the files of trees in the bucket {first.bucket}",
-                "s3",
                 lambda s3: s3.head_object(Bucket=first.bucket, Key=first.key),
+                tries=2,
             )
         except AspenError as error:
             if code_of(error) not in _MISSING:
@@ -199,10 +207,11 @@ class TreeStore:
             AspenError: There are no credentials, or they are not sufficient.
         """
         try:
-            self._aws.use(
+            use_s3(
+                self._aws,
                 f"use the bucket {self.bucket} for the files of trees",
-                "s3",
                 lambda s3: s3.list_objects_v2(Bucket=self.bucket, Prefix=FOLDER, MaxKeys=1),
+                tries=2,
             )
         except AspenError as error:
             raise with_way_on(error) from error
@@ -252,6 +261,6 @@ def with_way_on(error: AspenError) -> AspenError:
     """Return an error with the hint that trees can be left out."""
     if _DROP in (error.hint or ""):
         return error
-    changed = type(error)(error.message, hint=" ".join(filter(None, (error.hint, _DROP))))
+    changed = type(error)(error.message, hint=" ".join(filter(None, (_DROP, error.hint))))
     changed.__cause__ = error.__cause__
     return changed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from aspencli.copies.choices import Genomes
@@ -99,9 +100,6 @@ class TreeMasking(Rewriting):
         genomes: The treatment of genomes.
         known: The names that are known.
         places: The names of all places in the database.
-
-    Attributes:
-        left_out: The number of members that were left out, as they have no rule.
     """
 
     def __init__(
@@ -120,7 +118,6 @@ class TreeMasking(Rewriting):
         self._places = places
         self._name = ""  # of the tip
         self._masks: dict[str, Callable[[Any], Any]] = {}
-        self.left_out = 0
 
     # The description of the tree
 
@@ -147,12 +144,11 @@ class TreeMasking(Rewriting):
         found = {}
         for gene, about in _items(given):
             if not self._gene.fullmatch(gene) or not isinstance(about, dict):
-                self.left_out += 1
                 continue
             kept = {key: about[key] for key in _ANNOTATION if _is_number(about.get(key))}
             for key, words in (("strand", _STRANDS), ("type", _TYPES)):
-                if about.get(key) in words:
-                    kept[key] = about[key]
+                if (word := _single(words, about.get(key))) is not None:
+                    kept[key] = word
             if isinstance(segments := about.get("segments"), list):
                 kept["segments"] = [
                     {key: part[key] for key in _ANNOTATION if _is_number(part.get(key))}
@@ -165,12 +161,11 @@ class TreeMasking(Rewriting):
     def _colorings(self, given: Any) -> list[dict[str, Any]]:
         found = []
         for one in _dicts(given):
-            key, kind = one.get("key"), one.get("type")
+            key = one.get("key")
             if not isinstance(key, str) or not (self._has_rule(key) or key in _OWN_COLORINGS):
-                self.left_out += 1
                 continue
-            kept: dict[str, Any] = {"key": key, "title": _title(key)}
-            kept["type"] = kind if kind in _COLORING_TYPES else "categorical"
+            kind = _single(_COLORING_TYPES, one.get("type")) or "categorical"
+            kept: dict[str, Any] = {"key": key, "title": _title(key), "type": kind}
             if scale := self._scale(key, one.get("scale")):
                 kept["scale"] = scale
             found.append(kept)
@@ -194,13 +189,11 @@ class TreeMasking(Rewriting):
         for one in _dicts(given):
             key = one.get("key")
             if not isinstance(key, str) or self._rules.traits.get(key) != "place":
-                self.left_out += 1
                 continue
             demes = {}
             for place, at in _items(one.get("demes")):
                 known = place in self._places and isinstance(at, dict)
                 if not known:  # where an unknown place is would tell its name
-                    self.left_out += 1
                     continue
                 demes[place] = {
                     axis: at[axis] for axis in ("latitude", "longitude") if _is_number(at.get(axis))
@@ -210,9 +203,7 @@ class TreeMasking(Rewriting):
 
     def _filters(self, given: Any) -> list[str]:
         listed = given if isinstance(given, list) else ()
-        kept = [key for key in listed if isinstance(key, str) and self._has_rule(key)]
-        self.left_out += len(listed) - len(kept)
-        return kept
+        return [key for key in listed if isinstance(key, str) and self._has_rule(key)]
 
     def _defaults(self, given: Any) -> dict[str, Any]:
         if not isinstance(given, dict):
@@ -252,7 +243,6 @@ class TreeMasking(Rewriting):
         for key in given.keys() - single.keys():
             rule, about = self._rules.traits.get(key), given[key]
             if rule is None or not isinstance(about, dict):
-                self.left_out += 1
                 continue
             value = self._masked(rule, about.get("value"))
             if value is None:
@@ -280,7 +270,6 @@ class TreeMasking(Rewriting):
 
     def _branch(self, given: Mapping[str, Any]) -> dict[str, Any]:
         kept: dict[str, Any] = {}
-        self.left_out += len(given.keys() - {_MUTATIONS, _LABELS})
         labels = given.get(_LABELS)
         if isinstance(labels, dict):
             kept[_LABELS] = self._by_rule(self._rules.labels, labels)
@@ -300,7 +289,6 @@ class TreeMasking(Rewriting):
         for key, value in given.items():
             rule = rules.get(key)
             if rule is None:
-                self.left_out += 1
                 continue
             found = self._masked(rule, value)
             if found is not None:
@@ -316,7 +304,7 @@ class TreeMasking(Rewriting):
 
     def _mask_of(self, rule: str) -> Callable[[Any], Any]:
         if rule.startswith(ONE_OF):
-            return partial(_among, rule.removeprefix(ONE_OF).split())
+            return partial(_among, frozenset(rule.removeprefix(ONE_OF).split()))
         special = {"number": _number, "day": self._day, "genome": self._genome, "keep": _kept}
         return special.get(rule) or self._mask_of_texts(rule)
 
@@ -385,7 +373,7 @@ def _is_sequence(text: str) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
 
 
 def _number(value: Any) -> Any:
@@ -396,9 +384,13 @@ def _kept(value: Any) -> Any:
     return value if isinstance(value, str) else _number(value)
 
 
-def _among(words: list[str], value: Any) -> Any:
+def _among(words: Collection[str], value: Any) -> Any:
     if isinstance(value, list):
-        return [one for one in value if one in words]
+        return [one for one in value if _single(words, one) is not None]
+    return _single(words, value)
+
+
+def _single(words: Collection[str], value: Any) -> str | None:
     return value if isinstance(value, str) and value in words else None
 
 

@@ -91,11 +91,16 @@ class Compared:
     unread: dict[str, AspenError] = field(default_factory=dict)
 
 
-def prefix_of(kinds: Iterable[FileKind], *, of_run: bool = False) -> str:
-    """Return what the keys of all files of these kinds, or of a run, begin with."""
-    if of_run:
-        return RUNS
-    return _common([_PREFIXES.get(kind, "") for kind in kinds])
+def prefix_of(kinds: Iterable[FileKind], *, of_run: bool = False, own: Iterable[str] = ()) -> str:
+    """Return what the keys of all files of these kinds, or of a run, begin with.
+
+    Args:
+        kinds: The kinds.
+        of_run: True for the files of a run, whatever their kind.
+        own: Keys that rows refer to, which may be of another form, such as those of copies.
+    """
+    known = [RUNS] if of_run else [_PREFIXES.get(kind, "") for kind in kinds]
+    return _common([*known, *own])
 
 
 def _common(keys: Iterable[str]) -> str:
@@ -178,11 +183,8 @@ def compare(
     }
     result.rows = len(wanted)
     present = set[tuple[str, str]]()
-    prefix = prefix_of(kinds)
     own = [key for bucket, key in wanted if bucket == main.name]
-    # A row may refer to a key of another form.
-    prefix = _common([prefix, *own])
-    for found in main.objects(prefix):
+    for found in main.objects(prefix_of(kinds, own=own)):
         present.add((found.bucket, found.key))
         file = describe(found, records)
         if file.kind not in kinds:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import random
+import re
 import tracemalloc
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -15,6 +19,8 @@ from aspencli.copies.names import KnownNames, Namer, SourceTree
 from aspencli.copies.rules import load_rules, read_rules
 from aspencli.copies.tree_json import MOST_CHARACTERS, Rewriting, UnusableTreeError, rewritten
 from aspencli.copies.tree_masking import NameCollector, TreeMasking
+from tests.copies.lab import MARK
+from tests.copies.trees import document_of
 
 RULES = load_rules()
 TREE = SourceTree(1, "bucket", "key", 1, 1)
@@ -239,6 +245,12 @@ def test_odd_description_is_masked_without_an_error() -> None:
         "".join(rewritten([b'{"meta": 1, "tree": {}}'], NameCollector(RULES.tree)))
 
 
+def test_numbers_beyond_all_bounds_are_left_out() -> None:
+    text = b'{"meta": {}, "tree": {"children": [{"node_attrs": {"div": 1e999}}]}}'
+    node = through(text, changes=masking())["tree"]["children"][0]
+    assert node == {"node_attrs": {"div": 2}}
+
+
 def test_lone_surrogate_in_a_name_is_no_error() -> None:
     text = b'{"meta": {}, "tree": {"children": [{"name": "\\ud800"}]}}'
     name = through(text, changes=masking())["tree"]["children"][0]["name"]
@@ -262,3 +274,52 @@ def test_unknown_rule_for_trees_is_refused_when_rules_are_read() -> None:
     text = b"prefixes = []\n[fakes]\n[sets]\n[tables]\n[tree.traits]\nage = 'mask'\n"
     with pytest.raises(ValueError, match=r"tree\.traits\.age: 'mask'"):
         read_rules(text)
+
+
+CANARY = f"{MARK}-7"  # the letters alone could be a peptide
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1.5, 1e308, "", CANARY, f"{CANARY} x", f"NODE_{CANARY}", f"hCoV-19/{CANARY}"),
+    *(
+        [],
+        {},
+        [CANARY],
+        {CANARY: CANARY},
+        {"value": CANARY},
+        [[CANARY, "#111111"]],
+        {"value": {CANARY: 1}},
+    ),
+)
+TEXTS = re.compile(r'"(?:host|lineage|clade|outbreak)"|clade_membership|GISAID_clade|_lineage')
+
+
+def test_no_canary_survives_wherever_it_is_planted() -> None:
+    chance = random.Random(7)
+    lab = ("USA/own", "private", "EPI_ISL_1", dt.date(2021, 5, 3))
+    for _ in range(400):
+        document = document_of(7, CANARY, CANARY, [lab] * 3, [("USA/public", "EPI_ISL_2")] * 2)
+        for _ in range(chance.randrange(1, 6)):
+            spoil(document, chance)
+        text = json.dumps(document).encode()
+        try:
+            "".join(rewritten([text], NameCollector(RULES.tree)))
+        except UnusableTreeError:
+            continue
+        found = "".join(rewritten([text], masking()))
+        assert MARK not in found
+        json.loads(found)
+
+
+def spoil(document: Any, chance: random.Random) -> None:
+    """Replace a random part of a document, other than a text that columns keep too."""
+    at: Any = document
+    while True:
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        if not keys:
+            return
+        key = chance.choice(keys)
+        if isinstance(at, dict) and TEXTS.search(f'"{key}"'):
+            return
+        if not isinstance(at[key], dict | list) or chance.random() < 0.2:
+            at[key] = deepcopy(chance.choice(ODD))
+            return
+        at = at[key]

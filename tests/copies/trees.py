@@ -40,15 +40,17 @@ def plant_trees(address: str, storage: Storage) -> dict[int, bytes]:
             cursor.execute(_OTHERS, (group,))
             own += cursor.fetchall()
             cursor.execute(_PUBLIC)
-            document = _document(tree, name, lab, own, cursor.fetchall())
+            document = document_of(tree, name, lab, own, cursor.fetchall())
             found[tree] = json.dumps(document).encode()
             storage.put(key, found[tree], storage.source)
     return found
 
 
-def _document(
+def document_of(
     tree: int, name: str, lab: str, own: list[Any], public: list[tuple[str, str]]
 ) -> dict[str, Any]:
+    """Return a tree with a canary in everything that may be personal."""
+
     def canary(what: str) -> str:
         return f"{MARK}-tree-{what}-{tree}"
 

@@ -123,8 +123,12 @@ def list_files(
         records.tree(tree)  # it has to exist
     of_run = run is not None or tree is not None
 
+    own = [
+        key for (name, key), one in records.references.items() if one.tree and name == bucket.name
+    ]
+
     def found() -> Iterator[StoredFile]:
-        for one in bucket.objects(prefix_of(kinds or FileKind, of_run=of_run)):
+        for one in bucket.objects(prefix_of(kinds or FileKind, of_run=of_run, own=own)):
             file = describe(one, records)
             if (
                 file.kind in (kinds or FileKind)

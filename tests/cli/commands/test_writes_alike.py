@@ -433,13 +433,13 @@ def _undo_jobs(bench: Bench) -> Words:
 
 def _restore(bench: Bench) -> Words:
     folder = str(bench.folder / uuid.uuid4().hex)
-    bench.ok("db", "dump", folder)
+    bench.ok("db", "dump", folder, "--trees", "drop")
     return *bench.database("template1"), "db", "restore", folder
 
 
 def _copy(bench: Bench) -> Words:
     bench.database("template1")
-    return "db", "copy", "--from", "local", "--to", "staging"
+    return "db", "copy", "--from", "local", "--to", "staging", "--trees", "drop"
 
 
 _STAGING = ("--confirm", "staging")
