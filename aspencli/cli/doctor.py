@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from aspencli.config import Target
 
 COLUMNS = (
-    Column("check", "Check", whole=True),
-    Column("state", "State", whole=True),
+    Column("check", "Check", whole=True, of=str),
+    Column("state", "State", whole=True, of=str),
     Column("found", "Found"),
     Column("step", "Next step", secondary=True),
 )

@@ -209,6 +209,7 @@ def completion(
 
 
 @app.command("doctor", epilog=examples("aspencli doctor", "aspencli --env staging doctor -o json"))
+@prints("aspencli.cli.doctor:COLUMNS")
 def doctor(
     ctx: typer.Context,
     strict: Annotated[

@@ -139,7 +139,7 @@ def command_lines(folder: Path) -> dict[str, list[str]]:
 
 
 def _names() -> Iterator[str]:
-    yield from ("completion", "doctor")
+    yield from ("completion", "doctor", "mcp", "schema")
     for entry in ENTRIES:
         yield from _below(load_group(entry), entry.name)
 

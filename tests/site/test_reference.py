@@ -63,6 +63,6 @@ def test_check_names_pages_that_differ(
     (folder / "commands" / "gone.md").write_text("# aspencli gone\n")
     assert run(monkeypatch, "--check") == 1
     assert capsys.readouterr().err == (
-        "Out of date in docs: commands/db.md, commands/gone.md. Run: make docs\n"
+        "Out of date: db.md, gone.md. Run: make docs\n"
     )
     assert (folder / "commands" / "db.md").read_text() == "# old\n"

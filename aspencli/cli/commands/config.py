@@ -64,6 +64,7 @@ Name = Annotated[
         "aspencli config get output", "aspencli config get targets.staging.way --source"
     )
 )
+@prints(COLUMNS)
 def get(
     ctx: typer.Context,
     name: Name,

@@ -44,6 +44,8 @@ WITHOUT = {
     "auth switch": "has no result",
     "auth logout": "has no result",
     "auth token": "prints a token",
+    "config set": "has no result",
+    "config unset": "has no result",
 }
 """Commands without JSON output, and why."""
 BOTH: dict[str, Words] = {
@@ -84,6 +86,7 @@ READS: dict[str, Words] = {
     "auth list": (),
     "auth status": (),
     "config show": (),
+    "config get": ("env",),
     "target list": (),
     "target check": (),
 }
@@ -201,7 +204,7 @@ def test_schema_command_prints_schema(cli: Cli) -> None:
 
 def test_schema_command_lists_commands_with_json_output(cli: Cli) -> None:
     listed = {row["command"] for row in cli("schema", "-o", "json").json}
-    assert listed == {name for name in WITH if name not in _SAME} | {"schema"}
+    assert listed == {name for name in WITH if name not in _SAME} | {"doctor", "schema"}
     below = cli("schema", "users", "roles", "-o", "json").json
     assert [row["command"] for row in below] == [
         f"users roles {v}" for v in ("list", "add", "remove")
