@@ -40,6 +40,7 @@ _SOURCE, _TARGET = "source_db", "target_db"
 _TARGET_BUCKET, _SECRET = "trees-of-target", "target/genepi-config"
 _MINE = "phylo_run/mine/ncov_aspen.json"  # an object that no copy may change
 _TIPS = 3_000
+_GLANCE_S = 0.05
 _KINDS = ("dump", "restore", "copy")
 _USERS = 1_000
 _SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "256MB"}
@@ -407,12 +408,27 @@ def _copy(site: Site) -> tuple[float, int]:
         *("db", "copy", "--from", "source", "--to", "staging", "--confirm", "staging", "--force")
     )
     assert process.stderr is not None
+    most = 0
+    while process.poll() is None:
+        most = max(most, _peak(process.pid))
+        time.sleep(_GLANCE_S)
+    seconds = time.monotonic() - began
     said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(said.decode())
-    return time.monotonic() - began, usage.ru_maxrss // 1_024
+    return seconds, most
+
+
+def _peak(process: int) -> int:
+    """Return the most megabytes that a process used so far.
+
+    The maximum that the system reports at its end would include this process's, as of the fork.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1_024
+    return 0
 
 
 def _pipe(site: Site) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aspencli.copies.rules import Rules
 
-_BATCH = 2_000  # names of one query
+_BATCH = 500  # names of one query
 # `aspencli.copies.masking` does the same for columns.
 _PUBLIC = """
 SELECT strain FROM aspen.public_repository_metadata

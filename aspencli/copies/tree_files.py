@@ -33,7 +33,7 @@ MOST_BYTES = 256 << 20
 """The size of the largest file that is masked."""
 FOLDER = "copies/"
 """The beginning of the keys of all files that belong to copies."""
-_HELD = 4 << 20  # bytes of a file that is read only once
+_HELD = 1 << 20  # bytes of a file that is read only once
 _PIECE = 1 << 16
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "404"})
 _DROP = "To leave trees out, pass --trees drop."
