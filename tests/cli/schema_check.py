@@ -64,7 +64,7 @@ def command_words(arguments: Sequence[str]) -> Words:
             continue
         found.append(inner.command.name or argument)
         context = inner
-    return tuple(found)
+    return ("history", "list") if found == ["history"] else tuple(found)
 
 
 @functools.cache

@@ -302,6 +302,7 @@ def test_check_refuses_json_of_command_without_schema() -> None:
         (["samples", "show", "list", "--output", "jsonl"], ("samples", "show"), "jsonl"),
         (["samples", "list", "-o", "json", "--columns", "id"], ("samples", "list"), None),
         (["db", "psql", "--", "-o", "json"], ("db", "psql"), None),
+        (["history", "--target", "prod", "-o", "json"], ("history", "list"), "json"),
     ],
 )
 def test_check_recognizes_command(arguments: list[str], words: Words, form: str | None) -> None:
