@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import DEVNULL, PIPE, Popen, run
 from typing import Any
 
 import anyio
@@ -461,10 +461,18 @@ def test_interrupt_at_a_terminal_ends_the_server(assistant: Assistant) -> None:
     assert server.exitstatus == 130
 
 
-def test_missing_extra_has_a_hint(run_cli: CliRunner, tmp_path: Path) -> None:
+def test_missing_extra_has_a_hint(assistant: Assistant, tmp_path: Path) -> None:
     (tmp_path / "mcp.py").write_text("raise ImportError('No module named mcp')\n")
-    done = run_cli("mcp", env={"PYTHONPATH": str(tmp_path)})
-    assert done.code == 1
-    assert done.out == ""
-    assert done.err.startswith("Error: The server for assistants is not installed")
-    assert "pip install 'aspencli[mcp]'" in done.err
+    # A new interpreter, which has not loaded the extra yet.
+    done = run(
+        [sys.executable, "-m", "aspencli", "mcp"],
+        env={**assistant.env, "PYTHONPATH": str(tmp_path)},
+        stdin=DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: The server for assistants is not installed")
+    assert "pip install 'aspencli[mcp]'" in done.stderr
