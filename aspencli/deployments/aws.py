@@ -447,7 +447,8 @@ class Aws:
 
     @property
     def _login(self) -> str:
-        return f"aws sso login --profile {self._target.aws_profile}"
+        profile = self._target.aws_profile
+        return f"aws sso login --profile {profile}" if profile else "aws sso login"
 
     def _explained(self, error: Exception, what: str) -> AspenError:
         """Return the error with a message for the operator: what failed, why, and what to do."""

@@ -62,7 +62,5 @@ def test_check_names_pages_that_differ(
     (folder / "commands" / "db.md").write_text("# old\n")
     (folder / "commands" / "gone.md").write_text("# aspencli gone\n")
     assert run(monkeypatch, "--check") == 1
-    assert capsys.readouterr().err == (
-        "Out of date: db.md, gone.md. Run: make docs\n"
-    )
+    assert capsys.readouterr().err == ("Out of date: db.md, gone.md. Run: make docs\n")
     assert (folder / "commands" / "db.md").read_text() == "# old\n"
