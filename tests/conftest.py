@@ -63,6 +63,8 @@ DEPLOYED = ("RDEV", "STAGING", "PROD")
 """The targets with an audit trail, as in the names of variables."""
 _FOLDER = "aspen-tests-"
 _FAST = {
+    # Several workers of tests share the server, and some tests fill pools of connections.
+    "max_connections": "250",
     **dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off"),
     # Thousands of other statements must not evict those that a test counts.
     "pg_stat_statements.max": "20000",

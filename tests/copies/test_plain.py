@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def test_statements_about_anything_else_are_refused(lab: Lab, statement: str, sa
     before = content(lab.target)
     refused = lab.restore(write(lab, text))
     assert refused.code == 2
-    assert f"line {line_of(text, statement)}: {says}" in refused.err
+    error = json.loads(refused.err.splitlines()[-1])["error"]
+    assert f"line {line_of(text, statement)}: {says}" in "\n".join(error["details"])
     assert content(lab.target) == before
 
 

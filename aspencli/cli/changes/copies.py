@@ -39,7 +39,7 @@ RESTORE_COLUMNS = (
     Column("revision", "Revision", whole=True),
     Column("tables", "Tables", of=int | None),
     Column("rows", "Rows", of=int | None),
-    Column("trees", "Trees", of=str),
+    Column("trees", "Trees", of=str | None),
     Column("tree_files", "Tree files", of=int | None),
     OUTCOME,
 )

@@ -165,7 +165,9 @@ def test_signal_ends_wait_for_missing_standby(
     assert "committed on this server, but no synchronous standby has confirmed it" in err
     assert primary.ask(_NAME) == [(name,)]
     history = run_cli("history", "--output", "csv", database=primary.address)
-    assert history.out.splitlines()[1].endswith(",written,[]")  # undone by no run
+    assert history.out.splitlines()[1].endswith(
+        ",written,[],"
+    )  # undone by no run, started by no assistant
 
 
 def test_outcome_is_known_after_server_ends_waiting_session(
