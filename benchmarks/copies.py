@@ -249,7 +249,7 @@ def accidents(site: Site, kills: int, seed: int) -> int:
         return 1
     tally: Counter[str] = Counter()
     longest = {kind: _time(site, kind, dump) for kind in _KINDS}
-    _reset(site)
+    dropped = _reset(site)
     for number in range(kills):
         kind = chance.choice(_KINDS)
         place = site.folder / "killed" if kind == "dump" else dump
@@ -270,7 +270,7 @@ def accidents(site: Site, kills: int, seed: int) -> int:
         sys.stdout.write(f"{number + 1} of {kills}: {kind}: {state}\n")
         sys.stdout.flush()  # a campaign that is cut short still shows what it found
         if found == after:
-            _reset(site)
+            dropped |= _reset(site)
     for kind in _KINDS:
         place = site.folder / "killed" if kind == "dump" else dump
         if said := site.finish(*_words(site, kind, place)):
@@ -278,7 +278,7 @@ def accidents(site: Site, kills: int, seed: int) -> int:
             tally[f"{kind}: RERUN FAILED"] += 1
     left = [name for name in site.databases() if name.startswith("aspencli_")]
     left += [str(path) for path in site.folder.glob(".killed.*")]
-    left += sorted(site.objects() ^ {_MINE, *site.referenced()})
+    left += sorted((site.objects() - dropped) ^ {_MINE, *site.referenced()})
     for state, count in sorted(tally.items()):
         sys.stdout.write(f"{state}: {count}\n")
     sys.stdout.write(f"{kills} kills; left behind after the next run: {left or 'nothing'}\n")
@@ -306,12 +306,15 @@ def _time(site: Site, kind: str, dump: Path) -> float:
     return time.monotonic() - began
 
 
-def _reset(site: Site) -> None:
+def _reset(site: Site) -> set[str]:
+    """Drop the copy; return the keys of its trees, which nothing refers to any more."""
+    files = site.referenced()
     site.ask(
         "postgres",
         f"DROP DATABASE {_TARGET} WITH (FORCE)",
         f"CREATE DATABASE {_TARGET} TEMPLATE before_db",
     )
+    return files
 
 
 # The benchmark
