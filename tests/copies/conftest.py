@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from tests.conftest import _FAST, Server
 from tests.copies.lab import Lab, Storage, made_from, plant
 from tests.copies.trees import plant_trees
+from tests.moto import running_moto
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
@@ -28,11 +28,8 @@ def _planted_template(postgres: Server, _roles_template: str) -> str:
 @pytest.fixture(scope="session")
 def aws() -> Iterator[str]:
     """Yield the address of an emulator of AWS."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_moto() as address:
+        yield address
 
 
 @pytest.fixture

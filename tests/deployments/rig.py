@@ -33,12 +33,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from moto.server import ThreadedMotoServer
 
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspen.local.processes import server_account
 from tests import zygote
 from tests.conftest import CliResult, migrate, seed
+from tests.moto import running_moto
 
 BASTION = "bastion.aspen.test"
 BUCKET = "genepi-db-data"
@@ -469,16 +469,13 @@ def missing() -> str | None:
 def running(folder: Path) -> Iterator[Servers]:
     """Run the servers of a deployment in a folder that other accounts can enter."""
     with contextlib.ExitStack() as exits:
-        aws = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        aws.start()
-        exits.callback(aws.stop)
-        host, port = aws.get_host_and_port()
+        aws = exits.enter_context(running_moto())
         authority = Authority(folder)
         cluster = _tls_cluster(folder, authority)
         exits.callback(cluster.reset)
         database = _fill(cluster)
         bastion = exits.enter_context(Bastion(folder / "bastion"))
-        yield Servers(f"http://{host}:{port}", cluster, authority, database, bastion)
+        yield Servers(aws, cluster, authority, database, bastion)
 
 
 def _tls_cluster(folder: Path, authority: Authority) -> Cluster:

@@ -10,7 +10,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from aspen.local.auth0.store import Client, seed
 from aspencli.deployments.identity import NAMES
@@ -18,6 +17,7 @@ from aspencli.remote.identity import ONBOARDING_SCOPES
 from tests.conftest import CliRunner
 from tests.local.auth0.fixtures import identity, identity_process
 from tests.local.auth0.lab import MANAGEMENT, MANAGEMENT_SECRET, PRINCIPALS, Identity
+from tests.moto import running_moto
 from tests.remote.conftest import Serving, serving
 from tests.remote.naughty import reply_json
 
@@ -30,11 +30,8 @@ _MANAGER = next(client for client in PRINCIPALS.clients if client.client_id == M
 @pytest.fixture(scope="module")
 def aws() -> Iterator[str]:
     """Yield the address of an AWS."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_moto() as address:
+        yield address
 
 
 @pytest.fixture

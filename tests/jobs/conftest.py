@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from aspen.database.engine import Database
 from aspencli.cli.main import run
 from tests.cli.commands.ending import Ended, ended
-from tests.jobs.lab import CloudLab, add_run, reset, running
+from tests.jobs.lab import CloudLab, add_run, reset
+from tests.moto import running_moto
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 """The time at the start of a test; `current_time` sets it: modules are loaded much earlier."""
@@ -96,7 +97,7 @@ def current_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="session")
 def _aws() -> Iterator[str]:
-    with running() as address:
+    with running_moto() as address:
         yield address
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,6 @@ import sqlalchemy as sa
 from moto.backends import get_backend
 from moto.batch.models import BatchBackend, JobDefinition, JobQueue
 from moto.batch.models import Job as MotoJob
-from moto.server import ThreadedMotoServer
 
 from aspen.database.engine import Database
 from aspen.workflows.engine.executions import APPS, Deployment
@@ -394,18 +392,6 @@ def add_run(
     }
     with database.writing().begin() as session:
         return int(session.execute(_RUN, values).scalar_one())
-
-
-@contextmanager
-def running() -> Iterator[str]:
-    """Run moto's server, and yield its address."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
 
 
 def reset(address: str) -> None:

@@ -19,7 +19,6 @@ import boto3
 import httpx
 import pytest
 import sqlalchemy as sa
-from moto.server import ThreadedMotoServer
 
 from aspen.database.engine import Database
 from aspen.local.aws.content import CONFIG_NAME, REGION, ObjectFolder
@@ -29,6 +28,7 @@ from tests import zygote
 from tests.api.conftest import Cloud, running_cloud
 from tests.cli.commands.ending import Ended, ended
 from tests.conftest import Server
+from tests.moto import running_moto
 
 BUCKET = "genepi-db-data"
 LARGE, MANY = "large-files", 10_000
@@ -377,11 +377,8 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def _moto() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_moto() as address:
+        yield address
 
 
 @dataclass

@@ -30,8 +30,8 @@ from tests.cli.commands.ending import Ended
 from tests.conftest import Server
 from tests.jobs.lab import CloudLab, add_run
 from tests.jobs.lab import reset as reset_aws
-from tests.jobs.lab import running as running_aws
 from tests.local.auth0.lab import ORGANIZATIONS, Identity
+from tests.moto import running_moto
 
 Words = tuple[str, ...]
 
@@ -393,7 +393,7 @@ def _prune(bench: Bench) -> Words:
 
 def _with_jobs(bench: Bench) -> CloudLab:
     """Make the database that of the target staging, whose jobs run in AWS."""
-    address = bench.exits.enter_context(running_aws())
+    address = bench.exits.enter_context(running_moto())
     reset_aws(address)
     cloud = CloudLab(address)
     cloud.deploy()
