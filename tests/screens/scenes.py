@@ -166,11 +166,11 @@ class Stage:
         run = ""
         for command in (*scene.before, *scene.commands, *scene.after):
             words = command.format(run=run)
-            told = typed(words, self.folder, self.environment, self._answer(scene, command))
-            names = (_FOUND.match(_COLOR.sub("", line)) for line in told)
+            output = typed(words, self.folder, self.environment, self._answer(scene, command))
+            names = (_FOUND.match(_COLOR.sub("", line)) for line in output)
             run = next((found[2] for found in names if found), run)
             if command in scene.commands:
-                shown += [*([""] if shown else []), f"\x1b[1m$ {words}\x1b[0m", *told]
+                shown += [*([""] if shown else []), f"\x1b[1m$ {words}\x1b[0m", *output]
         return self._examples("\n".join(shown)).split("\n")
 
     @staticmethod

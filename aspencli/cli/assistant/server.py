@@ -207,7 +207,7 @@ class Assistants:
             record.ended(Outcome.REFUSED, error.message[:_SAID])
 
     async def _run(self, call: Call) -> dict[str, Any]:
-        """Run the command of a call in a process of its own, and return its outcome.
+        """Run the command of a call in a separate process, and return its outcome.
 
         Raises:
             AspenError: It ended without one, or did not end in time.

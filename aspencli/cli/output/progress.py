@@ -24,10 +24,10 @@ class _Time(progress.ProgressColumn):
 
     def render(self, task: progress.Task) -> Text:
         """Return the text for a task."""
-        elapsed = task.finished_time if task.finished else task.elapsed
         left = seconds_left(task)
         if left is None:
-            minutes, seconds = divmod(int(elapsed or 0), _MINUTE_S)
+            passed = task.finished_time if task.finished else task.elapsed
+            minutes, seconds = divmod(int(passed or 0), _MINUTE_S)
             return Text(f"{minutes // _MINUTE_S}:{minutes % _MINUTE_S:02}:{seconds:02}")
         return Text(f"{duration_text(left)} left")
 
@@ -38,17 +38,17 @@ def seconds_left(task: progress.Task) -> float | None:
     The caller may have said so. Otherwise the speed of the last half minute counts, or if there was
     no update in it, that since the start.
     """
-    known = task.fields.get("seconds")
-    if known is None:
-        elapsed = task.elapsed or 0.0
-        if not task.total or not task.completed or elapsed < _SETTLED_S or task.finished:
+    left = task.fields.get("seconds")
+    if left is None:
+        passed = task.elapsed or 0.0
+        if task.finished or not task.total or not task.completed or passed < _SETTLED_S:
             return None
-        known = task.time_remaining
-        if known is None:
-            known = elapsed * (task.total - task.completed) / task.completed
-    if known < 1:
+        left = task.time_remaining
+        if left is None:
+            left = passed * (task.total - task.completed) / task.completed
+    if left < 1:
         return None
-    return -(-known // _STEP_S) * _STEP_S if known > _STEP_S * 2 else float(round(known))
+    return -(-left // _STEP_S) * _STEP_S if left > _STEP_S * 2 else float(round(left))
 
 
 def progress_bar(stream: TextIO, *, in_bytes: bool) -> progress.Progress:

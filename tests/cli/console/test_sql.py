@@ -65,8 +65,8 @@ def test_options_come_before_statement() -> None:
 
 def test_all_statements_of_line_run_and_count_their_rows(migrated_db: str) -> None:
     with Terminal(migrated_db) as console:
-        told = console.run("%sql SELECT 1 AS one; SELECT g AS two FROM generate_series(1, 2) g")
-        assert "one\n1\n1 row\ntwo\n1\n2\n2 rows\n" in told.replace("\n\n", "\n")
+        output = console.run("%sql SELECT 1 AS one; SELECT g AS two FROM generate_series(1, 2) g")
+        assert "one\n1\n1 row\ntwo\n1\n2\n2 rows\n" in output.replace("\n\n", "\n")
         failed = console.run("%sql SELECT 1 AS first; SELECT nothing; SELECT 'la' || 'st'")
         assert "first" in failed
         assert 'column "nothing" does not exist' in failed
@@ -77,8 +77,8 @@ def test_all_statements_of_line_run_and_count_their_rows(migrated_db: str) -> No
 def test_assigned_result_has_all_rows_and_is_not_shown(migrated_db: str) -> None:
     with Terminal(migrated_db) as console:
         series = "SELECT g AS b FROM generate_series(1, 150) g"
-        told = console.run(f"found = %sql SELECT 7 AS a; {series}")
-        assert "row" not in told
+        output = console.run(f"found = %sql SELECT 7 AS a; {series}")
+        assert "row" not in output
         kind = "DataFrame" if find_spec("pandas") else "list"
         assert f"'{kind}', 150" in console.run("type(found).__name__, len(found)")
         assert "Options choose how rows are shown" in console.run("x = %sql --json SELECT 1")
@@ -90,8 +90,8 @@ def test_rows_are_shown_expanded_as_json_and_written_to_new_csv_file(
     path = tmp_path / "rows.csv"
     query = "SELECT g AS number, 'a,b' AS text FROM generate_series(1, 300) g"
     with Terminal(migrated_db) as console:
-        told = console.run("%sql --expanded SELECT 1 AS one, NULL AS two")
-        assert "one  1\n" in told
+        output = console.run("%sql --expanded SELECT 1 AS one, NULL AS two")
+        assert "one  1\n" in output
         shown = console.run("%sql --json SELECT 1 AS one, '{2}'::int[] AS two, 3 AS one")
         assert json.loads(shown[shown.index("[\n") : shown.rindex("\n]") + 2]) == [
             {"one": 1, "two": [2], "one_2": 3}
@@ -107,9 +107,9 @@ def test_rows_are_shown_expanded_as_json_and_written_to_new_csv_file(
 def test_values_are_never_cut_and_wide_result_is_expanded(migrated_db: str) -> None:
     text, number = "ab" * 115, "1234567890" * 3
     with Terminal(migrated_db) as console:
-        told = console.run(f"%sql SELECT repeat('ab', 115) AS text, {number} AS n")
-        assert f"text  {text}" in "".join(told.splitlines())
-        assert f"n     {number}" in told
+        output = console.run(f"%sql SELECT repeat('ab', 115) AS text, {number} AS n")
+        assert f"text  {text}" in "".join(output.splitlines())
+        assert f"n     {number}" in output
         alone = console.run("%sql SELECT repeat('ab', 115) AS text")
         assert text in "".join(alone.splitlines())
         assert "text  ab" not in alone
@@ -121,8 +121,8 @@ def test_first_completion_finds_its_modules_loaded(migrated_db: str) -> None:
     with Terminal(migrated_db) as console:
         console.run("import sys, threading")
         console.run("[each.join() for each in threading.enumerate() if each.name == 'loading']")
-        told = console.run("{'loaded': 'pygments.lexers._postgres_builtins' in sys.modules}")
-        assert "{'loaded': True}" in told
+        output = console.run("{'loaded': 'pygments.lexers._postgres_builtins' in sys.modules}")
+        assert "{'loaded': True}" in output
 
 
 def test_introduction_fits_eighty_columns() -> None:
@@ -166,9 +166,9 @@ def test_saved_query_runs_by_name_in_later_session(migrated_db: str, tmp_path: P
     script = tmp_path / "script.py"
     script.write_text("print(6 * 7)")
     with Terminal(migrated_db) as console:
-        told = console.run("%save small SELECT 'it''s \"é\"' AS small; SELECT 2 AS two")
-        assert "Saved the query small. Run it with: %run small" in told
-        assert "Replaced" not in told
+        output = console.run("%save small SELECT 'it''s \"é\"' AS small; SELECT 2 AS two")
+        assert "Saved the query small. Run it with: %run small" in output
+        assert "Replaced" not in output
     with Terminal(migrated_db) as console:
         assert 'it\'s "é"' in console.run("%run small")
         assert "Saved: small." in console.run("%run smal")
@@ -251,5 +251,5 @@ def test_tab_completes_names_of_database_after_sql_magic(migrated_db: str) -> No
     with Terminal(migrated_db) as console:
         console.type("%sql SELECT count(*) FROM phylo_tree_s\t")
         console.until("amples")
-        told = console.run(" ")
-        assert "1 row" in told
+        output = console.run(" ")
+        assert "1 row" in output
