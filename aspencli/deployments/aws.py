@@ -407,21 +407,30 @@ class Aws:
             return work(self._clients[service])
 
         try:
-            return call() if self._interactive else self._bounded(call)
+            if not self._interactive:
+                self._await_credentials()
+            return call()
         except (BotoCoreError, ClientError, ValueError) as error:
             raise self._explained(error, what) from error
 
-    def _bounded(self, call: Callable[[], T]) -> T:
-        """Make a call, but do not wait for a sign-in in a browser for long.
+    def _await_credentials(self) -> None:
+        """Get credentials that calls can be made with, if there are any.
+
+        The calls themselves may take long, such as the download of a large file, and have time
+        limits of their own.
 
         Raises:
             CredentialsError: Credentials did not arrive in time.
+            BotoCoreError: They could not be read.
         """
-        outcome: list[T | BaseException] = []
+        session = self.session
+        outcome: list[BaseException | None] = []
 
         def run() -> None:
             try:
-                outcome.append(call())
+                if (found := session.get_credentials()) is not None:
+                    found.get_frozen_credentials()
+                outcome.append(None)
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 outcome.append(error)
 
@@ -436,10 +445,8 @@ class Aws:
                 f"AWS credentials of {self._named} did not arrive within {_PATIENCE_S:.0f} s.",
                 hint=f"There is no terminal to wait for. Sign in first: {self._login}",
             )
-        found = outcome[0]
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        if outcome[0] is not None:
+            raise outcome[0]
 
     @property
     def _named(self) -> str:

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pexpect
 import pytest
@@ -134,6 +134,12 @@ def _words(pid: int) -> str:
         return ""
 
 
+@pytest.fixture(autouse=True)
+def new_processes(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the process that reads the secret as for an operator, not by a fork."""
+    monkeypatch.setitem(deployment.environment, zygote.FRESH, "1")
+
+
 def test_secret_is_in_no_argument_or_variable(deployment: Deployment) -> None:
     seen: set[str] = set()
     command = zygote.start(
@@ -157,10 +163,34 @@ def test_secret_is_in_no_argument_or_variable(deployment: Deployment) -> None:
 def test_secret_is_read_here_if_no_process_can_be_started(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    target = _staging(deployment, monkeypatch)
+    for program in ("/bin/false", str(tmp_path / "missing")):
+        with ExitStack() as exits, monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", program)
+            aws = Aws(target, interactive=False)
+            aws.begin_reading_secret(exits)
+            assert aws.secret.require("DB_ro_password") == PASSWORD
+
+
+def test_long_work_without_a_terminal_is_not_taken_for_missing_credentials(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aspencli.deployments.aws._PATIENCE_S", 0.5)
+    aws = Aws(_staging(deployment, monkeypatch), interactive=False)
+
+    def work(client: Any) -> str:
+        time.sleep(1)  # such as the download of a large file
+        return str(client.get_caller_identity()["Account"])
+
+    assert aws.use("ask AWS who you are", "sts", work) == "123456789012"
+
+
+def _staging(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """Return a target, whose credentials are in this process's environment."""
     for name, value in deployment.environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
-    target = Target(
+    return Target(
         "staging",
         Safety.SHARED,
         secret_name="gestaging/genepi-config",
@@ -168,12 +198,6 @@ def test_secret_is_read_here_if_no_process_can_be_started(
         aws_region="us-west-2",
         aws_endpoint_url=deployment.aws,
     )
-    for program in ("/bin/false", str(tmp_path / "missing")):
-        with ExitStack() as exits, monkeypatch.context() as patch:
-            patch.setattr(sys, "executable", program)
-            aws = Aws(target, interactive=False)
-            aws.begin_reading_secret(exits)
-            assert aws.secret.require("DB_ro_password") == PASSWORD
 
 
 def _asked_for_code(deployment: Deployment) -> pexpect.spawn[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -235,22 +237,28 @@ def test_logs_of_one_attempt(operator: Operator) -> None:
     assert "Attempts: RunSPOT, RunEC2" in shown.err
 
 
-def test_followed_log_ends_with_job(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_followed_log_ends_with_job(
+    operator: Operator, requests: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cloud = operator.cloud
     run = operator.add_run("STARTED", NOW - HOUR)
     arn = cloud.tree(run, operator.prefix(), NOW - HOUR)
     job = cloud.job(arn, status="RUNNING", lines=["first"])
     stream = job["container"]["logStreamName"]
-    steps = iter(("second", "third"))
+    monkeypatch.setattr("aspen.workflows.engine.stepfunctions._PAUSE_S", 0.05)
 
-    def pause(_seconds: float) -> None:
-        line = next(steps)
-        cloud.log(stream, [line], job["createdAt"] + 10)
-        if line == "third":
-            cloud._execution(arn).status = "SUCCEEDED"
+    def work() -> None:
+        for line in ("second", "third"):
+            seen = requests["GetLogEvents"]
+            while requests["GetLogEvents"] < seen + 2:
+                time.sleep(0.01)
+            cloud.log(stream, [line], job["createdAt"] + 10)
+        cloud._execution(arn).status = "SUCCEEDED"
 
-    monkeypatch.setattr("aspen.workflows.engine.stepfunctions.time.sleep", pause)
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
     shown = operator("jobs", "logs", str(run), "--follow")
+    worker.join()
     assert shown.code == 0, shown.err
     assert shown.out.split() == ["first", "second", "third"]
 
