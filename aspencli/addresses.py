@@ -23,7 +23,7 @@ _POSTGRES_PORT = 5432
 _STACK = "{stack}"
 _LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are ignored
 _INHERITED = ("host", "port", "database", "user")
-_WORDS = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
+_WORDS = re.compile(r"\b(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
 _LOOSE = re.compile(r"[\dxa-f.]*\d[\dxa-f.]*").fullmatch
 
 

@@ -14,16 +14,22 @@ MASK = "***"
 _LONGEST_WORD = 200  # characters; a sequence has 30,000
 _LONGEST_SQL = 2_000
 _READ_SQL = 20_000  # characters of a statement to look at
+# These match from the start of a word only, and go through it once: otherwise a sequence of 30,000
+# letters takes 10 s.
 _NAME = (
-    r"[\w-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key"
-    r"|private[_-]?key|cookie|credential|signature|authorization)[\w-]*"
+    r"(?=[\w-]*?(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key"
+    r"|private[_-]?key|cookie|credential|signature|authorization))[\w-]++"
 )
 _SECRET_OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
 _NAMED = re.compile(
-    rf"""(?P<name>\b{_NAME}["']?\s*[=:]\s*)(?P<value>"[^"]*"?|'[^']*'?|[^\s&;,]+)""", re.IGNORECASE
+    rf"""(?P<name>(?<![\w-]){_NAME}["']?\s*[=:]\s*)"""
+    r"""(?P<value>"[^"]*"?|'[^']*'?|[^\s&;,]+)""",
+    re.IGNORECASE,
 )
 # Passwords may contain any of the characters that end other parts of an address.
-_ADDRESS = re.compile(r"(?P<scheme>\w[\w+.-]*://)(?P<user>[^\s/:@?#]*)(?P<password>:\S*)?@")
+_ADDRESS = re.compile(
+    r"(?<![\w+.-])(?P<scheme>[\w+.-]+://)(?P<user>[^\s/:@?#]*)(?P<password>:\S*)?@"
+)
 _KNOWN = re.compile(
     r"""-----BEGIN[ ][\s\S]*
       | \beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?            # JSON web tokens

@@ -116,3 +116,18 @@ def test_long_statements_are_cut() -> None:
     shown = masked_sql(f"INSERT INTO t VALUES {', '.join(['(1)'] * 50_000)}")
     assert len(shown) < 2_100
     assert shown.endswith("characters)")
+
+
+@pytest.mark.parametrize("part", ["A", "a-", "--", "a.", "a ", "pass", "a'", "1,", "a@", ":"])
+def test_value_of_a_million_characters_is_masked(part: str) -> None:
+    # Patterns that look at a long word from each of its letters would take hours.
+    (word,) = masked_words([part * (1_000_000 // len(part))])
+    assert len(word) < 300
+
+
+def test_secrets_inside_long_values_are_hidden() -> None:
+    long = "ACGT" * 30
+    (word,) = masked_words([f"{long}://ada:s3cret@host {long}-token=s3cret"])
+    assert "s3cret" not in word
+    (word,) = masked_words(["--db-password=s3cret"])
+    assert word == "--db-password=***"

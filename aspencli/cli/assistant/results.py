@@ -32,7 +32,10 @@ PERSONAL = frozenset(
 """The keys with personal data in the results of every command."""
 _SQL_KEYS = frozenset({"query", "statement"})  # of other sessions, with the values in them
 _LONGEST = 4_000  # characters of one text
-_EMAIL = re.compile(r"(?P<user>[\w.+%'-]+)@(?P<domain>[\w-]+(?:\.[\w-]+)+)")
+_USER, _DOMAIN = r"(?P<user>[\w.+%'-]+)", r"@(?P<domain>[\w-]+(?:\.[\w-]+)+)"
+_EMAIL = re.compile(_USER + _DOMAIN)
+# A word that has no domain is found too, so that a long one, such as a sequence, is read only once.
+_WORD = re.compile(f"{_USER}(?:{_DOMAIN})?")
 _QUOTED = re.compile(r'"([^"\n]*)"')
 _NAMED_VALUES = re.compile(r"\([^()]*\)=\([^()]*\)")
 _ALL_ROWS = "Show all with "
@@ -56,7 +59,7 @@ class Masking:
         return self._without_addresses("\n".join(map(visible, text.split("\n"))))
 
     def _without_addresses(self, text: str) -> str:
-        return text if self.is_off else _EMAIL.sub(self._address, text)
+        return text if self.is_off else _WORD.sub(self._address, text)
 
     def error(self, text: str, sql: str) -> str:
         """Return an error of the database without values that the statement itself does not have.
@@ -102,6 +105,8 @@ class Masking:
         return f"masked-{self._digest(str(value))}"
 
     def _address(self, found: re.Match[str]) -> str:
+        if found["domain"] is None:
+            return found[0]
         return f"masked-{self._digest(found['user'].lower())}@{found['domain']}"
 
     def _digest(self, text: str) -> str:

@@ -77,7 +77,7 @@ _LAST_WAIT_S = 2.0
 # positives are preferred to misses.
 _SECRET = re.compile(
     r"""://[^\s/:@'"]*:[^\s/@'"]+@"""
-    r"""|(?:pass(?:word|wd)?|pwd|secret\w*|\w*token|api_?key)['"]?\s*[=:,(]\s*[rbf]?['"]"""
+    r"""|(?:pass(?:word|wd)?|pwd|secret\w*|token|api_?key)['"]?\s*[=:,(]\s*[rbf]?['"]"""
     r"""|\b(?:ALTER|CREATE)\s+(?:USER|ROLE)\b.*\bPASSWORD\b""",
     re.IGNORECASE | re.DOTALL,
 )

@@ -25,8 +25,8 @@ def test_long_rows_are_cut_at_a_number_of_characters() -> None:
 
 
 def test_one_long_text_is_cut_and_says_how_long_it_was() -> None:
-    answer = answer_of(json.dumps([{"sequence": "A" * 30_000}]), PLAIN, Masking())
-    assert json.loads(answer.text)[0]["sequence"].endswith("A... (30,000 characters)")
+    answer = answer_of(json.dumps([{"sequence": "A" * 1_000_000}]), PLAIN, Masking())
+    assert json.loads(answer.text)[0]["sequence"].endswith("A... (1,000,000 characters)")
 
 
 def test_log_keeps_its_end() -> None:
