@@ -188,6 +188,10 @@ class AspenCommand(TyperCommand):
         self.params.extend(_free(self.params))
         self.epilog = _with_pointer(self.epilog)
 
+    def get_help_option_names(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
+        """Return the names of the help option."""
+        return _help_names(self.params)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, accepting the old tool's spellings too."""
         group = ctx.parent.command.name if ctx.parent else None
@@ -221,6 +225,10 @@ class AspenGroup(TyperGroup):
         self.params.extend(_free(self.params, is_root=self.is_root))
         self.epilog = self.epilog if self.is_root else _with_pointer(self.epilog)
 
+    def get_help_option_names(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
+        """Return the names of the help option."""
+        return _help_names(self.params)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command; ``--pathogen_slug`` means ``--pathogen-slug``."""
         return super().parse_args(ctx, _hyphened(args, _known(self.params)))
@@ -229,7 +237,7 @@ class AspenGroup(TyperGroup):
         """Write the help page."""
         formatter.write(help_page(self, ctx))
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
         """Return the names of the commands, without building them."""
         return list(self.commands)
 
@@ -238,6 +246,12 @@ class AspenGroup(TyperGroup):
         return super().get_command(ctx, cmd_name) or super().get_command(
             ctx, cmd_name.replace("_", "-")
         )
+
+
+def _help_names(params: Sequence[Any]) -> list[str]:
+    """Return the names of the help option, whichever context asks first: Click keeps the answer."""
+    taken = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    return [name for name in ("-h", "--help") if name not in taken]
 
 
 def _known(params: Sequence[Any]) -> dict[str, bool]:
@@ -357,7 +371,7 @@ class RootGroup(AspenGroup):
             use_own_scripts()
         return super().parse_args(ctx, args)
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
         """Return the names of the groups in table order, and of the commands."""
         return [*(entry.name for entry in self.entries), *self._own]
 

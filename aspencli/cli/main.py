@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import cache
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -269,6 +270,7 @@ def show_version() -> None:
     typer.echo(version_line())
 
 
+@cache
 def command() -> TyperGroup:
     """Return the whole command line as one command object."""
     found = get_command(app)  # not get_group, which has no shell completion

@@ -49,6 +49,16 @@ COMMANDS = {words: (found, context) for words, found, context in _commands()}
 every_command = pytest.mark.parametrize("words", list(COMMANDS), ids=" ".join)
 
 
+def test_help_option_does_not_depend_on_the_context_that_asks_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = load_group(next(entry for entry in ENTRIES if entry.name == "history"))
+    monkeypatch.setattr(group, "_help_option", None)
+    group.get_help_option(group.context_class(group))
+    assert run(["history", "-h"]) == 0
+    assert "history" in capsys.readouterr().out
+
+
 class Terminal(io.StringIO):
     """A stream that claims to be a terminal."""
 
