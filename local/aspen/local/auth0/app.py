@@ -11,6 +11,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aspen.local.auth0 import (
     endpoints,
@@ -37,7 +38,7 @@ from aspen.local.auth0 import (
 )
 from aspen.local.auth0.audit import audit, log_to_stderr
 from aspen.local.auth0.clients import OAuthError, PageError
-from aspen.local.auth0.management import PREFIX, Bucket, ManagementError, limit, not_valid
+from aspen.local.auth0.management import PREFIX, Bucket, LimitMiddleware, ManagementError, not_valid
 from aspen.local.auth0.pages import TEMPLATES, page
 from aspen.local.auth0.settings import Dialect, ProviderSettings
 from aspen.local.auth0.store import LocalProvider, ProviderOf
@@ -193,13 +194,12 @@ def create_app(provider: LocalProvider) -> FastAPI:
         app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
     app.get("/healthz")(health)
     app.get("/assets/style.css")(style_sheet)
-    app.state.bucket = Bucket(settings.burst, settings.rate)
-    app.middleware("http")(limit)
+    app.add_middleware(LimitMiddleware, bucket=Bucket(settings.burst, settings.rate))
     if settings.trial:
         app.include_router(trial_router)
-        app.middleware("http")(throttle)
+        app.add_middleware(RefusalMiddleware, refusal=throttled)
     app.add_middleware(TenantLogMiddleware, store=provider.database)
-    app.middleware("http")(_for_our_account)
+    app.add_middleware(RefusalMiddleware, refusal=_for_other_account)
     # Refuse other host names: a web page could use one to read the answers (DNS rebinding).
     hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
@@ -218,17 +218,33 @@ def style_sheet() -> Response:
     return Response(style, media_type="text/css", headers=headers)
 
 
-async def _for_our_account(request: Request, proceed: RequestResponseEndpoint) -> Response:
+class RefusalMiddleware:
+    """Answers a request itself if a function returns a response for it.
+
+    Starlette's own base class for this takes a quarter of the time of a request.
+    """
+
+    def __init__(self, app: ASGIApp, refusal: Callable[[Request], Response | None]):
+        self._app, self._refusal = app, refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        refused = self._refusal(Request(scope)) if scope["type"] == "http" else None
+        await (refused or self._app)(scope, receive, send)
+
+
+def _for_other_account(request: Request) -> Response | None:
     """Refuse connections from other accounts on this machine, as they could sign in as anyone."""
     path, peer = request.url.path, request.client
-    if not path.startswith(_OPEN):
-        own_port: int = request.app.state.provider.settings.port
-        if peer is None or not is_own_connection(peer.port, own_port):
-            audit("connection.refused", path=path)
-            return JSONResponse(
-                {"error": "access_denied", "error_description": _NOT_YOURS}, status_code=403
-            )
-    return await proceed(request)
+    if path.startswith(_OPEN):
+        return None
+    own_port: int = request.app.state.provider.settings.port
+    if peer is not None and is_own_connection(peer.port, own_port):
+        return None
+    audit("connection.refused", path=path)
+    return JSONResponse(
+        {"error": "access_denied", "error_description": _NOT_YOURS}, status_code=403
+    )
 
 
 async def _answer_client(request: Request, error: OAuthError) -> Response:
@@ -284,11 +300,11 @@ def reset(provider: ProviderOf) -> dict[str, Any]:
     return asdict(provider.reset())
 
 
-async def throttle(request: Request, proceed: RequestResponseEndpoint) -> Response:
+def throttled(request: Request) -> Response | None:
     """Answer with 429 as often as the ``throttled`` knob says."""
     provider: LocalProvider = request.app.state.provider
     if not request.url.path.startswith(_THROTTLED) or not provider.take("throttled"):
-        return await proceed(request)
+        return None
     body = {"error": "too_many_requests", "error_description": "Too Many Requests"}
     if request.url.path.startswith("/api/"):
         body = {"statusCode": "429", "error": "Too Many Requests"}

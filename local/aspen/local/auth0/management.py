@@ -19,11 +19,12 @@ from sqlite3 import Connection, Row
 from threading import Lock
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
-from starlette.middleware.base import RequestResponseEndpoint
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aspen.local.auth0.audit import audit
 from aspen.local.auth0.clients import Authorization
@@ -347,28 +348,39 @@ class Bucket:
         return allowed, headers
 
 
-async def limit(request: Request, proceed: RequestResponseEndpoint) -> Response:
-    """Apply the rate limit to Management API requests, and audit those that change something."""
-    if not request.url.path.startswith(PREFIX):
-        return await proceed(request)
-    bucket: Bucket = request.app.state.bucket
-    allowed, headers = bucket.take()
-    if allowed:
-        response = await proceed(request)
-    else:
-        error = ManagementError(429, "Global limit has been reached", "too_many_requests")
-        response = JSONResponse(error.body, error.status)
-    response.headers.update(headers)
-    if request.method != "GET":
-        audit(
-            "management.called",
-            client=getattr(request.state, "client_id", None),
-            method=request.method,
-            path=request.url.path,
-            status=response.status_code,
-            description=_purpose(request),
-        )
-    return response
+class LimitMiddleware:
+    """Applies the rate limit to Management API requests, and audits those that change something."""
+
+    def __init__(self, app: ASGIApp, bucket: Bucket):
+        self._app, self._bucket = app, bucket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        allowed, headers = self._bucket.take()
+
+        async def send_with_level(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
+                if request.method != "GET":
+                    audit(
+                        "management.called",
+                        client=getattr(request.state, "client_id", None),
+                        method=request.method,
+                        path=request.url.path,
+                        status=message["status"],
+                        description=_purpose(request),
+                    )
+            await send(message)
+
+        answer = self._app
+        if not allowed:
+            error = ManagementError(429, "Global limit has been reached", "too_many_requests")
+            answer = JSONResponse(error.body, error.status)
+        await answer(scope, receive, send_with_level)
 
 
 def _purpose(request: Request) -> str | None:

@@ -327,6 +327,8 @@ class ProviderStore:
 
     def __init__(self, folder: Path):
         self._path = folder / STATE_FILE
+        self._idle: list[Connection] = []
+        self._keeps = False
         try:
             make_folder(folder)
             if folder.stat().st_uid != os.geteuid():
@@ -355,10 +357,16 @@ class ProviderStore:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Keep a connection open, as SQLite cleans up whenever the last one closes."""
+        """Keep connections open: SQLite cleans up whenever the last one closes."""
         with self._connected() as connection:
             connection.execute("SELECT count(*) FROM secrets").fetchone()
-            yield
+            self._keeps = True
+            try:
+                yield
+            finally:
+                self._keeps = False
+                while self._idle:
+                    self._idle.pop().close()
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Connection]:
@@ -369,17 +377,32 @@ class ProviderStore:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
-            connection.row_factory = Row
-            connection.create_function("iso", 1, _iso, deterministic=True)
-            connection.execute("PRAGMA foreign_keys = ON")
-            # If the machine crashes, the latest changes may be lost; if only the provider does,
-            # none. Waiting for the disk took 18 ms per change.
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._opened()
+        try:
             yield connection
         finally:
-            connection.close()
+            if self._keeps and not connection.in_transaction:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _opened(self) -> Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=_WAIT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,  # one thread at a time uses it
+        )
+        connection.row_factory = Row
+        connection.create_function("iso", 1, _iso, deterministic=True)
+        connection.execute("PRAGMA foreign_keys = ON")
+        # If the machine crashes, the latest changes may be lost; if only the provider does,
+        # none. Waiting for the disk took 18 ms per change.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
 
 
 def _iso(moment: float | None) -> str | None:
