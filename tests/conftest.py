@@ -119,6 +119,7 @@ def pytest_collection_finish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Set up the run's folder; a worker gets it from the process that started it."""
     _load_certificates_once()
+    zygote.keep_models()
     # Keep compiled modules; otherwise each of some thousand commands recompiles all of our code.
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import io
@@ -67,6 +68,9 @@ _HELLO = b"hello"
 _PATIENCE_S = 120
 
 _SUPERVISOR, _SERVICE = "aspen.local.supervisor", "aspen.local.launch"
+_SECRET = "aspencli.deployments.secret_process"
+FRESH = "TESTS_START_NEW_PROCESSES"
+"""Set this variable to start every part of a command in a new interpreter."""
 _STEPS = "aspen.workflows.steps"
 
 _run_folder: list[Path] = []
@@ -321,23 +325,37 @@ class _AtTerminal(pexpect.spawn):  # type: ignore[misc] # no type stubs
         return _ForkedPty(process, ours)
 
 
-class _ForkedService(subprocess.Popen[Any]):
-    """A process that the supervisor forks itself if it is the service, which is already loaded."""
+class _ForkedPart(subprocess.Popen[Any]):
+    """A process that its parent forks itself if it is a part of ours, which is already loaded.
+
+    A part of the program is started as for an operator once the program has threads, which a fork
+    does not copy, and where a test asks for that with the variable `FRESH`.
+    """
 
     def _execute_child(self, *given: Any) -> None:
         words = list(given[0])
-        if words[1:4] != ["-P", "-m", _SERVICE]:
+        module = words[3] if words[1:3] == ["-P", "-m"] else ""
+        if module != _SERVICE and (
+            module != _SECRET or threading.active_count() > 1 or FRESH in os.environ
+        ):
             super()._execute_child(*given)  # type: ignore[misc]
             return
         self.pid = os.fork()
         if not self.pid:
-            _be_service(words[4:], given[6], [given[10], given[13], given[15]])
+            is_service = module == _SERVICE
+            folder = "/" if is_service else str(Path.cwd())
+            request = [module, words[4:], given[6] or dict(os.environ), folder, is_service]
+            streams = [
+                number if one < 0 else one  # a negative one is inherited
+                for number, one in enumerate((given[10], given[13], given[15]))
+            ]
+            _be_part(request, streams, given[4])
         self._child_created = True
         self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]
 
 
-def _be_service(arguments: list[str], env: Mapping[str, str], streams: list[int]) -> NoReturn:
-    """Run the service in this child, leaving the supervisor's event loop behind."""
+def _be_part(request: list[Any], streams: list[int], kept: Sequence[int]) -> NoReturn:
+    """Run a part in this child, leaving its parent's event loop behind."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -345,8 +363,7 @@ def _be_service(arguments: list[str], env: Mapping[str, str], streams: list[int]
             signal.signal(number, signal.SIG_DFL)
         asyncio._set_running_loop(None)
         subprocess.Popen = _POPEN  # type: ignore[misc]
-        _become([_SERVICE, arguments, env, "/", True], streams)
-        _run_program(_SERVICE, arguments)
+        _run_program(*_become(request, streams, kept))
     except SystemExit as end:
         sys.stderr.write(f"{end.code}\n")
     except BaseException:  # noqa: BLE001 - as Python does at the end of a program
@@ -513,12 +530,17 @@ def _say(descriptor: int, number: int) -> None:
         os.write(descriptor, _NUMBER.pack(number))
 
 
-def _become(request: list[Any], streams: Sequence[int]) -> tuple[str, list[str]]:
+def _become(
+    request: list[Any], streams: Sequence[int], kept: Sequence[int] = ()
+) -> tuple[str, list[str]]:
     """Set up the child like a newly started process; return the program and its arguments."""
     module, arguments, env, folder, new_session = request
     for number, one in enumerate(streams):
         os.dup2(one, number)
-    os.closerange(_STREAMS, 1024)
+    first = _STREAMS
+    for one in (*sorted(kept), 1024):
+        os.closerange(first, one)
+        first = one + 1
     if new_session:
         os.setsid()
         if os.isatty(0):
@@ -558,8 +580,8 @@ def _run_program(module: str, arguments: list[str]) -> None:
     """
     _show_command(*_command(module, arguments))
     sys.argv = [module, *arguments]
-    if module == _SUPERVISOR:
-        subprocess.Popen = _ForkedService  # type: ignore[misc]
+    if module in {_SUPERVISOR, PROGRAM}:
+        subprocess.Popen = _ForkedPart  # type: ignore[misc]
     try:
         if module.endswith(".py"):
             sys.path[0] = str(Path(module).parent)
@@ -598,8 +620,31 @@ def load_program() -> None:
     app, main = (importlib.import_module(f"{PROGRAM}.cli.{name}") for name in ("app", "main"))
     for entry in main.ENTRIES:
         app.load_group(entry)
+    main.command()
+    keep_models()
+    _load_clients("secretsmanager", "s3", "sts", "ssm", "rds", "stepfunctions", "batch", "logs")
     if _LOOKS_AT_STREAMS in sys.modules:
         raise RuntimeError(f"{_LOOKS_AT_STREAMS} is loaded without a terminal")
+
+
+def keep_models() -> None:
+    """Read each of boto3's models of AWS once per process, not once per client (0.1 s)."""
+    from botocore.loaders import JSONFileLoader
+
+    load = functools.cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda _self, path: load(path)
+
+
+def _load_clients(*services: str) -> None:
+    """Load what clients of services of AWS need."""
+    importlib.import_module("boto3")
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    keys = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
+    with contextlib.suppress(BotoCoreError):  # such as a profile that does not exist
+        for service in services:
+            Session().create_client(service, "us-west-2", **keys)
 
 
 def _load_server(*names: str) -> None:
@@ -608,11 +653,19 @@ def _load_server(*names: str) -> None:
 
 
 def _load_aws() -> None:
+    keep_models()
     importlib.import_module("aspen.local.aws.server").load()
+
+
+def _load_api() -> None:
+    keep_models()
+    _load_server("aspen.api.main", *_UVICORN)
+    _load_clients("s3")
 
 
 def _load_supervisor() -> None:
     _load_aws()
+    _load_clients("s3")
     _load_server("aspen.local.logs", "aspen.local.launch", "aspen.api.main", *_UVICORN)
     _load_server("aspen.local.auth0.app", "aspen.local.aws.server", "aspen.local.auth0.app")
     _load_server(
@@ -680,7 +733,7 @@ _UVICORN = (
 )
 _KINDS: dict[str, Callable[[], None]] = {
     PROGRAM: load_program,
-    "aspen.api": partial(_load_server, "aspen.api.main", *_UVICORN),
+    "aspen.api": _load_api,
     "aspen.local.auth0": partial(_load_server, "aspen.local.auth0.app", *_UVICORN),
     "aspen.local.aws": _load_aws,
     _SUPERVISOR: _load_supervisor,

@@ -31,7 +31,7 @@ _MOVING = (
         re.compile(r"(?<![\d.,])\d[\d,]* (?=s$|of \d+ statements|of \d+ connections)"),
         "N ",
     ),
-    (re.compile(r"(?<=of )\d+(?= statements)"), "N"),
+    (re.compile(r"(?<=of )\d+(?= statements| connections)"), "N"),
     (re.compile(r"\d[\d,]*\.\d+"), "N"),  # times
     (re.compile(r"\b\d{2,} s\b|(?<=\()\d+ s(?=\))"), "N s"),  # of 10 s or more, and waits
     (re.compile(r"(?<=transaction ID age: )\d[\d,]*"), "N"),

@@ -31,7 +31,7 @@ from tests.conftest import Server
 from tests.moto import running_moto
 
 BUCKET = "genepi-db-data"
-LARGE, MANY = "large-files", 10_000
+LARGE, MANY = "large-files", 3_000
 TREE_KEY = "phylo_run/Redwood County/OVERVIEW/{}/ncov_aspen.json"
 _numbers = itertools.count()
 
