@@ -23,21 +23,10 @@ from aspencli.cli.help import (
     value_name,
 )
 from aspencli.cli.main import command
-from docs.reference import walk
+from docs.reference import EXIT_CODES, walk
 
 FOLDER = Path(__file__).with_name("man")
 CHANGES = Path(__file__).parent.with_name("CHANGELOG.md")
-EXIT_CODES = (
-    ("0", "done, or nothing to do"),
-    ("1", "failed"),
-    ("2", "bad usage, or bad input"),
-    ("3", "refused, or declined"),
-    ("4", "sign-in or credentials"),
-    ("5", "target unreachable; try again"),
-    ("6", "not found"),
-    ("7", "conflict"),
-    ("130", "interrupted (143 after SIGTERM)"),
-)
 VARIABLES = (
     ("ASPEN_ENV", "The target, as --env."),
     ("ASPEN_STACK", "The stack, as --stack."),

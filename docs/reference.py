@@ -26,14 +26,25 @@ from aspencli.cli.main import command
 
 FOLDER = Path(__file__).parent
 INDEX = "commands.md"
-INTRODUCTION = """\
+EXIT_CODES = (
+    ("0", "done, or nothing to do"),
+    ("1", "failed"),
+    ("2", "bad usage, or bad input"),
+    ("3", "refused, or declined"),
+    ("4", "sign-in or credentials"),
+    ("5", "target unreachable; try again"),
+    ("6", "not found"),
+    ("7", "conflict"),
+    ("130", "interrupted (143 after SIGTERM)"),
+)
+_INTRODUCTION = """\
 # Command reference
 
 Made from the program's own help by `make docs`; `make check` fails where the two differ.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 done or nothing to do; 1 failed; 2
-bad usage or bad input; 3 refused or declined; 4 sign-in or credentials; 5 target unreachable, worth
-a retry; 6 not found; 7 conflict; 130 interrupted (143 after SIGTERM).
+Results go to stdout, everything else to stderr. Exit codes:
+
+{codes}
 
 ![The help of aspencli samples](screens/help.svg)
 """
@@ -58,7 +69,8 @@ def render() -> Mapping[str, str]:
     """
     root = command()
     context = root.context_class(root, info_name="aspencli")
-    index = [INTRODUCTION, _global_options()]
+    codes = "\n".join(("| code | meaning |", "|---|---|", *(f"| {c} | {m} |" for c, m in EXIT_CODES)))
+    index = [_INTRODUCTION.format(codes=codes), _global_options()]
     pages: dict[str, list[str]] = {}
     for path, found in list(walk(root, context, ("aspencli",)))[1:]:
         name, *inner = path[1:]

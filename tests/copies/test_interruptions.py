@@ -16,7 +16,7 @@ from tests import zygote
 from tests.copies.lab import Lab, built, content
 
 pytestmark = pytest.mark.unpooled("restores need a direct connection")
-SEEDS = range(4)
+SEEDS = range(2)  # make accidents-copies does it 100 times
 
 
 def words_of(lab: Lab, kind: str, dump: Path) -> tuple[str, ...]:
