@@ -69,7 +69,8 @@ def render() -> Mapping[str, str]:
     """
     root = command()
     context = root.context_class(root, info_name="aspencli")
-    codes = "\n".join(("| code | meaning |", "|---|---|", *(f"| {c} | {m} |" for c, m in EXIT_CODES)))
+    rows = (f"| {code} | {meaning} |" for code, meaning in EXIT_CODES)
+    codes = "\n".join(("| code | meaning |", "|---|---|", *rows))
     index = [_INTRODUCTION.format(codes=codes), _global_options()]
     pages: dict[str, list[str]] = {}
     for path, found in list(walk(root, context, ("aspencli",)))[1:]:
