@@ -113,8 +113,11 @@ def _left(deployment: Deployment) -> list[str]:
     found = []
     if deployment.bastion.forwarding():
         found.append("ssh")
-    if any(_is_of(deployment, path) for path in Path("/proc").glob("[0-9]*")):
-        found.append("a process")
+    found += [
+        f"a process: {_command_line(path)}"
+        for path in Path("/proc").glob("[0-9]*")
+        if _is_of(deployment, path)
+    ]
     if deployment.sessions():
         found.append("a session")
     return found
@@ -126,6 +129,15 @@ def _is_of(deployment: Deployment, process: Path) -> bool:
         mine = deployment.environment["ASPEN_CONFIG"].encode() in (process / "environ").read_bytes()
         return mine and b"[mux]" not in (process / "cmdline").read_bytes()
     return False
+
+
+def _command_line(process: Path) -> str:
+    """Return a process's command line, and the state that it is in."""
+    with contextlib.suppress(OSError):
+        words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return f"{words.strip()} ({state})"
+    return "ended meanwhile"
 
 
 def _mapping(deployment: Deployment, chance: random.Random) -> Path:
