@@ -6,8 +6,8 @@ import contextlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from aspencli.machine import command_of
 from aspencli.signals import become, exit_code_of, left_to_child
 
 _SERVICE = "aspen"
+_LOOK_S = 1.0
 # What other programs need to connect; libpq's keyword, and its environment variable.
 _PARAMETERS = {
     "host": "PGHOST",
@@ -145,8 +146,8 @@ def _keep_open(context: AppContext, parameters: Mapping[str, str]) -> None:
             f"{parameters.get('user')}, and the password in that file."
         )
         with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                signal.pause()
+            while True:  # a signal that comes just before signal.pause would be missed
+                time.sleep(_LOOK_S)
     context.out.info("Closed.")
 
 
