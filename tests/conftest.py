@@ -81,10 +81,12 @@ _run_folder = pytest.StashKey[Path]()
 # Modules that start whole servers or take long run first, so that the run ends on short ones.
 _LONG_FIRST = (
     *("local/test_deployment", "campaigns/test_accidents", "contract/test_madeup", "deployments/"),
+    *("workflows/tree/test_trees", "workflows/engine/", "copies/", "cli/assistant/test_server"),
     *("cli/commands/test_renames", "poolers/", "api/test_samples_put", "api/test_limits"),
     *("guides/", "screens/", "site/", "local/test_lifecycle", "cli/commands/test_local", "local/"),
     *("cli/commands/test_samples_bulk", "database/test_renames", "cli/commands/test_standbys"),
     *("cli/console/", "auth/", "api/test_workers", "campaigns/test_fuzz_changes"),
+    *("workflows/", "jobs/", "samples/", "cli/test_doctor"),
     *("cli/commands/", "campaigns/", "contract/", "migrations/", "database/", "api/"),
 )
 
