@@ -304,6 +304,8 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
+            if name not in self._registered():
+                self._app.register_later(name)
             info = self._registered().get(name) or self._all()[name]
             common: Any = {
                 "pretty_exceptions_short": self._app.pretty_exceptions_short,
@@ -329,7 +331,7 @@ class _Commands(Mapping[str, Any]):
         return {**commands, **groups}
 
     def _all(self) -> dict[str, CommandInfo | TyperInfo]:
-        self._app.register_others()
+        self._app.register_later()
         return self._registered()
 
 
@@ -447,21 +449,57 @@ def group(help_text: str) -> AspenTyper:
     return AspenTyper(cls=AspenGroup, help=help_text, no_args_is_help=True, add_completion=False)
 
 
+@dataclass
+class _Later:
+    """Commands of a group whose modules are imported when one of them, or their list, is needed."""
+
+    names: tuple[str, ...]
+    register: Callable[[], None]
+    commands: list[CommandInfo] | None = None
+    groups: list[TyperInfo] = field(default_factory=list)
+
+
 class AspenTyper(typer.Typer):
-    """A Typer app whose commands are instances of `AspenCommand`.
+    """A Typer app whose commands are instances of `AspenCommand`."""
 
-    Attributes:
-        others: Registers the commands whose modules take long to import; called before the list of
-            commands is needed, or one that is not registered yet.
-    """
+    def __init__(self, **attrs: Any):
+        super().__init__(**attrs)
+        self._later: list[_Later] = []
 
-    others: Callable[[], None] | None = None
+    def later(self, *names: str) -> Callable[[Callable[[], None]], None]:
+        """Return a decorator of a function that registers commands when they are needed.
 
-    def register_others(self) -> None:
-        """Register the commands that are not registered yet."""
-        others, self.others = self.others, None
-        if others is not None:
-            others()
+        Args:
+            names: The commands; without names, any that no other such function registers.
+        """
+
+        def add(register: Callable[[], None]) -> None:
+            self._later.append(_Later(names, register))
+
+        return add
+
+    def register_later(self, name: str | None = None) -> None:
+        """Register commands that are not registered yet: the one with a name, or all."""
+        chosen = self._later
+        if name is not None:
+            named = [later for later in chosen if name in later.names]
+            chosen = named or [later for later in chosen if not later.names]
+        for later in chosen:
+            if later.commands is None:
+                commands, groups = len(self.registered_commands), len(self.registered_groups)
+                later.register()
+                later.commands = self.registered_commands[commands:]
+                later.groups = self.registered_groups[groups:]
+                self._sort()
+
+    def _sort(self) -> None:
+        """Put the commands into the order of the help, whichever of them was needed first."""
+        places: dict[int, int] = {}
+        for number, later in enumerate(self._later):
+            for one in (*(later.commands or ()), *later.groups):
+                places[id(one)] = number
+        self.registered_commands.sort(key=lambda one: places.get(id(one), -1))
+        self.registered_groups.sort(key=lambda one: places.get(id(one), -1))
 
     def command(
         self, *args: Any, **attrs: Any

@@ -414,18 +414,19 @@ _add(
 _add("Health", status, "aspencli db status", "aspencli --env prod db status -o json")
 
 
-def _add_others() -> None:
-    """Add the commands that psql, the console, and the status need not wait for."""
-    from aspencli.cli.commands import (
-        db_access,
-        db_copies,
-        db_diagnostics,
-        db_profile,
-        db_schema,
-        db_tunnel,
-    )
+# What psql, the console, and the status need not wait for, in the order of the help.
+
+
+@app.later("access")
+def _add_access() -> None:
+    from aspencli.cli.commands import db_access
 
     app.add_typer(db_access.app, name="access", rich_help_panel="Schema")
+
+
+@app.later("tunnel")
+def _add_tunnel() -> None:
+    from aspencli.cli.commands import db_tunnel
 
     _add(
         "Console",
@@ -434,6 +435,15 @@ def _add_others() -> None:
         "aspencli --env staging db tunnel -- pg_dump -t aspen.pathogens",
         allow_interspersed_args=False,
     )
+
+
+@app.later(
+    *("upgrade", "downgrade", "current", "history", "check", "revision"),
+    *("setup", "create", "drop"),
+)
+def _add_schema() -> None:
+    from aspencli.cli.commands import db_schema
+
     _add(
         "Schema",
         db_schema.upgrade,
@@ -463,6 +473,12 @@ def _add_others() -> None:
         "aspencli db drop",
         "aspencli --env staging db drop --confirm staging",
     )
+
+
+@app.later("dump", "restore", "copy", "dumps")
+def _add_copies() -> None:
+    from aspencli.cli.commands import db_copies
+
     _add(
         "Copies",
         db_copies.dump,
@@ -482,6 +498,12 @@ def _add_others() -> None:
         "aspencli db copy --from staging --to local --as me@example.org --dry-run",
     )
     app.add_typer(db_copies.dumps_app, name="dumps", rich_help_panel="Copies")
+
+
+@app.later()
+def _add_diagnostics() -> None:
+    from aspencli.cli.commands import db_diagnostics
+
     db_diagnostics.register(app, "Sessions")
     _add(
         "Sessions",
@@ -496,6 +518,12 @@ def _add_others() -> None:
         "aspencli --env prod db terminate 4711 4712 --confirm prod",
     )
     db_diagnostics.register(app, "Health")
+
+
+@app.later("profile")
+def _add_profile() -> None:
+    from aspencli.cli.commands import db_profile
+
     _add(
         "Health",
         db_profile.profile,
@@ -504,12 +532,15 @@ def _add_others() -> None:
         'aspencli db profile --request "GET /v2/users/me" --as admin@example.org',
         allow_interspersed_args=False,
     )
+
+
+@app.later("doctor")
+def _add_doctor() -> None:
+    from aspencli.cli.commands import db_diagnostics
+
     _add(
         "Health",
         db_diagnostics.doctor,
         "aspencli db doctor",
         "aspencli --env prod db doctor --strict -o json",
     )
-
-
-app.others = _add_others

@@ -287,13 +287,25 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
     return None, words
 
 
-def _add_others() -> None:
-    """Add the commands that a list need not wait for."""
-    from aspencli.cli.commands import bulk, groups_edit, people
+# What a list need not wait for, in the order of the help.
+
+
+@app.later("onboard")
+def _add_people() -> None:
+    from aspencli.cli.commands import people
 
     people.register_groups(app)
+
+
+@app.later("import", "undo")
+def _add_bulk() -> None:
+    from aspencli.cli.commands import bulk
+
     bulk.register_groups(app)
+
+
+@app.later("update", "archive", "delete")
+def _add_edits() -> None:
+    from aspencli.cli.commands import groups_edit
+
     groups_edit.register(app)
-
-
-app.others = _add_others

@@ -344,19 +344,34 @@ def submission_template(
     report_saved(context, place, size)
 
 
-def _add_others() -> None:
-    """Add the commands that a list need not wait for, in the order of the help."""
-    from aspencli.cli.commands import samples_create, samples_edit
-    from aspencli.cli.commands.bulk import register_samples
+# What a list need not wait for, in the order of the help.
+
+
+@app.later("create")
+def _add_create() -> None:
+    from aspencli.cli.commands import samples_create
 
     samples_create.register(app)
+
+
+@app.later("update", "delete")
+def _add_edits() -> None:
+    from aspencli.cli.commands import samples_edit
+
     samples_edit.register(app)
+
+
+@app.later("download", "validate-ids", "submission-template")
+def _add_files() -> None:
     app.command(rich_help_panel="Files", epilog=_DOWNLOAD_EXAMPLES)(download)
     app.command("validate-ids", rich_help_panel="Look", epilog=_VALIDATE_EXAMPLES)(validate_ids)
     app.command("submission-template", rich_help_panel="Files", epilog=_TEMPLATE_EXAMPLES)(
         submission_template
     )
+
+
+@app.later("update-public-ids", "bulk-update", "undo", "resume")
+def _add_bulk() -> None:
+    from aspencli.cli.commands.bulk import register_samples
+
     register_samples(app)
-
-
-app.others = _add_others

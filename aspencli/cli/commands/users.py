@@ -370,13 +370,25 @@ def for_reading(user: Row) -> Row:
     return {**user, "groups": ", ".join(groups)}
 
 
-def _add_others() -> None:
-    """Add the commands that a list need not wait for."""
-    from aspencli.cli.commands import bulk, people, users_edit
+# What a list need not wait for, in the order of the help.
+
+
+@app.later("onboard", "offboard")
+def _add_people() -> None:
+    from aspencli.cli.commands import people
 
     people.register_users(app)
+
+
+@app.later("import", "undo")
+def _add_bulk() -> None:
+    from aspencli.cli.commands import bulk
+
     bulk.register_users(app)
+
+
+@app.later("update", "delete", "roles")
+def _add_edits() -> None:
+    from aspencli.cli.commands import users_edit
+
     users_edit.register(app)
-
-
-app.others = _add_others
