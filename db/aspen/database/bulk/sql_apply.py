@@ -299,16 +299,20 @@ SELECT p.line, {_named(spec, "p.key", "p.label")}{_beside(spec)}, {", ".join(cel
 def digest(spec: Spec) -> str:
     """Return a query for the SHA-256 of the rows that change, each with its old and new values.
 
-    Rows are hashed one by one, because a text can be no longer than 1 GB.
+    Every 1,000 lines are hashed on their own, because a text can be no longer than 1 GB. Quotes
+    around the values keep them apart; this takes half the time of PostgreSQL's format for rows.
     """
     cells = ["p.id", "p.key"]
     cells += ["p.within"] if spec.within else []
     cells += ["p.creates", "p.deletes"] if spec.creates else []
     cells += [f"p.{side}{number}" for number, _column in spec.numbered() for side in "on"]
+    row = ", ".join(f"quote_nullable({cell})" for cell in cells)
     return f"""
-SELECT encode(sha256(coalesce(string_agg(r.hash, ''::bytea ORDER BY r.line), ''::bytea)), 'hex')
-  FROM (SELECT p.line, sha256(convert_to(ROW({", ".join(cells)})::text, 'UTF8')) AS hash
-          FROM {PLAN} p WHERE {changes(spec)}) r
+SELECT encode(sha256(coalesce(string_agg(r.hash, ''::bytea ORDER BY r.part), ''::bytea)), 'hex')
+  FROM (SELECT p.line / 1000 AS part,
+               sha256(convert_to(string_agg(concat_ws(',', {row}), ';' ORDER BY p.line), 'UTF8'))
+                   AS hash
+          FROM {PLAN} p WHERE {changes(spec)} GROUP BY 1) r
 """
 
 
