@@ -66,7 +66,8 @@ _OPEN_HEADERS = frozenset(
 )  # fmt: skip
 _SECRET_KEY = re.compile(r"token|secret|password|code|cookie|assertion|credential|signature", re.I)
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+(\.[\w-]*)?")
-_ADDRESS = re.compile(r"(?:https?://)?[\w.\[\]:-]+/[^\s\"'<>]*")
+# The host is looked for from the start of a word only, so that a sequence takes no time.
+_ADDRESS = re.compile(r"(?:https?://)?(?<![\w.\[\]:-])[\w.\[\]:-]+/[^\s\"'<>]*")
 _MAGIC_LINK = re.compile(r"(/access/)[^/?\s\"]+")
 _LONGEST = 2_000  # characters of a body
 
