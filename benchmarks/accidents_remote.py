@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from aspencli.machine import command_of
 from tests.deployments.rig import Deployment, operator, running
 
 _SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
@@ -114,7 +115,7 @@ def _left(deployment: Deployment) -> list[str]:
     if deployment.bastion.forwarding():
         found.append("ssh")
     found += [
-        f"a process: {_command_line(path)}"
+        f"a process: {command_of(int(path.name))}"
         for path in Path("/proc").glob("[0-9]*")
         if _is_of(deployment, path)
     ]
@@ -129,15 +130,6 @@ def _is_of(deployment: Deployment, process: Path) -> bool:
         mine = deployment.environment["ASPEN_CONFIG"].encode() in (process / "environ").read_bytes()
         return mine and b"[mux]" not in (process / "cmdline").read_bytes()
     return False
-
-
-def _command_line(process: Path) -> str:
-    """Return a process's command line, and the state that it is in."""
-    with contextlib.suppress(OSError):
-        words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        return f"{words.strip()} ({state})"
-    return "ended meanwhile"
 
 
 def _mapping(deployment: Deployment, chance: random.Random) -> Path:

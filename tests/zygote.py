@@ -335,14 +335,13 @@ class _ForkedPart(subprocess.Popen[Any]):
     def _execute_child(self, *given: Any) -> None:
         words = list(given[0])
         module = words[3] if words[1:3] == ["-P", "-m"] else ""
-        if module != _SERVICE and (
-            module != _SECRET or threading.active_count() > 1 or FRESH in os.environ
-        ):
+        is_service = module == _SERVICE
+        is_secret = module == _SECRET and threading.active_count() == 1 and FRESH not in os.environ
+        if not (is_service or is_secret):
             super()._execute_child(*given)  # type: ignore[misc]
             return
         self.pid = os.fork()
         if not self.pid:
-            is_service = module == _SERVICE
             folder = "/" if is_service else str(Path.cwd())
             request = [module, words[4:], given[6] or dict(os.environ), folder, is_service]
             streams = [
@@ -621,7 +620,6 @@ def load_program() -> None:
     for entry in main.ENTRIES:
         app.load_group(entry)
     main.command()
-    keep_models()
     _load_clients("secretsmanager", "s3", "sts", "ssm", "rds", "stepfunctions", "batch", "logs")
     if _LOOKS_AT_STREAMS in sys.modules:
         raise RuntimeError(f"{_LOOKS_AT_STREAMS} is loaded without a terminal")
@@ -637,6 +635,7 @@ def keep_models() -> None:
 
 def _load_clients(*services: str) -> None:
     """Load what clients of services of AWS need."""
+    keep_models()
     importlib.import_module("boto3")
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
@@ -653,19 +652,17 @@ def _load_server(*names: str) -> None:
 
 
 def _load_aws() -> None:
-    keep_models()
+    _load_clients("s3")
     importlib.import_module("aspen.local.aws.server").load()
 
 
 def _load_api() -> None:
-    keep_models()
     _load_server("aspen.api.main", *_UVICORN)
     _load_clients("s3")
 
 
 def _load_supervisor() -> None:
     _load_aws()
-    _load_clients("s3")
     _load_server("aspen.local.logs", "aspen.local.launch", "aspen.api.main", *_UVICORN)
     _load_server("aspen.local.auth0.app", "aspen.local.aws.server", "aspen.local.auth0.app")
     _load_server(

@@ -188,7 +188,7 @@ class AspenCommand(TyperCommand):
         self.params.extend(_free(self.params))
         self.epilog = _with_pointer(self.epilog)
 
-    def get_help_option_names(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
+    def get_help_option_names(self, ctx: Any) -> list[str]:  # noqa: ARG002 - as Typer has it
         """Return the names of the help option."""
         return _help_names(self.params)
 
@@ -225,7 +225,7 @@ class AspenGroup(TyperGroup):
         self.params.extend(_free(self.params, is_root=self.is_root))
         self.epilog = self.epilog if self.is_root else _with_pointer(self.epilog)
 
-    def get_help_option_names(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
+    def get_help_option_names(self, ctx: Any) -> list[str]:  # noqa: ARG002 - as Typer has it
         """Return the names of the help option."""
         return _help_names(self.params)
 
@@ -237,7 +237,7 @@ class AspenGroup(TyperGroup):
         """Write the help page."""
         formatter.write(help_page(self, ctx))
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         """Return the names of the commands, without building them."""
         return list(self.commands)
 
@@ -373,7 +373,7 @@ class RootGroup(AspenGroup):
             use_own_scripts()
         return super().parse_args(ctx, args)
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         """Return the names of the groups in table order, and of the commands."""
         return [*(entry.name for entry in self.entries), *self._own]
 
@@ -490,14 +490,12 @@ class AspenTyper(typer.Typer):
                 later.register()
                 later.commands = self.registered_commands[commands:]
                 later.groups = self.registered_groups[groups:]
-                self._sort()
-
-    def _sort(self) -> None:
-        """Put the commands into the order of the help, whichever of them was needed first."""
-        places: dict[int, int] = {}
-        for number, later in enumerate(self._later):
-            for one in (*(later.commands or ()), *later.groups):
-                places[id(one)] = number
+        # The order is that of the help, whichever command was needed first.
+        places = {
+            id(one): number
+            for number, later in enumerate(self._later)
+            for one in (*(later.commands or ()), *later.groups)
+        }
         self.registered_commands.sort(key=lambda one: places.get(id(one), -1))
         self.registered_groups.sort(key=lambda one: places.get(id(one), -1))
 

@@ -6,9 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from typer.models import CommandInfo, TyperInfo
 
-from aspencli.cli.app import AspenTyper, load_group
+from aspencli.cli.app import AspenTyper, _name_of, load_group
 from aspencli.cli.main import ENTRIES
 
 _GROUPS = {entry.name: entry.load() for entry in ENTRIES}
@@ -38,21 +37,13 @@ def _printed(program: str, *words: str) -> list[str]:
     return done.stdout.split()
 
 
-def _name(one: CommandInfo | TyperInfo) -> str:
-    if one.name:
-        return str(one.name)
-    assert isinstance(one, CommandInfo)
-    assert one.callback is not None
-    return one.callback.__name__.replace("_", "-")
-
-
 @pytest.mark.parametrize("group", _GROUPS)
 def test_functions_register_the_commands_that_they_name(group: str) -> None:
     app = _GROUPS[group]
     assert isinstance(app, AspenTyper)
     app.register_later()
     for later in app._later:
-        found = [*map(_name, later.commands or ()), *map(_name, later.groups)]
+        found = [*map(_name_of, later.commands or ()), *(str(one.name) for one in later.groups)]
         assert sorted(later.names or found) == sorted(found)
 
 

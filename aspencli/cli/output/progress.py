@@ -26,8 +26,8 @@ class _Time(progress.ProgressColumn):
         """Return the text for a task."""
         left = seconds_left(task)
         if left is None:
-            passed = task.finished_time if task.finished else task.elapsed
-            minutes, seconds = divmod(int(passed or 0), _MINUTE_S)
+            elapsed = task.finished_time if task.finished else task.elapsed
+            minutes, seconds = divmod(int(elapsed or 0), _MINUTE_S)
             return Text(f"{minutes // _MINUTE_S}:{minutes % _MINUTE_S:02}:{seconds:02}")
         return Text(f"{duration_text(left)} left")
 
@@ -40,12 +40,12 @@ def seconds_left(task: progress.Task) -> float | None:
     """
     left = task.fields.get("seconds")
     if left is None:
-        passed = task.elapsed or 0.0
-        if task.finished or not task.total or not task.completed or passed < _SETTLED_S:
+        elapsed = task.elapsed or 0.0
+        if task.finished or not task.total or not task.completed or elapsed < _SETTLED_S:
             return None
         left = task.time_remaining
         if left is None:
-            left = passed * (task.total - task.completed) / task.completed
+            left = elapsed * (task.total - task.completed) / task.completed
     if left < 1:
         return None
     return -(-left // _STEP_S) * _STEP_S if left > _STEP_S * 2 else float(round(left))

@@ -162,7 +162,7 @@ else:
 sys.stderr.write(f"\\n{peak}")
 sys.exit(code)
 """
-MANY, HALF = 120_000, 60_000  # samples
+MANY, HALF = 300_000, 150_000  # samples
 
 
 @pytest.mark.parametrize(
