@@ -92,6 +92,14 @@ def test_program_runs_in_its_folder_with_low_priority_in_its_own_session(tmp_pat
     assert (tmp_path / "log").read_text().split() == [str(tmp_path), str(min(nice, 19)), "True"]
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="the kernel does not group by session"
+)
+def test_program_has_low_priority_beside_other_sessions(tmp_path: Path) -> None:
+    assert run(tmp_path, "print(open('/proc/self/autogroup').read())").code == 0
+    assert (tmp_path / "log").read_text().split()[1:] == ["nice", "10"]
+
+
 def test_program_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     ending = run_child(
         [str(tmp_path / "none")],

@@ -85,6 +85,10 @@ def _start(given: dict[str, Any], libc: Any) -> subprocess.Popen[bytes]:
         with contextlib.suppress(OSError):
             os.nice(given["nice"])
         with contextlib.suppress(OSError):
+            # Where Linux groups processes by session, nice values count only within a session, and
+            # this is the one of the session itself (sched(7), "The autogroup feature").
+            (_PROC / "self" / "autogroup").write_text(str(given["nice"]))
+        with contextlib.suppress(OSError):
             # If memory runs out, the kernel ends a step and not the database.
             (_PROC / "self" / "oom_score_adj").write_text(_PRIORITY_TO_KILL)
         if libc:
