@@ -395,7 +395,10 @@ class AppContext:
         """Return the target; unset values of `local` come from the deployment on this machine."""
         if target.name != "local":
             return target
-        if (found := self._endpoints or self.laptop.endpoints()) is None:
+        found = self._endpoints
+        if found is None and files.data_dir().is_dir():  # else no version ever started one
+            found = self.laptop.endpoints()
+        if found is None:
             return target
         return replace(
             target,
@@ -605,7 +608,7 @@ class AppContext:
 
         return DeploymentDatabase(
             self.target,
-            self.aws,
+            lambda: self.aws,
             interactive=self.out.interactive,
             warn=self.out.warn,
             say=self.out.info,

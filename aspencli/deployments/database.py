@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import re
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from aspen.database.settings import Route, clean_address
 from aspencli.addresses import THIS_MACHINE, canonical_host, look_up
 from aspencli.config import Target
-from aspencli.deployments.aws import Aws, Login
-from aspencli.deployments.tunnel import SshTunnel, Tunnel, command_tunnel, ssm_tunnel
 from aspencli.errors import AspenError, BadInputError, UnreachableError
+
+if TYPE_CHECKING:
+    from aspencli.deployments.aws import Aws, Login
+    from aspencli.deployments.tunnel import Tunnel
 
 _PORT = 5432
 _QUIET_S, _ASKING_S = 10, 60  # to connect through a tunnel; ssh may ask for a passphrase
@@ -59,7 +60,7 @@ class DeploymentDatabase:
 
     Args:
         target: The target, with all settings resolved.
-        aws: Its AWS account.
+        aws: Returns its AWS account, which not every target has.
         interactive: True if there is a terminal to ask on.
         warn: Shows a warning.
         say: Shows information.
@@ -69,7 +70,7 @@ class DeploymentDatabase:
     def __init__(
         self,
         target: Target,
-        aws: Aws,
+        aws: Callable[[], Aws],
         *,
         interactive: bool,
         warn: Callable[[str], None],
@@ -113,7 +114,7 @@ class DeploymentDatabase:
         """
         given = self._target.database_url
         if given is None:
-            return _parsed(self._aws.secret.require("DB_address"), "DB_address in the secret")
+            return _parsed(self._aws().secret.require("DB_address"), "DB_address in the secret")
         return _parsed(clean_address(given).partition("://")[2], "database_url")
 
     def login(self, access: Access) -> Login:
@@ -123,10 +124,12 @@ class DeploymentDatabase:
             BadInputError: The secret has none.
             AspenError: AWS credentials are missing.
         """
+        from aspencli.deployments.aws import Login
+
         user = self._target.iam_user
         if user and access is Access.READ:
             return Login(user, self._token(user))
-        secret = self._aws.secret
+        secret = self._aws().secret
         found = (secret.login(kind) for kind in access.value)
         if (login := next(filter(None, found), None)) is not None:
             return login
@@ -134,7 +137,7 @@ class DeploymentDatabase:
         return Login(secret.require(user), secret.require(password))
 
     def _token(self, user: str) -> str:
-        return self._aws.database_token(*self.server, user)
+        return self._aws().database_token(*self.server, user)
 
     def _password(self, user: str) -> str | None:
         """Return a new token for a user who signs in with one: a token expires in 15 minutes."""
@@ -207,7 +210,7 @@ class DeploymentDatabase:
             return "ssh"
         if self._target.database_url is not None:
             return "direct"
-        return "ssh" if self._aws.secret.get("bastion_host") else "direct"
+        return "ssh" if self._aws().secret.get("bastion_host") else "direct"
 
     @cached_property
     def tunnel(self) -> Tunnel | None:
@@ -284,6 +287,8 @@ class DeploymentDatabase:
 
     def _certificate_error(self) -> AspenError | None:
         """Verify the server's certificate once more, because libpq does not say what is wrong."""
+        import ssl
+
         host, port = self.server
         file = self._ca_file or str(Path(_ROOT_FILE).expanduser())
         try:
@@ -308,7 +313,9 @@ class DeploymentDatabase:
             self.tunnel.hand_over()
 
     def _ssh(self) -> Tunnel:
-        bastion = self._target.bastion or self._aws.secret.require("bastion_host")
+        from aspencli.deployments.tunnel import SshTunnel
+
+        bastion = self._target.bastion or self._aws().secret.require("bastion_host")
         if not _HOST_NAME.fullmatch(bastion):
             raise BadInputError(
                 f"{bastion!a} is not the name of a bastion.",
@@ -317,9 +324,12 @@ class DeploymentDatabase:
         return SshTunnel(bastion, *self.server, notify=self._say if self._interactive else None)
 
     def _ssm(self) -> Tunnel:
+        from aspencli.deployments.tunnel import ssm_tunnel
+
         target = self._needs("ssm_target", "an EC2 instance (i-...) or an ECS task")
         host, port = self.server
-        session = self._aws.session
+        aws = self._aws()
+        session = aws.session
         parameters = {
             "Target": target,
             "DocumentName": "AWS-StartPortForwardingSessionToRemoteHost",
@@ -327,15 +337,17 @@ class DeploymentDatabase:
         }
         return ssm_tunnel(
             target,
-            lambda: self._aws.start_session(parameters),
+            lambda: aws.start_session(parameters),
             region=session.region_name or "",
             endpoint=self._target.aws_endpoint_url
             or f"https://ssm.{session.region_name}.amazonaws.com",
-            profile=self._aws.profile,
+            profile=aws.profile,
             parameters=parameters,
         )
 
     def _command(self) -> Tunnel:
+        from aspencli.deployments.tunnel import command_tunnel
+
         template = self._needs("tunnel_command", "a command with {host}, {port}, and {local_port}")
         return command_tunnel(template, *self.server)
 

@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 from aspencli.changes.runs import Counts, InputFile, Place, Subject
-from aspencli.cli.changes.operator import signed
+from aspencli.cli.changes.execute import signed
 from aspencli.cli.context import AppContext
 from tests import zygote
 from tests.auth.conftest import Lab

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from typer._click.globals import get_current_context
 
 from aspen.database.errors import NotAllowedError
-from aspencli.changes.digest import digest_of
 from aspencli.changes.journal import Recording, Unrecorded, open_journal, place_of
+from aspencli.changes.masking import masked_words
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place, Subject
 from aspencli.cli.changes.audit import RunTrail
-from aspencli.cli.changes.operator import signed
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
 from aspencli.errors import AspenError, ConflictError, RefusedError, UncertainError
@@ -354,6 +355,34 @@ def _command() -> str:
         names.append(context.command.name or "")
         context = context.parent
     return " ".join(reversed(names))
+
+
+def digest_of(plan: Any) -> str:
+    """Return the SHA-256 of a plan in a canonical form: JSON with sorted keys, without spaces.
+
+    The same plan always has the same one.
+    """
+    text = json.dumps(plan, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def signed(context: AppContext, subject: Subject) -> Subject:
+    """Return the facts about a run with its command line, and the user and account of the API.
+
+    They are what is known without asking anyone.
+    """
+    account = account_id = account_name = None
+    if subject.via == "api":
+        if (acting := context.acting_account) is not None:
+            account_name = acting.name
+            account, account_id = acting.email or None, acting.subject or None
+        with suppress(AspenError):  # a sign-in that cannot be read fails where it is needed
+            if (known := context.access.session.known()) is not None:
+                account, account_id = known.who, known.subject
+    argv = tuple(masked_words(context.argv))
+    return replace(
+        subject, argv=argv, account=account, account_id=account_id, account_name=account_name
+    )
 
 
 def place_of_target(context: AppContext, via: str) -> Place:

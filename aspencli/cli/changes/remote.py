@@ -37,7 +37,7 @@ from aspencli.changes.runs import (
 )
 from aspencli.changes.undo import write_undo_rows
 from aspencli.cli.changes.audit import RunTrail
-from aspencli.cli.changes.operator import signed
+from aspencli.cli.changes.execute import signed
 from aspencli.cli.changes.runner import BulkJob, Purpose, StoreT
 from aspencli.cli.changes.views import (
     RENAMING,

@@ -20,12 +20,11 @@ from aspencli.changes.apply import (
     WriteRows,
     written_before,
 )
-from aspencli.changes.digest import digest_of
 from aspencli.changes.journal import Recording, open_journal, place_of
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, Subject, is_same_place, runs_of
 from aspencli.changes.undo import origin_of, write_undo
-from aspencli.cli.changes.execute import Change, execute
+from aspencli.cli.changes.execute import Change, digest_of, execute
 from aspencli.cli.changes.options import print_notes
 from aspencli.cli.changes.views import (
     RESULT_COLUMNS,

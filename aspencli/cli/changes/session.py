@@ -117,8 +117,7 @@ class WriteSession:
         from aspencli.changes.masking import masked_text
         from aspencli.changes.runs import Counts, InputFile, Subject
         from aspencli.cli.changes.audit import RunTrail
-        from aspencli.cli.changes.execute import place_of_target
-        from aspencli.cli.changes.operator import signed
+        from aspencli.cli.changes.execute import place_of_target, signed
 
         context = self._context
         subject = Subject(
