@@ -47,6 +47,17 @@ def test_status_names_the_server_itself_and_not_the_tunnel(deployment: Deploymen
     assert (found["target"], found["database"], found["user"]) == ("prod", "aspen_db", "reader")
 
 
+def test_target_check_says_that_the_database_is_known_as_production(
+    deployment: Deployment,
+) -> None:
+    words = ("--env", "staging", "target", "check", "-o", "json")
+    before = {row["part"]: row for row in json.loads(deployment.run(*words).out)}
+    assert deployment.run("--env", "prod", "db", "current").code == 0  # the server of both here
+    after = {row["part"]: row for row in json.loads(deployment.run(*words).out)}
+    assert [rows["Database"]["state"] for rows in (before, after)] == ["ok", "note"]
+    assert "the database of prod" in after["Database"]["found"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -222,7 +222,15 @@ class _Check:
         with self._connection.begin():
             name, user, version = self._connection.exec_driver_sql(names).one()
         pooler = ", through a pooler" if self._driver.pooled else ""
-        return f"{name} as {user}, PostgreSQL {version.split(' ')[0]}{pooler}"
+        found = f"{name} as {user}, PostgreSQL {version.split(' ')[0]}{pooler}"
+        target = self._context.target
+        if target.belongs_to is not None and target.is_production:
+            raise _NotedError(
+                f"{found}. This is the database of {target.belongs_to}: it is treated as "
+                "production.",
+                hint=f"If it should be another one: {self._context.command('config', 'show')}",
+            )
+        return found
 
     def _tls(self) -> str:
         info = self._driver.info
