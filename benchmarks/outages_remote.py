@@ -157,7 +157,7 @@ def _works(deployment: Deployment, number: int) -> Iterator[_Work]:
     for copy in (1, 2):
         stack = f"console-{number}-{copy}"
         _create(deployment, stack, filled=True)
-        words = ("--yes", "db", "interact", "--write", "-c", _CONSOLE)
+        words = ("--yes", "db", "interact", "--write", "--reason", "an outage", "-c", _CONSOLE)
         yield _Work("console", stack, words, _TURNED)
         stack = f"bulk-{number}-{copy}"
         _create(deployment, stack, filled=True)
