@@ -32,7 +32,7 @@ _ADDRESS = re.compile(
 )
 _KNOWN = re.compile(
     r"""-----BEGIN[ ][\s\S]*
-      | \beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?            # JSON web tokens
+      | (?<![\w-])(?:(?!\beyJ)[\w-])*+eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?  # JSON web tokens
       | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b               # AWS access keys
       | \b(?:gh[a-z]|github_pat|xox[a-z]|sk|pk|rk|glpat|hf|v1)[._-][\w.-]{16,}
     """,

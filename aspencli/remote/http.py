@@ -65,7 +65,8 @@ _OPEN_HEADERS = frozenset(
     }
 )  # fmt: skip
 _SECRET_KEY = re.compile(r"token|secret|password|code|cookie|assertion|credential|signature", re.I)
-_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+(\.[\w-]*)?")
+# A token may begin inside a word. Each word is looked at once, so that a long one takes no time.
+_TOKEN = re.compile(r"(?<![\w-])((?:(?!eyJ)[\w-])*+)eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?")
 # The host is looked for from the start of a word only, so that a sequence takes no time.
 _ADDRESS = re.compile(r"(?:https?://)?(?<![\w.\[\]:-])[\w.\[\]:-]+/[^\s\"'<>]*")
 _MAGIC_LINK = re.compile(r"(/access/)[^/?\s\"]+")
@@ -514,7 +515,7 @@ def masked_body(body: bytes, content_type: str) -> str:
 
 def masked_text(text: str) -> str:
     """Return a text without tokens, and without the queries and magic links of addresses."""
-    text = _TOKEN.sub(_MASK, text)
+    text = _TOKEN.sub(rf"\1{_MASK}", text)
     return _ADDRESS.sub(lambda match: masked_url(match[0]), text)
 
 

@@ -99,6 +99,9 @@ def test_downloaded_files_are_not_logged(client: MakeClient) -> None:
 def test_text_of_a_million_letters_is_masked() -> None:
     # Looking for an address from each of its letters would take hours.
     assert masked_text("ACGT" * 250_000) == "ACGT" * 250_000
+    assert masked_text("eyJ" * 330_000) == "eyJ" * 330_000
+    assert masked_text("eyJ-" * 250_000) == "eyJ-" * 250_000
+    assert masked_text('a.b-xeyJh.eyJz.s-_ "eyJ.eyJq.w"') == 'a.b-x*** "eyJ.***"'
     assert masked_text("see https://h.example.org/p?ticket=s3cret") == (
         "see https://h.example.org/p?ticket=***"
     )
