@@ -32,6 +32,25 @@ class _Time(progress.ProgressColumn):
         return Text(f"{duration_text(left)} left")
 
 
+class _Count(progress.MofNCompleteColumn):
+    """What is done, and how much there is to do if that is known."""
+
+    def render(self, task: progress.Task) -> Text:
+        """Return the text for a task."""
+        if task.total is not None:
+            return super().render(task)
+        return Text(f"{int(task.completed):,}" if task.completed else "", "progress.download")
+
+
+class _Bytes(progress.DownloadColumn):
+    """The same in bytes."""
+
+    def render(self, task: progress.Task) -> Text:
+        """Return the text for a task."""
+        text = super().render(task)
+        return text if task.total is not None else Text(text.plain.replace("/?", ""), text.style)
+
+
 def seconds_left(task: progress.Task) -> float | None:
     """Return the seconds that a task will still take, or None if that is not known yet.
 
@@ -56,7 +75,7 @@ def progress_bar(stream: TextIO, *, in_bytes: bool) -> progress.Progress:
     width = width_of(stream)
     bar = _BAR if width >= _WIDE else _NARROW_BAR
     label = max(width - bar - _NUMBERS, _LEAST_LABEL)
-    numbers = progress.DownloadColumn if in_bytes else progress.MofNCompleteColumn
+    numbers = _Bytes if in_bytes else _Count
     return progress.Progress(
         progress.SpinnerColumn(),
         progress.TextColumn(

@@ -92,6 +92,24 @@ def test_bar_with_time_left_fits_on_one_line(
     assert label[:5] in line
 
 
+@pytest.mark.parametrize(
+    ("in_bytes", "done", "shown"),
+    [(False, 0, ""), (False, 12_345, "12,345"), (True, 2_500_000, "2.5 MB")],
+)
+def test_bar_of_unknown_total_shows_only_what_is_done(
+    in_bytes: bool, done: int, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    bar = progress_bar(stream, in_bytes=in_bytes)
+    bar.add_task("Checking", total=None, completed=done)
+    bar.console.print(bar.get_renderable())
+    assert "?" not in stream.getvalue()
+    assert shown in stream.getvalue()
+
+
 def test_bar_on_terminal_shows_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm-256color")
