@@ -33,7 +33,7 @@ class _Time(progress.ProgressColumn):
 
 
 class _Count(progress.MofNCompleteColumn):
-    """What is done, and how much there is to do if that is known."""
+    """A count of the work that is done, and of all work if that is known."""
 
     def render(self, task: progress.Task) -> Text:
         """Return the text for a task."""
