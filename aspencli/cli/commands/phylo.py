@@ -112,6 +112,64 @@ def list_(
         return context.out.rows(COLUMNS, seen, empty="No runs found.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TemplateOptions:
+    """The options about the public samples that are added to a tree."""
+
+    start_date: Annotated[
+        str | None,
+        params.text_option(
+            "Earliest collection date.", "--start-date", "--filter-start-date", metavar="DATE"
+        ),
+    ] = None
+    end_date: Annotated[
+        str | None,
+        params.text_option(
+            "Latest collection date.", "--end-date", "--filter-end-date", metavar="DATE"
+        ),
+    ] = None
+    lineages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lineage",
+            "--filter-pango-lineages",
+            metavar="NAME",
+            help="Only this Pango lineage; can be repeated.",
+        ),
+    ] = None
+    location: Annotated[
+        str | None,
+        params.place_option(
+            "Location to focus on: an id, or Region / Country / Division / Location."
+        ),
+    ] = None
+    template_args: Annotated[
+        str | None,
+        params.text_option(
+            'Extra workflow arguments as an object: {"filter_start_date": "2023-01-01"}.',
+            metavar="JSON",
+        ),
+    ] = None
+
+    def arguments(self, context: AppContext) -> dict[str, object]:
+        """Return the arguments for the workflow's template; empty if no option was given.
+
+        Raises:
+            BadInputError: A day, the location, or ``--template-args`` is not valid.
+        """
+        from aspencli.cli.changes.options import parse_day
+        from aspencli.reference.remote import Gazetteer
+
+        found = _arguments(self.template_args)
+        said = {"filter_start_date": self.start_date, "filter_end_date": self.end_date}
+        found |= {key: parse_day(context, key, day) for key, day in said.items() if day is not None}
+        if self.lineages:
+            found["filter_pango_lineages"] = self.lineages
+        if self.location is not None:
+            found["location_id"] = Gazetteer(context.api().locations).find(self.location)["id"]
+        return found
+
+
 @runs_app.command(epilog=_CREATE_EXAMPLES)
 @params.expanded
 @prints(CHANGE_COLUMNS)
@@ -124,40 +182,7 @@ def create(
     ],
     *,
     samples: params.SampleOptions,
-    start_date: Annotated[
-        str | None,
-        params.text_option(
-            "Earliest collection date.", "--start-date", "--filter-start-date", metavar="DATE"
-        ),
-    ] = None,
-    end_date: Annotated[
-        str | None,
-        params.text_option(
-            "Latest collection date.", "--end-date", "--filter-end-date", metavar="DATE"
-        ),
-    ] = None,
-    lineages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lineage",
-            "--filter-pango-lineages",
-            metavar="NAME",
-            help="Only this Pango lineage; can be repeated.",
-        ),
-    ] = None,
-    location: Annotated[
-        str | None,
-        params.place_option(
-            "Location to focus on: an id, or Region / Country / Division / Location."
-        ),
-    ] = None,
-    template_args: Annotated[
-        str | None,
-        params.text_option(
-            'Extra workflow arguments as an object: {"filter_start_date": "2023-01-01"}.',
-            metavar="JSON",
-        ),
-    ] = None,
+    template: TemplateOptions,
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Wait until the tree is built; Ctrl-C leaves the run going."),
@@ -177,22 +202,14 @@ def create(
     tree. If the run fails, the exit code is 1; if it has not ended after --timeout, 5.
     """
     from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.cli.changes.options import parse_day
     from aspencli.phylo.remote import start_run
-    from aspencli.reference.remote import Gazetteer
 
     context = current(ctx)
     if timeout is not None and not wait:
         raise BadInputError("--timeout requires --wait", hint="Add --wait, or omit --timeout.")
-    said = {"filter_start_date": start_date, "filter_end_date": end_date}
-    days = {key: parse_day(context, key, day) for key, day in said.items() if day is not None}
+    arguments = template.arguments(context)
     ids, scope = params.chosen_samples(context, samples, scoped, writing=True)
     wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": ids}
-    arguments: dict[str, object] = {**_arguments(template_args), **days}
-    if lineages:
-        arguments["filter_pango_lineages"] = lineages
-    if location is not None:
-        arguments["location_id"] = Gazetteer(context.api().locations).find(location)["id"]
     if arguments:
         wanted["template_args"] = arguments
     wanted["samples"] = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
