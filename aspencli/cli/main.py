@@ -125,7 +125,6 @@ app: typer.Typer = AspenTyper(
         f"Documentation: {DOCS}"
     ),
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

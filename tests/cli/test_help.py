@@ -34,7 +34,6 @@ def _below(words: Words, found: Any, context: Any) -> Iterator[tuple[Words, Any,
 def _commands() -> Iterator[tuple[Words, Any, Any]]:
     root = command()
     context = root.context_class(root, info_name="aspencli", obj=AppContext())
-    context.help_option_names = ["-h", "--help"]
     yield (), root, context
     for entry in ENTRIES:
         group = load_group(entry)
