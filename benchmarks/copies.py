@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,33 @@ _USERS = 1_000
 _SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "256MB"}
 # The same masks, written by hand for the columns that have most of the data.
 _HASH = "left(encode(sha256(convert_to('{key}' || {column}, 'UTF8')), 'hex'), 20)"
+_PEOPLE = (
+    "(SELECT coalesce(jsonb_agg('Author ' || " + _HASH.replace("{column}", "a") + "), '[]')"
+    " FROM jsonb_array_elements_text({column}::jsonb) a)"
+)
+_SUBMISSION = (
+    "CASE WHEN {column}::text = '{{}}' THEN {column} ELSE (SELECT json_build_object("
+    + ", ".join(
+        f"'{name}', " + _HASH.replace("{column}", f"(j ->> '{name}')")
+        for name in ("private_identifier", "public_identifier")
+    )
+    + ", 'authors', "
+    + _PEOPLE.replace("{column}", "(j -> 'authors')")
+    + ") FROM (SELECT {column}::jsonb AS j OFFSET 0) s) END"
+)
+_LINEAGE_KEYS = ("scorpio_call", "scorpio_support", "scorpio_conflict")
+_QC_KEYS = (
+    *("clade", "Nextclade_pango", "qc.overallScore", "qc.overallStatus", "coverage"),
+    *("totalSubstitutions", "totalDeletions", "totalInsertions", "totalMissing"),
+)
+
+
+def _kept(keys: Sequence[str]) -> str:
+    """Return the expression for an object with these keys only."""
+    members = ", ".join(f"'{key}', {{column}} -> '{key}'" for key in keys)
+    return f"jsonb_strip_nulls(jsonb_build_object({members}))"
+
+
 _PIPED = {
     "users": {
         **dict.fromkeys(("name", "email", "auth0_user_id", "split_id", "analytics_id"), _HASH),
@@ -62,12 +90,12 @@ _PIPED = {
             _HASH,
         ),
         "collection_date": "collection_date - 30",
-        "original_submission": "'{{}}'",
-        "authors": "'[]'::jsonb",
+        "original_submission": _SUBMISSION,
+        "authors": _PEOPLE,
     },
     "accessions": {"accession": _HASH},
-    "sample_lineages": {"raw_lineage_output": "NULL"},
-    "sample_qc_metrics": {"raw_qc_output": "NULL"},
+    "sample_lineages": {"raw_lineage_output": _kept(_LINEAGE_KEYS)},
+    "sample_qc_metrics": {"raw_qc_output": _kept(_QC_KEYS)},
 }
 
 

@@ -154,8 +154,10 @@ class _Masking:
             masked = f"coalesce({masked}, {empty}::jsonb)"
         elif isinstance(rule, str):
             masked = f"CASE WHEN {value} IS NOT NULL THEN {masked} END"
-        # Most rows have nothing in them, and then no JSON is built.
-        quick = f"CASE WHEN {value}::text IN ('{{}}', '[]') THEN {value}::jsonb ELSE {masked} END"
+        # Most rows have nothing in them, and then no JSON is built. `json` has no comparison.
+        same, kind = ("::text", "") if column.type == "json" else ("", "::jsonb")
+        nothing = f"{value}{same} IN ('{{}}'{kind}, '[]'{kind})"
+        quick = f"CASE WHEN {nothing} THEN {value}::jsonb ELSE {masked} END"
         return f"({quick})::{column.type}"
 
     def _member(self, value: str, rule: Rule) -> str:
