@@ -34,6 +34,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _DEATH_SIGNAL, _ADOPT = 1, 36  # PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER of linux/prctl.h
 _RESIDENT = 1  # field of /proc/PID/statm
 _PRIORITY_TO_KILL = "500"
+_TRIES, _PAUSE_S = 10, 0.11
 
 
 def main() -> int:
@@ -84,10 +85,7 @@ def _start(given: dict[str, Any], libc: Any) -> subprocess.Popen[bytes]:
     def prepare() -> None:
         with contextlib.suppress(OSError):
             os.nice(given["nice"])
-        with contextlib.suppress(OSError):
-            # Where Linux groups processes by session, nice values count only within a session, and
-            # this is the one of the session itself (sched(7), "The autogroup feature").
-            (_PROC / "self" / "autogroup").write_text(str(given["nice"]))
+        _lower_session(given["nice"])
         with contextlib.suppress(OSError):
             # If memory runs out, the kernel ends a step and not the database.
             (_PROC / "self" / "oom_score_adj").write_text(_PRIORITY_TO_KILL)
@@ -106,6 +104,24 @@ def _start(given: dict[str, Any], libc: Any) -> subprocess.Popen[bytes]:
             start_new_session=True,
             preexec_fn=prepare,  # noqa: PLW1509 - this process has a single thread
         )
+
+
+def _lower_session(nice: int) -> None:
+    """Give the session of this process a low priority.
+
+    Where Linux groups processes by session, the nice value of a process counts only within its
+    session, and the session has one of its own (sched(7), "The autogroup feature"). Without
+    privileges, only one may be set in 0.1 s on the whole machine.
+    """
+    for _ in range(_TRIES):
+        try:
+            (_PROC / "self" / "autogroup").write_text(str(nice))
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        except OSError:  # the system has none
+            return
+        else:
+            return
 
 
 class Watch:
