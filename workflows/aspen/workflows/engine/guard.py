@@ -66,7 +66,9 @@ def main() -> int:
             "code": None if status is None or status < 0 else status,
             "signal": -status if status is not None and status < 0 else None,
             "why": why,
-            "megabytes": watch.peak // _MIB,
+            "megabytes": -(
+                -watch.peak // _MIB
+            ),  # rounded up, so that it is above an exceeded limit
             "seconds": round(time.monotonic() - began, 3),
         }
     )
@@ -109,16 +111,16 @@ def _start(given: dict[str, Any], libc: Any) -> subprocess.Popen[bytes]:
 def _lower_session(nice: int) -> None:
     """Give the session of this process a low priority.
 
-    Where Linux groups processes by session, the nice value of a process counts only within its
-    session, and the session has one of its own (sched(7), "The autogroup feature"). Without
-    privileges, only one may be set in 0.1 s on the whole machine.
+    Linux can share the processors among sessions. A process's nice value then counts only within
+    its session, and sessions have a separate nice value (sched(7), "The autogroup feature"). The
+    kernel lets unprivileged users set one such value every 0.1 s, on the whole machine.
     """
     for _ in range(_TRIES):
         try:
             (_PROC / "self" / "autogroup").write_text(str(nice))
         except BlockingIOError:
             time.sleep(_PAUSE_S)
-        except OSError:  # the system has none
+        except OSError:  # the system does not group by session
             return
         else:
             return
