@@ -32,7 +32,7 @@ _ADDRESS = re.compile(
 )
 _KNOWN = re.compile(
     r"""-----BEGIN[ ][\s\S]*
-      | (?<![\w-])(?:(?!\beyJ)[\w-])*+eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?  # JSON web tokens
+      | (?<![\w-])(?P<before>(?:(?!\beyJ)[\w-])*+)eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?  # JSON web tokens
       | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b               # AWS access keys
       | \b(?:gh[a-z]|github_pat|xox[a-z]|sk|pk|rk|glpat|hf|v1)[._-][\w.-]{16,}
     """,
@@ -107,7 +107,7 @@ def masked_text(text: str) -> str:
         text,
     )
     text = _NAMED.sub(lambda found: found["name"] + MASK, text)
-    text = _KNOWN.sub(MASK, text)
+    text = _KNOWN.sub(lambda found: (found["before"] or "") + MASK, text)
     text = _RANDOM.sub(lambda found: MASK if _is_random(found[0]) else found[0], text)
     return _cut(text, _LONGEST_WORD)
 

@@ -127,6 +127,10 @@ def test_value_of_a_million_characters_is_masked(part: str) -> None:
     assert len(word) < 300
 
 
+def test_text_before_a_token_is_kept() -> None:
+    assert masked_words(["a-eyJhbGci.eyJzdWIi.c2ln"]) == ["a-***"]
+
+
 def test_secrets_inside_long_values_are_hidden() -> None:
     long = "ACGT" * 30
     (word,) = masked_words([f"{long}://ada:s3cret@host {long}-token=s3cret"])
