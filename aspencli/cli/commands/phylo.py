@@ -6,7 +6,7 @@ Runs are listed from either backend, and started, renamed, and deleted through t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -151,18 +151,26 @@ class TemplateOptions:
         ),
     ] = None
 
-    def arguments(self, context: AppContext) -> dict[str, object]:
+    def days(self, context: AppContext) -> dict[str, str]:
+        """Return the arguments that are days.
+
+        Raises:
+            BadInputError: One of them is not valid.
+        """
+        from aspencli.cli.changes.options import parse_day
+
+        said = {"filter_start_date": self.start_date, "filter_end_date": self.end_date}
+        return {key: parse_day(context, key, day) for key, day in said.items() if day is not None}
+
+    def arguments(self, context: AppContext, days: Mapping[str, str]) -> dict[str, object]:
         """Return the arguments for the workflow's template; empty if no option was given.
 
         Raises:
-            BadInputError: A day, the location, or ``--template-args`` is not valid.
+            BadInputError: The location or ``--template-args`` is not valid.
         """
-        from aspencli.cli.changes.options import parse_day
         from aspencli.reference.remote import Gazetteer
 
-        found = _arguments(self.template_args)
-        said = {"filter_start_date": self.start_date, "filter_end_date": self.end_date}
-        found |= {key: parse_day(context, key, day) for key, day in said.items() if day is not None}
+        found = {**_arguments(self.template_args), **days}
         if self.lineages:
             found["filter_pango_lineages"] = self.lineages
         if self.location is not None:
@@ -207,10 +215,10 @@ def create(
     context = current(ctx)
     if timeout is not None and not wait:
         raise BadInputError("--timeout requires --wait", hint="Add --wait, or omit --timeout.")
-    arguments = template.arguments(context)
+    days = template.days(context)
     ids, scope = params.chosen_samples(context, samples, scoped, writing=True)
     wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": ids}
-    if arguments:
+    if arguments := template.arguments(context, days):
         wanted["template_args"] = arguments
     wanted["samples"] = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     count = counted(len(wanted["samples"]), "sample")
