@@ -219,12 +219,13 @@ class _Check:
 
     def _database(self) -> str:
         names = "SELECT current_database(), current_user, current_setting('server_version')"
+        before = self._context.target
         with self._connection.begin():
             name, user, version = self._connection.exec_driver_sql(names).one()
         pooler = ", through a pooler" if self._driver.pooled else ""
         found = f"{name} as {user}, PostgreSQL {version.split(' ')[0]}{pooler}"
         target = self._context.target
-        if target.belongs_to is not None and target.is_production:
+        if target is not before:  # the database was recognized
             raise _NotedError(
                 f"{found}. This is the database of {target.belongs_to}: it is treated as "
                 "production.",
