@@ -169,7 +169,7 @@ screens: $(VENV)/.dev $(VENV)/.workflows ## Draw the pictures of screens in docs
 	@$(BIN)/python -m tests.screens $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Compare speed with psql and the ORM (12 minutes; FULL=1: 2,000,000 samples, an hour)
+bench: $(VENV)/.dev ## Compare speed with psql and the ORM (12 minutes; FULL=1: 2,000,000 samples, much longer)
 	@$(BIN)/python -m benchmarks.speed $(if $(FULL),--full) $(ARGS)
 
 .PHONY: bench-page
