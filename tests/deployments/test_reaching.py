@@ -58,6 +58,14 @@ def test_target_check_says_that_the_database_is_known_as_production(
     assert "the database of prod" in after["Database"]["found"]
 
 
+def test_target_check_does_not_take_database_for_that_of_a_production_api(
+    deployment: Deployment,
+) -> None:
+    words = ("--env", "staging", "--api", "https://api.czgenepi.org", "target", "check")
+    rows = {row["part"]: row for row in json.loads(deployment.run(*words, "-o", "json").out)}
+    assert rows["Database"]["state"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
