@@ -41,7 +41,8 @@ def main() -> None:
 
 def _interrupted(code: int) -> str:
     """Return the message for an interrupt that the command could not report itself."""
-    from aspencli.errors import JSON_FORMATS, error_json, given_format
+    from aspencli.config import given_format
+    from aspencli.errors import JSON_FORMATS, error_json
 
     message = "Interrupted."
     if given_format(sys.argv[1:]) in JSON_FORMATS:

@@ -1,8 +1,12 @@
-"""Comparison of addresses: two of them may lead to the same API or database.
+"""Addresses: which may lead to the same API or database, and how secrets are sent to them.
 
 Several names can refer to one server, so addresses are compared by normalized host name, IP
 addresses, port, and database name. When in doubt, two count as the same: the cost is a prompt that
 names the stricter target.
+
+Each HTTP client connects to one server, so its proxy is chosen here, by the rules that curl
+documents (``NO_PROXY``, ``CURLOPT_NOPROXY``). The HTTP library reads the same variables, but fails
+on an entry of ``NO_PROXY`` that it cannot parse, such as an address in brackets or a network.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from aspencli.errors import BadInputError
+
 THIS_MACHINE = "this machine"
 _HTTP, _HTTPS = 80, 443
 _POSTGRES_PORT = 5432
@@ -25,6 +31,8 @@ _LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are
 _INHERITED = ("host", "port", "database", "user")
 _WORDS = re.compile(r"\b(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
 _LOOSE = re.compile(r"[\dxa-f.]*\d[\dxa-f.]*").fullmatch
+_PORTS = {"http": _HTTP, "https": _HTTPS}
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 @dataclass(frozen=True)
@@ -285,3 +293,146 @@ def _addresses_of(name: str) -> Iterator[str]:
         number = _number(str(answer[4][0]))
         if number:
             yield number
+
+
+# Origins and proxies
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The origin of an address (RFC 6454), which identifies a server."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Return True if the server is on this machine."""
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        import ipaddress
+
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_private(self) -> bool:
+        """Return True if no one can eavesdrop on the connection: encrypted, or on this machine."""
+        return self.scheme == "https" or self.is_loopback
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+
+def origin_of(address: str, what: str) -> Origin:
+    """Return the origin of an address.
+
+    Args:
+        address: An absolute ``http`` or ``https`` address.
+        what: The server that the address is for, such as ``the prod API``, for messages.
+
+    Raises:
+        BadInputError: The address is invalid, or contains a user name or password.
+    """
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise BadInputError(
+            f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
+        ) from error
+    if "@" in parts.netloc:  # so it must not be shown
+        raise BadInputError(
+            f"The URL for {what} contains a user name or password.",
+            hint="Remove it. Your sign-in identifies you.",
+        )
+    if parts.scheme not in _PORTS or not parts.hostname or not address.isprintable():
+        raise BadInputError(
+            f"Invalid URL for {what}: {address!r}",
+            hint="Use the form https://api.example.org",
+        )
+    return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
+
+
+def proxy_for(origin: Origin) -> str | None:
+    """Return the address of the proxy for a server, or None for a direct connection.
+
+    Raises:
+        BadInputError: The address of the proxy cannot be used.
+    """
+    from urllib.request import getproxies  # not needed by commands that use only the database
+
+    found = getproxies()
+    source = origin.scheme if found.get(origin.scheme) else "all"
+    address = found.get(source)
+    if not address or origin.is_loopback or is_bypassed(origin, found.get("no", "")):
+        return None
+    return _checked_proxy(address, _variable(source))
+
+
+def without_password(address: str) -> str:
+    """Return a proxy's address without its user and password."""
+    return address.rpartition("@")[2]
+
+
+def is_bypassed(origin: Origin, no_proxy: str) -> bool:
+    """Return True if a value of ``NO_PROXY`` matches the server; invalid entries are skipped.
+
+    An entry is ``*``, a name (which covers its subdomains), an address, or a network such as
+    ``10.0.0.0/8``, each with or without a scheme and a port; IPv6 with or without brackets.
+    """
+    return any(_is_meant(entry, origin) for entry in re.split(r"[,\s]+", no_proxy) if entry)
+
+
+def _is_meant(entry: str, origin: Origin) -> bool:
+    if entry == "*":
+        return True
+    entry = entry.rpartition("://")[2].lower()
+    bracketed = re.fullmatch(r"\[([^]]*)\](?::(\d+))?", entry)
+    if bracketed:
+        host, port = bracketed.group(1), bracketed.group(2)
+    elif entry.count(":") == 1:
+        host, _, port = entry.partition(":")
+    else:
+        host, port = entry, None
+    if port and port != str(origin.port):
+        return False
+    import ipaddress
+
+    try:
+        network = ipaddress.ip_network(host.partition("%")[0], strict=False)
+    except ValueError:
+        name = host.removeprefix("*").lstrip(".").rstrip(".")
+        return bool(name) and f".{origin.host.rstrip('.')}".endswith(f".{name}")
+    try:
+        return ipaddress.ip_address(origin.host.partition("%")[0]) in network
+    except ValueError:
+        return False
+
+
+def _checked_proxy(address: str, variable: str) -> str:
+    if "://" not in address:
+        address = f"http://{address}"
+    scheme = address.partition("://")[0].lower()
+    place = without_password(address.partition("://")[2])
+    host = re.fullmatch(r"(\[[^]]+\]|[^:/\s\[\]]+)(?::(\d{1,5}))?/?", place)
+    port = int(host.group(2) or 1) if host else 0
+    if scheme not in _PROXY_SCHEMES or host is None or not 0 < port < 2**16:
+        # The address is not repeated, because it may contain a password.
+        raise BadInputError(
+            f"Invalid proxy address in {variable}",
+            hint="Use the form http://proxy.example.org:3128 "
+            f"({', '.join(_PROXY_SCHEMES)} are supported), or unset {variable}.",
+        )
+    return address
+
+
+def _variable(source: str) -> str:
+    """Return the variable that a proxy comes from; the lower-case one takes precedence."""
+    lower = f"{source}_proxy"
+    return lower if os.environ.get(lower) else lower.upper()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -620,3 +621,30 @@ def _nearest(name: str, known: Any) -> str | None:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, list(known), n=1)), None)
+
+
+def given_format(words: Sequence[str]) -> str | None:
+    """Return the output format that a command line asks for, even if it cannot be parsed."""
+    found: str | None = None
+    for number, word in enumerate(words):
+        if word == "--":
+            break
+        name, joined, value = word.partition("=")
+        if word in {"-o", "--output"}:
+            found = words[number + 1] if number + 1 < len(words) else None
+        elif word.startswith("-o"):
+            found = word[2:]
+        elif name == "--output" and joined:
+            found = value
+    return found or None
+
+
+def command_for(
+    target: str, *words: str, api: str | None = None, account: str | None = None
+) -> str:
+    """Return an aspencli command line for a target, with the API and account that were given."""
+    name, _, stack = target.partition("/")
+    place = ["--env", name, *(["--stack", stack] if stack else [])]
+    place += ["--api", api] if api else []
+    place += ["--account", account] if account else []
+    return shlex.join(["aspencli", *place, *words])

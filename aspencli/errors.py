@@ -147,19 +147,3 @@ def error_json(
         "next_step": next_step,
     }
     return json.dumps({"error": error})
-
-
-def given_format(words: Sequence[str]) -> str | None:
-    """Return the output format that a command line asks for, even if it cannot be parsed."""
-    found: str | None = None
-    for number, word in enumerate(words):
-        if word == "--":
-            break
-        name, joined, value = word.partition("=")
-        if word in {"-o", "--output"}:
-            found = words[number + 1] if number + 1 < len(words) else None
-        elif word.startswith("-o"):
-            found = word[2:]
-        elif name == "--output" and joined:
-            found = value
-    return found or None

@@ -15,7 +15,7 @@ import pwd
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -223,3 +223,9 @@ def read_endpoints(home: Path) -> Endpoints | None:
     except (OSError, ValueError, TypeError):
         return None
     return found if is_own else None
+
+
+def forget(names: Iterable[str]) -> None:
+    """Remove variables from the environment of this process, and so of its children."""
+    for name in names:
+        os.environ.pop(name, None)

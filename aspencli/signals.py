@@ -9,68 +9,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
-
-from aspencli.errors import INTERRUPTED
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Handle
     from pathlib import Path
     from subprocess import Popen
 
-TERMINATED = 143
-"""The exit code after SIGTERM (128 + 15), as shells expect."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _SIGNALED = 128  # added to the number of the signal, as shells do
 _AFTER_S = 0.05
 
-_was_terminated = False  # kept here because the command framework turns exceptions into exit codes
-
 
 class TerminatedError(KeyboardInterrupt):
     """A request to terminate (SIGTERM), which unwinds the program as Ctrl-C does."""
-
-
-def obey_sigterm() -> None:
-    """Make SIGTERM unwind the program like Ctrl-C, so that transactions are rolled back."""
-    global _was_terminated  # noqa: PLW0603 - signals are process-wide
-    _was_terminated = False
-    scheduled: list[Handle] = []
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        global _was_terminated  # noqa: PLW0603 - same
-        _was_terminated = True
-        loop = _running_loop()
-        if loop is not None and not scheduled:
-            scheduled.append(loop.call_soon_threadsafe(_raise_terminated))
-            return
-        while scheduled:  # a second signal takes effect at once, instead of the first
-            scheduled.pop().cancel()
-        raise TerminatedError
-
-    signal.signal(signal.SIGTERM, stop)
-
-
-def _running_loop() -> AbstractEventLoop | None:
-    """Return the running event loop of this thread, or None.
-
-    When a signal handler raised an exception while the loop was calling a compiled protocol, such
-    as asyncpg's, the process ended with signal 11. Raised from a callback, the exception leaves
-    the loop between two such calls.
-    """
-    asyncio = sys.modules.get("asyncio")  # not imported here, to keep startup fast
-    running = getattr(asyncio, "get_running_loop", None)  # missing while asyncio is being imported
-    if running is None:
-        return None
-    try:
-        return cast("AbstractEventLoop", running())
-    except RuntimeError:
-        return None
-
-
-def _raise_terminated() -> NoReturn:
-    raise TerminatedError
 
 
 def deliver_lost_interrupts() -> None:
@@ -93,11 +45,6 @@ def deliver_lost_interrupts() -> None:
             otherwise(lost)
 
     sys.unraisablehook = hook
-
-
-def interrupt_code() -> int:
-    """Return the exit code of an interrupted run: 130, or 143 after SIGTERM."""
-    return TERMINATED if _was_terminated else INTERRUPTED
 
 
 class _Recorder:

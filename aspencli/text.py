@@ -16,10 +16,9 @@ from aspencli.errors import NotFoundError
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_FORMULAS = re.compile(f"\n[{re.escape(''.join(_FORMULA))}]")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 # The apostrophe is added so that `unguard` can tell which ones `guard` added.
-_GUARDED = (*_FORMULA, "'")
+_GUARDED = (*FORMULA_STARTS, "'")
 _WHITE = "\t\n\r"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _encode_ascii = json.JSONEncoder().encode
@@ -97,12 +96,7 @@ def json_texts(values: Sequence[Any], *, ascii_only: bool = False) -> list[str]:
 
 def no_formula(text: str) -> str:
     """Return the text, with an apostrophe before a spreadsheet formula (OWASP)."""
-    return "'" + text if text.startswith(_FORMULA) else text
-
-
-def has_formula(lines: str) -> bool:
-    """Return True if `no_formula` would change a line of this text other than the first."""
-    return _FORMULAS.search(lines) is not None
+    return "'" + text if text.startswith(FORMULA_STARTS) else text
 
 
 def guard(text: str) -> str:

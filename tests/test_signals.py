@@ -20,7 +20,8 @@ from sqlalchemy.exc import DataError
 from aspen.database.bulk.staging import copy_in
 from aspen.database.cancel import cancellable, read_ahead
 from aspen.database.engine import Database
-from aspencli.signals import Shield, TerminatedError, interrupt_code, obey_sigterm
+from aspencli.cli.main import interrupt_code, obey_sigterm
+from aspencli.signals import Shield, TerminatedError
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,8 @@ def test_sigterm_during_asyncio_import_ends_program(
 
 LOST = """
 import os, signal, time
-from aspencli.signals import TerminatedError, deliver_lost_interrupts, obey_sigterm
+from aspencli.cli.main import obey_sigterm
+from aspencli.signals import TerminatedError, deliver_lost_interrupts
 
 class Closing:
     def __del__(self):

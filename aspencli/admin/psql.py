@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aspen.database import roles
-from aspen.database.driver import opener
+from aspen.database.driver import libpq_parameters, opener
 from aspen.database.errors import NotAllowedError
 from aspen.database.settings import (
     CHECK_MS,
@@ -23,12 +23,8 @@ from aspen.database.settings import (
     READ_ONLY,
     InvalidDatabaseUrlError,
     SessionPolicy,
-    check_address,
-    clean_address,
-    connection_arguments,
-    split_hosts,
+    connection_parameters,
     sql_literal,
-    wanted_server,
 )
 from aspencli.config import Safety, Target
 from aspencli.errors import BadInputError, RefusedError, UnreachableError
@@ -49,7 +45,6 @@ _PARAMETERS = frozenset(
 # PgBouncer: "unsupported startup parameter: options"; RDS Proxy: "command-line options".
 _OPTIONS_REJECTED = re.compile(r"startup (?:parameter|packet)|\boptions\b", re.IGNORECASE)
 _WHERE_TO_FIX = "Fix database_url in the config file, or the variable that sets it."
-_SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # SQLAlchemy may name a driver here
 # psql's own options (psql --help); getopt also accepts them abbreviated.
 _SHORT = "aAbc:d:eEf:F:h:HlL:no:p:P:qR:sStT:U:v:VwWxXz?01"
 _LONG = [
@@ -78,13 +73,7 @@ class Address:
     @property
     def libpq(self) -> dict[str, Any]:
         """Return the libpq parameters of each connection, without access mode or limits."""
-        options = self.parameters.get("options", "")
-        check_address(self.policy, options)
-        return {
-            **connection_arguments(self.policy, options),
-            "hostaddr": "",
-            **{name: value for name, value in self.parameters.items() if name != "options"},
-        }
+        return connection_parameters(self.policy, self.parameters)
 
 
 @dataclass(frozen=True)
@@ -207,32 +196,15 @@ def _escaped(value: str) -> str:
 
 
 def read_address(address: str) -> dict[str, str]:
-    """Parse an address into the libpq parameters that psql is started with.
-
-    (SQLAlchemy could parse it too, but takes longer to load than psql takes to start.)
+    """Return the libpq parameters of an address; see `libpq_parameters`.
 
     Raises:
         BadInputError: It is not a valid address.
     """
-    from psycopg2 import ProgrammingError
-    from psycopg2.extensions import parse_dsn
-
     try:
-        address = clean_address(address)
-        if not _SPELLING.match(address):
-            raise ValueError(address)
-        found = dict(parse_dsn(_SPELLING.sub("postgresql://", split_hosts(address), count=1)))
+        return libpq_parameters(address)
     except InvalidDatabaseUrlError as error:
         raise BadInputError(str(error), hint=_WHERE_TO_FIX) from None
-    except (ProgrammingError, ValueError):
-        # The parser's message could include the password.
-        raise BadInputError(
-            "Invalid database URL (expected postgresql://user:password@host:port/name).",
-            hint=_WHERE_TO_FIX,
-        ) from None
-    if wanted := found.get("target_session_attrs"):
-        found["target_session_attrs"] = wanted_server(wanted)
-    return found
 
 
 @dataclass(frozen=True)

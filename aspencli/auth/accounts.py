@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aspencli.auth.boxes import locked
 from aspencli.auth.session import SignInTarget, StoredSignIn
-from aspencli.errors import BadInputError, CredentialsError
-from aspencli.files import read_private, write_private
+from aspencli.errors import BadInputError, ConflictError, CredentialsError
+from aspencli.files import make_folder, read_private, write_private
 
 _LONGEST_NAME = 100
 _KINDS = ("file", "keyring")
+_LOCK_S = 90  # longer than a refresh may take
 
 
 @dataclass(frozen=True)
@@ -296,3 +296,24 @@ def read_object(text: str, where: str) -> dict[str, Any]:
 def as_text(document: Mapping[str, Any]) -> str:
     """Return a JSON object as text."""
     return json.dumps(document, indent=1, sort_keys=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, across processes.
+
+    Raises:
+        ConflictError: Another process holds it for too long.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(path.parent)
+    lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_S, mode=0o600)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise ConflictError(
+            f"Another command has been renewing or changing the sign-in for {_LOCK_S} s.",
+            hint=f"Wait for it to finish, or stop it. Its lock file is {path}.lock",
+        ) from None

@@ -15,12 +15,12 @@ from functools import cached_property
 from typing import Any, NoReturn, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from aspencli.addresses import origin_of
 from aspencli.auth.session import DeviceCode, NotYet, SignInTarget, StoredSignIn, sign_in_of
 from aspencli.errors import BadInputError, CredentialsError, UnreachableError
 from aspencli.remote.http import Answer, Http, Request, WireLog
 from aspencli.remote.retry import Caller, Deadline, Patience, SetbackError, retry_after
 from aspencli.remote.transport import skew_words
-from aspencli.remote.urls import origin_of
 
 _ALGORITHM = "RS256"  # the only one that the API accepts
 _LEEWAY_S = 60

@@ -16,23 +16,158 @@ import json
 import re
 import secrets
 import shlex
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from aspencli.auth.accounts import Account, Ledger, as_text, default_name, read_object
-from aspencli.auth.boxes import FileBox, KeyringBox, KeyringError, locked
+from aspencli.addresses import Origin, origin_of
+from aspencli.auth.accounts import Account, Ledger, as_text, default_name, locked, read_object
 from aspencli.auth.session import SignInTarget, StoredSignIn, read_token
 from aspencli.config import BUILT_IN, Config, Safety, Target
 from aspencli.errors import BadInputError, CredentialsError, UnreachableError
-from aspencli.remote.urls import Origin, origin_of
+from aspencli.files import read_private, write_private
 
 if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
+
     from aspencli.config import Known
+
+T = TypeVar("T")
+SERVICE = "aspencli"
+"""The service name of our keyring entries, which the old tool used too."""
+_PROBE = "probe"  # the key of test values
+_LONG_S = 3.0
+_WAITING = "Waiting for the system keyring; it may be showing a prompt ..."
+
+
+class FileBox:
+    """Files in a directory that only their owner can read.
+
+    A key has one writer at a time, which holds the lock of its target.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def where(self, key: str) -> str:
+        """Return the path of the file."""
+        return f"file {self._path(key)}"
+
+    def check(self) -> None:
+        """Check that the box can be used."""
+
+    def get(self, key: str) -> str | None:
+        """Return the secret, or None if there is none."""
+        return read_private(self._path(key))
+
+    def put(self, key: str, secret: str) -> None:
+        """Store a secret."""
+        write_private(self._path(key), secret)
+
+    def drop(self, key: str) -> None:
+        """Delete a secret, if there is one."""
+        self._path(key).unlink(missing_ok=True)
+
+    def clear(self, prefix: str) -> None:
+        """Delete incomplete files, of processes that were killed, for all keys with a prefix."""
+        for part in self._folder.glob(f".{prefix}*.json.*"):
+            part.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.json"
+
+
+class KeyringBox:
+    """The system keyring.
+
+    Args:
+        tell: Called with a message if the keyring is slow to respond.
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda _words: None):
+        self._tell = tell
+
+    def where(self, _key: str) -> str:
+        """Return the name of the keyring."""
+        return f"keyring ({self._backend().name})"
+
+    def check(self) -> None:
+        """Check that the keyring responds.
+
+        Raises:
+            KeyringError: It does not.
+        """
+        self.get(_PROBE)
+
+    def get(self, key: str) -> str | None:
+        """Return the secret, or None if there is none."""
+        return self._asked(lambda: self._backend().get_password(SERVICE, key))
+
+    def put(self, key: str, secret: str) -> None:
+        """Store a secret."""
+        self._asked(lambda: self._backend().set_password(SERVICE, key, secret))
+
+    def drop(self, key: str) -> None:
+        """Delete a secret, if there is one."""
+        if self.get(key) is not None:
+            self._asked(lambda: self._backend().delete_password(SERVICE, key))
+
+    def probe(self) -> None:
+        """Check that the keyring stores secrets.
+
+        Raises:
+            KeyringError: It does not.
+        """
+        secret = secrets.token_hex(8)
+        key = f"{_PROBE}-{secret}"  # another process may be testing the keyring too
+        self.put(key, secret)
+        kept = self.get(key)
+        if kept != secret:
+            raise KeyringError("a test value could not be read back")
+        self.drop(key)
+
+    def _backend(self) -> KeyringBackend:
+        import keyring
+
+        return self._asked(keyring.get_keyring)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        timer = threading.Timer(_LONG_S, self._tell, [_WAITING])
+        timer.daemon = True
+        timer.start()
+        try:
+            return ask()
+        except KeyringError:
+            raise
+        except Exception as error:
+            raise KeyringError(_keyring_reason(error)) from error
+        finally:
+            timer.cancel()
+
+
+class KeyringError(CredentialsError):
+    """A system keyring that cannot be used."""
+
+    def __init__(self, reason: str):
+        super().__init__(
+            f"Could not use the system keyring: {reason}",
+            hint="Unlock it, or store sign-ins in a file: aspencli auth login --store file. "
+            "In scripts, set ASPEN_TOKEN.",
+        )
+
+
+def _keyring_reason(error: Exception) -> str:
+    from keyring.errors import NoKeyringError
+
+    if isinstance(error, NoKeyringError):  # its own message is about installing Python packages
+        return "none found"
+    return str(error).partition("\n")[0] or type(error).__name__
+
 
 _Box: TypeAlias = FileBox | KeyringBox
 

@@ -17,7 +17,6 @@ from aspen.database.bulk.spec import BulkTable as Stored
 from aspencli.errors import BadInputError
 from aspencli.stored_text import LONGEST_TEXT, as_id, identifier_flaw, line_flaw, name_flaw
 from aspencli.tabular.damage import (
-    DamageCount,
     Unusable,
     damage_to_identifier,
     error_in,
@@ -26,7 +25,7 @@ from aspencli.tabular.damage import (
     power_like,
 )
 from aspencli.tabular.dates import DayFormat, DayNotes, day_flaw, read_day_or_words
-from aspencli.tabular.table import Fault, Table, find, locate, note_further
+from aspencli.tabular.table import DamageCount, Fault, Table, find, locate, note_further
 from aspencli.text import quote
 
 Understood = tuple[str | None, str | None]

@@ -1,9 +1,12 @@
 """The history of runs: the journal that all processes append to, and the record of one run.
 
 The journal has one event per line, appended and flushed to disk, never changed. A line is a JSON
-object with ``v`` (the format version), ``event``, ``run``, and ``at``, and a checksum at its end
-(`aspencli.changes.seal`). Readers ignore anything they do not know, so that both older and newer
-journals stay readable.
+object with ``v`` (the format version), ``event``, ``run``, and ``at``. Readers ignore anything they
+do not know, so that both older and newer journals stay readable.
+
+Checksums show if a line was edited, added, or removed. The last keys of a line are ``after``, the
+checksum of the line before it, and ``seal``, the checksum of the line itself up to there. Lines
+that older versions wrote have neither.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import sys
 import time
@@ -27,9 +32,7 @@ from typing import IO, TYPE_CHECKING, Protocol, Self
 from aspen.database.errors import OutcomeUnknownError
 from aspen.database.settings import first_text
 from aspencli import __version__, files
-from aspencli.changes import seal
 from aspencli.changes.runs import Event, Outcome, Place, Subject, is_event
-from aspencli.changes.seal import LineFault
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.machine import this_process, this_user
 
@@ -48,6 +51,20 @@ _FIRST = "started"
 _BEGINNINGS = (_FIRST, "resumed")
 _PRUNED = "pruned"
 _FIRST_LINE = json.dumps({"v": VERSION, "event": _FIRST}).rstrip("}").encode()
+_SEALS = ("after", "seal")  # the keys at the end of a line
+_SEAL_LENGTH = 32  # hexadecimal digits of SHA-256
+_SEAL = re.compile(
+    rb'(?s)(?P<body>.*, "after": "(?P<after>[0-9a-f]*)"), "seal": "(?P<seal>[0-9a-f]+)"\}\n?'
+)
+
+
+@dataclass(frozen=True)
+class LineFault:
+    """A line of the journal that is not as it was written, or not where it was written."""
+
+    line: int
+    run: str  # empty if the line does not say
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Journal:
             size = os.fstat(descriptor).st_size
             if begins and _is_taken(descriptor, size, event["run"]):
                 return False
-            line = seal.sealed(text, _last_seal(descriptor, size)) + b"\n"
+            line = _sealed(text, _last_seal(descriptor, size)) + b"\n"
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line  # keep a line cut short by a crash separate
             self._write(descriptor, line, size)
@@ -179,7 +196,7 @@ class Journal:
         with self._open() as file:
             events = [(line, _parse(line)) for line in file]
         runs = ((line, None if event is None else event["run"]) for line, event in events)
-        return len(events), list(seal.faults(runs))
+        return len(events), list(_line_faults(runs))
 
     def rewrite(self, keep: Callable[[Event], bool], before: dt.datetime) -> None:
         """Replace the journal by the events to keep; lines that cannot be parsed are dropped.
@@ -264,7 +281,7 @@ def _last_seal(descriptor: int, size: int) -> str:
         start = max(0, size - length)
         # The first line may be incomplete unless it is the first of all.
         lines = os.pread(descriptor, length, start).split(b"\n")[0 if start == 0 else 1 :]
-        found = next(filter(None, map(seal.seal_of, reversed(lines))), None)
+        found = next(filter(None, map(_seal_of, reversed(lines))), None)
         if found is not None or not start:
             return found or ""
         length *= 8  # older versions wrote all of these lines
@@ -272,15 +289,15 @@ def _last_seal(descriptor: int, size: int) -> str:
 
 def _resealed(first: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield lines in a new sequence; those that were edited stay recognizable as such."""
-    line = seal.sealed(first, "") + b"\n"
+    line = _sealed(first, "") + b"\n"
     yield line
-    last, is_old = seal.seal_of(line), True  # older versions wrote the lines without checksums
+    last, is_old = _seal_of(line), True  # older versions wrote the lines without checksums
     for kept in lines:
-        line, stated = kept, seal.seal_of(kept)
-        if (stated is None and is_old) or seal.is_intact(kept):
-            line = seal.sealed(seal.unsealed(kept).rstrip(b"\n"), last or "") + b"\n"
+        line, stated = kept, _seal_of(kept)
+        if (stated is None and is_old) or _is_intact(kept):
+            line = _sealed(_unsealed(kept).rstrip(b"\n"), last or "") + b"\n"
         is_old = is_old and stated is None
-        last = seal.seal_of(line) or last
+        last = _seal_of(line) or last
         yield line
 
 
@@ -297,9 +314,73 @@ def _parse(line: bytes) -> Event | None:
         return None
     if not is_event(event):
         return None
-    for key in seal.KEYS:
+    for key in _SEALS:
         event.pop(key, None)
     return event
+
+
+# Checksums of lines
+
+
+def _sealed(text: bytes, after: str) -> bytes:
+    """Return a line of the journal, without a line break, for the text of a JSON object."""
+    body = text.removesuffix(b"}") + f', "after": "{after}"'.encode()
+    return body + f', "seal": "{_checksum(body)}"}}'.encode()
+
+
+def _unsealed(line: bytes) -> bytes:
+    """Return the text that a line was made from."""
+    found = _SEAL.fullmatch(line)
+    return line if found is None else found["body"].rpartition(b', "after": ')[0] + b"}"
+
+
+def _seal_of(line: bytes) -> str | None:
+    """Return the checksum that a line states, or None if it has none."""
+    found = _SEAL.fullmatch(line)
+    return found["seal"].decode() if found else None
+
+
+def _is_intact(line: bytes) -> bool:
+    """Return True if a line is as it was written."""
+    found = _SEAL.fullmatch(line)
+    return found is not None and found["seal"].decode() == _checksum(found["body"])
+
+
+def _line_faults(lines: Iterable[tuple[bytes, str | None]]) -> Iterator[LineFault]:
+    """Yield what is wrong with lines, given each with its run, or None if it cannot be read.
+
+    An edited line still states its checksum, so only that line is reported.
+    """
+    last: str | None = None
+    for number, (line, run) in enumerate(lines, start=1):
+        found = _SEAL.fullmatch(line)
+        reason = _fault(line, found, last, is_readable=run is not None)
+        if reason is not None:
+            yield LineFault(number, run or "", reason)
+        if found is not None:
+            last = found["seal"].decode()
+
+
+def _fault(
+    line: bytes, found: re.Match[bytes] | None, last: str | None, *, is_readable: bool
+) -> str | None:
+    if not is_readable:
+        return "edited, or cut short by a crash: it cannot be read"
+    if found is None:
+        added = "added by hand, or by an older aspencli: it has no checksum"
+        return None if last is None else added
+    if not _is_intact(line):
+        return "edited: its checksum is that of another content"
+    if found["after"].decode() != (last or ""):
+        return "lines before it were removed or added"
+    return None
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:_SEAL_LENGTH]
+
+
+# Runs
 
 
 def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None) -> Place:

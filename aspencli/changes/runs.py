@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -13,6 +12,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from aspencli.changes import step_log
 from aspencli.changes.request_journal import RunState, read_state
+from aspencli.config import command_for
 from aspencli.errors import BadInputError, ConflictError, NotFoundError, RefusedError
 from aspencli.machine import Process
 
@@ -312,17 +312,6 @@ def undo_file_of(run: Run) -> Path:
             hint=f"If you have a copy: aspencli {run.noun} undo FILE",
         )
     return run.undo_file
-
-
-def command_for(
-    target: str, *words: str, api: str | None = None, account: str | None = None
-) -> str:
-    """Return an aspencli command line for a target, with the API and account that were given."""
-    name, _, stack = target.partition("/")
-    place = ["--env", name, *(["--stack", stack] if stack else [])]
-    place += ["--api", api] if api else []
-    place += ["--account", account] if account else []
-    return shlex.join(["aspencli", *place, *words])
 
 
 def runs_of(events: Iterable[Event]) -> list[Run]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli import files
-from aspencli.auth.boxes import KeyringBox, KeyringError
 from aspencli.auth.session import (
     TOKEN_VARIABLE,
     DeviceCode,
@@ -21,7 +20,7 @@ from aspencli.auth.session import (
     read_token,
     wait_for_approval,
 )
-from aspencli.auth.store import OtherUserError, Store, Whereabouts
+from aspencli.auth.store import KeyringBox, KeyringError, OtherUserError, Store, Whereabouts
 from aspencli.config import Config, Target
 from aspencli.errors import AspenError, BadInputError, CredentialsError
 from aspencli.text import quote

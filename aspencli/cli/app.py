@@ -157,7 +157,7 @@ def _completer(option: GlobalOption) -> Callable[..., list[str]] | None:
 
 def _complete_columns(ctx: Any, _args: Any, incomplete: str) -> list[str]:
     from aspencli.cli.output.choosing import completions
-    from aspencli.cli.output.results import results_of
+    from aspencli.cli.output.formats import results_of
 
     return completions(results_of(ctx.command), incomplete)
 
@@ -477,6 +477,21 @@ class AspenTyper(typer.Typer):
             self._later.append(_Later(names, register))
 
         return add
+
+    def later_from(self, place: str, *names: str) -> None:
+        """Register commands of another module when they are needed.
+
+        Args:
+            place: A module of ``aspencli.cli.commands`` and its function for this app, such as
+                ``bulk:register_samples``.
+            names: The commands, as in `later`.
+        """
+
+        def register() -> None:
+            module, _, function = place.partition(":")
+            getattr(import_module(f"aspencli.cli.commands.{module}"), function)(self)
+
+        self._later.append(_Later(names, register))
 
     def register_later(self, name: str | None = None) -> None:
         """Register commands that are not registered yet: the one with a name, or all."""

@@ -123,7 +123,7 @@ def _check_address(name: str, key: str, value: str) -> None:
 
         read_address(plain)
     else:
-        from aspencli.remote.urls import origin_of
+        from aspencli.addresses import origin_of
 
         origin_of(plain, name)
 

@@ -13,15 +13,14 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from aspen.database import settings
 from aspencli import __version__, files
-from aspencli.config import Config, Safety, Target
+from aspencli.config import Config, Safety, Target, command_for, given_format
 from aspencli.errors import (
     JSON_FORMATS,
     AspenError,
     BadInputError,
     RefusedError,
-    given_format,
 )
-from aspencli.machine import Endpoints, read_endpoints
+from aspencli.machine import Endpoints, forget, read_endpoints
 
 if TYPE_CHECKING:
     import typer
@@ -159,7 +158,7 @@ class AppContext:
         Raises:
             BadInputError: They contradict each other, or do not fit what the command prints.
         """
-        from aspencli.cli.output.results import results_of
+        from aspencli.cli.output.formats import results_of
 
         results = results_of(command)
         self.has_results = results is not None
@@ -308,8 +307,6 @@ class AppContext:
 
     def command(self, *words: str) -> str:
         """Return a command line for this target, including the options it needs."""
-        from aspencli.changes.runs import command_for
-
         account = self.config.setting("account")
         given = account.value if account.source.startswith("flag") else None
         return command_for(self.target.label, *words, api=self.given_api, account=given)
@@ -468,8 +465,7 @@ class AppContext:
         address = self.database_url(writable=writable, admin=admin)
         policy = self.policy(writable=writable, limits=limits, guard=guard)
         opening = self._begin_connecting(address, policy) if early else None
-        from aspen.database.cancel import LOG
-        from aspen.database.engine import Database
+        from aspen.database.engine import LOG, Database
         from aspencli.cli.output.console import relayed
 
         self.writes_database |= writable
@@ -492,20 +488,21 @@ class AppContext:
         """
         from aspencli.admin.psql import read_address
 
-        parameters = read_address(address)
+        return self._routed(read_address(address))
+
+    def _routed(self, parameters: dict[str, str]) -> dict[str, str]:
         if (route := self.route) is not None:
             parameters |= {name: str(value) for name, value in route.libpq.items()}
         return parameters
 
     def _begin_connecting(self, address: str, policy: SessionPolicy) -> EarlyConnection | None:
-        from aspen.database.driver import EarlyConnection
-        from aspencli.admin.psql import Address
+        from aspen.database.driver import EarlyConnection, libpq_parameters
 
         try:
-            parameters = self.libpq_parameters(address)
-        except BadInputError:
+            parameters = self._routed(libpq_parameters(address))
+        except settings.InvalidDatabaseUrlError:
             return None  # the database itself says what is wrong
-        opening = EarlyConnection(policy, Address(parameters, policy).libpq)
+        opening = EarlyConnection(policy, settings.connection_parameters(policy, parameters))
         self._exits.callback(opening.close)
         return opening
 
@@ -638,7 +635,7 @@ class AppContext:
         if self._has_recognized or self.is_on_laptop:
             return
         self._has_recognized = True
-        from aspencli.admin.production import ProductionDatabases
+        from aspencli.deployments.database import ProductionDatabases
 
         known = ProductionDatabases()
         recorded = known.all()
@@ -684,7 +681,7 @@ class AppContext:
             found = self._endpoints
             if found and found.has_running_database:
                 # Settings meant for other servers would break connections to this one.
-                settings.forget(settings.MISLEADING | settings.CONNECTION)
+                forget(settings.MISLEADING | settings.CONNECTION)
                 return found.admin if admin else found.database
             return self.laptop.database_url(admin=admin)
         if not self.knows_database:

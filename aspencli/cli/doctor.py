@@ -243,7 +243,7 @@ def _programs() -> Iterator[Checked]:
 
 
 def _keyring() -> Checked:
-    from aspencli.auth.boxes import KeyringBox, KeyringError
+    from aspencli.auth.store import KeyringBox, KeyringError
 
     box = KeyringBox()
     try:
@@ -257,7 +257,7 @@ def _keyring() -> Checked:
 def _proxy() -> Checked:
     from urllib.request import getproxies
 
-    from aspencli.remote.urls import origin_of, proxy_for, without_password
+    from aspencli.addresses import origin_of, proxy_for, without_password
 
     bundle = next(
         (name for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if os.environ.get(name)), None

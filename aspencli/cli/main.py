@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cache
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
@@ -30,11 +32,14 @@ from aspencli.cli.app import (
 )
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.help import help_page
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import prints
 from aspencli.errors import INTERRUPTED, AspenError
-from aspencli.signals import interrupt_code, obey_sigterm
+from aspencli.machine import forget
+from aspencli.signals import TerminatedError
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Handle
+
     from aspencli.cli.failures import Failure
 
 ENTRIES = (
@@ -109,6 +114,8 @@ class Root(RootGroup):
     entries = ENTRIES
 
 
+_TERMINATED = 143  # the exit code after SIGTERM (128 + 15), as shells expect
+_was_terminated = False  # kept because the command framework turns exceptions into exit codes
 _INTERRUPTED = "Interrupted. Nothing was changed beyond what is reported above."
 _EXAMPLES = examples(
     "aspencli --env staging auth login",
@@ -283,7 +290,7 @@ def run(args: Sequence[str] | None = None) -> int:
     context.argv = tuple(sys.argv[1:] if args is None else args)
     obey_sigterm()
     # Only the target's address may determine where connections go.
-    settings.forget(settings.MISLEADING)
+    forget(settings.MISLEADING)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # Characters that the locale cannot encode are escaped instead of ending the run.
@@ -300,6 +307,47 @@ def run(args: Sequence[str] | None = None) -> int:
 
     with context:
         return finish(context, invoke)
+
+
+def obey_sigterm() -> None:
+    """Make SIGTERM unwind the program like Ctrl-C, so that transactions are rolled back."""
+    global _was_terminated  # noqa: PLW0603 - signals are process-wide
+    _was_terminated = False
+    scheduled: list[Handle] = []
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        global _was_terminated  # noqa: PLW0603 - same
+        _was_terminated = True
+        loop = _running_loop()
+        if loop is not None and not scheduled:
+            scheduled.append(loop.call_soon_threadsafe(_raise_terminated))
+            return
+        while scheduled:  # a second signal takes effect at once, instead of the first
+            scheduled.pop().cancel()
+        raise TerminatedError
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _running_loop() -> AbstractEventLoop | None:
+    """Return the running event loop of this thread, or None.
+
+    When a signal handler raised an exception while the loop was calling a compiled protocol, such
+    as asyncpg's, the process ended with signal 11. Raised from a callback, the exception leaves
+    the loop between two such calls.
+    """
+    asyncio = sys.modules.get("asyncio")  # not imported here, to keep startup fast
+    running = getattr(asyncio, "get_running_loop", None)  # missing while asyncio is being imported
+    if running is None:
+        return None
+    try:
+        return cast("AbstractEventLoop", running())
+    except RuntimeError:
+        return None
+
+
+def _raise_terminated() -> NoReturn:
+    raise TerminatedError
 
 
 def _forced_color() -> bool | None:
@@ -335,6 +383,11 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
 
         return _end(context, Failure(interrupt_code(), _INTERRUPTED))
     return _flush(context, code if isinstance(code, int) else 0, failure)
+
+
+def interrupt_code() -> int:
+    """Return the exit code of an interrupted run: 130, or 143 after SIGTERM."""
+    return _TERMINATED if _was_terminated else INTERRUPTED
 
 
 def _show_help(context: AppContext, error: NoArgsIsHelpError) -> Failure | None:

@@ -351,7 +351,7 @@ def chosen_ids(
     context: AppContext, given: list[str] | None, file: str | None, columns: Sequence[str]
 ) -> list[str]:
     """Return the given identifiers without duplicates."""
-    from aspencli.tabular.reading import read_ids
+    from aspencli.tabular.identifiers import read_ids
 
     found = read_ids(given or [], file, columns)
     if found.repeated:
@@ -395,3 +395,16 @@ def known_ids(
     for each in missing:
         context.out.warn(f"Skipped {each}: no matching sample that you can see.")
     return known
+
+
+def parse_day(context: AppContext, name: str, said: str) -> str:
+    """Return a date in the API's format, and print how it was understood if it was not exact."""
+    from aspencli.tabular.dates import understand_day
+
+    found = understand_day(said)
+    words = name.replace("_", " ")
+    if not found.is_exact:
+        context.out.info(f'{words[0].upper()}{words[1:]}: "{found.said}" -> {found.day}')
+    if found.day > dt.datetime.now().astimezone().date():
+        context.out.info(f"Note: {words} {found.day} is in the future.")
+    return found.day.isoformat()

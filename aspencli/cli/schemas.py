@@ -11,8 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from aspencli.cli.output.formats import Column
-from aspencli.cli.output.results import Results, load, results_of
+from aspencli.cli.output.formats import Column, Results, load, results_of
 from aspencli.errors import BadInputError
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

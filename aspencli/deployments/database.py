@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import re
 import socket
@@ -17,8 +19,11 @@ from aspen.database.settings import Route, clean_address
 from aspencli.addresses import THIS_MACHINE, canonical_host, look_up
 from aspencli.config import Target
 from aspencli.errors import AspenError, BadInputError, UnreachableError
+from aspencli.files import make_folder, state_dir, write_whole
 
 if TYPE_CHECKING:
+    # SQLAlchemy, which a console loads only after its first prompt
+    from aspen.database.engine import DatabaseIdentity
     from aspencli.deployments.aws import Aws, Login
     from aspencli.deployments.tunnel import Tunnel
 
@@ -420,3 +425,57 @@ def _fields(line: str) -> list[str]:
             fields[-1] += character
         escaped = False
     return fields
+
+
+# The production databases seen from this machine
+#
+# They are recorded by identity rather than by address. A tunnel gives a database another address,
+# so an unknown address may still lead to production. The identity is the same through every tunnel,
+# proxy, and pooler.
+
+
+class ProductionDatabases:
+    """The record of known production databases, in the state folder."""
+
+    def __init__(self) -> None:
+        self.path = state_dir() / "production-databases.json"
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Return the recorded entries by identity.
+
+        Raises:
+            AspenError: The record cannot be read, so production could not be recognized.
+        """
+        try:
+            found = json.loads(self.path.read_text())
+            return {str(key): dict(entry) for key, entry in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise AspenError(
+                f"Could not read the list of production databases: {self.path}",
+                hint="Restore its permissions, or delete it and connect to each production target "
+                "once: aspencli --env prod db status",
+            ) from error
+
+    def label_of(self, identity: DatabaseIdentity) -> str | None:
+        """Return the label of the production target with this database, or None if unknown."""
+        entry = self.all().get(_key(identity)) if identity.system else None
+        return None if entry is None else str(entry["target"])
+
+    def record(self, label: str, address: str, identity: DatabaseIdentity) -> None:
+        """Record that a target's database, at an address without a password, is production."""
+        if not identity.system:
+            return  # Database OIDs alone are the same on many servers.
+        entry = {"target": label, "address": address}
+        entries = self.all()
+        before: Mapping[str, Any] = entries.get(_key(identity), {})
+        if entry.items() <= before.items():
+            return
+        entries[_key(identity)] = {**entry, "seen_at": dt.datetime.now(dt.UTC).isoformat()}
+        make_folder(self.path.parent)
+        write_whole(self.path, json.dumps(entries, indent=1))
+
+
+def _key(identity: DatabaseIdentity) -> str:
+    return f"{identity.system}/{identity.oid}"

@@ -15,8 +15,7 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from aspen.database.commits import commit_surely
-from aspen.database.engine import CURRENT, Database
+from aspen.database.engine import CURRENT, Database, commit_surely
 from aspen.database.errors import OutcomeUnknownError
 from aspen.database.sessions import Reader
 from aspen.identity.management import Management

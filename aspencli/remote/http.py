@@ -26,9 +26,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import httpx
 
 from aspencli import __version__
+from aspencli.addresses import Origin, origin_of, proxy_for, without_password
 from aspencli.errors import BadInputError
 from aspencli.remote.retry import Deadline, Patience, SetbackError, http_date
-from aspencli.remote.urls import Origin, origin_of, proxy_for, without_password
 
 _OPENED = ("connect_tcp.complete", "start_tls.complete")
 _AGENT = f"aspencli/{__version__} (Python {platform.python_version()}; {platform.system()})"

@@ -19,6 +19,7 @@ from aspen.identity.management import (
     Patience,
     connected,
 )
+from aspencli.addresses import origin_of, proxy_for
 from aspencli.errors import (
     AspenError,
     ConflictError,
@@ -29,7 +30,6 @@ from aspencli.errors import (
     UnreachableError,
 )
 from aspencli.remote.http import trusted_by, valid_proxy
-from aspencli.remote.urls import origin_of, proxy_for
 
 T = TypeVar("T")
 _WHAT = "the identity provider (AUTH0_MANAGEMENT_DOMAIN)"

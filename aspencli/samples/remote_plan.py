@@ -383,7 +383,8 @@ class RenamePlan(ListPlan):
         keys = {request.key for request in self._requests}
         names = {str(value) for request in self._requests for value in request.values}
         if not by_id:
-            names |= keys | {folded(key) for key in keys if unusual_in_identifier(key)}
+            odd = (key for key in keys if not key.isascii() and unusual_in_identifier(key))
+            names |= keys | set(map(folded, odd))
         ids = frozenset(map(int, keys)) if by_id else frozenset[int]()
         self.snapshot = self._read(Wanted(ids, frozenset(names)) | wanted_by(self._interrupted))
         samples = self.snapshot.samples.values()

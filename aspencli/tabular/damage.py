@@ -107,22 +107,6 @@ def shown(cell: str) -> str:
     return cell.shown if isinstance(cell, Unusable) else cell
 
 
-class DamageCount:
-    """A count of unusual cells or rows, with the place of the first."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.first = ""
-
-    def add(self, place: str) -> None:
-        """Count a cell or a row."""
-        self.number += 1
-        self.first = self.first or place
-
-    def __str__(self) -> str:
-        return f"{self.number:,} (the first is {self.first})"
-
-
 def error_in(text: str) -> str | None:
     """Return a reason if a cell holds a spreadsheet error instead of a value, else None."""
     if text[:1] not in {"#", "E", "L"} or len(text) > _LONGEST_ERROR:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.damage import DamageCount
 from aspencli.tabular.day_words import EXAMPLES, day_in_words
+from aspencli.tabular.table import DamageCount
 from aspencli.text import quote
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:T00:00:00)?", re.ASCII)

@@ -14,7 +14,6 @@ from itertools import chain
 
 from aspencli.errors import BadInputError
 from aspencli.stored_text import code_point, folded, strip_invisible
-from aspencli.tabular.damage import DamageCount
 
 REJECTED = ("line", "reason")
 """The first columns of a rejects file, which are not part of the original file."""
@@ -55,6 +54,22 @@ _SYNONYMS = {
 """Names that laboratories use for columns; suggested, but never used automatically."""
 _NEAR = 0.7  # similarity of the letters, from 0 to 1
 _VERY_NEAR = 0.85  # for columns that are optional
+
+
+class DamageCount:
+    """A count of unusual cells or rows, with the place of the first."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.first = ""
+
+    def add(self, place: str) -> None:
+        """Count a cell or a row."""
+        self.number += 1
+        self.first = self.first or place
+
+    def __str__(self) -> str:
+        return f"{self.number:,} (the first is {self.first})"
 
 
 @dataclass(frozen=True)
@@ -242,6 +257,9 @@ class Table:
         """Set the header, with invisible characters removed."""
         self.header = []
         for cell in cells:
+            if cell.isascii() and cell.isprintable():
+                self.header.append(cell.strip())
+                continue
             name, unseen = strip_invisible(cell)
             self.header.append(name.strip())
             if unseen:

@@ -19,9 +19,9 @@ from functools import lru_cache
 from typing import IO, Self
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.damage import DamageCount, Unusable, shown
+from aspencli.tabular.damage import Unusable, shown
 from aspencli.tabular.source import Opened
-from aspencli.tabular.table import Fault, Record, Table
+from aspencli.tabular.table import DamageCount, Fault, Record, Table
 from aspencli.tabular.xlsx_package import (
     KINDS,
     LARGEST_SHEET,

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from aspencli.auth.boxes import SERVICE, KeyringBox
 from aspencli.auth.session import SignInTarget, read_token
-from aspencli.auth.store import Store
+from aspencli.auth.store import SERVICE, KeyringBox, Store
 from tests import zygote
 from tests.api.conftest import serving as serving_app
 from tests.api.conftest import settings_for

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from aspencli.auth.accounts import Ledger
-from aspencli.auth.boxes import KeyringBox
 from aspencli.auth.session import SignInTarget, StoredSignIn
-from aspencli.auth.store import Store
+from aspencli.auth.store import KeyringBox, Store
 
 PLACE = SignInTarget("mylab", "https://api.example.org", "https://login.example.org", "client")
 INTERRUPTED = 130

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aspencli.auth.boxes import KeyringBox, locked
+from aspencli.auth.accounts import locked
 from aspencli.auth.session import NotYet, Session, SignInTarget, StoredSignIn
-from aspencli.auth.store import Store
+from aspencli.auth.store import KeyringBox, Store
 from aspencli.errors import AspenError, ConflictError, CredentialsError, UnreachableError
 
 PLACE = SignInTarget("mylab", "https://api.example.org", "https://login.example.org", "client")
@@ -146,7 +146,7 @@ def test_rejected_token_without_refresh_token_is_not_renewed(store: Store) -> No
 def test_renewal_lock_held_too_long_is_reported_with_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aspencli.auth.boxes._LOCK_S", 0.2)
+    monkeypatch.setattr("aspencli.auth.accounts._LOCK_S", 0.2)
     with (
         locked(tmp_path / "x"),
         pytest.raises(ConflictError, match="renewing or changing the sign-in") as caught,

@@ -23,11 +23,11 @@ from aspencli.changes.runs import (
     Place,
     Run,
     Subject,
-    command_for,
     find,
     looks_like_id,
     runs_of,
 )
+from aspencli.config import command_for
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.machine import Process, start_of, this_process
 

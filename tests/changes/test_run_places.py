@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from aspencli.changes.runs import Place, command_for, is_same_place
+from aspencli.changes.runs import Place, is_same_place
+from aspencli.config import command_for
 from aspencli.errors import RefusedError
 
 HERE = Place("db.example.org", 5432, "aspen_db", "711", 16384)

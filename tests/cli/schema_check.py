@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from aspencli.cli.app import GLOBAL_OPTIONS, find_command
 from aspencli.cli.context import AppContext
 from aspencli.cli.main import command
-from aspencli.cli.output.results import results_of
+from aspencli.cli.output.formats import results_of
 from aspencli.cli.schemas import schema_of
 
 _MOST = 100  # rows that are validated, which takes 0.3 ms each

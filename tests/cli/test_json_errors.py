@@ -16,7 +16,7 @@ from aspencli import __main__ as program
 from aspencli import errors
 from aspencli.cli.commands import config
 from aspencli.cli.main import run
-from aspencli.errors import given_format
+from aspencli.config import given_format
 from tests import zygote
 
 if TYPE_CHECKING:

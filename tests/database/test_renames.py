@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from aspen.database import commits as committing
+from aspen.database import engine as committing
 from aspen.database.bulk.run import BulkRun
 from aspen.database.bulk.spec import RowRequest
 from aspen.database.engine import Database
@@ -271,7 +271,7 @@ def test_commit_that_never_reaches_server_is_reported_as_failed(
 def test_commit_without_answer_is_unknown_if_server_is_unreachable(
     way: Way, bench: Bench, group: int, undo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committing, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(committing, "_LOOK_UP_S", (0.01, 0.01))
     way.line.then = way.line.close
     with (
         planned(way.database, group, requests([("A", "9")])) as (run, _plan),

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from aspencli.addresses import is_bypassed, origin_of, proxy_for
 from aspencli.errors import BadInputError
 from aspencli.remote.http import Http, Request
 from aspencli.remote.retry import Deadline, Patience
-from aspencli.remote.urls import is_bypassed, origin_of, proxy_for
 from tests.remote.conftest import Serving
 from tests.remote.naughty import reply
 

@@ -11,7 +11,7 @@ from openpyxl import Workbook
 from aspencli.errors import BadInputError
 from aspencli.samples.keys import IDENTIFIERS
 from aspencli.samples.models import KEYS
-from aspencli.tabular.reading import read_ids
+from aspencli.tabular.identifiers import read_ids
 
 
 @pytest.fixture

@@ -78,8 +78,9 @@ def run_call(request: Mapping[str, Any]) -> dict[str, Any]:
     from aspencli.cli.assistant.context import AssistantContext
     from aspencli.cli.failures import explain
     from aspencli.cli.main import command
+    from aspencli.machine import forget
 
-    settings.forget(settings.MISLEADING)
+    forget(settings.MISLEADING)
     stdout = _Bounded()
     sys.stdout = stdout
     out = Collected("json", no_input=True, stdout=stdout)
@@ -126,7 +127,7 @@ def _check(context: Any, request: Mapping[str, Any], sql: str) -> None:
 
 def main() -> int:
     """Read the request, run it, and print its outcome."""
-    from aspencli.signals import obey_sigterm
+    from aspencli.cli.main import obey_sigterm
 
     obey_sigterm()
     _limit_memory()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from aspencli.cli.assistant.context import require_allowed
 from aspencli.errors import AspenError
-from aspencli.signals import interrupt_code
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,7 +35,7 @@ def serve_assistants(
 
     from aspencli.cli.assistant.results import Masking
     from aspencli.cli.assistant.tools import all_tools
-    from aspencli.cli.main import command
+    from aspencli.cli.main import command, interrupt_code
 
     allowed = server.chosen_targets(context, allow)
     require_allowed(context.target, allowed)

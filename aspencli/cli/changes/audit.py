@@ -9,13 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from aspencli.changes.journal import open_journal
-from aspencli.changes.outbox import Outbox, Waiting
-from aspencli.changes.runs import Event, command_for
-from aspencli.config import NO_BUCKET
+from aspencli.config import NO_BUCKET, command_for
 from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `config show` needs none of them
+    from aspencli.changes.outbox import Outbox, Waiting
+    from aspencli.changes.runs import Event
     from aspencli.changes.trail import Entry, Trail
     from aspencli.cli.context import AppContext
     from aspencli.config import Target
@@ -123,6 +122,8 @@ class TargetTrail:
     @property
     def outbox(self) -> Outbox:
         """Return the entries that wait to be sent."""
+        from aspencli.changes.outbox import Outbox
+
         return Outbox(self.label)
 
     @property
@@ -170,6 +171,8 @@ class TargetTrail:
         Raises:
             OSError: The journal cannot be written.
         """
+        from aspencli.changes.journal import open_journal
+
         facts = self.facts_of(event, entry)
         at = dt.datetime.now(dt.UTC).isoformat()
         open_journal().append({"event": "audited", "run": event["run"], "at": at, **facts})
@@ -344,6 +347,8 @@ class RunTrail:
         self._context.out.info(f"{words} Send it later: {self._place.sync_command}")
 
     def _log_id(self) -> str | None:
+        from aspencli.changes.journal import open_journal
+
         try:
             return open_journal().id
         except OSError:  # the journal itself was just written

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from typer._click.globals import get_current_context
 
 from aspen.database.errors import NotAllowedError
-from aspencli.changes.journal import Recording, Unrecorded, open_journal, place_of
+from aspencli.changes.journal import Recording, Unrecorded, Witness, open_journal, place_of
 from aspencli.changes.masking import masked_words
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place, Subject
-from aspencli.cli.changes.audit import RunTrail
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
 from aspencli.errors import AspenError, ConflictError, RefusedError, UncertainError
@@ -154,8 +153,22 @@ def _recording(change: Change) -> Recording:
         subject,
         context.out.warn,
         proposed=context.run_id,
-        witness=RunTrail(context, change.target),
+        witness=witness_of(context, change.target),
     )
+
+
+def witness_of(context: AppContext, target: Target | None = None) -> Witness | None:
+    """Return the audit trail for a run on a target, by default the selected one.
+
+    None for the deployment on this machine, which has no trail and no account of AWS.
+    """
+    chosen = target or context.target
+    is_remote = chosen.belongs_to or chosen.audit_bucket or chosen.secret_name
+    if context.is_on_laptop and not is_remote:
+        return None
+    from aspencli.cli.changes.audit import RunTrail
+
+    return RunTrail(context, target)
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,18 @@
-"""Options shared by the commands that change data, and functions to interpret them."""
+"""Options shared by the commands that change data."""
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aspencli.changes.report import JobFiles
 from aspencli.cli import params
-from aspencli.cli.context import AppContext, Backend
-from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
-    from aspencli.cli.changes.runner import BulkJob, Purpose
-    from aspencli.cli.output.console import Output
-    from aspencli.tabular.source import Observer
-    from aspencli.tabular.table import Table
+    pass
 
-
-_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 GroupId = Annotated[
     int | None, typer.Option("--group-id", metavar="ID", help="Submitting group. Default: --org.")
@@ -134,131 +123,3 @@ class UndoOptions(OutputOptions):
         bool,
         typer.Option("--force", help="Also revert values changed since; they are shown first."),
     ] = False
-
-
-@contextmanager
-def opened_table(
-    context: AppContext,
-    path: str,
-    given: ReadingOptions,
-    template: str,
-    observe: Observer | None = None,
-) -> Iterator[tuple[Table, int]]:
-    """Provide a table read as the options say, and the number of notes printed about it."""
-    from aspencli.tabular.reading import open_table
-
-    with open_table(
-        path,
-        observe,
-        encoding=given.encoding,
-        delimiter=chosen_delimiter(given.delimiter),
-        sheet=given.sheet,
-        skip_lines=given.skip_lines,
-        template=template,
-    ) as source:
-        yield source, print_notes(context.out, source)
-
-
-def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
-    """Return the values of ``--map``, with saved maps expanded.
-
-    Raises:
-        BadInputError: The config file has no map with that name.
-    """
-    from aspencli.tabular.table import SavedName
-
-    names: list[str] = []
-    for words in given or ():
-        if words.startswith("@") and "=" not in words:
-            saved = context.config.column_map(words[1:])
-            names += [SavedName(f"{header}={column}") for header, column in saved.items()]
-        else:
-            names.append(words)
-    return names
-
-
-def chosen_group_id(context: AppContext, given: int | None) -> int:
-    """Return the group of a run: from its own option, else from the global ``--org``.
-
-    Raises:
-        BadInputError: If neither is given, or it is not a number.
-    """
-    if given is not None:
-        return given
-    found = context.config.setting("org")
-    if found.value is None:
-        raise BadInputError(
-            "No group was given.", hint="Pass --group-id ID; see: aspencli groups list"
-        )
-    try:
-        return int(found.value)
-    except ValueError:
-        raise BadInputError(
-            f"Invalid group id: {found.value!r} (from {found.source})",
-            hint="Use a number; see: aspencli groups list",
-        ) from None
-
-
-def chosen_delimiter(word: str | None) -> str | None:
-    """Return the delimiter, given as a character or by name; None to detect it.
-
-    Raises:
-        BadInputError: If it cannot be a delimiter.
-    """
-    found = _DELIMITERS.get(word, word) if word else None
-    if found is not None and (len(found) != 1 or found in '"\r\n '):
-        raise BadInputError(
-            f"Invalid value for --delimiter: {word!r}",
-            hint="Use comma, semicolon, tab, pipe, or any other single character.",
-        )
-    return found
-
-
-def print_notes(out: Output, source: Table, said: int = 0) -> int:
-    """Print the notes about the file not printed so far, and return the number of all notes."""
-    for note in source.notes[said:]:
-        out.info(f"Note: {note}.")
-    return len(source.notes)
-
-
-def open_job(
-    context: AppContext,
-    stack: ExitStack,
-    group_id: int | None,
-    files: JobFiles,
-    purpose: Purpose,
-    backend: Backend,
-) -> BulkJob[Any]:
-    """Return the job for a backend; see `aspencli.cli.changes.runner.BulkJob`.
-
-    Raises:
-        BadInputError: The API does not support the change.
-    """
-    context.announce(backend)
-    if backend is Backend.API and group_id is not None:
-        from aspencli.cli.changes.remote import ApiJob, RestoreJob
-
-        if purpose.spec.is_plain:
-            return ApiJob(context, stack, group_id, files, purpose)
-        if purpose.spec.expects:
-            return RestoreJob(context, stack, group_id, files, purpose)
-        raise BadInputError(
-            "The API only supports bulk updates of public identifiers.",
-            hint="Use the database instead: add --via db",
-        )
-    from aspencli.cli.changes.runner import DatabaseJob
-
-    return DatabaseJob(context, stack, group_id, files, purpose)
-
-
-def parse_day(context: AppContext, name: str, said: str) -> str:
-    """Return a date in the API's format, and print how it was understood if it was not exact."""
-    from aspencli.tabular.dates import understand_day
-
-    found = understand_day(said)
-    words = name.replace("_", " ")
-    if not found.is_exact:
-        context.out.info(f'{words[0].upper()}{words[1:]}: "{found.said}" -> {found.day}')
-    if found.day > dt.datetime.now().astimezone().date():
-        context.out.info(f"Note: {words} {found.day} is in the future.")
-    return found.day.isoformat()

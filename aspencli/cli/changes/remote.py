@@ -29,15 +29,13 @@ from aspencli.changes.runs import (
     Place,
     Run,
     Subject,
-    command_for,
     find,
     is_same_place,
     looks_like_id,
     runs_of,
 )
 from aspencli.changes.undo import write_undo_rows
-from aspencli.cli.changes.audit import RunTrail
-from aspencli.cli.changes.execute import signed
+from aspencli.cli.changes.execute import signed, witness_of
 from aspencli.cli.changes.runner import BulkJob, Purpose, StoreT
 from aspencli.cli.changes.views import (
     RENAMING,
@@ -48,6 +46,7 @@ from aspencli.cli.changes.views import (
 )
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import Row
+from aspencli.config import command_for
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.reference.remote import Org, Scope, find_slugs, require_writer
 from aspencli.samples.edit import PlannedEdits
@@ -427,7 +426,7 @@ def go_on(
     """
     out, head = context.out, journal.head
     subject = signed(context, _subject_of(journal, grounds.stored))
-    trail = RunTrail(context)
+    trail = witness_of(context)
     with Recording(open_journal(), subject, out.warn, resumes=head.run, witness=trail) as recording:
         recording.confirmed()
         journal.resumed()

@@ -1,14 +1,14 @@
-"""The stages of a bulk run: read and plan a file, then reject it, show the plan, or write it."""
+"""Bulk runs: open a file, read and plan it, and then reject it, show the plan, or write it."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aspencli import files
 from aspencli.changes import apply as bulk
@@ -25,7 +25,6 @@ from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, Subject, is_same_place, runs_of
 from aspencli.changes.undo import origin_of, write_undo
 from aspencli.cli.changes.execute import Change, digest_of, execute
-from aspencli.cli.changes.options import print_notes
 from aspencli.cli.changes.views import (
     RESULT_COLUMNS,
     TALLY_COLUMNS,
@@ -34,17 +33,19 @@ from aspencli.cli.changes.views import (
     nothing_to_do,
     result_row,
 )
-from aspencli.cli.context import AppContext
-from aspencli.cli.output.console import Tick
-from aspencli.errors import ConflictError
+from aspencli.cli.context import AppContext, Backend
+from aspencli.cli.output.console import Output, Tick
+from aspencli.errors import BadInputError, ConflictError
 from aspencli.signals import Shield
 from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspen.database.bulk.spec import AssessedRow, Plan, RowRequest, Spec
+    from aspencli.cli.changes.options import ReadingOptions
+    from aspencli.tabular.source import Observer
     from aspencli.tabular.table import Table
 
-
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 StoreT = TypeVar("StoreT", bound=PlanStore)
 _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
 _TICK = 1_000  # rows between updates of the progress bar
@@ -374,3 +375,119 @@ class DatabaseJob(BulkJob[BulkStore]):
             self._report_written(path, recording)
             if shield.late:
                 out.warn("The interrupt came after the commit: all updates were written.")
+
+
+# Opening a run as its options say
+
+
+def open_job(
+    context: AppContext,
+    stack: ExitStack,
+    group_id: int | None,
+    files: JobFiles,
+    purpose: Purpose,
+    backend: Backend,
+) -> BulkJob[Any]:
+    """Return the job for a backend; see `aspencli.cli.changes.runner.BulkJob`.
+
+    Raises:
+        BadInputError: The API does not support the change.
+    """
+    context.announce(backend)
+    if backend is Backend.API and group_id is not None:
+        from aspencli.cli.changes.remote import ApiJob, RestoreJob
+
+        if purpose.spec.is_plain:
+            return ApiJob(context, stack, group_id, files, purpose)
+        if purpose.spec.expects:
+            return RestoreJob(context, stack, group_id, files, purpose)
+        raise BadInputError(
+            "The API only supports bulk updates of public identifiers.",
+            hint="Use the database instead: add --via db",
+        )
+    return DatabaseJob(context, stack, group_id, files, purpose)
+
+
+@contextmanager
+def opened_table(
+    context: AppContext,
+    path: str,
+    given: ReadingOptions,
+    template: str,
+    observe: Observer | None = None,
+) -> Iterator[tuple[Table, int]]:
+    """Provide a table read as the options say, and the number of notes printed about it."""
+    from aspencli.tabular.reading import open_table
+
+    with open_table(
+        path,
+        observe,
+        encoding=given.encoding,
+        delimiter=chosen_delimiter(given.delimiter),
+        sheet=given.sheet,
+        skip_lines=given.skip_lines,
+        template=template,
+    ) as source:
+        yield source, print_notes(context.out, source)
+
+
+def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
+    """Return the values of ``--map``, with saved maps expanded.
+
+    Raises:
+        BadInputError: The config file has no map with that name.
+    """
+    from aspencli.tabular.table import SavedName
+
+    names: list[str] = []
+    for words in given or ():
+        if words.startswith("@") and "=" not in words:
+            saved = context.config.column_map(words[1:])
+            names += [SavedName(f"{header}={column}") for header, column in saved.items()]
+        else:
+            names.append(words)
+    return names
+
+
+def chosen_group_id(context: AppContext, given: int | None) -> int:
+    """Return the group of a run: from its own option, else from the global ``--org``.
+
+    Raises:
+        BadInputError: If neither is given, or it is not a number.
+    """
+    if given is not None:
+        return given
+    found = context.config.setting("org")
+    if found.value is None:
+        raise BadInputError(
+            "No group was given.", hint="Pass --group-id ID; see: aspencli groups list"
+        )
+    try:
+        return int(found.value)
+    except ValueError:
+        raise BadInputError(
+            f"Invalid group id: {found.value!r} (from {found.source})",
+            hint="Use a number; see: aspencli groups list",
+        ) from None
+
+
+def chosen_delimiter(word: str | None) -> str | None:
+    """Return the delimiter, given as a character or by name; None to detect it.
+
+    Raises:
+        BadInputError: If it cannot be a delimiter.
+    """
+    found = _DELIMITERS.get(word, word) if word else None
+    if found is not None and (len(found) != 1 or found in '"\r\n '):
+        raise BadInputError(
+            f"Invalid value for --delimiter: {word!r}",
+            hint="Use comma, semicolon, tab, pipe, or any other single character.",
+        )
+    return found
+
+
+def print_notes(out: Output, source: Table, said: int = 0) -> int:
+    """Print the notes about the file not printed so far, and return the number of all notes."""
+    for note in source.notes[said:]:
+        out.info(f"Note: {note}.")
+    return len(source.notes)

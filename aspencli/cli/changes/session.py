@@ -116,8 +116,7 @@ class WriteSession:
         from aspencli.changes.journal import Recording, open_journal
         from aspencli.changes.masking import masked_text
         from aspencli.changes.runs import Counts, InputFile, Subject
-        from aspencli.cli.changes.audit import RunTrail
-        from aspencli.cli.changes.execute import place_of_target, signed
+        from aspencli.cli.changes.execute import place_of_target, signed, witness_of
 
         context = self._context
         subject = Subject(
@@ -136,7 +135,7 @@ class WriteSession:
             signed(context, subject),
             context.out.warn,
             proposed=context.run_id,
-            witness=RunTrail(context),
+            witness=witness_of(context),
         )
 
     @property

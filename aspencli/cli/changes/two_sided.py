@@ -18,12 +18,13 @@ from aspen.database.errors import OutcomeUnknownError
 from aspencli import files
 from aspencli.changes.journal import Recording, open_journal, place_of
 from aspencli.changes.report import new_undo_file
-from aspencli.changes.runs import Outcome, Place, Subject, command_for, is_same_place
+from aspencli.changes.runs import Outcome, Place, Subject, is_same_place
 from aspencli.changes.undo import write_undo
 from aspencli.cli import params
 from aspencli.cli.changes.execute import ItemChange, execute
 from aspencli.cli.context import AppContext, Backend
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
+from aspencli.config import command_for
 from aspencli.errors import (
     AspenError,
     BadInputError,

@@ -6,12 +6,13 @@ from contextlib import ExitStack
 
 from aspencli.changes.journal import open_journal
 from aspencli.changes.report import JobFiles
-from aspencli.changes.runs import Outcome, Place, Run, command_for, runs_of, undo_source
+from aspencli.changes.runs import Outcome, Place, Run, runs_of, undo_source
 from aspencli.changes.undo import UndoOrigin, has_steps, read_origin, read_undo
-from aspencli.cli.changes.options import UndoOptions, open_job
-from aspencli.cli.changes.runner import Purpose
+from aspencli.cli.changes.options import UndoOptions
+from aspencli.cli.changes.runner import Purpose, open_job
 from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
 from aspencli.cli.context import AppContext, Backend
+from aspencli.config import command_for
 from aspencli.errors import BadInputError, ConflictError
 
 _DAMAGED = "The undo file is damaged. Find an intact copy and use that."

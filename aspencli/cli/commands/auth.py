@@ -11,8 +11,7 @@ import typer
 
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, Row, prints
 from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
 from aspencli.text import local_time
 

@@ -14,7 +14,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.changes.options import BulkOptions, UndoOptions
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import prints
 from aspencli.cli.params import expanded
 
 if TYPE_CHECKING:
@@ -115,19 +115,19 @@ def update_public_ids(
     """
     from aspen.database.bulk.columns import RENAME
     from aspencli.changes.cells import read_mapping
-    from aspencli.cli.changes.runner import Purpose
+    from aspencli.cli.changes import runner
     from aspencli.cli.changes.views import RENAMING
 
     context = current(ctx)
-    group = options.chosen_group_id(context, group_id)
-    names = options.chosen_names(context, given.names)
+    group = runner.chosen_group_id(context, group_id)
+    names = runner.chosen_names(context, given.names)
 
     def prepare(
         stack: ExitStack, files: JobFiles, source: Table
     ) -> tuple[BulkJob[Any], Iterator[RowRequest]]:
-        purpose = Purpose("samples update-public-ids", RENAME, RENAMING, given.dry_run)
+        purpose = runner.Purpose("samples update-public-ids", RENAME, RENAMING, given.dry_run)
         backend = context.choose_backend(via)
-        job = options.open_job(context, stack, group, files, purpose, backend)
+        job = runner.open_job(context, stack, group, files, purpose, backend)
         return job, read_mapping(
             source,
             job.faults.add,
@@ -180,12 +180,13 @@ def bulk_update(
     invalid, every invalid row is listed and nothing is written. An undo file is saved before
     anything is committed.
     """
+    from aspencli.cli.changes import runner
     from aspencli.cli.changes.views import CHANGING
     from aspencli.samples.bulk import SAMPLE_CHANGES
     from aspencli.tabular.dates import DayFormat
 
     context = current(ctx)
-    group = options.chosen_group_id(context, group_id)
+    group = runner.chosen_group_id(context, group_id)
     days = DayFormat(date_format) if date_format is not None else None
     _change(
         *(context, "samples bulk-update", file, SAMPLE_CHANGES, CHANGING, given, key, clear_word),
@@ -278,16 +279,16 @@ def _change(
 ) -> None:
     """Create or update rows, in the columns named in the header."""
     from aspencli.changes.cells import checked_clear_word, lay_out, read_changes
-    from aspencli.cli.changes.runner import DatabaseJob, Purpose
+    from aspencli.cli.changes import runner
 
-    word, names = checked_clear_word(clear_word), options.chosen_names(context, given.names)
+    word, names = checked_clear_word(clear_word), runner.chosen_names(context, given.names)
 
     def prepare(
         stack: ExitStack, files: JobFiles, source: Table
     ) -> tuple[BulkJob[Any], Iterator[RowRequest]]:
         layout = lay_out(source, kind, key=key, names=names)
-        purpose = Purpose(command, layout.spec, view, given.dry_run)
-        job = DatabaseJob(context, stack, group, files, purpose)
+        purpose = runner.Purpose(command, layout.spec, view, given.dry_run)
+        job = runner.DatabaseJob(context, stack, group, files, purpose)
         return job, read_changes(
             source,
             layout,
@@ -312,15 +313,16 @@ def _run(
 ) -> None:
     """Open a file, and run the change that it asks for."""
     from aspencli.changes.report import JobFiles
+    from aspencli.cli.changes import runner
 
-    options.chosen_delimiter(given.delimiter)  # refused before any file is created
+    runner.chosen_delimiter(given.delimiter)  # refused before any file is created
     with ExitStack() as stack:
         files = JobFiles(stack, file, view.report, given.report, given.undo_file, given.rejects)
         source, said = stack.enter_context(
-            options.opened_table(context, file, given, template, files.fingerprint.take)
+            runner.opened_table(context, file, given, template, files.fingerprint.take)
         )
         job, rows = prepare(stack, files, source)
-        said = options.print_notes(context.out, source, said)
+        said = runner.print_notes(context.out, source, said)
         job.run(source, rows, said)
 
 

@@ -20,8 +20,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples, group
 from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, prints
 from aspencli.errors import BadInputError, CredentialsError, RefusedError, UnreachableError
 from aspencli.signals import become
 from aspencli.text import size_text

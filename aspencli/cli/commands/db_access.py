@@ -8,8 +8,7 @@ import typer
 
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import current
-from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.cli.params import DryRunOption
 
 app = group("Manage the roles of the target's database.")

@@ -18,8 +18,7 @@ from aspencli.cli import watching
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import Output
-from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.cli.output.sql_summary import one_line
 from aspencli.cli.params import AllOption, DryRunOption, LimitOption, chosen_limit
 from aspencli.cli.watching import WatchOption

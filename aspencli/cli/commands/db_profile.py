@@ -17,6 +17,7 @@ import typer
 from aspen.database.settings import Guard
 from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.formats import prints
 from aspencli.cli.output.profile import (
     CHANGES,
     COLUMNS,
@@ -27,7 +28,6 @@ from aspencli.cli.output.profile import (
     read_file,
     tell,
 )
-from aspencli.cli.output.results import prints
 from aspencli.cli.params import ReasonOption
 from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
 

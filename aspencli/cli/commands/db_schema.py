@@ -11,8 +11,7 @@ import typer
 
 from aspencli.cli import params
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.cli.params import DryRunOption
 from aspencli.config import Safety, Target
 from aspencli.copies.choices import Trees

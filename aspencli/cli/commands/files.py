@@ -17,8 +17,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
-from aspencli.cli.output.formats import Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, Row, prints
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.text import counted, duration_text, size_text
 

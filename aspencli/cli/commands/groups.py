@@ -16,8 +16,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints, titled
 
 app = command_group("List, show, create, change, and delete groups, and invite people to them.")
 
@@ -289,23 +288,6 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
 
 # What a list need not wait for, in the order of the help.
 
-
-@app.later("onboard")
-def _add_people() -> None:
-    from aspencli.cli.commands import people
-
-    people.register_groups(app)
-
-
-@app.later("import", "undo")
-def _add_bulk() -> None:
-    from aspencli.cli.commands import bulk
-
-    bulk.register_groups(app)
-
-
-@app.later("update", "archive", "delete")
-def _add_edits() -> None:
-    from aspencli.cli.commands import groups_edit
-
-    groups_edit.register(app)
+app.later_from("people:register_groups", "onboard")
+app.later_from("bulk:register_groups", "import", "undo")
+app.later_from("groups_edit:register", "update", "archive", "delete")

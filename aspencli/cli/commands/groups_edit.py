@@ -21,7 +21,7 @@ from aspencli.cli.changes.two_sided import (
     run_change,
 )
 from aspencli.cli.context import current
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import prints
 from aspencli.errors import BadInputError, NotFoundError
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import AspenGroup, AspenTyper, examples
 from aspencli.cli.context import current
-from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints, titled
 from aspencli.config import BUILT_IN
 from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundError
 from aspencli.text import counted, size_text
@@ -236,7 +235,7 @@ def _list_everyones(context: AppContext, limit: int | None) -> None:
 def _name_waiting(out: Output) -> None:
     """Say what has not been sent to an audit trail yet."""
     from aspencli.changes.outbox import count_waiting
-    from aspencli.changes.runs import command_for
+    from aspencli.config import command_for
 
     for label, number in count_waiting().items():
         entries = "1 entry waits" if number == 1 else f"{number:,} entries wait"

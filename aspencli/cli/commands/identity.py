@@ -14,7 +14,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.changes.sync_rows import DIFF_COLUMNS, SYNC_COLUMNS, difference_row
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import prints
 from aspencli.errors import AspenError, ConflictError, CredentialsError, RefusedError
 from aspencli.identity.comparison import TITLES, Difference, Kind
 from aspencli.identity.directory import OFFBOARDED

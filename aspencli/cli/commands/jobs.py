@@ -27,8 +27,7 @@ from aspencli.cli.job_access import (
     read_rows,
     row_finder,
 )
-from aspencli.cli.output.formats import Column, titled
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, prints, titled
 from aspencli.cli.watching import WatchOption, shown
 from aspencli.errors import BadInputError
 from aspencli.jobs.models import JobFilter, JobKind, JobState

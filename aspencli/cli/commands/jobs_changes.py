@@ -23,8 +23,7 @@ from aspencli.cli.job_access import (
     now,
     open_jobs,
 )
-from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.jobs.models import COMPLETED, FAILED, STARTED, JobKind, JobState, Settlement
 from aspencli.text import counted
@@ -543,7 +542,8 @@ def undo(
 ) -> None:
     """Restore the rows that `jobs reconcile` settled, where they are still as it left them."""
     from aspencli.changes.journal import open_journal
-    from aspencli.changes.runs import command_for, is_same_place, runs_of, undo_source
+    from aspencli.changes.runs import is_same_place, runs_of, undo_source
+    from aspencli.config import command_for
     from aspencli.jobs.database import find_run, lock_run, set_status
     from aspencli.jobs.undo_file import Settled, read_settled
 

@@ -16,8 +16,7 @@ import typer
 from aspen.local.services import NO_WORKER, PARTS, SUPERVISOR, WORKER, installed_parts
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import OUTCOME, Column, Row, titled
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints, titled
 from aspencli.cli.params import (
     DryRunOption,
     LimitOption,

@@ -18,7 +18,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import prints
 from aspencli.errors import BadInputError, CredentialsError, RefusedError
 from aspencli.tabular.source import STDIN
 from aspencli.text import counted
@@ -198,15 +198,16 @@ def _read_file(
     group: str | None,
     role: str,
 ) -> list[WantedPerson]:
+    from aspencli.cli.changes import runner
     from aspencli.identity.people_file import read_people
     from aspencli.tabular.table import NO_TEMPLATE, Fault
 
-    names = options.chosen_names(context, reading.names)
+    names = runner.chosen_names(context, reading.names)
     defaults = {"role": role, **({} if group is None else {"group": group})}
     faults: list[Fault] = []
-    with options.opened_table(context, path, reading, NO_TEMPLATE) as (source, said):
+    with runner.opened_table(context, path, reading, NO_TEMPLATE) as (source, said):
         found = read_people(source, faults.append, names=names, defaults=defaults)
-        options.print_notes(context.out, source, said)
+        runner.print_notes(context.out, source, said)
     for fault in faults[:_SHOWN]:
         column = f"{fault.column}: " if fault.column else ""
         context.out.info(f"line {fault.line}: {column}{fault.reason}")

@@ -19,8 +19,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
-from aspencli.cli.output.formats import LINK_COLUMNS, OUTCOME, Column, Row, titled
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import LINK_COLUMNS, OUTCOME, Column, Row, prints, titled
 from aspencli.errors import BadInputError
 from aspencli.stored_text import clean_name
 from aspencli.text import counted
@@ -157,7 +156,7 @@ class TemplateOptions:
         Raises:
             BadInputError: One of them is not valid.
         """
-        from aspencli.cli.changes.options import parse_day
+        from aspencli.cli.params import parse_day
 
         said = {"filter_start_date": self.start_date, "filter_end_date": self.end_date}
         return {key: parse_day(context, key, day) for key, day in said.items() if day is not None}

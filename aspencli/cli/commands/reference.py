@@ -16,8 +16,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
-from aspencli.cli.output.formats import Column
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, prints
 from aspencli.errors import BadInputError
 
 locations_app = command_group("List and search locations of samples and trees.")

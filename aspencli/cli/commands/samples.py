@@ -18,8 +18,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.console import show_page
-from aspencli.cli.output.formats import Column, titled
-from aspencli.cli.output.results import prints, shape
+from aspencli.cli.output.formats import Column, prints, shape, titled
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,
@@ -346,19 +345,8 @@ def submission_template(
 
 # What a list need not wait for, in the order of the help.
 
-
-@app.later("create")
-def _add_create() -> None:
-    from aspencli.cli.commands import samples_create
-
-    samples_create.register(app)
-
-
-@app.later("update", "delete")
-def _add_edits() -> None:
-    from aspencli.cli.commands import samples_edit
-
-    samples_edit.register(app)
+app.later_from("samples_create:register", "create")
+app.later_from("samples_edit:register", "update", "delete")
 
 
 @app.later("download", "validate-ids", "submission-template")
@@ -370,8 +358,4 @@ def _add_files() -> None:
     )
 
 
-@app.later("update-public-ids", "bulk-update", "undo", "resume")
-def _add_bulk() -> None:
-    from aspencli.cli.commands.bulk import register_samples
-
-    register_samples(app)
+app.later_from("bulk:register_samples", "update-public-ids", "bulk-update", "undo", "resume")

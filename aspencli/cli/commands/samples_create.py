@@ -26,8 +26,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, outcome_row
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, Row, prints
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.remote import Gazetteer, Scope, name_of
 from aspencli.samples.create import (
@@ -227,7 +226,7 @@ def _one(
     from aspencli.tabular.fasta import read_fasta
 
     cells = {
-        name: options.parse_day(context, name, text) if name.endswith("_date") else text
+        name: params.parse_day(context, name, text) if name.endswith("_date") else text
         for name, text in given.items()
     }
     headers = [found.header for found in read_fasta(path)]
@@ -250,11 +249,12 @@ def _one(
 def _table(
     context: AppContext, path: str, given: TableOptions, faults: list[Fault], places: Gazetteer
 ) -> list[WantedSample]:
+    from aspencli.cli.changes import runner
     from aspencli.tabular.dates import DayFormat
 
-    names = options.chosen_names(context, given.names)
+    names = runner.chosen_names(context, given.names)
     days = DayFormat(given.date_format) if given.date_format is not None else None
-    with options.opened_table(context, path, given, given.template) as (source, said):
+    with runner.opened_table(context, path, given, given.template) as (source, said):
         found = read_wanted(
             source,
             faults.append,
@@ -264,7 +264,7 @@ def _table(
             missing_words=given.missing_words,
             days=days,
         )
-        options.print_notes(context.out, source, said)
+        runner.print_notes(context.out, source, said)
     return found
 
 

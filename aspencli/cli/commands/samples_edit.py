@@ -18,8 +18,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, Row, prints
 from aspencli.errors import AspenError, BadInputError
 from aspencli.text import counted
 
@@ -101,7 +100,7 @@ class ChangeOptions:
             if said is None:
                 continue
             is_cleared = name == "sequencing_date" and said.strip().lower() == _CLEAR_WORD
-            found[name] = None if is_cleared else options.parse_day(context, name, said)
+            found[name] = None if is_cleared else params.parse_day(context, name, said)
         if self.location is not None:
             found["collection_location"] = self.location
         if self.private is not None:

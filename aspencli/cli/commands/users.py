@@ -18,8 +18,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.console import show_page
-from aspencli.cli.output.formats import OUTCOME, Column, Row
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.errors import BadInputError
 from aspencli.stored_text import clean_name
 
@@ -372,23 +371,6 @@ def for_reading(user: Row) -> Row:
 
 # What a list need not wait for, in the order of the help.
 
-
-@app.later("onboard", "offboard")
-def _add_people() -> None:
-    from aspencli.cli.commands import people
-
-    people.register_users(app)
-
-
-@app.later("import", "undo")
-def _add_bulk() -> None:
-    from aspencli.cli.commands import bulk
-
-    bulk.register_users(app)
-
-
-@app.later("update", "delete", "roles")
-def _add_edits() -> None:
-    from aspencli.cli.commands import users_edit
-
-    users_edit.register(app)
+app.later_from("people:register_users", "onboard", "offboard")
+app.later_from("bulk:register_users", "import", "undo")
+app.later_from("users_edit:register", "update", "delete", "roles")

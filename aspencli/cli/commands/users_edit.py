@@ -24,8 +24,7 @@ from aspencli.cli.changes.two_sided import (
     user_key,
 )
 from aspencli.cli.context import current
-from aspencli.cli.output.formats import Column
-from aspencli.cli.output.results import prints
+from aspencli.cli.output.formats import Column, prints
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.stored_text import clean_email, clean_name
 

@@ -13,7 +13,7 @@ from aspencli.text import nearest
 if TYPE_CHECKING:
     from aspencli.cli.context import Options
     from aspencli.cli.output.console import Output
-    from aspencli.cli.output.results import Results
+    from aspencli.cli.output.formats import Results
 
 
 def prepare(out: Output, results: Results | None, options: Options, command: str) -> None:

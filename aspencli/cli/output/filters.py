@@ -25,7 +25,7 @@ from aspencli.errors import BadInputError
 from aspencli.text import csv_cell, json_document, json_text, nearest, no_formula, visible
 
 if TYPE_CHECKING:
-    from aspencli.cli.output.results import Results
+    from aspencli.cli.output.formats import Results
 
 _MANUAL = "https://jqlang.org/manual/"
 _WHITE = "\n\t"

@@ -1,18 +1,25 @@
-"""Formatting of results as JSON, JSON Lines, CSV, and TSV, and of table cells."""
+"""The results of commands: what they declare, and their formats JSON, JSON Lines, CSV, and TSV.
+
+Nothing heavy is imported here, because every command module declares its results.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from itertools import islice
-from typing import Any, TextIO, TypeVar
+from operator import attrgetter
+from typing import Any, TextIO, TypedDict, TypeVar
 
-from aspencli.text import csv_cell, has_formula, json_text, json_texts, no_formula, visible
+from aspencli.text import FORMULA_STARTS, csv_cell, json_text, json_texts, no_formula, visible
 
 T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,9 @@ OUTCOME = Column("outcome", "Outcome", whole=True, of=tuple(dict.fromkeys((*PLAN
 """The column of every plan and result of a write; its values are in `PLANNED` or `DONE`."""
 LINK_COLUMNS = (Column("url", "Link", whole=True, of=str),)
 """The column of every command that prints a link."""
+_DECLARED = "results"  # the attribute of a command's function, which decorators copy
+# The cells, each after a line break, that `no_formula` would change.
+_FORMULAS = re.compile(f"\n[{re.escape(''.join(FORMULA_STARTS))}]")
 _TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -208,7 +218,7 @@ def _delimited_cells(
     lines = "\n".join(["", *texts])
     if lines.isascii():
         others = lines.encode().translate(None, ordinary)
-        if others == b"\n" * len(texts) and not has_formula(lines):
+        if others == b"\n" * len(texts) and not _FORMULAS.search(lines):
             return texts
     return [
         escaped(no_formula(text) if isinstance(value, str) else text)
@@ -261,3 +271,65 @@ def blank(column: Column, row: Row) -> str:
 def with_blanks(columns: Sequence[Column], row: Row) -> Row:
     """Return the row with its missing values as people read them."""
     return {**row, **{c.key: words for c in columns if (words := blank(c, row))}}
+
+
+# What commands declare that they print, for ``--columns`` and ``aspencli schema``
+
+
+@dataclass(frozen=True)
+class Results:
+    """The declared results of a command.
+
+    Attributes:
+        given: The columns of its rows; several if it prints one kind of rows or another. A name
+            such as ``package.module:NAME`` is imported when it is needed.
+        row: The class of the rows, or its name, for the types of columns that do not state theirs.
+        document: The type of an object, or its name, that JSON has in place of the first kind of
+            rows.
+    """
+
+    given: tuple[tuple[Column, ...] | str, ...]
+    row: type | str | None = None
+    document: Any = None
+
+    def tables(self) -> Iterator[tuple[Column, ...]]:
+        """Yield the columns of each kind of rows."""
+        for table in self.given:
+            yield load(table) if isinstance(table, str) else table
+
+    def columns(self) -> Iterator[Column]:
+        """Yield the columns of all kinds of rows, each name once."""
+        found: dict[str, Column] = {}
+        for column in (column for table in self.tables() for column in table):
+            found.setdefault(column.key, column)
+        yield from found.values()
+
+
+def load(name: str) -> Any:
+    """Return what has a name such as ``package.module:NAME``."""
+    module, _, path = name.partition(":")
+    return attrgetter(path)(import_module(module))
+
+
+def shape(name: str, keys: Iterable[str], **types: Any) -> Any:
+    """Return the type of objects with these keys: texts that may be missing, or as stated."""
+    members = {**dict.fromkeys(keys, str | None), **types}
+    return TypedDict(name, members)  # type: ignore[operator] # the keys are known at run time only
+
+
+def prints(
+    *tables: tuple[Column, ...] | str, row: type | str | None = None, document: Any = None
+) -> Callable[[Function], Function]:
+    """Return a decorator that declares what a command prints; see `Results`."""
+
+    def declare(function: Function) -> Function:
+        vars(function)[_DECLARED] = Results(tables, row, document)
+        return function
+
+    return declare
+
+
+def results_of(command: Any) -> Results | None:
+    """Return what a command prints, or None if it prints no rows and no document."""
+    found = getattr(command.callback, _DECLARED, None)
+    return found if isinstance(found, Results) else None

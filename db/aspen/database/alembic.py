@@ -32,8 +32,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ProgrammingError
 
-from aspen.database.cancel import make_interruptible
-from aspen.database.engine import report_standby
+from aspen.database.engine import make_interruptible, report_standby
 from aspen.database.errors import (
     BrokenRevisionsError,
     MigrationError,

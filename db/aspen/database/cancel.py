@@ -1,26 +1,20 @@
-"""Running long statements and commits so that Ctrl-C can interrupt them.
+"""Running long statements so that Ctrl-C can interrupt them.
 
 The driver blocks in C, where no Python signal handler runs until the statement is over. But the
 number of a signal is written to a file descriptor immediately. A thread reads it there, and cancels
 the statement on the server. This adds 15 µs to a statement; running it in a separate thread, while
 the main thread waits, would add 200 µs. (psycopg2's wait callback would do, but it rules out COPY.)
-
-A server with ``synchronous_standby_names`` delays COMMIT until a standby has confirmed it, however
-long that takes. So commits run in a separate thread, and the log says what a slow one is waiting
-for.
 """
 
 from __future__ import annotations
 
 # The functions of signal itself try to make an enum member of each handler, which takes 10 µs.
 import _signal  # type: ignore[import-not-found] # it has no stubs
-import logging
 import os
 import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, Queue, SimpleQueue
@@ -28,29 +22,14 @@ from types import FrameType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 from sqlalchemy import Connection
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError
-
-from aspen.database.errors import mark_lost_commit
 
 T = TypeVar("T")
 
 _INTERRUPT, _TERMINATE = int(signal.SIGINT), int(signal.SIGTERM)
 _SIGNALS = (_INTERRUPT, _TERMINATE)
-_GLANCE_S = 0.1  # between checks for an interrupt
+GLANCE_S = 0.1  # between checks for an interrupt
 _PIECE = 1 << 16  # bytes; the capacity of a pipe
-_CANCELED = "57014"
-_PATIENCE_S = 3.0
-_WAIT = """
-SELECT wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity
- WHERE pid = %(pid)s AND state = 'active'
-"""
-_STAYS = "Press Ctrl-C to stop waiting; if the server has committed by then, it stays committed."
-LOG = logging.getLogger(__name__)
-"""The logger for slow commits: INFO while one waits, WARNING if its wait was cut short."""
-LOG.setLevel(logging.INFO)
 
 
 def cancellable(connection: Connection, work: Callable[[], T]) -> T:
@@ -86,14 +65,14 @@ def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Pipe], 
     pipe = Pipe()
     worker = StatementThread(driver_of(connection), lambda: work(pipe))
     try:
-        with _NotedInterrupts():
+        with NotedInterrupts():
             worker.start()
         pipe.fill(pieces, worker.done.is_set)
-        with _NotedInterrupts() as interrupts:
+        with NotedInterrupts() as interrupts:
             pipe.end(complete=True)
             worker.wait(lambda: interrupts.came)
     except BaseException:
-        with _NotedInterrupts():
+        with NotedInterrupts():
             pipe.end(complete=False)
             worker.wait(lambda: True)
         raise
@@ -124,7 +103,7 @@ def read_ahead(connection: Connection, parts: Iterator[T]) -> Generator[T, None,
 
     worker = StatementThread(driver_of(connection), fetch)
     try:
-        with _NotedInterrupts():
+        with NotedInterrupts():
             worker.start()
         asked.put(True)
         while (part := _awaited(fetched, worker)) is not None:
@@ -132,16 +111,16 @@ def read_ahead(connection: Connection, parts: Iterator[T]) -> Generator[T, None,
             yield part
     finally:
         asked.put(False)
-        with _NotedInterrupts():
+        with NotedInterrupts():
             worker.wait(lambda: True)
     worker.result()
 
 
 def _awaited(fetched: Queue[T], worker: StatementThread[Any]) -> T:
-    with _NotedInterrupts() as interrupts:
+    with NotedInterrupts() as interrupts:
         while True:
             with suppress(Empty):
-                return fetched.get(timeout=_GLANCE_S)
+                return fetched.get(timeout=GLANCE_S)
             if interrupts.came:
                 worker.cancel()
 
@@ -213,7 +192,7 @@ class _Canceler:
     def _watch(self) -> None:
         while True:
             # Cancel repeatedly, because the first request may come before the statement.
-            select.select([self._reading], [], [], _GLANCE_S if self._cancels else None)
+            select.select([self._reading], [], [], GLANCE_S if self._cancels else None)
             with self._lock:
                 numbers = self._read()
                 if self._driver is None:
@@ -284,7 +263,7 @@ class StatementThread(threading.Thread, Generic[T]):
 
     def wait(self, unwanted: Callable[[], object]) -> None:
         """Wait for the work to end; keep canceling its statement while `unwanted` returns true."""
-        while self.ident and not self.done.wait(_GLANCE_S):
+        while self.ident and not self.done.wait(GLANCE_S):
             if unwanted():
                 self.cancel()  # repeatedly, because the first may come before the statement
 
@@ -295,7 +274,7 @@ class StatementThread(threading.Thread, Generic[T]):
         return self._outcome[0]
 
 
-class _NotedInterrupts:
+class NotedInterrupts:
     """A ``with`` block in which interrupts are only recorded; they take effect at its end."""
 
     def __init__(self) -> None:
@@ -353,7 +332,7 @@ class Pipe:
             while rest:
                 if unread():
                     return
-                if select.select([], [self._writing], [], _GLANCE_S)[1]:
+                if select.select([], [self._writing], [], GLANCE_S)[1]:
                     rest = rest[os.write(self._writing, rest) :]
 
     def end(self, *, complete: bool) -> None:
@@ -373,105 +352,3 @@ class Pipe:
     def close(self) -> None:
         """Close the reading end."""
         os.close(self._reading)
-
-
-# Commits
-
-
-def make_interruptible(engine: Engine) -> None:
-    """Make the commits of an engine interruptible, and mark errors that leave them unknown.
-
-    After an interrupt, the transaction is either rolled back, or committed on this server without
-    a standby's confirmation; the result of COMMIT says which.
-    """
-    dialect = engine.dialect
-    commit = dialect.do_commit
-
-    def do_commit(proxied: Any) -> None:
-        driver = proxied.driver_connection
-        status = driver.info.transaction_status
-        is_main = threading.current_thread() is threading.main_thread()
-        try:
-            if is_main and status != TRANSACTION_STATUS_IDLE:
-                _commit(engine, driver, lambda: commit(proxied))
-            else:
-                commit(proxied)
-        except psycopg2.Error as error:
-            # A server that gives an SQLSTATE says that it did not commit.
-            if status == TRANSACTION_STATUS_INTRANS and driver.closed and error.pgcode is None:
-                mark_lost_commit(error)
-            raise
-
-    vars(dialect)["do_commit"] = do_commit
-
-
-def _commit(engine: Engine, driver: Any, work: Callable[[], None]) -> None:
-    said = list(driver.notices)
-    worker, probe = StatementThread(driver, work), _Probe(engine, driver.info.backend_pid)
-    with _NotedInterrupts() as interrupts:
-        worker.start()
-        overdue = time.monotonic() + _PATIENCE_S
-        while not worker.done.wait(_GLANCE_S):
-            if interrupts.came:
-                worker.cancel()
-            if time.monotonic() > overdue:
-                probe.report()
-        if (error := worker.failure) is not None:
-            if getattr(error, "pgcode", None) != _CANCELED:
-                interrupts.came.clear()  # the error matters more: the outcome may be unknown
-            raise error
-        if driver.notices != said and (interrupts.came or probe.found_standby):
-            LOG.warning(
-                "The transaction is committed on this server, but no synchronous standby has "
-                "confirmed it. If this server fails now, it may be lost. Server message: %s",
-                " ".join(driver.notices[-1].split()),
-            )
-        # An interrupt that came too late still goes to its handler, if there is one.
-        interrupts.pass_on()
-
-
-class _Probe:
-    """A query on another connection for what a commit is waiting for.
-
-    It runs in a thread, because a pooler with a single server connection would block it.
-    """
-
-    def __init__(self, engine: Engine, pid: int):
-        self._engine = engine
-        self._pid = pid
-        self._thread: threading.Thread | None = None
-        self._found: list[str] = []
-        self._is_reported = False
-        self._deadline = 0.0
-        self.found_standby = False
-
-    def report(self) -> None:
-        """Log what the commit is waiting for, once and as soon as it is known."""
-        if self._thread is None:
-            self._deadline = time.monotonic() + _PATIENCE_S
-            self._thread = threading.Thread(target=self._ask, name="commit probe", daemon=True)
-            self._thread.start()
-        is_due = self._found or time.monotonic() > self._deadline
-        if self._is_reported or not is_due:
-            return
-        self._is_reported = True
-        what = self._found[0] if self._found else "Waiting for the server to confirm the commit."
-        LOG.info("%s %s", what, _STAYS)
-
-    def _ask(self) -> None:
-        try:
-            with self._engine.connect() as connection:
-                row = connection.exec_driver_sql(_WAIT, {"pid": self._pid}).first()
-        except (DBAPIError, psycopg2.Error) as error:
-            LOG.debug("Could not look up what the commit is waiting for: %s", error)
-            return
-        if row is None:
-            return
-        event, standbys = row
-        self.found_standby = event == "SyncRep"
-        self._found.append(
-            f"Waiting for a synchronous standby to confirm the commit (synchronous_standby_names: "
-            f"{standbys})."
-            if self.found_standby
-            else f"Waiting for the server to confirm the commit (wait event: {event})."
-        )

@@ -22,6 +22,7 @@ from psycopg2.extensions import (
     ISOLATION_LEVEL_AUTOCOMMIT,
     TRANSACTION_STATUS_IDLE,
     TRANSACTION_STATUS_INTRANS,
+    parse_dsn,
 )
 from psycopg2.extensions import connection as PlainConnection  # noqa: N812 - a class
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
@@ -31,10 +32,14 @@ from aspen.database.errors import NotAllowedError, ServerReadOnlyError
 from aspen.database.settings import (
     TIMEOUTS,
     Guard,
+    InvalidDatabaseUrlError,
     ServerDefaults,
     SessionPolicy,
+    clean_address,
     opening_statement,
+    split_hosts,
     transaction_settings,
+    wanted_server,
 )
 
 _AUTOCOMMIT: Any = PlainConnection.autocommit
@@ -71,6 +76,7 @@ _BOUNDARY = re.compile(r"/\*|\*/")
 _SUSPECT = re.compile(r"\b(?:commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
 _FRESH_S = 1.0
 _SHORT = 8_192  # characters; longer statements are not cached
+_SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # SQLAlchemy may name a driver here
 
 
 @cache
@@ -100,6 +106,31 @@ def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
         return connection
 
     return open_connection
+
+
+def libpq_parameters(address: str) -> dict[str, str]:
+    """Parse an address into libpq parameters.
+
+    (SQLAlchemy could parse it too, but takes longer to load than psql takes to start.)
+
+    Raises:
+        InvalidDatabaseUrlError: It is not a valid address.
+    """
+    try:
+        address = clean_address(address)
+        if not _SPELLING.match(address):
+            raise ValueError(address)
+        found = dict(parse_dsn(_SPELLING.sub("postgresql://", split_hosts(address), count=1)))
+    except InvalidDatabaseUrlError:
+        raise
+    except (psycopg2.ProgrammingError, ValueError):
+        # The parser's message could include the password.
+        raise InvalidDatabaseUrlError(
+            "Invalid database URL (expected postgresql://user:password@host:port/name)."
+        ) from None
+    if wanted := found.get("target_session_attrs"):
+        found["target_session_attrs"] = wanted_server(wanted)
+    return found
 
 
 class EarlyConnection:

@@ -13,6 +13,7 @@ import ctypes
 import logging
 import re
 import select
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,14 +26,25 @@ import psycopg2
 import sqlalchemy as sa
 from psycopg2 import _psycopg
 from psycopg2.errors import InsufficientPrivilege
-from psycopg2.extensions import POLL_OK, POLL_READ
+from psycopg2.extensions import (
+    POLL_OK,
+    POLL_READ,
+    TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_INTRANS,
+)
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from aspen.database.cancel import make_interruptible
+from aspen.database.cancel import GLANCE_S, NotedInterrupts, StatementThread
 from aspen.database.driver import DriverConnection, EarlyConnection, opener
-from aspen.database.errors import NotAllowedError, StandbyError, sqlstate
+from aspen.database.errors import (
+    NotAllowedError,
+    OutcomeUnknownError,
+    StandbyError,
+    mark_lost_commit,
+    sqlstate,
+)
 from aspen.database.settings import (
     DRIVER,
     Guard,
@@ -63,6 +75,18 @@ _IN_THE_FUTURE = "22023"
 # read_only_sql_transaction; feature_not_supported (SET TRANSACTION READ WRITE); and
 # object_not_in_prerequisite_state (LOCK TABLE). On a primary, each of them has other causes.
 _REFUSALS = frozenset({"25006", "0A000", "55000"})
+
+_CANCELED = "57014"
+_SLOW_S = 3.0  # a commit that takes longer is looked into
+_WAITS_FOR = """
+SELECT wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity
+ WHERE pid = %(pid)s AND state = 'active'
+"""
+_STAYS = "Press Ctrl-C to stop waiting; if the server has committed by then, it stays committed."
+_LOOK_UP_S = (0.1, 0.5, 1, 2, 5, 10)  # the pauses before each attempt to ask for an outcome
+LOG = logging.getLogger(__name__)
+"""The logger for slow commits: INFO while one waits, WARNING if its wait was cut short."""
+LOG.setLevel(logging.INFO)
 
 _SQLSTATE_ONLY = 3  # PQERRORS_SQLSTATE of libpq-fe.h
 _CODE = re.compile(r": +([0-9A-Z]{5})$", re.MULTILINE)
@@ -376,6 +400,142 @@ def _give_back(connection: DriverConnection | None, record: Any) -> None:
     """Close a connection to a pooler, which may have only a few for all of its clients."""
     if connection is not None and connection.pooled and not connection.rehearsing:
         record.invalidate()
+
+
+# Commits
+#
+# A server with ``synchronous_standby_names`` delays COMMIT until a standby has confirmed it,
+# however long that takes. So commits run in a thread, and the log says what a slow one waits for.
+
+
+def make_interruptible(engine: Engine) -> None:
+    """Make the commits of an engine interruptible, and mark errors that leave them unknown.
+
+    After an interrupt, the transaction is either rolled back, or committed on this server without
+    a standby's confirmation; the result of COMMIT says which.
+    """
+    dialect = engine.dialect
+    commit = dialect.do_commit
+
+    def do_commit(proxied: Any) -> None:
+        driver = proxied.driver_connection
+        status = driver.info.transaction_status
+        is_main = threading.current_thread() is threading.main_thread()
+        try:
+            if is_main and status != TRANSACTION_STATUS_IDLE:
+                _commit(engine, driver, lambda: commit(proxied))
+            else:
+                commit(proxied)
+        except psycopg2.Error as error:
+            # A server that gives an SQLSTATE says that it did not commit.
+            if status == TRANSACTION_STATUS_INTRANS and driver.closed and error.pgcode is None:
+                mark_lost_commit(error)
+            raise
+
+    vars(dialect)["do_commit"] = do_commit
+
+
+def _commit(engine: Engine, driver: Any, work: Callable[[], None]) -> None:
+    said = list(driver.notices)
+    worker, probe = StatementThread(driver, work), _Probe(engine, driver.info.backend_pid)
+    with NotedInterrupts() as interrupts:
+        worker.start()
+        overdue = time.monotonic() + _SLOW_S
+        while not worker.done.wait(GLANCE_S):
+            if interrupts.came:
+                worker.cancel()
+            if time.monotonic() > overdue:
+                probe.report()
+        if (error := worker.failure) is not None:
+            if getattr(error, "pgcode", None) != _CANCELED:
+                interrupts.came.clear()  # the error matters more: the outcome may be unknown
+            raise error
+        if driver.notices != said and (interrupts.came or probe.found_standby):
+            LOG.warning(
+                "The transaction is committed on this server, but no synchronous standby has "
+                "confirmed it. If this server fails now, it may be lost. Server message: %s",
+                " ".join(driver.notices[-1].split()),
+            )
+        # An interrupt that came too late still goes to its handler, if there is one.
+        interrupts.pass_on()
+
+
+class _Probe:
+    """A query on another connection for what a commit is waiting for.
+
+    It runs in a thread, because a pooler with a single server connection would block it.
+    """
+
+    def __init__(self, engine: Engine, pid: int):
+        self._engine = engine
+        self._pid = pid
+        self._thread: threading.Thread | None = None
+        self._found: list[str] = []
+        self._is_reported = False
+        self._deadline = 0.0
+        self.found_standby = False
+
+    def report(self) -> None:
+        """Log what the commit is waiting for, once and as soon as it is known."""
+        if self._thread is None:
+            self._deadline = time.monotonic() + _SLOW_S
+            self._thread = threading.Thread(target=self._ask, name="commit probe", daemon=True)
+            self._thread.start()
+        is_due = self._found or time.monotonic() > self._deadline
+        if self._is_reported or not is_due:
+            return
+        self._is_reported = True
+        what = self._found[0] if self._found else "Waiting for the server to confirm the commit."
+        LOG.info("%s %s", what, _STAYS)
+
+    def _ask(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                row = connection.exec_driver_sql(_WAITS_FOR, {"pid": self._pid}).first()
+        except (DBAPIError, psycopg2.Error) as error:
+            LOG.debug("Could not look up what the commit is waiting for: %s", error)
+            return
+        if row is None:
+            return
+        event, standbys = row
+        self.found_standby = event == "SyncRep"
+        self._found.append(
+            f"Waiting for a synchronous standby to confirm the commit (synchronous_standby_names: "
+            f"{standbys})."
+            if self.found_standby
+            else f"Waiting for the server to confirm the commit (wait event: {event})."
+        )
+
+
+def commit_surely(connection: Connection, database: Database, transaction: int) -> None:
+    """Commit; if the connection is lost meanwhile, ask the server for the outcome.
+
+    Raises:
+        DBAPIError: It was not committed.
+        OutcomeUnknownError: The server could not be reached.
+    """
+    try:
+        connection.commit()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        if _look_up_outcome(database, transaction) != "committed":
+            raise
+
+
+def _look_up_outcome(database: Database, transaction: int) -> str:
+    """Return ``committed`` or ``aborted``."""
+    for pause in _LOOK_UP_S:
+        time.sleep(pause)
+        try:
+            with database.reading() as session:
+                status = session.scalar(sa.text(STATUS), {"transaction": transaction})
+        except OperationalError:
+            continue
+        # The server may take a moment to notice that the client is gone.
+        if status in {"committed", "aborted"}:
+            return str(status)
+    raise OutcomeUnknownError(transaction)
 
 
 # Databases, their transactions, and standbys

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -188,6 +188,21 @@ def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, 
         "keepalives_interval": 10,
         "keepalives_count": 3,
         "tcp_user_timeout": 60_000,
+    }
+
+
+def connection_parameters(policy: SessionPolicy, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the libpq parameters of each connection to an address, given as its parameters.
+
+    Raises:
+        ServerReadOnlyError: See `check_address`.
+    """
+    options = parameters.get("options", "")
+    check_address(policy, options)
+    return {
+        **connection_arguments(policy, options),
+        "hostaddr": "",
+        **{name: value for name, value in parameters.items() if name != "options"},
     }
 
 
@@ -378,12 +393,6 @@ def _written(host: str, port: str) -> str:
 
 
 # Environment variables
-
-
-def forget(names: Iterable[str]) -> None:
-    """Remove variables from the environment of this process, and so of its children."""
-    for name in names:
-        os.environ.pop(name, None)
 
 
 def set_variables() -> list[str]:

@@ -22,7 +22,7 @@ import openpyxl
 import pytest
 import sqlalchemy as sa
 
-from aspen.database import commits as committing
+from aspen.database import engine as committing
 from aspencli.cli.commands.history import CHECK_COLUMNS, LIST_COLUMNS, SHOW_COLUMNS
 from aspencli.cli.main import run
 from tests import zygote
@@ -331,7 +331,7 @@ def cut_when_asked(wire: CommitProxy) -> None:
 def test_connection_lost_at_commit_is_recorded_as_unknown(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committing, "_PAUSES", (0.01,))  # the server stays unreachable
+    monkeypatch.setattr(committing, "_LOOK_UP_S", (0.01,))  # the server stays unreachable
     with CommitProxy(desk.lab.address, deliver=True) as wire:
         breaker = threading.Thread(target=cut_when_asked, args=[wire])
         breaker.start()

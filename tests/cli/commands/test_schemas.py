@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from aspencli.cli.output.formats import Column
-from aspencli.cli.output.results import Results, results_of
+from aspencli.cli.output.formats import Column, Results, results_of
 from aspencli.cli.schemas import DRAFT, schema_of, schema_of_type
 from tests.cli import schema_check
 from tests.cli.commands.test_writes_alike import WRITES

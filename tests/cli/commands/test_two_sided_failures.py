@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aspen.database import commits
+from aspen.database import engine
 from aspencli.cli.main import run as run_program
 from tests.cli.commands.both_lab import (
     BDPH,
@@ -213,7 +213,7 @@ def test_unknown_commit_is_settled_by_history_check(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(commits, "_PAUSES", (0.01,))  # the server stays unreachable
+    monkeypatch.setattr(engine, "_LOOK_UP_S", (0.01,))  # the server stays unreachable
     address = both.accounts.database.url.render_as_string(hide_password=False)
     with CommitProxy(address, deliver=deliver) as wire:
         breaker = threading.Thread(target=_cut_when_asked, args=[wire])

@@ -28,8 +28,7 @@ from aspen.database.bulk.spec import (
 from aspen.database.bulk.sql_create import Link
 from aspen.database.bulk.staging import Statements, copy_in, copy_out, lines_of, temporary_tables
 from aspen.database.cancel import driver_of
-from aspen.database.commits import commit_surely
-from aspen.database.engine import CURRENT, Database, DatabaseIdentity, identify
+from aspen.database.engine import CURRENT, Database, DatabaseIdentity, commit_surely, identify
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError, sqlstate
 from aspen.database.roles import Right, missing_rights
 
