@@ -40,20 +40,29 @@ def main() -> int:
         The exit code: 2 if the service cannot start as configured. SIGTERM and Ctrl-C shut it
         down gracefully, and then end the process in their usual way.
     """
-    parser = argparse.ArgumentParser(prog="python -m aspen.api", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=3000, help="port to listen on")
-    parser.add_argument("--workers", type=_positive, default=1, help="number of worker processes")
-    arguments = parser.parse_args()
+    arguments = _arguments()
     set_up()
     _allow_connections()
-    several = arguments.workers > 1
     try:
         # Workers create their own application; for them, this one only tests the configuration.
         app = create_app()
     except SettingsError as error:
         sys.stderr.write(f"The service cannot start: {error}\n")
         return 2
+    _serve(app, arguments)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m aspen.api", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=3000, help="port to listen on")
+    parser.add_argument("--workers", type=_positive, default=1, help="number of worker processes")
+    return parser.parse_args()
+
+
+def _serve(app: FastAPI, arguments: argparse.Namespace) -> None:
+    several = arguments.workers > 1
     if not several:
         _spare_the_collector()
     uvicorn.run(
@@ -69,7 +78,6 @@ def main() -> int:
         timeout_graceful_shutdown=_GRACE_OF_WORKERS_S if several else _GRACE_S,
         timeout_worker_healthcheck=_HUNG_S,
     )
-    return 0
 
 
 def create_worker() -> FastAPI:

@@ -196,13 +196,7 @@ class AdmissionMiddleware:
             if message["type"] == "http.response.start":
                 await admission.begin_answer()
             elif len(message.get("body", b"")) > PIECE:
-                # The server buffers whatever it is given until the client reads it.
-                body = memoryview(message["body"])
-                for start in range(0, len(body), PIECE):
-                    part = {**message, "body": body[start : start + PIECE]}
-                    if start + PIECE < len(body):
-                        part["more_body"] = True
-                    await send(part)
+                await _send_in_pieces(send, message)
                 return
             await send(message)
 
@@ -210,6 +204,16 @@ class AdmissionMiddleware:
             await self._app(scope, receive, answer)
         finally:
             await admission.close()
+
+
+async def _send_in_pieces(send: Send, message: Message) -> None:
+    # The server buffers whatever it is given until the client reads it.
+    body = memoryview(message["body"])
+    for start in range(0, len(body), PIECE):
+        part = {**message, "body": body[start : start + PIECE]}
+        if start + PIECE < len(body):
+            part["more_body"] = True
+        await send(part)
 
 
 def has_body(scope: Scope) -> bool:
@@ -300,10 +304,25 @@ async def refuse_deep(request: Request) -> None:
     limit = cast("ServiceLimits", request.app.state.limits).body_depth
     if body.count(b"[") + body.count(b"{") <= limit:
         return
+    if not _is_deeper(await _document(request), limit):
+        return
+    finding = {
+        "type": "too_deep",
+        "loc": ("body",),
+        "msg": f"The body has more than {limit} levels of lists and objects",
+    }
+    raise RequestValidationError([finding])
+
+
+async def _document(request: Request) -> Any:
+    """Return the JSON of a body; None if it is not JSON, which is reported when it is parsed."""
     try:
-        document = await request.json()
+        return await request.json()
     except ValueError:
-        return  # not JSON, which is reported when the body is parsed
+        return None
+
+
+def _is_deeper(document: Any, limit: int) -> bool:
     level = [document] if isinstance(document, _CONTAINERS) else []
     for _ in range(limit + 1):
         # A function call for each of half a million values would block the event loop for too long.
@@ -315,13 +334,8 @@ async def refuse_deep(request: Request) -> None:
             if isinstance(inner, _CONTAINERS)
         ]
         if not level:
-            return
-    finding = {
-        "type": "too_deep",
-        "loc": ("body",),
-        "msg": f"The body has more than {limit} levels of lists and objects",
-    }
-    raise RequestValidationError([finding])
+            return False
+    return True
 
 
 async def refuse_nul(request: Request) -> None:
@@ -336,12 +350,13 @@ async def refuse_nul(request: Request) -> None:
     body = await request.body()
     if _ESCAPED not in body and b"\0" not in body:  # raw, or in UTF-16 or UTF-32
         return
-    try:
-        document = await request.json()
-    except ValueError:
-        return  # not JSON, which is reported when the body is parsed
+    if findings := _nul_findings(await _document(request)):
+        raise RequestValidationError(findings)
+
+
+def _nul_findings(document: Any) -> list[dict[str, Any]]:
     holding = _holding_nul(document)
-    findings = [
+    findings: list[dict[str, Any]] = [
         {
             "type": "nul",
             "loc": ("body", *path),
@@ -354,8 +369,7 @@ async def refuse_nul(request: Request) -> None:
         # Finding and describing the rest of half a million strings takes seconds.
         left = "Strings after these were not checked for NUL characters"
         findings.insert(0, {"type": "not_checked", "loc": ("body",), "msg": left})
-    if findings:
-        raise RequestValidationError(findings)
+    return findings
 
 
 def _holding_nul(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:

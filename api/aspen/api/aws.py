@@ -31,11 +31,21 @@ def make_client(
     Raises:
         NoCredentialsError: No credentials are available right now.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import NoCredentialsError
 
-    config = Config(
+    config = _config(service, endpoint_url)
+    session = _session(region, access_key)
+    # A client created without credentials never gets any. The session looks them up once and gives
+    # its client the ones checked here, even if the environment changes in the meantime.
+    if session.get_credentials() is None:
+        raise NoCredentialsError
+    return session.client(service, endpoint_url=endpoint_url, config=config)
+
+
+def _config(service: str, endpoint_url: str | None) -> Any:
+    from botocore.config import Config
+
+    return Config(
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
         retries={"mode": "standard"},
@@ -46,19 +56,19 @@ def make_client(
         # A proxy cannot reach this machine; None would use the one from the environment.
         proxies={} if endpoint_url and _is_here(endpoint_url) else None,
     )
+
+
+def _session(region: str, access_key: AccessKey | None) -> Any:
+    import boto3
+
     given = access_key or AccessKey("", "")
-    session = boto3.session.Session(
+    return boto3.session.Session(
         region_name=region,
         aws_access_key_id=given.key or None,
         aws_secret_access_key=given.secret or None,
         aws_session_token=given.token,
         botocore_session=_isolated_session() if access_key else None,
     )
-    # A client created without credentials never gets any. The session looks them up once and gives
-    # its client the ones checked here, even if the environment changes in the meantime.
-    if session.get_credentials() is None:
-        raise NoCredentialsError
-    return session.client(service, endpoint_url=endpoint_url, config=config)
 
 
 def _is_here(address: str) -> bool:

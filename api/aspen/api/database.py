@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,23 +82,27 @@ def _for_asyncpg(url: URL) -> tuple[URL, dict[str, Any]]:
     elif mode in {"allow", "prefer"}:
         arguments["ssl"] = mode
     elif mode is not None:
-        context = _TunnelledContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.server = url.host if address else None
-        context.check_hostname = mode == "verify-full"
-        if mode == "require":
-            context.verify_mode = ssl.CERT_NONE
-        else:
-            root = given.get("sslrootcert", _ROOT_FILE)
-            if root == "system":
-                context.load_default_certs()
-            else:
-                context.load_verify_locations(Path(root).expanduser())
-        if certificate := given.get("sslcert"):
-            context.load_cert_chain(certificate, given.get("sslkey"))
-        arguments["ssl"] = context
+        arguments["ssl"] = _tls(mode, given, server=url.host if address else None)
     if address:
         url = url.set(host=address)
     return url.difference_update_query(_LIBPQ), arguments
+
+
+def _tls(mode: str, given: Mapping[str, str], *, server: str | None) -> _TunnelledContext:
+    context = _TunnelledContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.server = server
+    context.check_hostname = mode == "verify-full"
+    if mode == "require":
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        root = given.get("sslrootcert", _ROOT_FILE)
+        if root == "system":
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(Path(root).expanduser())
+    if certificate := given.get("sslcert"):
+        context.load_cert_chain(certificate, given.get("sslkey"))
+    return context
 
 
 def make_engine(url: URL) -> AsyncEngine:

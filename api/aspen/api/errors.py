@@ -39,6 +39,15 @@ _LOCK_TIMEOUT, _DEADLOCK, _LIMIT = "55P03", "40P01", "54000"
 _UNREADABLE, _WRONG_METHOD = 400, 405
 _MAX_TEXT, _MAX_WORD = 500_000, 500
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+_AWS_IS_AWAY = (
+    EndpointConnectionError,
+    ConnectTimeoutError,
+    ConnectionClosedError,
+    ReadTimeoutError,
+    # The credential provider is not responding; the next request tries again.
+    NoCredentialsError,
+    CredentialRetrievalError,
+)
 
 
 class ApiError(HTTPException):
@@ -86,61 +95,63 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def add_handlers(app: FastAPI) -> None:
     """Register the handlers that turn errors into responses."""
+    app.exception_handler(ApiError)(_application)
+    app.exception_handler(RequestValidationError)(_validation)
+    app.exception_handler(HTTPException)(_framework)
+    app.exception_handler(ManagementError)(_refused)
+    app.exception_handler(ManagementUnavailableError)(_away)
+    for kind in _AWS_IS_AWAY:
+        app.exception_handler(kind)(_no_aws)
+    app.exception_handler(DBAPIError)(_database)
 
-    @app.exception_handler(ApiError)
-    async def _application(_: Request, error: ApiError) -> JSONResponse:
-        body = {"error": error.message, **error.details}
-        return JSONResponse(body, error.status, error.headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        _let_go_of_frames(error)
-        return JSONResponse({"detail": _described(error)}, 422)
+async def _application(_: Request, error: ApiError) -> JSONResponse:
+    body = {"error": error.message, **error.details}
+    return JSONResponse(body, error.status, error.headers)
 
-    @app.exception_handler(HTTPException)
-    async def _framework(request: Request, error: HTTPException) -> Response:
-        _let_go_of_frames(error)
-        if error.status_code == _UNREADABLE:
-            # The framework's only error 400: a body that is not text, or is nested too deeply.
-            finding = {"loc": ["body"], "msg": "not valid JSON in UTF-8", "type": "json_invalid"}
-            return JSONResponse({"detail": [finding]}, 422)
-        if error.status_code == _WRONG_METHOD:
-            error.headers = {"Allow": ", ".join(_methods(request))}
-        return await http_exception_handler(request, error)
 
-    @app.exception_handler(ManagementError)
-    async def _refused(request: Request, error: ManagementError) -> JSONResponse:
-        # The calling code did not expect this: the service may lack a permission there.
-        _log.error("The identity provider returned %s: %s", error.status, error.message)
-        refusal = ApiError(502, "the identity provider rejected the request", reason=error.message)
-        return await _application(request, refusal)
+async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+    _let_go_of_frames(error)
+    return JSONResponse({"detail": _described(error)}, 422)
 
-    @app.exception_handler(ManagementUnavailableError)
-    async def _away(request: Request, error: ManagementUnavailableError) -> JSONResponse:
-        _log.warning("Cannot reach the identity provider: %s", error)
-        return await _application(request, unavailable("the identity provider"))
 
-    @app.exception_handler(EndpointConnectionError)
-    @app.exception_handler(ConnectTimeoutError)
-    @app.exception_handler(ConnectionClosedError)
-    @app.exception_handler(ReadTimeoutError)
-    # The credential provider is not responding; the next request tries again.
-    @app.exception_handler(NoCredentialsError)
-    @app.exception_handler(CredentialRetrievalError)
-    async def _no_aws(request: Request, error: BotoCoreError) -> JSONResponse:
-        _log.warning("Cannot reach AWS: %s", error)
-        return await _application(request, unavailable("AWS"))
+async def _framework(request: Request, error: HTTPException) -> Response:
+    _let_go_of_frames(error)
+    if error.status_code == _UNREADABLE:
+        # The framework's only error 400: a body that is not text, or is nested too deeply.
+        finding = {"loc": ["body"], "msg": "not valid JSON in UTF-8", "type": "json_invalid"}
+        return JSONResponse({"detail": [finding]}, 422)
+    if error.status_code == _WRONG_METHOD:
+        error.headers = {"Allow": ", ".join(_methods(request))}
+    return await http_exception_handler(request, error)
 
-    @app.exception_handler(DBAPIError)
-    async def _database(request: Request, error: DBAPIError) -> JSONResponse:
-        state = getattr(error.orig, "sqlstate", None)
-        if state == _LIMIT:
-            # Texts may have any length, except for those with a unique index.
-            return await _application(request, ApiError(400, "a value is too long"))
-        if not (error.connection_invalidated or state in {_LOCK_TIMEOUT, _DEADLOCK}):
-            raise error
-        _log.warning("%s %s: %s", request.method, request.url.path, error.orig)
-        return await _application(request, unavailable("the database"))
+
+async def _refused(request: Request, error: ManagementError) -> JSONResponse:
+    # The calling code did not expect this: the service may lack a permission there.
+    _log.error("The identity provider returned %s: %s", error.status, error.message)
+    refusal = ApiError(502, "the identity provider rejected the request", reason=error.message)
+    return await _application(request, refusal)
+
+
+async def _away(request: Request, error: ManagementUnavailableError) -> JSONResponse:
+    _log.warning("Cannot reach the identity provider: %s", error)
+    return await _application(request, unavailable("the identity provider"))
+
+
+async def _no_aws(request: Request, error: BotoCoreError) -> JSONResponse:
+    _log.warning("Cannot reach AWS: %s", error)
+    return await _application(request, unavailable("AWS"))
+
+
+async def _database(request: Request, error: DBAPIError) -> JSONResponse:
+    state = getattr(error.orig, "sqlstate", None)
+    if state == _LIMIT:
+        # Texts may have any length, except for those with a unique index.
+        return await _application(request, ApiError(400, "a value is too long"))
+    if not (error.connection_invalidated or state in {_LOCK_TIMEOUT, _DEADLOCK}):
+        raise error
+    _log.warning("%s %s: %s", request.method, request.url.path, error.orig)
+    return await _application(request, unavailable("the database"))
 
 
 def _let_go_of_frames(error: BaseException) -> None:
@@ -174,13 +185,7 @@ def _described(error: RequestValidationError) -> list[dict[str, Any]]:
     seen: set[str] = set()
     size = 0
     for entry in error.errors():
-        finding: dict[str, Any] = {
-            "loc": [_shortened(part) for part in entry["loc"]],
-            "msg": _shortened(entry["msg"]),
-            "type": entry["type"],
-        }
-        if context := entry.get("ctx"):
-            finding["ctx"] = {key: _shortened(_plain(value)) for key, value in context.items()}
+        finding = _finding(entry)
         text = json.dumps(finding)
         if text in seen:
             continue
@@ -198,6 +203,17 @@ def _described(error: RequestValidationError) -> list[dict[str, Any]]:
             }
         )
     return listed
+
+
+def _finding(entry: Mapping[str, Any]) -> dict[str, Any]:
+    finding: dict[str, Any] = {
+        "loc": [_shortened(part) for part in entry["loc"]],
+        "msg": _shortened(entry["msg"]),
+        "type": entry["type"],
+    }
+    if context := entry.get("ctx"):
+        finding["ctx"] = {key: _shortened(_plain(value)) for key, value in context.items()}
+    return finding
 
 
 def _shortened(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,18 +65,10 @@ def create_app(settings: Settings | None = None, limits: ServiceLimits | None = 
         SettingsError: The service cannot start as configured.
     """
     chosen = settings or Settings.load()
-    is_local = chosen.deployment_stage == "local"
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_runtime(chosen, app.state.limits) as runtime:
-            app.state.runtime = runtime
-            yield
-
     app = FastAPI(
         title="Aspen",
         version=version("aspencli"),
-        lifespan=lifespan,
+        lifespan=_lifespan(chosen),
         openapi_url=SPECIFICATION,
         docs_url=None,
         redoc_url=None,
@@ -88,9 +80,25 @@ def create_app(settings: Settings | None = None, limits: ServiceLimits | None = 
     add_documentation(app)
     add_routers(app)
     app.add_middleware(AdmissionMiddleware, limits=app.state.limits)
+    _allow_origins(app, chosen)
+    return app
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_runtime(settings, app.state.limits) as runtime:
+            app.state.runtime = runtime
+            yield
+
+    return lifespan
+
+
+def _allow_origins(app: FastAPI, settings: Settings) -> None:
+    is_local = settings.deployment_stage == "local"
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=chosen.allowed_origins,
+        allow_origins=settings.allowed_origins,
         # A front end on any local port.
         allow_origin_regex=r"http://localhost:\d{1,5}" if is_local else None,
         allow_credentials=True,
@@ -98,7 +106,6 @@ def create_app(settings: Settings | None = None, limits: ServiceLimits | None = 
         allow_headers=["*"],
         max_age=600,
     )
-    return app
 
 
 def add_documentation(app: FastAPI) -> None:

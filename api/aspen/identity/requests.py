@@ -261,20 +261,11 @@ class ManagementRequests:
         self, method: str, path: str, content: Mapping[str, Any], *, repeatable: bool
     ) -> Any:
         token = await self._bearer()
+        headers = {"Authorization": f"Bearer {token}"}
         try:
-            answer = await self._http.request(
-                method,
-                self._base + path,
-                headers={"Authorization": f"Bearer {token}"},
-                **content,
-            )
+            answer = await self._http.request(method, self._base + path, headers=headers, **content)
         except httpx.HTTPError as error:
-            unsent = isinstance(error, _UNSENT)
-            if repeatable or (unsent and self._patience.persists):
-                raise _LaterError(_reason(error), is_uncertain=not unsent) from error
-            raise ManagementUnavailableError(
-                f"{method} {path}: {_reason(error)}", is_uncertain=not unsent
-            ) from error
+            raise self._unanswered(f"{method} {path}", error, repeatable=repeatable) from error
         self._has_responded = True
         self._note(answer)
         if answer.status_code == _TOO_MANY:
@@ -290,6 +281,12 @@ class ManagementRequests:
         raise ManagementUnavailableError(
             f"{method} {path}: {answer.status_code}", is_uncertain=True
         )
+
+    def _unanswered(self, request: str, error: httpx.HTTPError, *, repeatable: bool) -> Exception:
+        unsent = isinstance(error, _UNSENT)
+        if repeatable or (unsent and self._patience.persists):
+            return _LaterError(_reason(error), is_uncertain=not unsent)
+        return ManagementUnavailableError(f"{request}: {_reason(error)}", is_uncertain=not unsent)
 
     def _note(self, answer: httpx.Response) -> None:
         if self.pace is None:
@@ -308,21 +305,7 @@ class ManagementRequests:
 
     async def _new_token(self) -> tuple[str, float]:
         """Return a token and its lifetime in seconds."""
-        credentials = self._credentials
-        if not credentials.are_complete:
-            raise ManagementUnavailableError("AUTH0_MANAGEMENT_DOMAIN or _CLIENT_ID is not set")
-        body = {
-            "grant_type": "client_credentials",
-            "client_id": credentials.client_id,
-            "client_secret": credentials.secret,
-            "audience": self._base,
-        }
-        try:
-            answer = await self._http.post(f"{credentials.url}/oauth/token", json=body)
-        except httpx.HTTPError as error:
-            if self._patience.persists:
-                raise _LaterError(f"cannot get a token: {_reason(error)}") from error
-            raise ManagementUnavailableError(f"cannot get a token: {_reason(error)}") from error
+        answer = await self._ask_for_token()
         self._has_responded = True
         said = f"cannot get a token: {answer.status_code} {_said(answer)}"
         if self._patience.persists and (
@@ -340,6 +323,23 @@ class ManagementRequests:
             return str(granted["access_token"]), float(granted["expires_in"])
         except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise ManagementUnavailableError("no token in the response") from error
+
+    async def _ask_for_token(self) -> httpx.Response:
+        credentials = self._credentials
+        if not credentials.are_complete:
+            raise ManagementUnavailableError("AUTH0_MANAGEMENT_DOMAIN or _CLIENT_ID is not set")
+        body = {
+            "grant_type": "client_credentials",
+            "client_id": credentials.client_id,
+            "client_secret": credentials.secret,
+            "audience": self._base,
+        }
+        try:
+            return await self._http.post(f"{credentials.url}/oauth/token", json=body)
+        except httpx.HTTPError as error:
+            if self._patience.persists:
+                raise _LaterError(f"cannot get a token: {_reason(error)}") from error
+            raise ManagementUnavailableError(f"cannot get a token: {_reason(error)}") from error
 
 
 def _items(answer: Any, parts: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -112,10 +112,7 @@ class Supervision:
         while True:
             record = self.record()
             phases = {name: record[name].phase for name in names if name in record}
-            for name, phase in phases.items():
-                if phase is Phase.STARTING and announced.get(name) is not phase:
-                    progress(name, phase.value)
-                announced[name] = phase
+            _announce(phases, announced, progress)
             self._check(record, phases, since)
             if phases and all(record[name].runs for name in phases):
                 return
@@ -214,6 +211,16 @@ class Supervision:
                 + _without(name),
                 details=logs.tail(self._state.log(name), _TAIL),
             )
+
+
+def _announce(
+    phases: Mapping[str, Phase], announced: dict[str, Phase], progress: PartSteps
+) -> None:
+    """Report services that have begun to start since the last call."""
+    for name, phase in phases.items():
+        if phase is Phase.STARTING and announced.get(name) is not phase:
+            progress(name, phase.value)
+        announced[name] = phase
 
 
 def _without(name: str) -> str:

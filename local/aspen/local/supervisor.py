@@ -130,16 +130,7 @@ class ServiceKeeper(Keeper):
         """Run the process once; return the reason why it ended, and True if its port was taken."""
         self._healthy_since = None
         self._stale.clear()
-        home = str(self._supervisor.state.home)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "aspen.local.launch", self.name, "--home", home),
-            stdin=PIPE,  # it closes when the supervisor ends for any reason; the service ends then
-            stdout=PIPE,
-            stderr=STDOUT,
-            env=self._supervisor.environ,
-            cwd="/",
-            start_new_session=True,
-        )
+        process = await self._spawn()
         self._tell(f"started (PID {process.pid})")
         self._note(phase=Phase.STARTING, process=KnownProcess.of(process.pid))
         pump = asyncio.create_task(self._pump(process))
@@ -155,6 +146,18 @@ class ServiceKeeper(Keeper):
         if not self._lived and not is_free(self._port):
             return f"port {self._port} is in use by another program", True
         return reason, False
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        home = str(self._supervisor.state.home)
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "aspen.local.launch", self.name, "--home", home),
+            stdin=PIPE,  # it closes when the supervisor ends for any reason; the service ends then
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=self._supervisor.environ,
+            cwd="/",
+            start_new_session=True,
+        )
 
     async def _until_it_ends(self, process: asyncio.subprocess.Process) -> str:
         """Wait until it ends, stops answering, or is to be restarted; return the reason."""

@@ -82,16 +82,7 @@ class Program:
         """
         path = self.find()
         try:
-            done = subprocess.run(  # noqa: S603 - a program that the operator installed
-                [str(path), *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=_VERSION_S,
-                check=False,
-                text=True,
-                errors="replace",
-            )
+            done = _answer([str(path), *words])
         except subprocess.TimeoutExpired as error:
             raise StepError(
                 f"{path} did not answer {' '.join(words)} within {_VERSION_S} s; "
@@ -107,6 +98,19 @@ class Program:
         return done.stdout.strip()
 
 
+def _answer(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - a program that the operator installed
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_VERSION_S,
+        check=False,
+        text=True,
+        errors="replace",
+    )
+
+
 def run(
     words: Sequence[str | Path], log: Path, *, title: str, seconds: float | None = None
 ) -> None:
@@ -119,24 +123,9 @@ def run(
         StepError: It failed, or took longer than ``seconds``; the message begins with ``title``.
     """
     try:
-        with (
-            log.open("wb") as output,
-            # A program's own children stay in the step's process group, which the engine ends.
-            subprocess.Popen(  # noqa: S603 - a program that the operator installed
-                [str(word) for word in words],
-                cwd=log.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 - steps have one thread
-            ) as process,
-        ):
-            try:
-                code = process.wait(seconds)
-            except subprocess.TimeoutExpired as error:
-                raise StepError(f"{title} took longer than {seconds:.0f} s.") from error
-            finally:
-                process.kill()
+        code = _exit_code(words, log, seconds)
+    except subprocess.TimeoutExpired as error:
+        raise StepError(f"{title} took longer than {seconds:.0f} s.") from error
     except OSError as error:
         raise StepError(f"{title} could not be started: {error}.") from error
     printed = log.read_text(errors="replace")
@@ -144,6 +133,25 @@ def run(
         say(printed.rstrip())
     if code:
         raise StepError(f"{title} {_end(code)}: {_last(printed)}")
+
+
+def _exit_code(words: Sequence[str | Path], log: Path, seconds: float | None) -> int:
+    with (
+        log.open("wb") as output,
+        # A program's own children stay in the step's process group, which the engine ends.
+        subprocess.Popen(  # noqa: S603 - a program that the operator installed
+            [str(word) for word in words],
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 - steps have one thread
+        ) as process,
+    ):
+        try:
+            return process.wait(seconds)
+        finally:
+            process.kill()
 
 
 def _dying_with(parent: int) -> Callable[[], None] | None:

@@ -122,6 +122,15 @@ async def create(
     if named != given:
         _check_repeated(named)
         await _check_held(db, owner, named)
+    await _write_unique(db, access, pathogen, new)
+    publics = {one.id: one.public for one in new}
+    return publics, await read_written(db, publics, created=True)
+
+
+async def _write_unique(
+    db: AsyncSession, access: Access, pathogen: Pathogen, new: Sequence[_New]
+) -> None:
+    owner = access.group.id
     try:
         await _write(db, access, pathogen, new)
     except IntegrityError as error:
@@ -129,10 +138,8 @@ async def create(
             raise
         # A concurrent request took a name.
         await db.rollback()
-        await _check_held(db, owner, named)
+        await _check_held(db, owner, [one.names for one in new])
         raise
-    publics = {one.id: one.public for one in new}
-    return publics, await read_written(db, publics, created=True)
 
 
 async def _countries(

@@ -99,6 +99,12 @@ _TOGETHER = 50_000  # samples of 1 kB; PostgreSQL limits a text to 1 GB
 _UPLOADED = UploadedPathogenGenome.__table__
 _GENOME = PathogenGenome.__table__
 _METRIC = SampleQCMetric.__table__.alias("metric")
+_OF_PATHOGEN = (Pathogen.id, Pathogen.slug, Pathogen.name)
+_OF_PLACE = (
+    Location.id,
+    sa.func.coalesce(Location.region, "").label("region"),
+    *(Location.country, Location.division, Location.location),
+)
 _ACCESSION = sa.and_(
     Accession.sample_id == Sample.id, Accession.accession_type == AccessionType.GISAID_ISL
 )
@@ -165,20 +171,14 @@ def _of_samples(
         same = column == Sample.id
         return same if ids is None else sa.and_(same, column == ids)
 
-    location = (
-        Location.id,
-        sa.func.coalesce(Location.region, "").label("region"),
-        *(Location.country, Location.division, Location.location),
-    )
-    pathogen = (Pathogen.id, Pathogen.slug, Pathogen.name)
     return (
         sa.select(made)
         .select_from(_SAMPLES)
         .where(sa.true() if ids is None else Sample.id == ids)
-        .join(_shared("pathogen", pathogen, Sample.pathogen_id), sa.true())
+        .join(_shared("pathogen", _OF_PATHOGEN, Sample.pathogen_id), sa.true())
         .join(_shared("owner", (Group.id, Group.name), Sample.submitting_group_id), sa.true())
         .join(_shared("uploader", (User.id, User.name), Sample.uploaded_by_id), sa.true())
-        .outerjoin(_shared("place", location, Sample.location_id), sa.true())
+        .outerjoin(_shared("place", _OF_PLACE, Sample.location_id), sa.true())
         .outerjoin(_UPLOADED, of(_UPLOADED.c.sample_id))
         .outerjoin(_GENOME, _GENOME.c.entity_id == _UPLOADED.c.pathogen_genome_id)
         .outerjoin(_METRIC, of(_METRIC.c.sample_id))

@@ -112,6 +112,11 @@ async def update(
     _check_sequenced(changes)
     if clashes := list(_repeated(changes)):
         raise _not_unique([*clashes, *await _holders(db, changes)])
+    await _write_unique(db, changes)
+    return await read_written(db, rows)
+
+
+async def _write_unique(db: AsyncSession, changes: Sequence[_Change]) -> None:
     try:
         await _write(db, changes)
     except IntegrityError as error:
@@ -120,7 +125,6 @@ async def update(
             raise
         await db.rollback()
         raise _not_unique(await _holders(db, changes)) from error
-    return await read_written(db, rows)
 
 
 async def _planned(

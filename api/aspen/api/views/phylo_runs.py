@@ -193,16 +193,9 @@ async def _insert(
     db: AsyncSession, access: Access, pathogen: Pathogen, wanted: PhyloRunRequest
 ) -> int:
     """Insert the row and the inputs of a run that is about to start, and return its ID."""
-    names = list(dict.fromkeys(wanted.samples))
-    genomes = await _genomes(db, access, pathogen, names)
-    public = await strains(db, pathogen, [name for name in names if name not in genomes])
-    if missing := [name for name in names if name not in genomes and name not in public]:
-        raise ApiError(400, "missing ids", ids=missing)
-    if bare := [name for name in names if None in genomes.get(name, ())]:
-        raise ApiError(400, "some samples have no sequence", ids=bare)
+    taken, public = await _inputs(db, access, pathogen, wanted.samples)
     arguments = await _arguments(db, wanted.template_args)
     dump, repository = await _newest_dump(db, pathogen)
-    taken = {genome for some in genomes.values() for genome in some if genome is not None}
     run = PhyloRun(
         user_id=access.user.id,
         group_id=access.group.id,
@@ -211,7 +204,7 @@ async def _insert(
         name=wanted.name,
         tree_type=TreeType(wanted.tree_type),
         template_args=arguments,
-        gisaid_ids=sorted({*public.values()}),
+        gisaid_ids=sorted(public),
         workflow_status=WorkflowStatus.STARTED,
         start_datetime=datetime.now(UTC).replace(tzinfo=None),  # the column is naive UTC
     )
@@ -222,6 +215,21 @@ async def _insert(
     inputs = sa.select(sa.func.unnest(entities), sa.literal(run.id))
     await db.execute(sa.insert(WorkflowInput).from_select(["entity_id", "workflow_id"], inputs))
     return run.id
+
+
+async def _inputs(
+    db: AsyncSession, access: Access, pathogen: Pathogen, samples: Sequence[str]
+) -> tuple[set[int], set[str]]:
+    """Return the IDs of the chosen samples' genomes, and the chosen strains of the repository."""
+    names = list(dict.fromkeys(samples))
+    genomes = await _genomes(db, access, pathogen, names)
+    public = await strains(db, pathogen, [name for name in names if name not in genomes])
+    if missing := [name for name in names if name not in genomes and name not in public]:
+        raise ApiError(400, "missing ids", ids=missing)
+    if bare := [name for name in names if None in genomes.get(name, ())]:
+        raise ApiError(400, "some samples have no sequence", ids=bare)
+    taken = {genome for some in genomes.values() for genome in some if genome is not None}
+    return taken, {*public.values()}
 
 
 async def _arguments(db: AsyncSession, given: TemplateArgsRequest | None) -> dict[str, Any]:

@@ -49,22 +49,7 @@ async def _findings(
     db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
 ) -> AsyncIterator[bytes]:
     """Return Nextclade's output for the samples that the user may see, as TSV."""
-    kept = [part for name, value in _KEPT.items() for part in (sa.literal(name), value)]
-    output = sa.func.coalesce(
-        SampleQCMetric.raw_qc_output, sa.func.jsonb_strip_nulls(sa.func.jsonb_build_object(*kept))
-    )
-    chosen = (
-        sa.select(Sample.id, output.label("output"))
-        .select_from(Sample)
-        .outerjoin(SampleQCMetric, SampleQCMetric.sample_id == Sample.id)
-        .outerjoin(SampleMutation, SampleMutation.sample_id == Sample.id)
-        .where(
-            named(access, pathogen),
-            access.samples(Action.READ),
-            sa.or_(SampleQCMetric.id.is_not(None), SampleMutation.id.is_not(None)),
-        )
-        .subquery("chosen")
-    )
+    chosen = _chosen(access, pathogen)
     columns = await _columns(db, chosen, names)
     query = (
         sa.select(sa.cast(sa.func.jsonb_build_array(own_names(access), chosen.c.output), sa.Text))
@@ -83,6 +68,26 @@ async def _findings(
             yield delimited(_cells(row, columns) for row in part).encode()
 
     return body()
+
+
+def _chosen(access: Access, pathogen: Pathogen) -> sa.Subquery:
+    """Return the results for the chosen samples that the user may see."""
+    kept = [part for name, value in _KEPT.items() for part in (sa.literal(name), value)]
+    output = sa.func.coalesce(
+        SampleQCMetric.raw_qc_output, sa.func.jsonb_strip_nulls(sa.func.jsonb_build_object(*kept))
+    )
+    return (
+        sa.select(Sample.id, output.label("output"))
+        .select_from(Sample)
+        .outerjoin(SampleQCMetric, SampleQCMetric.sample_id == Sample.id)
+        .outerjoin(SampleMutation, SampleMutation.sample_id == Sample.id)
+        .where(
+            named(access, pathogen),
+            access.samples(Action.READ),
+            sa.or_(SampleQCMetric.id.is_not(None), SampleMutation.id.is_not(None)),
+        )
+        .subquery("chosen")
+    )
 
 
 async def _columns(db: AsyncSession, chosen: sa.Subquery, names: Sequence[str]) -> list[str]:

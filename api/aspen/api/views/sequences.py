@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Response
@@ -88,10 +88,18 @@ async def _fasta(
     title = own_names(access)
     if repository is not None:
         title = await public_names(db, pathogen, repository)
+    query = _records(access, pathogen, _on_one_line(title, consumer))
+    return _encoded(await fetch_parts(db, query, {"names": names}, rows=_PER_PART))
+
+
+def _on_one_line(title: sa.ColumnElement[str], consumer: str | None) -> sa.ColumnElement[str]:
     usher = (consumer or "").upper() == _USHER
     blanks, instead = (r"\s+", "_") if usher else (r"[\r\n]+", " ")
-    title = sa.func.regexp_replace(title, blanks, instead, "g")
-    query = (
+    return sa.func.regexp_replace(title, blanks, instead, "g")
+
+
+def _records(access: Access, pathogen: Pathogen, title: sa.ColumnElement[str]) -> sa.Select[Any]:
+    return (
         sa.select(sa.func.concat(">", title, "\n", _GENOME.c.sequence, "\n"))
         .select_from(Sample)
         .join(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
@@ -99,13 +107,11 @@ async def _fasta(
         .where(named(access, pathogen), access.samples(Action.SEQUENCES))
         .order_by(Sample.id)
     )
-    parts = await fetch_parts(db, query, {"names": names}, rows=_PER_PART)
 
-    async def body() -> AsyncIterator[bytes]:
-        async for part in parts:
-            yield "".join(part).encode()
 
-    return body()
+async def _encoded(parts: AsyncIterator[Sequence[str]]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        yield "".join(part).encode()
 
 
 def _publish(aws: Aws, bucket: str, key: str, file: IO[bytes]) -> str:

@@ -80,11 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(settings: ProviderSettings) -> int:
     import uvicorn
 
-    if not is_free(settings.port):
-        raise ConflictError(
-            f"Port {settings.port} is in use by another program.",
-            hint="Choose another port with --port, or stop that program.",
-        )
+    _check_free(settings.port)
     # uvicorn re-raises the signal that stops it; this makes that a normal exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log_to_stderr()
@@ -105,6 +101,14 @@ def _serve(settings: ProviderSettings) -> int:
     finally:
         audit("provider.stopped", issuer=settings.issuer)
     return 0
+
+
+def _check_free(port: int) -> None:
+    if not is_free(port):
+        raise ConflictError(
+            f"Port {port} is in use by another program.",
+            hint="Choose another port with --port, or stop that program.",
+        )
 
 
 def _settings(arguments: list[str] | None) -> ProviderSettings:
@@ -188,15 +192,9 @@ def create_app(provider: LocalProvider) -> FastAPI:
         },
     )
     app.state.provider = provider
-    for part in (endpoints, sign_in, ticket_pages):
-        app.include_router(part.router)
-    for managed in (users, sessions, organizations, tickets, tenant_log, management):
-        app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
-    app.get("/healthz")(health)
-    app.get("/assets/style.css")(style_sheet)
+    _add_routes(app, trial=settings.trial)
     app.add_middleware(LimitMiddleware, bucket=Bucket(settings.burst, settings.rate))
     if settings.trial:
-        app.include_router(trial_router)
         app.add_middleware(RefusalMiddleware, refusal=throttled)
     app.add_middleware(TenantLogMiddleware, store=provider.database)
     app.add_middleware(RefusalMiddleware, refusal=_for_other_account)
@@ -204,6 +202,17 @@ def create_app(provider: LocalProvider) -> FastAPI:
     hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
     return app
+
+
+def _add_routes(app: FastAPI, *, trial: bool) -> None:
+    for part in (endpoints, sign_in, ticket_pages):
+        app.include_router(part.router)
+    for managed in (users, sessions, organizations, tickets, tenant_log, management):
+        app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
+    app.get("/healthz")(health)
+    app.get("/assets/style.css")(style_sheet)
+    if trial:
+        app.include_router(trial_router)
 
 
 def health() -> dict[str, bool]:

@@ -31,6 +31,11 @@ _REDEEM = {
     Grant.DEVICE_CODE: tokens.redeem_device_code,
     Grant.REFRESH_TOKEN: tokens.redeem_refresh_token,
 }
+_AUTH_METHODS = ("client_secret_basic", "client_secret_post", "none")
+_CLAIMS = (
+    *("aud", "auth_time", "email", "email_verified", "exp", "iat", "iss", "name"),
+    *("nickname", "org_id", "sub", "updated_at"),
+)
 
 
 @router.get("/.well-known/openid-configuration")
@@ -52,15 +57,8 @@ def discovery(provider: ProviderOf) -> dict[str, Any]:
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [ALGORITHM],
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": [
-            "client_secret_basic",
-            "client_secret_post",
-            "none",
-        ],
-        "claims_supported": [
-            *("aud", "auth_time", "email", "email_verified", "exp", "iat", "iss", "name"),
-            *("nickname", "org_id", "sub", "updated_at"),
-        ],
+        "token_endpoint_auth_methods_supported": list(_AUTH_METHODS),
+        "claims_supported": list(_CLAIMS),
         "request_uri_parameter_supported": False,
         "request_parameter_supported": False,
     }

@@ -366,14 +366,7 @@ class LimitMiddleware:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(headers)
                 if request.method != "GET":
-                    audit(
-                        "management.called",
-                        client=getattr(request.state, "client_id", None),
-                        method=request.method,
-                        path=request.url.path,
-                        status=message["status"],
-                        description=_purpose(request),
-                    )
+                    _audit(request, message["status"])
             await send(message)
 
         answer = self._app
@@ -381,6 +374,17 @@ class LimitMiddleware:
             error = ManagementError(429, "Global limit has been reached", "too_many_requests")
             answer = JSONResponse(error.body, error.status)
         await answer(scope, receive, send_with_level)
+
+
+def _audit(request: Request, status: int) -> None:
+    audit(
+        "management.called",
+        client=getattr(request.state, "client_id", None),
+        method=request.method,
+        path=request.url.path,
+        status=status,
+        description=_purpose(request),
+    )
 
 
 def _purpose(request: Request) -> str | None:

@@ -313,20 +313,7 @@ def create_invitation(provider: ProviderOf, organization_id: str, body: _NewInvi
     """Create an invitation, and e-mail it unless the request says otherwise."""
     now = time.time()
     expires_at = now + (body.ttl_sec or _INVITATION_SECONDS)
-    row = {
-        "id": new_identifier("uinv_"),
-        "organization_id": organization_id,
-        "client_id": body.client_id,
-        "ticket": new_identifier("", 32),
-        "inviter_name": body.inviter.name,
-        "invitee_email": body.invitee.email,
-        "roles": json.dumps(body.roles or []),
-        "user_metadata": json.dumps(body.user_metadata or {}),
-        "app_metadata": json.dumps(body.app_metadata or {}),
-        "connection_id": body.connection_id,
-        "created_at": now,
-        "expires_at": expires_at,
-    }
+    row = {**_row(organization_id, body), "created_at": now, "expires_at": expires_at}
     with provider.database.writing() as db:
         organization = find(db, "organizations", id=organization_id)
         if not find(db, "clients", client_id=body.client_id)["login_uri"]:
@@ -339,6 +326,21 @@ def create_invitation(provider: ProviderOf, organization_id: str, body: _NewInvi
         if body.send_invitation_email is not False:
             _send_invitation(db, document, organization["display_name"], expires_at)
     return document
+
+
+def _row(organization_id: str, body: _NewInvitation) -> dict[str, object]:
+    return {
+        "id": new_identifier("uinv_"),
+        "organization_id": organization_id,
+        "client_id": body.client_id,
+        "ticket": new_identifier("", 32),
+        "inviter_name": body.inviter.name,
+        "invitee_email": body.invitee.email,
+        "roles": json.dumps(body.roles or []),
+        "user_metadata": json.dumps(body.user_metadata or {}),
+        "app_metadata": json.dumps(body.app_metadata or {}),
+        "connection_id": body.connection_id,
+    }
 
 
 def _send_invitation(

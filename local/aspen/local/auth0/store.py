@@ -204,7 +204,7 @@ def seed(folder: Path, wanted: Seed) -> AddedAccounts:
     roles = [asdict(one) | {"id": one.id or new_identifier("rol_")} for one in wanted.roles]
     with ProviderStore(folder).writing() as db:
         ensure_key(db)
-        try:
+        with _conflicts_explained(folder):
             return AddedAccounts(
                 clients=_add(db, "clients", "client_id", map(_row, wanted.clients), update=True),
                 users=_add(db, "users", "user_id", users),
@@ -212,11 +212,17 @@ def seed(folder: Path, wanted: Seed) -> AddedAccounts:
                 roles=_add(db, "roles", "name", roles),
                 members=sum(_add_member(db, member) for member in wanted.members),
             )
-        except sqlite3.IntegrityError as error:
-            raise ConflictError(
-                f"Conflicting data in the identity provider in {folder}: {error}",
-                hint="Choose other IDs, names, and addresses, or start over: aspencli local reset",
-            ) from error
+
+
+@contextmanager
+def _conflicts_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise ConflictError(
+            f"Conflicting data in the identity provider in {folder}: {error}",
+            hint="Choose other IDs, names, and addresses, or start over: aspencli local reset",
+        ) from error
 
 
 def _row(client: Client) -> dict[str, object]:

@@ -165,12 +165,7 @@ def _add_ticket(
     verifies: bool,
 ) -> str:
     """Store a ticket for a user; return its link."""
-    if wanted.result_url and (wanted.client_id or wanted.organization_id):
-        raise bad_body("result_url cannot be combined with client_id or organization_id")
-    if wanted.client_id:
-        find(db, "clients", client_id=wanted.client_id)
-    if wanted.organization_id:
-        find(db, "organizations", id=wanted.organization_id)
+    _check(db, wanted)
     secret = new_secret()
     row = {
         "ticket_hash": hashed(secret),
@@ -185,6 +180,15 @@ def _add_ticket(
     }
     add_expiring(db, "tickets", row, wanted.ttl_sec or _SECONDS)
     return f"{provider.issuer}{purpose}?{urlencode({'ticket': secret})}"
+
+
+def _check(db: Connection, wanted: _NewTicket) -> None:
+    if wanted.result_url and (wanted.client_id or wanted.organization_id):
+        raise bad_body("result_url cannot be combined with client_id or organization_id")
+    if wanted.client_id:
+        find(db, "clients", client_id=wanted.client_id)
+    if wanted.organization_id:
+        find(db, "organizations", id=wanted.organization_id)
 
 
 def find_ticket(db: Connection, purpose: Purpose, secret: str) -> Row:

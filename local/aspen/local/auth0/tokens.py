@@ -230,12 +230,7 @@ def redeem_device_code(
     """
     delete = "DELETE FROM device_requests WHERE device_hash = ?"
     device_hash = hashed(required(sent, "device_code"))
-    row = db.execute(
-        "SELECT * FROM device_requests WHERE device_hash = ? AND client_id = ?",
-        (device_hash, client.client_id),
-    ).fetchone()
-    if row is None:
-        raise _invalid("Invalid or expired device code.")
+    row = _device_request(db, client, device_hash)
     if time.time() >= row["expires_at"]:
         # Like Auth0, report this once; from then on the code is unknown.
         db.execute(delete, (device_hash,))
@@ -251,6 +246,16 @@ def redeem_device_code(
         raise OAuthError("access_denied", "User cancelled the confirmation prompt.")
     db.execute(delete, (device_hash,))
     return Granted.of(row)
+
+
+def _device_request(db: Connection, client: KnownClient, device_hash: str) -> Row:
+    row: Row | None = db.execute(
+        "SELECT * FROM device_requests WHERE device_hash = ? AND client_id = ?",
+        (device_hash, client.client_id),
+    ).fetchone()
+    if row is None:
+        raise _invalid("Invalid or expired device code.")
+    return row
 
 
 def _tidy(typed: str) -> str:
@@ -307,13 +312,7 @@ def redeem_refresh_token(
         OAuthError: That is not possible, the token is missing, or the scope exceeds the grant.
     """
     token_hash, now = hashed(required(sent, "refresh_token")), time.time()
-    row = db.execute(
-        "SELECT t.*, u.blocked FROM refresh_tokens t JOIN users u USING (user_id)"
-        " WHERE token_hash = ? AND client_id = ?",
-        (token_hash, client.client_id),
-    ).fetchone()
-    if row is None:
-        raise _invalid(_UNKNOWN_TOKEN)
+    row = _refresh_token(db, client, token_hash)
     if row["revoked_at"] is not None or now >= row["expires_at"]:
         raise _invalid(_UNKNOWN_TOKEN, user=row["user_id"])
     if row["blocked"]:
@@ -329,6 +328,17 @@ def redeem_refresh_token(
         (now, token_hash),
     )
     return granted
+
+
+def _refresh_token(db: Connection, client: KnownClient, token_hash: str) -> Row:
+    row: Row | None = db.execute(
+        "SELECT t.*, u.blocked FROM refresh_tokens t JOIN users u USING (user_id)"
+        " WHERE token_hash = ? AND client_id = ?",
+        (token_hash, client.client_id),
+    ).fetchone()
+    if row is None:
+        raise _invalid(_UNKNOWN_TOKEN)
+    return row
 
 
 def revoke(db: Connection, client: KnownClient, token: str) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aspen.local.processes import Account
-from aspencli.errors import BadInputError, ConflictError, UnreachableError
+from aspencli.errors import AspenError, BadInputError, ConflictError, UnreachableError
 from aspencli.files import make_folder
 
 SYSTEM_FOLDER = Path("/var/lib/aspencli")
@@ -78,12 +78,16 @@ def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.e
                 return fitting[-1]
     if fitting and major is not None:
         raise _wrong_major(major, fitting)
-    if override:
-        raise BadInputError(
+    raise _none_usable(reasons, is_override=bool(override))
+
+
+def _none_usable(reasons: list[str], *, is_override: bool) -> AspenError:
+    if is_override:
+        return BadInputError(
             f"{_OVERRIDE} does not point to a usable PostgreSQL: {reasons[0]}",
             hint="Set it to the folder that contains initdb and postgres, or unset it.",
         )
-    raise UnreachableError(
+    return UnreachableError(
         "No usable PostgreSQL found for the local deployment.",
         hint="Install aspencli[local], or install PostgreSQL with its contrib modules "
         f"(Debian: postgresql; macOS: postgresql@17), or set {_OVERRIDE} to the folder of its "

@@ -257,19 +257,8 @@ def _mentioning(name: str) -> list[int]:
 def _run_initdb(
     binaries: Binaries, data: Path, secret: Path, account: Account, *, durable: bool
 ) -> None:
-    command = [
-        binaries.program("initdb"),
-        f"--pgdata={data}",
-        f"--username={ROLES[0]}",
-        f"--pwfile={secret}",
-        "--auth=scram-sha-256",
-        "--encoding=UTF8",
-        *(["--no-instructions"] if binaries.major >= _HAS_NO_INSTRUCTIONS else []),
-        *_locale(binaries),
-        *([] if durable else ["--no-sync"]),
-    ]
     done = subprocess.run(  # noqa: S603 - a list, no shell
-        command,
+        _initdb(binaries, data, secret, durable=durable),
         cwd="/",
         env=server_environment(),
         capture_output=True,
@@ -284,6 +273,20 @@ def _run_initdb(
             hint=f"Check the free space and the permissions of {data.parent}.",
             details=done.stderr.strip().splitlines()[-5:],
         )
+
+
+def _initdb(binaries: Binaries, data: Path, secret: Path, *, durable: bool) -> list[str]:
+    return [
+        binaries.program("initdb"),
+        f"--pgdata={data}",
+        f"--username={ROLES[0]}",
+        f"--pwfile={secret}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        *(["--no-instructions"] if binaries.major >= _HAS_NO_INSTRUCTIONS else []),
+        *_locale(binaries),
+        *([] if durable else ["--no-sync"]),
+    ]
 
 
 def _locale(binaries: Binaries) -> list[str]:

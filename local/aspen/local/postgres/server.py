@@ -37,7 +37,7 @@ from aspen.local.postgres.paths import (
     write_for,
     write_settings,
 )
-from aspen.local.processes import HOST, file_lock, free_port, is_free, server_account
+from aspen.local.processes import HOST, Account, file_lock, free_port, is_free, server_account
 from aspen.local.services import POSTGRES, PartStatus, Phase, Started, Steps, Stopped
 from aspencli import machine
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
@@ -237,17 +237,21 @@ class Cluster:
         for _ in range(_STARTS):
             port = self._choose_port(notes)
             write_settings(data, account, self._all_settings(binaries, port))
-            write_for(account, data / logs.STARTUP_LOG, "")
-            pid = processes.spawn_detached(
-                [binaries.program("postgres"), "-D", str(data)],
-                account=account,
-                environ=server_environment(),
-                log=data / logs.STARTUP_LOG,
-            )
+            pid = self._spawn(binaries, account)
             if self._wait_until_ready(pid):
                 return Started(False, port, pid, 0.0, created, repaired, tuple(notes))
         raise UnreachableError(
             "All ports that were tried are in use by other programs.", hint="Try again in a moment."
+        )
+
+    def _spawn(self, binaries: Binaries, account: Account) -> int:
+        log = self.data / logs.STARTUP_LOG
+        write_for(account, log, "")
+        return processes.spawn_detached(
+            [binaries.program("postgres"), "-D", str(self.data)],
+            account=account,
+            environ=server_environment(),
+            log=log,
         )
 
     def _wait_until_ready(self, pid: int) -> bool:

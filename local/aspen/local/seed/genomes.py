@@ -8,6 +8,7 @@ collection. Trees of these genomes show the lineages as clades, with dates that 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from datetime import date, timedelta
 from functools import cache
 from typing import NamedTuple
@@ -57,12 +58,15 @@ def descendant(name: str, day: date, branch: tuple[str, date] | None = None) -> 
     missing = chance.randrange(_LONGEST_GAP) if chance.random() < _UNKNOWN else 0
     start = chance.randrange(_ENDS, len(sites) - _ENDS - missing)
     sites[start : start + missing] = b"N" * missing
-    found = tuple(
-        f"{before[site]:c}{site + 1}{sites[site]:c}"
-        for site in sorted(changes)
-        if sites[site] not in (before[site], ord("N"))
+    return Descendant(sites.decode(), missing, _differences(before, sites, changes))
+
+
+def _differences(before: bytes, after: bytearray, sites: Iterable[int]) -> tuple[str, ...]:
+    return tuple(
+        f"{before[site]:c}{site + 1}{after[site]:c}"
+        for site in sorted(sites)
+        if after[site] not in (before[site], ord("N"))
     )
-    return Descendant(sites.decode(), missing, found)
 
 
 @cache

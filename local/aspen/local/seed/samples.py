@@ -9,7 +9,7 @@ import csv
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -244,6 +244,19 @@ def owner_of(session: Session, group: int) -> Owner:
         raise NotFoundError(
             f"Group {group} does not exist.", hint="Create it first, or seed the test groups."
         )
+    row = {
+        "group_id": group,
+        "original_submission": "{}",
+        "sample_collected_by": found[1],
+        "organism": _ORGANISM,
+        "uploaded_by_id": _uploader(session, group),
+        "pathogen_id": pathogen_id(session),
+        "entity_type": EntityType.UPLOADED_PATHOGEN_GENOME.value,
+    }
+    return Owner(group, found[0], row)
+
+
+def _uploader(session: Session, group: int) -> int:
     uploader = session.scalar(
         sa.select(sa.func.min(User.id))
         .join(UserRole)
@@ -255,16 +268,7 @@ def owner_of(session: Session, group: int) -> Owner:
             f"Group {group} has no admin or member to upload samples as.",
             hint="Add a user to it first.",
         )
-    row = {
-        "group_id": group,
-        "original_submission": "{}",
-        "sample_collected_by": found[1],
-        "organism": _ORGANISM,
-        "uploaded_by_id": uploader,
-        "pathogen_id": pathogen_id(session),
-        "entity_type": EntityType.UPLOADED_PATHOGEN_GENOME.value,
-    }
-    return Owner(group, found[0], row)
+    return uploader
 
 
 def pathogen_id(session: Session) -> int:
@@ -443,12 +447,31 @@ def branch_of(lineage: str | None) -> tuple[str, date] | None:
 
 def _analysis(row: Row) -> Row:
     """Return the results of Pangolin and Nextclade for a sample with a lineage."""
-    score, found = row["qc_score"], row["substitutions"]
+    score = row["qc_score"]
     mediocre = "mediocre" if score < _MEDIOCRE_QC else "bad"
     quality = "good" if score < _GOOD_QC else mediocre
     lineage = seeded_lineages()[row["lineage"]]
+    pangolin = _of_pangolin(row, lineage)
+    return {
+        "lineage_type": LineageType.PANGOLIN.value,
+        "lineage_software_version": _PANGOLIN,
+        "lineage_probability": 1.0,
+        # Pangolin's report omits empty columns.
+        "raw_lineage_output": json.dumps({name: text for name, text in pangolin.items() if text}),
+        "qc_caller": QCMetricCaller.NEXTCLADE.value,
+        "qc_software_version": _NEXTCLADE,
+        "qc_status": quality,
+        "raw_qc_output": json.dumps(_of_nextclade(row, lineage, quality)),
+        "mutations_caller": MutationsCaller.NEXTCLADE.value,
+        **dict.fromkeys(("insertions", "deletions"), ""),
+        **dict.fromkeys(("aa_substitutions", "aa_insertions", "aa_deletions"), ""),
+        "reference_sequence_accession": REFERENCE,
+    }
+
+
+def _of_pangolin(row: Row, lineage: Mapping[str, str]) -> dict[str, str]:
     scorpio = {"scorpio_support": "0.92", "scorpio_conflict": "0.0"}
-    pangolin = {
+    return {
         "taxon": str(row["entity_id"]),
         "lineage": lineage["lineage"],
         "conflict": "0.0",
@@ -461,32 +484,21 @@ def _analysis(row: Row) -> Row:
         "qc_notes": f"Ambiguous_content:{row['num_missing_alleles'] / len(row['sequence']):.2f}",
         **(scorpio if lineage["scorpio_call"] else {}),
     }
-    nextclade = {
+
+
+def _of_nextclade(row: Row, lineage: Mapping[str, str], quality: str) -> dict[str, str]:
+    found = row["substitutions"]
+    return {
         "seqName": str(row["sample_id"]),
         "clade": lineage["clade"],
         "Nextclade_pango": lineage["lineage"],
-        "qc.overallScore": str(score),
+        "qc.overallScore": str(row["qc_score"]),
         "qc.overallStatus": quality,
         "totalSubstitutions": str(len(found.split(",")) if found else 0),
         "totalMissing": str(row["num_missing_alleles"]),
         "substitutions": found,
         "deletions": "",
         "insertions": "",
-    }
-    return {
-        "lineage_type": LineageType.PANGOLIN.value,
-        "lineage_software_version": _PANGOLIN,
-        "lineage_probability": 1.0,
-        # Pangolin's report omits empty columns.
-        "raw_lineage_output": json.dumps({name: text for name, text in pangolin.items() if text}),
-        "qc_caller": QCMetricCaller.NEXTCLADE.value,
-        "qc_software_version": _NEXTCLADE,
-        "qc_status": quality,
-        "raw_qc_output": json.dumps(nextclade),
-        "mutations_caller": MutationsCaller.NEXTCLADE.value,
-        **dict.fromkeys(("insertions", "deletions"), ""),
-        **dict.fromkeys(("aa_substitutions", "aa_insertions", "aa_deletions"), ""),
-        "reference_sequence_accession": REFERENCE,
     }
 
 

@@ -28,6 +28,7 @@ _LOGS = "Read the whole log: jobs logs."
 _NOISE = re.compile(r"termination check$|^\s*$")
 _KILLED = 137  # 128 + SIGKILL
 _LONGEST = 500
+_LAMBDA_STATES = frozenset({"PreprocessInput", "RunReadOutput"})
 
 
 @dataclass(frozen=True)
@@ -273,32 +274,32 @@ def _of_output(evidence: Evidence) -> Cause | None:
 
 def _of_states(failures: Sequence[Failure]) -> Cause | None:
     """Return the cause that the first failed state gives; later ones only follow from it."""
-    for failure in failures:
-        text = f"{failure.error} {failure.cause}"
-        said = _cut(_message(failure.cause)) or failure.error
-        if failure.error.startswith("Batch."):
-            return Cause(
-                "batch-refused",
-                _sentence(f"Batch did not accept the job in {failure.state}: {said}"),
-                "Check the job queue and the job definition, then start it again: jobs retry.",
-            )
-        if _HANDLER.search(text):
-            continue
-        if "DataLimitExceeded" in text:
-            return Cause(
-                "input-too-large",
-                f"The state {failure.state} has more data than Step Functions accepts (256 KB).",
-                "Use fewer samples for each job.",
-            )
-        if failure.error.startswith(("Lambda.", "States.")) or failure.state in {
-            "PreprocessInput",
-            "RunReadOutput",
-        }:
-            return Cause(
-                "state-failed",
-                _sentence(f"The state {failure.state} failed with {failure.error}: {said}"),
-                _RETRY,
-            )
+    return next(filter(None, map(_of_state, failures)), None)
+
+
+def _of_state(failure: Failure) -> Cause | None:
+    text = f"{failure.error} {failure.cause}"
+    said = _cut(_message(failure.cause)) or failure.error
+    if failure.error.startswith("Batch."):
+        return Cause(
+            "batch-refused",
+            _sentence(f"Batch did not accept the job in {failure.state}: {said}"),
+            "Check the job queue and the job definition, then start it again: jobs retry.",
+        )
+    if _HANDLER.search(text):
+        return None
+    if "DataLimitExceeded" in text:
+        return Cause(
+            "input-too-large",
+            f"The state {failure.state} has more data than Step Functions accepts (256 KB).",
+            "Use fewer samples for each job.",
+        )
+    if failure.error.startswith(("Lambda.", "States.")) or failure.state in _LAMBDA_STATES:
+        return Cause(
+            "state-failed",
+            _sentence(f"The state {failure.state} failed with {failure.error}: {said}"),
+            _RETRY,
+        )
     return None
 
 

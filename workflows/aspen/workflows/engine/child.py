@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,62 +78,78 @@ def run_child(
         "command": list(command),
         "folder": str(folder),
         "log": str(log),
-        "seconds": limits.seconds,
-        "megabytes": limits.megabytes,
+        **asdict(limits),
         "nice": _NICE,
     }
-    guard = subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-I", "-S", str(_GUARD), json.dumps(given)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=dict(environment),
-        start_new_session=True,
-    )
-    pid, ending = None, None
-    stopped_at = None
-    assert guard.stdin  # noqa: S101 - we asked for the pipes
-    assert guard.stdout  # noqa: S101 - same
-    rest = b""
-    try:
-        while ending is None:
-            ready, _, _ = select.select([guard.stdout], [], [], _LOOK_S)
+    with contextlib.closing(_Guarded(given, environment)) as guarded:
+        return guarded.until_it_ends(should_stop)
+
+
+class _Guarded:
+    """A command that a guard runs, and what the guard has said about it so far."""
+
+    def __init__(self, given: Mapping[str, Any], environment: Mapping[str, str]):
+        self._guard = subprocess.Popen(  # noqa: S603 - our own script
+            [sys.executable, "-I", "-S", str(_GUARD), json.dumps(given)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        assert self._guard.stdin  # noqa: S101 - we asked for the pipes
+        assert self._guard.stdout  # noqa: S101 - same
+        self._stdin, self._stdout = self._guard.stdin, self._guard.stdout
+        self._pid: int | None = None
+        self._ending: Ending | None = None
+        self._rest = b""
+
+    def until_it_ends(self, should_stop: Callable[[], bool]) -> Ending:
+        """Wait until the command ends, which it has to once ``should_stop`` returns True."""
+        stopped_at = None
+        while self._ending is None:
+            ready, _, _ = select.select([self._stdout], [], [], _LOOK_S)
             if ready:
-                chunk = os.read(guard.stdout.fileno(), 65_536)
-                if not chunk:
+                if not self._read():
                     break  # the guard was killed
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in map(json.loads, lines):
-                    pid = line.get("pid", pid)
-                    ending = _ending(line) or ending
             elif stopped_at is None and should_stop():
                 stopped_at = time.monotonic()
-                guard.stdin.close()
+                self._stdin.close()
             elif stopped_at is not None and time.monotonic() - stopped_at > _STOP_S:
                 break  # it does not react
-    finally:
-        if ending is None:
-            _end(guard, pid)
+        if self._ending is None:
+            return Ending(signal=signal.SIGKILL, why="stopped" if stopped_at is not None else "")
+        return self._ending
+
+    def _read(self) -> bool:
+        """Read what the guard says; return False if it has ended."""
+        chunk = os.read(self._stdout.fileno(), 65_536)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in map(json.loads, lines):
+            self._pid = line.get("pid", self._pid)
+            self._ending = _ending(line) or self._ending
+        return bool(chunk)
+
+    def close(self) -> None:
+        """End the guard, and the command if that has not ended."""
+        if self._ending is None:
+            self._kill()
         with contextlib.suppress(OSError):
-            guard.stdin.close()
-        guard.stdout.close()
-        guard.wait()
-    if ending is None:
-        return Ending(signal=signal.SIGKILL, why="stopped" if stopped_at is not None else "")
-    return ending
+            self._stdin.close()
+        self._stdout.close()
+        self._guard.wait()
+
+    def _kill(self) -> None:
+        """Kill the guard and the processes that it can no longer end."""
+        self._guard.kill()
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
 
 
 def _ending(line: Mapping[str, Any]) -> Ending | None:
     if "pid" in line:
         return None
     return Ending(**line)
-
-
-def _end(guard: subprocess.Popen[bytes], pid: int | None) -> None:
-    """Kill a guard and the processes that it can no longer end."""
-    guard.kill()
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
 
 
 def end_left(jobs: Path, *, job: str | None = None) -> int:

@@ -99,9 +99,7 @@ def read_attempt(job: Mapping[str, Any], state: str = "") -> Attempt:
     tries = job.get("attempts") or []
     last = (tries[-1].get("container") or {}) if tries else {}
     options = (container.get("logConfiguration") or {}).get("options") or {}
-    environment = {
-        str(one.get("name")): str(one.get("value")) for one in container.get("environment") or ()
-    }
+    environment = _environment(container)
     code = container.get("exitCode", last.get("exitCode"))
     return Attempt(
         id=str(job.get("jobId", "")),
@@ -120,6 +118,12 @@ def read_attempt(job: Mapping[str, Any], state: str = "") -> Attempt:
         name=str(job.get("jobName", "")),
         environment=environment,
     )
+
+
+def _environment(container: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        str(one.get("name")): str(one.get("value")) for one in container.get("environment") or ()
+    }
 
 
 def read_history(

@@ -43,13 +43,7 @@ def main() -> int:
     libc = _libc()
     if libc:
         libc.prctl(_ADOPT, 1, 0, 0, 0)
-    wake, alarm = os.pipe()
-    os.set_blocking(alarm, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-    # The worker decides when to stop; a signal to the terminal's group must not.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    wake = _handle_signals()
     began = time.monotonic()
     try:
         program = _start(given, libc)
@@ -60,19 +54,31 @@ def main() -> int:
     watch = Watch(program.pid, given["seconds"], given["megabytes"])
     why = watch.until_it_ends(wake)
     end_all(program.pid)
-    status = watch.status
-    _say(
-        {
-            "code": None if status is None or status < 0 else status,
-            "signal": -status if status is not None and status < 0 else None,
-            "why": why,
-            "megabytes": -(
-                -watch.peak // _MIB
-            ),  # rounded up, so that it is above an exceeded limit
-            "seconds": round(time.monotonic() - began, 3),
-        }
-    )
+    _say(_result(watch, why, time.monotonic() - began))
     return 0
+
+
+def _handle_signals() -> int:
+    """Return a pipe's end that is readable once a child has ended; ignore what ends processes."""
+    wake, alarm = os.pipe()
+    os.set_blocking(alarm, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+    # The worker decides when to stop; a signal to the terminal's group must not.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    return wake
+
+
+def _result(watch: Watch, why: str, seconds: float) -> dict[str, Any]:
+    status = watch.status
+    return {
+        "code": None if status is None or status < 0 else status,
+        "signal": -status if status is not None and status < 0 else None,
+        "why": why,
+        "megabytes": -(-watch.peak // _MIB),  # rounded up, so that it is above an exceeded limit
+        "seconds": round(seconds, 3),
+    }
 
 
 def _libc() -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,29 +162,32 @@ class LocalEngine:
         Raises:
             EngineError: It does not exist, has not ended, or is done.
         """
-        found = self._known(job_id)
-        if not found.state.ended:
-            raise EngineError(f"Job {job_id} has not ended; it is {found.state}.")
-        if found.state is State.DONE:
-            raise EngineError(f"Job {job_id} is done already; there is nothing to retry.")
-        run = _run_of(found)
-        if run is not None:
-            from aspen.workflows.engine.runs import find_run
-
-            with self._engine.connect() as connection:
-                if find_run(connection, run) is None:
-                    raise EngineError(f"Run {run} of job {job_id} was deleted.")
+        found = self._retryable(job_id)
         folder = JobFolder(self._folder, job_id)
         folder.forget_cancellation()
         with self._client() as client:
             queue = queue_of(found.kind)
             client.rewind_workflow(job_id, queue_name=queue, application_version=VERSION)
-        if run is not None:
+        if (run := _run_of(found)) is not None:
             from aspen.workflows.engine.runs import restart_run
 
             with self._engine.begin() as connection:
                 restart_run(connection, run)
         return job_id
+
+    def _retryable(self, job_id: str) -> Job:
+        found = self._known(job_id)
+        if not found.state.ended:
+            raise EngineError(f"Job {job_id} has not ended; it is {found.state}.")
+        if found.state is State.DONE:
+            raise EngineError(f"Job {job_id} is done already; there is nothing to retry.")
+        if (run := _run_of(found)) is not None:
+            from aspen.workflows.engine.runs import find_run
+
+            with self._engine.connect() as connection:
+                if find_run(connection, run) is None:
+                    raise EngineError(f"Run {run} of job {job_id} was deleted.")
+        return found
 
     def logs(self, job_id: str, *, step: str | None = None, follow: bool = False) -> Iterator[str]:
         """Yield the lines of a job's logs, in the order of its steps.
@@ -217,15 +220,7 @@ class LocalEngine:
         state = _STATES.get(row.status, State.FAILED)
         if state is State.CANCELLED and row.run_status == "COMPLETED":
             state = State.DONE
-        begun = [name for name in row.steps if name in names]
-        number = len(begun)
-        # A step is recorded when it has ended.
-        if (
-            state in {State.RUNNING, State.CANCELLED}
-            and "begin" in row.steps
-            and number < len(names)
-        ):
-            number += 1
+        number = _begun(row.steps, names, state)
         folder = JobFolder(self._folder, row.id)
         return Job(
             id=row.id,
@@ -272,6 +267,15 @@ def _step_names(kind: str) -> tuple[str, ...]:
     # Another version may have had other kinds.
     plan = plans().get(Kind(kind)) if kind in set(Kind) else None
     return tuple(step.name for step in plan.steps) if plan else ()
+
+
+def _begun(recorded: Sequence[str], names: Sequence[str], state: State) -> int:
+    """Return the number of a job's steps that have begun."""
+    number = sum(name in names for name in recorded)
+    # A step is recorded when it has ended.
+    if state in {State.RUNNING, State.CANCELLED} and "begin" in recorded and number < len(names):
+        number += 1
+    return number
 
 
 def _run_of(job: Job) -> int | None:

@@ -152,12 +152,7 @@ class StepFunctionsEngine:
 
         The number of requests grows with pages of 1,000, never with executions.
         """
-        options: dict[str, Any] = {
-            "stateMachineArn": self.machine,
-            "maxResults": min(_PAGE, limit) if limit else _PAGE,
-        }
-        if status:
-            options["statusFilter"] = status
+        options = self._list_options(status, limit)
         found: list[Execution] = []
         what = "list the executions"
         for answer in self._pages(what, "stepfunctions", "list_executions", options):
@@ -169,6 +164,15 @@ class StepFunctionsEngine:
                 if limit and len(found) == limit:
                     return found
         return found
+
+    def _list_options(self, status: str | None, limit: int | None) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "stateMachineArn": self.machine,
+            "maxResults": min(_PAGE, limit) if limit else _PAGE,
+        }
+        if status:
+            options["statusFilter"] = status
+        return options
 
     def _pages(
         self,
@@ -337,40 +341,34 @@ class StepFunctionsEngine:
 
     def evidence(self, execution: Description, *, most: int = _LINES) -> Evidence:
         """Return everything that is known about an execution; what cannot be read is named."""
-        gaps: list[str] = []
-
-        def ask(what: str, read: Callable[[], T], otherwise: T) -> T:
-            try:
-                return read()
-            except Exception as error:  # noqa: BLE001 - one source that fails hides no other
-                message = getattr(error, "message", None) or str(error)
-                gaps.append(f"{what}: {message}")
-                return otherwise
-
-        events: list[Mapping[str, Any]] = []
-        if not execution.archived:
-            events = ask("history", lambda: self.history(execution.arn), events)
-        if not events and execution.output:
-            place = f"{execution.output}/sfn-hist/{execution.arn}"
-            kept = ask("archived history", lambda: self.document(place), None)
-            events = list((kept or {}).get("events", ()))
-        attempts, failures = read_history(events)
+        reader = _Reader()
+        attempts, failures = read_history(self._events(execution, reader))
         ids = [attempt.id for attempt in attempts]
         none: list[Attempt] = []
-        jobs = ask("Batch", lambda: self.described_jobs(ids), none)
+        jobs = reader.read("Batch", lambda: self.described_jobs(ids), none)
         if not ids and not execution.archived:
-            jobs = ask("Batch", lambda: self.jobs_named(execution.name), none)
+            jobs = reader.read("Batch", lambda: self.jobs_named(execution.name), none)
         attempts = merged(attempts, jobs)
         output: Mapping[str, Any] = {}
         if execution.output and execution.workflow:
             place = f"{execution.output}/{execution.output_name}/run_output.json"
-            output = ask("output", lambda: self.document(place) or {}, output)
+            output = reader.read("output", lambda: self.document(place) or {}, output)
         last = attempts[-1] if attempts else None
         lines = None
         if last is not None:
             job = last
-            lines = ask("log", lambda: self.lines(job, most), None)
-        return Evidence(execution, attempts, failures, output, lines, gaps)
+            lines = reader.read("log", lambda: self.lines(job, most), None)
+        return Evidence(execution, attempts, failures, output, lines, reader.gaps)
+
+    def _events(self, execution: Description, reader: _Reader) -> Sequence[Mapping[str, Any]]:
+        events: list[Mapping[str, Any]] = []
+        if not execution.archived:
+            events = reader.read("history", lambda: self.history(execution.arn), events)
+        if not events and execution.output:
+            place = f"{execution.output}/sfn-hist/{execution.arn}"
+            kept = reader.read("archived history", lambda: self.document(place), None)
+            events = list((kept or {}).get("events", ()))
+        return events
 
     # The engine's interface
 
@@ -390,44 +388,43 @@ class StepFunctionsEngine:
         """
         parts = name_parts(job_id)
         suffix = f"/{parts.at if parts else job_id}"
-        stale = parameters.get("run_type") in {"refresh-stale", "force-all"}
         if kind == "qc":
-            names = ("pathogen_slug", "run_type", "sample_ids")
-            run = {**dict.fromkeys(names), **parameters}
-            run["pathogen_slug"] = parameters.get("pathogen_slug") or parameters.get("pathogen")
-            run["sample_ids"] = list(parameters.get("sample_ids") or ())
-            return self._app(_ONE_APP[kind]).input({name: run[name] for name in names}, suffix)
+            return self._app(_ONE_APP[kind]).input(_quality_run(parameters), suffix)
         if kind == "lineages":
-            if stale:
+            if parameters.get("run_type") in {"refresh-stale", "force-all"}:
                 return self._app(_STALE_LINEAGES).input({}, suffix)
             samples = list(parameters.get("samples") or ())
             return self._app(_ONE_APP[kind]).input({"samples": samples}, suffix)
         if kind == "import-repository":
-            slug = str(parameters.get("pathogen", ""))
-            if slug not in _IMPORTS:
-                raise EngineError(
-                    f"No workflow imports the public repository of {slug!r}.",
-                    f"Choose from {', '.join(_IMPORTS)}.",
-                )
-            app, metadata, sequences = _IMPORTS[slug]
-            wanted = {
-                metadata: parameters.get("metadata"),
-                sequences: parameters.get("sequences"),
-            }
-            values = {name: one for name, one in wanted.items() if one}
-            found = self._app(app).scheduled_input
-            run = {**found["Input"]["Run"], **values}
-            return {
-                **found,
-                "Input": {**found["Input"], "Run": run},
-                "OutputPrefix": f"{found['OutputPrefix']}{suffix}",
-            }
+            return self._import_input(parameters, suffix)
         raise EngineError(
             f"Jobs of the kind {kind} cannot be started on a cloud deployment.",
             "Trees are started with: phylo-runs create"
             if kind == "tree"
             else "Its import jobs load lineages and locations together with a repository.",
         )
+
+    def _import_input(self, parameters: Mapping[str, Any], suffix: str) -> dict[str, Any]:
+        """Return the input of the scheduled import, with the files that the parameters name."""
+        slug = str(parameters.get("pathogen", ""))
+        if slug not in _IMPORTS:
+            raise EngineError(
+                f"No workflow imports the public repository of {slug!r}.",
+                f"Choose from {', '.join(_IMPORTS)}.",
+            )
+        app, metadata, sequences = _IMPORTS[slug]
+        wanted = {
+            metadata: parameters.get("metadata"),
+            sequences: parameters.get("sequences"),
+        }
+        values = {name: one for name, one in wanted.items() if one}
+        found = self._app(app).scheduled_input
+        run = {**found["Input"]["Run"], **values}
+        return {
+            **found,
+            "Input": {**found["Input"], "Run": run},
+            "OutputPrefix": f"{found['OutputPrefix']}{suffix}",
+        }
 
     def start_input(self, given: Mapping[str, Any], name: str) -> str:
         """Start an execution with an input, unless one of this name exists; return the name."""
@@ -602,6 +599,34 @@ class StepFunctionsEngine:
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class _Reader:
+    """A reader of sources, of which one that fails hides no other.
+
+    Attributes:
+        gaps: What could not be read, and why.
+    """
+
+    def __init__(self) -> None:
+        self.gaps: list[str] = []
+
+    def read(self, what: str, read: Callable[[], T], otherwise: T) -> T:
+        """Return what a function reads, or ``otherwise`` if it fails."""
+        try:
+            return read()
+        except Exception as error:  # noqa: BLE001 - one source that fails hides no other
+            message = getattr(error, "message", None) or str(error)
+            self.gaps.append(f"{what}: {message}")
+            return otherwise
+
+
+def _quality_run(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("pathogen_slug", "run_type", "sample_ids")
+    run = {**dict.fromkeys(names), **parameters}
+    run["pathogen_slug"] = parameters.get("pathogen_slug") or parameters.get("pathogen")
+    run["sample_ids"] = list(parameters.get("sample_ids") or ())
+    return {name: run[name] for name in names}
 
 
 def job_of(execution: Execution) -> Job:

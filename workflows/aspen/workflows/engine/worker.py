@@ -202,13 +202,7 @@ class Worker:
         # A worker that is killed often must not end a job.
         DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(job)
         DBOS.launch()
-        for queue, number in CONCURRENCY.items():
-            DBOS.register_queue(
-                queue,
-                worker_concurrency=number,
-                polling_interval_sec=_POLL_S,
-                on_conflict="always_update",
-            )
+        _register_queues()
 
     def _stop(self) -> None:
         """End the running steps; their jobs continue with them when a worker starts again."""
@@ -531,6 +525,18 @@ class Worker:
                 _log.warning("The database is away: %s", _first_line(error))
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _register_queues() -> None:
+    from dbos import DBOS
+
+    for queue, number in CONCURRENCY.items():
+        DBOS.register_queue(
+            queue,
+            worker_concurrency=number,
+            polling_interval_sec=_POLL_S,
+            on_conflict="always_update",
+        )
 
 
 def _plan(kind: str) -> Plan:

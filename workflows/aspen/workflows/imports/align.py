@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from aspen.workflows.programs import named, say
 from aspen.workflows.reading import packing, records
@@ -35,15 +36,10 @@ def align_file(source: Path, target: Path, pathogen: str) -> int:
     with packing(target) as out:
         for name, letters in records(source):
             try:
-                out.write(f">{name}\n{aligner.align(module.clean(letters))}\n")
+                out.write(f">{name}\n{_aligned(aligner, module.clean(letters))}\n")
                 count += 1
             except module.NotAlignedError as error:
                 excluded.append(f"{name} {error}")
-            except ImportError as error:  # a dump that comes aligned does not need it
-                raise StepError(
-                    f"Alignment needs {error.name}, which is not installed. Run make workflows, or "
-                    'install the extra "workflows".'
-                ) from error
             if (count + len(excluded)) % _SHOWN_EACH == 0:
                 say(f"{count + len(excluded):,} sequences aligned")
     if excluded:
@@ -51,3 +47,13 @@ def align_file(source: Path, target: Path, pathogen: str) -> int:
     if not count:
         raise StepError(f"No sequence could be aligned: {named(excluded)}.")
     return count
+
+
+def _aligned(aligner: Any, sequence: str) -> str:
+    try:
+        return str(aligner.align(sequence))
+    except ImportError as error:  # a dump that comes aligned does not need it
+        raise StepError(
+            f"Alignment needs {error.name}, which is not installed. Run make workflows, or "
+            'install the extra "workflows".'
+        ) from error

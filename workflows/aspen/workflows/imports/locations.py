@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from aspen.database.sessions import WriteSession
-from aspen.workflows.imports.coordinates import LEVELS, Coordinates, Matching, Place
+from aspen.workflows.imports.coordinates import LEVELS, Coordinates, Matching, Place, Position
 
 # The unique constraint does not prevent duplicates, as it treats NULLs as distinct. Readers, and
 # rows that refer to a location, do not wait for this lock.
@@ -88,36 +88,56 @@ def add_places(
     """
     given = coordinates or Coordinates()
     session.execute(sa.text(_LOCK))
-    source = {"pathogen": pathogen, "repository": repository}
+    added = _add(session, {"pathogen": pathogen, "repository": repository}, given)
+    ids, matching = _known(session)
+    found = _positions(matching, given)
+    if found:
+        _place(session, {ids[place]: at for place, at in found.items()})
+    without = sum(at is None for at in matching.known.values())
+    return Added(added, len(found), matching.ambiguous, without)
+
+
+def _add(session: WriteSession, source: Mapping[str, int | None], coordinates: Coordinates) -> int:
+    """Add the places of a source's metadata and of a table; return their number."""
     typed = sa.bindparam("repository", type_=sa.Integer)
     added = _count(session, sa.text(_OF_METADATA).bindparams(typed), source)
-    if given.places:
-        columns = {level: [place[n] for place in given.places] for n, level in enumerate(LEVELS)}
+    if places := coordinates.places:
+        columns = {level: [place[n] for place in places] for n, level in enumerate(LEVELS)}
         added += _count(session, sa.text(_OF_TABLE), columns)
-    ids, matching = dict[Place, int](), Matching({})
-    for row in session.execute(sa.text(_ALL)):
-        place = tuple(row[1 : 1 + len(LEVELS)])
-        if ids.setdefault(place, row.id) == row.id:
-            known = None in {row.latitude, row.longitude}
-            matching.known[place] = None if known else (row.latitude, row.longitude)
-    found = {
-        place: at
-        for place, at in given.places.items()
-        if at is not None and matching.known[place] is None
-    }
-    matching.known |= found
-    found |= matching.match(given.named)
-    rows = [
-        {"id": ids[place], "latitude": latitude, "longitude": longitude}
-        for place, (latitude, longitude) in found.items()
-    ]
-    if rows:
-        session.execute(sa.text(_PLACE), rows)
-    without = sum(at is None for at in matching.known.values())
-    return Added(added, len(rows), matching.ambiguous, without)
+    return added
 
 
 def _count(session: WriteSession, statement: sa.TextClause, values: Mapping[str, object]) -> int:
     result = session.execute(statement, values)
     assert isinstance(result, sa.CursorResult)  # noqa: S101 - an INSERT has no other
     return result.rowcount
+
+
+def _known(session: WriteSession) -> tuple[dict[Place, int], Matching]:
+    """Return the ID of every place, the first one of duplicates, and the positions so far."""
+    ids, matching = dict[Place, int](), Matching({})
+    for row in session.execute(sa.text(_ALL)):
+        place = tuple(row[1 : 1 + len(LEVELS)])
+        if ids.setdefault(place, row.id) == row.id:
+            known = None in {row.latitude, row.longitude}
+            matching.known[place] = None if known else (row.latitude, row.longitude)
+    return ids, matching
+
+
+def _positions(matching: Matching, coordinates: Coordinates) -> dict[Place, Position]:
+    """Return the positions of places that have none yet."""
+    found = {
+        place: at
+        for place, at in coordinates.places.items()
+        if at is not None and matching.known[place] is None
+    }
+    matching.known |= found
+    return found | matching.match(coordinates.named)
+
+
+def _place(session: WriteSession, positions: Mapping[int, Position]) -> None:
+    rows = [
+        {"id": place, "latitude": latitude, "longitude": longitude}
+        for place, (latitude, longitude) in positions.items()
+    ]
+    session.execute(sa.text(_PLACE), rows)

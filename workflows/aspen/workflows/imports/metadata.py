@@ -77,19 +77,24 @@ def find_layout(path: Path, header: Sequence[str], repository: str) -> Layout:
             f"{path.name} is not a metadata file of GISAID or GenBank: it has no column "
             f"{named(missing)}."
         )
-    own = ("gisaid_epi_isl",) if repository == _GISAID else ()
-    wanted = {
-        "strain": (name,),
-        "lineage": ("lineage",) if by_accession else ("pango_lineage", "lineage"),
-        "isl": own or ("genbank_accession_rev", "genbank_accession", "accession"),
-        "date": ("date",),
-        **{level: (level,) for level in _PLACES},
-    }
+    wanted = _choices(name, repository)
     sources = tuple(
         next((names.index(one) for one in wanted[column] if one in names), None)
         for column in COLUMNS
     )
     return Layout(tuple(names), names.index(name), sources)
+
+
+def _choices(name: str, repository: str) -> dict[str, tuple[str, ...]]:
+    """Return the columns of a file that may have the values of each of `COLUMNS`, best first."""
+    own = ("gisaid_epi_isl",) if repository == _GISAID else ()
+    return {
+        "strain": (name,),
+        "lineage": ("lineage",) if name == "accession" else ("pango_lineage", "lineage"),
+        "isl": own or ("genbank_accession_rev", "genbank_accession", "accession"),
+        "date": ("date",),
+        **{level: (level,) for level in _PLACES},
+    }
 
 
 class Metadata:

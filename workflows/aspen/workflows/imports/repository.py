@@ -192,27 +192,11 @@ def _lines(rows: Iterator[list[str | None]]) -> Iterator[str]:
 def _add_entities(
     session: WriteSession, bucket: str, dump: Dump, source: Source, aligned_since: str
 ) -> None:
-    keys = DumpKeys(dump.pathogen, dump.repository, dump.time)
     ids = {"pathogen_id": source.pathogen, "public_repository_id": source.repository}
-    started = datetime.fromisoformat(dump.started)
     versions = software_versions()
-    raw = RawRepositoryData(
-        download_date=started, s3_bucket=bucket, s3_key=keys.raw(dump.metadata), **ids
-    )
-    processed = ProcessedRepositoryData(
-        s3_bucket=bucket,
-        sequences_s3_key=keys.sequences,
-        metadata_s3_key=keys.metadata,
-        **ids,
-    )
-    aligned = AlignedRepositoryData(
-        s3_bucket=bucket,
-        sequences_s3_key=keys.aligned_sequences,
-        metadata_s3_key=keys.aligned_metadata,
-        **ids,
-    )
+    raw, processed, aligned = _objects(bucket, dump, ids)
     download = RepositoryDownloadWorkflow(
-        start_datetime=started,
+        start_datetime=datetime.fromisoformat(dump.started),
         end_datetime=datetime.fromisoformat(dump.ended),
         workflow_status=WorkflowStatus.COMPLETED,
         software_versions=versions,
@@ -231,6 +215,32 @@ def _add_entities(
     )
     session.add_all([raw, processed, aligned, download, alignment])
     session.flush()
+
+
+def _objects(
+    bucket: str, dump: Dump, ids: Mapping[str, int]
+) -> tuple[RawRepositoryData, ProcessedRepositoryData, AlignedRepositoryData]:
+    """Return the entities of a dump's objects in the bucket."""
+    keys = DumpKeys(dump.pathogen, dump.repository, dump.time)
+    raw = RawRepositoryData(
+        download_date=datetime.fromisoformat(dump.started),
+        s3_bucket=bucket,
+        s3_key=keys.raw(dump.metadata),
+        **ids,
+    )
+    processed = ProcessedRepositoryData(
+        s3_bucket=bucket,
+        sequences_s3_key=keys.sequences,
+        metadata_s3_key=keys.metadata,
+        **ids,
+    )
+    aligned = AlignedRepositoryData(
+        s3_bucket=bucket,
+        sequences_s3_key=keys.aligned_sequences,
+        metadata_s3_key=keys.aligned_metadata,
+        **ids,
+    )
+    return raw, processed, aligned
 
 
 def software_versions() -> dict[str, str]:

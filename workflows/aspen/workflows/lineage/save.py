@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.dialects.postgresql import insert
 
@@ -30,19 +31,7 @@ def save(database: Database, sums: Mapping[int, str], assignments: Iterable[Assi
         with database.begin() as session:
             kept = lock(session, {one.sample: sums[one.sample] for one in some})
             now = datetime.now(UTC).replace(tzinfo=None)
-            rows = [
-                {
-                    "sample_id": one.sample,
-                    "lineage_type": LineageType.PANGOLIN,
-                    "lineage": one.lineage,
-                    "lineage_software_version": one.version,
-                    "lineage_probability": one.probability,
-                    "raw_lineage_output": one.raw,
-                    "last_updated": now,
-                }
-                for one in some
-                if one.sample in kept
-            ]
+            rows = [_row(one, now) for one in some if one.sample in kept]
             if rows:
                 statement = insert(SampleLineage).values(rows)
                 changed = {name: statement.excluded[name] for name in rows[0] if name not in _KEY}
@@ -50,3 +39,15 @@ def save(database: Database, sums: Mapping[int, str], assignments: Iterable[Assi
         count += len(rows)
         say(f"{count:,} of {len(sums):,} samples stored")
     return count
+
+
+def _row(one: Assignment, now: datetime) -> dict[str, Any]:
+    return {
+        "sample_id": one.sample,
+        "lineage_type": LineageType.PANGOLIN,
+        "lineage": one.lineage,
+        "lineage_software_version": one.version,
+        "lineage_probability": one.probability,
+        "raw_lineage_output": one.raw,
+        "last_updated": now,
+    }

@@ -30,6 +30,7 @@ BUNDLED = "sars-cov-2 (bundled)"
 _SC2 = "SC2"
 _ACCESSION = "MN908947"
 _DATASET = "dataset"
+_DESCRIPTIONS = ("tag.json", "pathogen.json")
 _DOWNLOAD_S = 60
 
 
@@ -163,12 +164,10 @@ def read_dataset(folder: Path, name: str) -> Dataset:
     Raises:
         StepError: It is missing, or lacks the accession or the tag.
     """
-    for file in ("tag.json", "pathogen.json"):
-        if (folder / file).is_file():
-            described = json.loads((folder / file).read_text())
-            break
-    else:
+    file = next((file for file in _DESCRIPTIONS if (folder / file).is_file()), None)
+    if file is None:
         raise StepError(f"The Nextclade dataset {name} has neither tag.json nor pathogen.json.")
+    described = json.loads((folder / file).read_text())
     attributes = described.get("attributes") or {}
     accession = _text(
         attributes.get("reference accession")

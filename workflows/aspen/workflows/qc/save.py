@@ -75,24 +75,8 @@ def save(
 def _save(
     session: WriteSession, prepared: Prepared, results: list[Result], groups: Mapping[int, int]
 ) -> None:
-    dataset = {
-        "reference_dataset_name": prepared.dataset.name,
-        "reference_sequence_accession": prepared.dataset.accession,
-        "reference_dataset_tag": prepared.dataset.tag,
-    }
     now = datetime.now(UTC).replace(tzinfo=None)
-    metrics = [
-        {
-            "sample_id": one.sample,
-            "qc_caller": QCMetricCaller.NEXTCLADE,
-            "qc_score": one.score,
-            "qc_status": one.status,
-            "qc_software_version": prepared.version,
-            "raw_qc_output": one.raw,
-            **dataset,
-        }
-        for one in results
-    ]
+    metrics = [_metric(prepared, one) for one in results]
     _upsert(session, SampleQCMetric, metrics, ["sample_id"])
     mutations = [
         {
@@ -105,20 +89,41 @@ def _save(
     ]
     _upsert(session, SampleMutation, mutations, ["sample_id"])
     if prepared.pathogen != _SC2:
-        lineages = [
-            {
-                "sample_id": one.sample,
-                "lineage_type": LineageType.NEXTCLADE,
-                "lineage": one.lineage,
-                "lineage_software_version": prepared.version,
-                "raw_lineage_output": one.raw,
-                "last_updated": now,
-                **dataset,
-            }
-            for one in results
-        ]
+        lineages = [_lineage(prepared, one, now) for one in results]
         _upsert(session, SampleLineage, lineages, ["sample_id", "lineage_type"])
     _save_aligned(session, prepared.dataset.accession, results, groups, now)
+
+
+def _metric(prepared: Prepared, one: Result) -> dict[str, Any]:
+    return {
+        "sample_id": one.sample,
+        "qc_caller": QCMetricCaller.NEXTCLADE,
+        "qc_score": one.score,
+        "qc_status": one.status,
+        "qc_software_version": prepared.version,
+        "raw_qc_output": one.raw,
+        **_dataset(prepared),
+    }
+
+
+def _lineage(prepared: Prepared, one: Result, now: datetime) -> dict[str, Any]:
+    return {
+        "sample_id": one.sample,
+        "lineage_type": LineageType.NEXTCLADE,
+        "lineage": one.lineage,
+        "lineage_software_version": prepared.version,
+        "raw_lineage_output": one.raw,
+        "last_updated": now,
+        **_dataset(prepared),
+    }
+
+
+def _dataset(prepared: Prepared) -> dict[str, str]:
+    return {
+        "reference_dataset_name": prepared.dataset.name,
+        "reference_sequence_accession": prepared.dataset.accession,
+        "reference_dataset_tag": prepared.dataset.tag,
+    }
 
 
 def _upsert(

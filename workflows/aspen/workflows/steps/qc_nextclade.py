@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from aspen.workflows.genomes import SEQUENCES, batches, read_sums
 from aspen.workflows.programs import say
@@ -24,10 +25,7 @@ def run(workspace: Workspace) -> None:
             f"nextclade was replaced while the job ran: {prepared.version} is now "
             f"{nextclade.version.text}. Start the job again."
         )
-    for path in workspace.out.glob("batch-*"):  # of an earlier attempt
-        shutil.rmtree(path)
-    for path in workspace.out.glob("results-*"):
-        path.unlink()
+    _clear(workspace.out)
     done = 0
     for number, some in enumerate(batches(sequences(source / SEQUENCES), nextclade.batch), 1):
         folder = workspace.out / f"batch-{number:05}"
@@ -41,3 +39,11 @@ def run(workspace: Workspace) -> None:
         done += write_results(workspace.out / f"results-{number:05}.jsonl", results)
         shutil.rmtree(folder)
         say(f"{done:,} of {total:,} genomes done")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier attempt left."""
+    for path in folder.glob("batch-*"):
+        shutil.rmtree(path)
+    for path in folder.glob("results-*"):
+        path.unlink()

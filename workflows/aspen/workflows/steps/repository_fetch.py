@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aspen.database.models import RepositoryDownloadWorkflow
 from aspen.workflows.access import opened
@@ -49,10 +50,7 @@ def _run(workspace: Workspace) -> None:
     metadata = fetch(parameters.metadata, workspace.out / RAW_METADATA)
     names = Names(source.prefix)
     rows = process_metadata(metadata, workspace.out / METADATA, parameters.repository, names)
-    say(f"Getting {parameters.sequences}")
-    sequences = fetch(parameters.sequences, workspace.out / RAW_SEQUENCES)
-    if sequences.name == metadata.name:
-        raise StepError(f"The metadata and the sequences are both named {metadata.name}.")
+    sequences = _fetch_sequences(parameters, workspace, metadata)
     dump = Dump(
         pathogen=parameters.pathogen,
         repository=parameters.repository,
@@ -64,3 +62,13 @@ def _run(workspace: Workspace) -> None:
     )
     dump = process_sequences(sequences, workspace.out / SEQUENCES, names, dump)
     dump.ended_now(_now()).write(workspace.out)
+
+
+def _fetch_sequences(
+    parameters: RepositoryParameters, workspace: Workspace, metadata: Path
+) -> Path:
+    say(f"Getting {parameters.sequences}")
+    sequences = fetch(parameters.sequences, workspace.out / RAW_SEQUENCES)
+    if sequences.name == metadata.name:
+        raise StepError(f"The metadata and the sequences are both named {metadata.name}.")
+    return sequences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from aspen.database.models import RepositoryAlignmentWorkflow
 from aspen.workflows.access import opened
@@ -27,25 +28,13 @@ def run(workspace: Workspace) -> None:
 
 
 def _run(workspace: Workspace, dump: Dump, aligned_since: str) -> None:
-    source, aligned, store = (
-        workspace.of("repository-fetch"),
-        workspace.of("repository-align"),
-        workspace.store,
-    )
-    keys = DumpKeys(dump.pathogen, dump.repository, dump.time)
+    source, store = workspace.of("repository-fetch"), workspace.store
     with opened(workspace) as database:
         with database.reading() as session:
             if repository.is_saved(session, store.bucket, dump):
                 say("An earlier attempt stored everything.")
                 return
-        for path, key in (
-            (source / RAW_METADATA / dump.metadata, keys.raw(dump.metadata)),
-            (source / RAW_SEQUENCES / dump.sequences, keys.raw(dump.sequences)),
-            (source / METADATA, keys.metadata),
-            (source / SEQUENCES, keys.sequences),
-            (aligned / METADATA, keys.aligned_metadata),
-            (aligned / ALIGNED, keys.aligned_sequences),
-        ):
+        for path, key in _objects(workspace, dump):
             store.upload(path, key)
             say(f"Stored s3://{store.bucket}/{key} ({path.stat().st_size:,} bytes)")
         given = next((source / COORDINATES).iterdir(), None)
@@ -54,3 +43,17 @@ def _run(workspace: Workspace, dump: Dump, aligned_since: str) -> None:
             database, store.bucket, dump, aligned_since, source / METADATA, coordinates
         )
     say(f"{done.rows:,} rows of metadata; {done.accessions:,} accessions changed; {done.places}")
+
+
+def _objects(workspace: Workspace, dump: Dump) -> tuple[tuple[Path, str], ...]:
+    """Return the files that are stored, with their keys."""
+    source, aligned = workspace.of("repository-fetch"), workspace.of("repository-align")
+    keys = DumpKeys(dump.pathogen, dump.repository, dump.time)
+    return (
+        (source / RAW_METADATA / dump.metadata, keys.raw(dump.metadata)),
+        (source / RAW_SEQUENCES / dump.sequences, keys.raw(dump.sequences)),
+        (source / METADATA, keys.metadata),
+        (source / SEQUENCES, keys.sequences),
+        (aligned / METADATA, keys.aligned_metadata),
+        (aligned / ALIGNED, keys.aligned_sequences),
+    )

@@ -8,7 +8,7 @@ from aspen.database.engine import Database
 from aspen.workflows.steps import Workspace
 from aspen.workflows.tree.export import Run
 from aspen.workflows.tree.objects import explained
-from aspen.workflows.tree.save import found_versions, save
+from aspen.workflows.tree.save import Saved, found_versions, save
 
 
 def run(workspace: Workspace) -> None:
@@ -34,6 +34,10 @@ def run(workspace: Workspace) -> None:
             )
     finally:
         database.dispose()
+    _report(saved, place)
+
+
+def _report(saved: Saved, place: str) -> None:
     if saved.before:
         _say(f"Tree {saved.tree_id} was saved before.")
         return

@@ -334,9 +334,24 @@ def _with_minimap2(
         str(folder / "reference.fasta"),
         str(folder / "sequences.fasta"),
     )
+    texts = {number: sequences[name] for number, name in names.items()}
+    found, reversed_ones = _read_sam(output, texts, aligner)
+    for number, name in names.items():
+        if number in found:
+            yield name, found[number]
+        elif number in reversed_ones:
+            yield name, NotAlignedError("is reverse-complemented")
+        else:
+            yield name, NotAlignedError("does not resemble the reference genome")
+
+
+def _read_sam(
+    path: Path, sequences: Mapping[str, str], aligner: Aligner
+) -> tuple[dict[str, str], set[str]]:
+    """Return the aligned sequences by number, and the numbers of those that are reversed."""
     found: dict[str, str] = {}
     reversed_ones = set()
-    with output.open() as file:
+    with path.open() as file:
         for line in file:
             if line.startswith("@"):
                 continue
@@ -345,15 +360,9 @@ def _with_minimap2(
                 reversed_ones.add(number)
                 continue
             # A long gap or unknown stretch splits a genome; the first part reported is the best.
-            part = _placed(sequences[names[number]], int(site) - 1, cigar, aligner)
+            part = _placed(sequences[number], int(site) - 1, cigar, aligner)
             found[number] = _merged(found[number], part) if number in found else part
-    for number, name in names.items():
-        if number in found:
-            yield name, found[number]
-        elif number in reversed_ones:
-            yield name, NotAlignedError("is reverse-complemented")
-        else:
-            yield name, NotAlignedError("does not resemble the reference genome")
+    return found, reversed_ones
 
 
 def _placed(sequence: str, site: int, cigar: str, aligner: Aligner) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aspen.workflows.data import CONFIGURATION, Genome
 from aspen.workflows.steps import StepError
@@ -50,8 +50,32 @@ def assemble(refined: Refined, title: str, genome: Genome, out: Path) -> None:
     Raises:
         StepError: The result would not be valid.
     """
-    rows = read_metadata(refined.metadata)
     names: dict[str, str] = json.loads((refined.folder / NAMES).read_text())
+    files = _write_inputs(refined, names, out)
+    draft = out / "draft.json"
+    try:
+        _export(refined, title, files, draft)
+        document = json.loads(draft.read_text())
+        _finish(document, names, genome)
+        tree = out / "tree.json"
+        tree.write_text(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+        augur.run("validate", "export-v2", tree)
+    except AugurFailedError as error:
+        raise StepError(f"{error}; see the log.") from error
+    draft.unlink()
+
+
+class _Inputs(NamedTuple):
+    """The files that augur reads besides those of the steps before."""
+
+    table: Path
+    places: Path
+    about: Path
+    counts: Path
+
+
+def _write_inputs(refined: Refined, names: Mapping[str, str], out: Path) -> _Inputs:
+    rows = read_metadata(refined.metadata)
     columns = list(dict.fromkeys(column for row in rows for column in row if column != "strain"))
     if "genbank_accession" in columns:
         columns.append("genbank_accession__url")
@@ -66,25 +90,20 @@ def assemble(refined: Refined, title: str, genome: Genome, out: Path) -> None:
     about.write_text(_description(refined))
     counts = out / "s1_mutations.json"
     counts.write_text(json.dumps(_s1_mutations(refined.folder)))
-    draft = out / "draft.json"
+    return _Inputs(table, places, about, counts)
+
+
+def _export(refined: Refined, title: str, files: _Inputs, draft: Path) -> None:
     data = [refined.folder / f"{name}.json" for name in NODE_DATA]
-    try:
-        augur.run(
-            "v2",
-            *("--tree", refined.folder / "tree.nwk", "--metadata", table),
-            *("--node-data", *data, counts),
-            *("--auspice-config", CONFIGURATION, "--lat-longs", places, "--description", about),
-            *("--title", title, "--minify-json", "--skip-validation", "--output", draft),
-            module="export_v2",
-        )
-        document = json.loads(draft.read_text())
-        _finish(document, names, genome)
-        tree = out / "tree.json"
-        tree.write_text(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
-        augur.run("validate", "export-v2", tree)
-    except AugurFailedError as error:
-        raise StepError(f"{error}; see the log.") from error
-    draft.unlink()
+    augur.run(
+        "v2",
+        *("--tree", refined.folder / "tree.nwk", "--metadata", files.table),
+        *("--node-data", *data, files.counts),
+        *("--auspice-config", CONFIGURATION, "--lat-longs", files.places),
+        *("--description", files.about),
+        *("--title", title, "--minify-json", "--skip-validation", "--output", draft),
+        module="export_v2",
+    )
 
 
 def _prepared(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 from aspen.workflows.steps import StepError
@@ -25,16 +27,28 @@ def run(command: str, *arguments: object, module: str | None = None) -> None:
     Raises:
         AugurFailedError: The command failed.
     """
-    from augur.errors import AugurError
-    from treetime import TreeTimeError, TreeTimeUnknownError
-
     part = import_module(f"augur.{module or command}")
     parser = argparse.ArgumentParser(prog="augur")
     part.register_parser(parser.add_subparsers())
     words = [str(argument) for argument in arguments]
     print("augur", command, *words, flush=True)  # noqa: T201 - standard output is the step's log
     try:
-        code = part.run(parser.parse_args([command, *words]))
+        with _explained(command):
+            code = part.run(parser.parse_args([command, *words]))
+    finally:
+        sys.stdout.flush()
+    if code:
+        raise AugurFailedError(f"augur {command} ended with exit code {code}")
+
+
+@contextmanager
+def _explained(command: str) -> Iterator[None]:
+    """Turn the errors that a command raises into ours."""
+    from augur.errors import AugurError
+    from treetime import TreeTimeError, TreeTimeUnknownError
+
+    try:
+        yield
     except SystemExit as error:
         raise AugurFailedError(f"augur {command} ended with exit code {error.code}") from error
     except (AugurError, TreeTimeError, TreeTimeUnknownError) as error:
@@ -46,7 +60,3 @@ def run(command: str, *arguments: object, module: str | None = None) -> None:
         Exception
     ) as error:  # as augur's own command line does: data can surprise any of its parts
         raise AugurFailedError(f"augur {command}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.stdout.flush()
-    if code:
-        raise AugurFailedError(f"augur {command} ended with exit code {code}")

@@ -79,16 +79,9 @@ def build(sequences: Mapping[str, str], genome: Genome, folder: Path) -> Tree:
 
     label = labels(sequences)
     masked = {label[name]: genome.mask(text) for name, text in sequences.items()}
-    copies: dict[str, list[str]] = {}
-    for name, text in masked.items():
-        copies.setdefault(text, []).append(name)
     root_name = label.get(genome.reference.strain) if genome.reference else None
-    distinct: dict[str, str] = {}
-    for text, names in copies.items():
-        if root_name in names:  # the root stands for its copies
-            names.remove(root_name)
-            names.insert(0, root_name)
-        distinct[names[0]] = text
+    copies = _copies(masked, root_name)
+    distinct = {names[0]: text for text, names in copies.items()}
     built = _topology(distinct, folder)
     root = _rooted(_parsed(built.newick, list(distinct)), root_name)
     left = parsimony.collapse(root, parsimony.informative(distinct))
@@ -96,15 +89,32 @@ def build(sequences: Mapping[str, str], genome: Genome, folder: Path) -> Tree:
         sites = len(next(iter(masked.values())))
         for node, number in left.items():
             node.length = number / sites
+    _add_copies(root, {names[0]: names[1:] for names in copies.values()}, left)
+    return Tree(root, built.versions)
+
+
+def _copies(sequences: Mapping[str, str], root_name: str | None) -> dict[str, list[str]]:
+    """Return the names of each sequence, of which the first one stands for the others."""
+    copies: dict[str, list[str]] = {}
+    for name, text in sequences.items():
+        copies.setdefault(text, []).append(name)
+    for names in copies.values():
+        if root_name in names:  # the root stands for its copies
+            names.remove(root_name)
+            names.insert(0, root_name)
+    return copies
+
+
+def _add_copies(root: Node, copies: Mapping[str, Sequence[str]], left: Mapping[Node, int]) -> None:
+    """Add the copies of tips, by their names; ``left`` has the substitutions above each node."""
     parents = {child: node for node in newick.preorder(root) for child in node.children}
     for tip in newick.tips(root):
-        others = [Node(name) for name in copies[distinct[tip.name]][1:]]
+        others = [Node(name) for name in copies[tip.name]]
         if others and not left.get(tip):
             parents[tip].children.extend(others)
         elif others:
             tip.children = [Node(tip.name), *others]
             tip.name = ""
-    return Tree(root, built.versions)
 
 
 def _topology(distinct: Mapping[str, str], folder: Path) -> _Built:

@@ -261,13 +261,7 @@ def export(database: Database, run_id: int, bucket: str, folder: Path) -> tuple[
 def _export(
     connection: Connection, run_id: int, bucket: str, folder: Path
 ) -> tuple[Run, list[str]]:
-    row = connection.execute(sa.text(_RUN), {"run": run_id}).mappings().one_or_none()
-    if row is None:
-        raise StepError(f"Run {run_id} does not exist.")
-    if row["workflow_status"] == WorkflowStatus.COMPLETED.value:
-        raise StepError(f"Run {run_id} is completed. To build another tree, start a new run.")
-    if row["pathogen"] not in COLUMNS:
-        raise StepError(f"Trees of {row['pathogen']} are not supported.")
+    row = _buildable(connection, run_id)
     dump = connection.execute(sa.text(_DUMP), {"run": run_id}).mappings().one_or_none()
     if dump is None:
         raise StepError(
@@ -287,6 +281,17 @@ def _export(
     _write_places(connection, folder / "lat_longs.tsv")
     run.write(folder / "run.json")
     return run, names.notes
+
+
+def _buildable(connection: Connection, run_id: int) -> sa.RowMapping:
+    row = connection.execute(sa.text(_RUN), {"run": run_id}).mappings().one_or_none()
+    if row is None:
+        raise StepError(f"Run {run_id} does not exist.")
+    if row["workflow_status"] == WorkflowStatus.COMPLETED.value:
+        raise StepError(f"Run {run_id} is completed. To build another tree, start a new run.")
+    if row["pathogen"] not in COLUMNS:
+        raise StepError(f"Trees of {row['pathogen']} are not supported.")
+    return row
 
 
 def _described(
@@ -364,33 +369,14 @@ def _names(connection: Connection, row: sa.RowMapping, run_id: int, remove: Any)
     """
     chosen = list(connection.scalars(sa.text(_CHOSEN), {"run": run_id}))
     aligned = row["pathogen"] in ALIGNED
-    query = sa.text(_NAMES.format(genomes=_GENOMES[aligned])).bindparams(
-        sa.bindparam("chosen", type_=sa.ARRAY(sa.Integer))
-    )
-    values = {"chosen": chosen, "pathogen": row["pathogen_id"], "group": row["group_id"]}
     found, holders = _Names(chosen=set(chosen)), dict[str, sa.RowMapping]()
     missing: list[str] = []
-    for sample in connection.execute(query, values).mappings():
+    for sample in _candidates(connection, row, chosen, aligned=aligned):
         strain = remove(sample["public_identifier"])
-        if not sample["has_genome"]:
-            if sample["chosen"]:
-                missing.append(_described_sample(sample))
-            continue
-        other = holders.get(strain)
-        if other is not None and other["chosen"] and sample["chosen"]:
-            raise StepError(
-                f"Two of the chosen samples have the public identifier {strain}:"
-                f" {_described_sample(other)} and {_described_sample(sample)}. A tree can show only"
-                " one of them. Change one identifier, or choose only one of the two."
-            )
-        if other is None or (sample["chosen"] and not other["chosen"]):
-            holders[strain] = sample
-        if other is not None:
-            left_out = sample if holders[strain] is other else other
-            found.notes.append(
-                f"Left out {_described_sample(left_out)}: its public identifier is also that of"
-                f" {_described_sample(holders[strain])}."
-            )
+        if sample["has_genome"]:
+            found.notes += _hold(holders, strain, sample)
+        elif sample["chosen"]:
+            missing.append(_described_sample(sample))
     if missing:
         kind = "aligned genome" if aligned else "genome"
         advice = "run quality control for it" if aligned else "upload one"
@@ -399,6 +385,37 @@ def _names(connection: Connection, row: sa.RowMapping, run_id: int, remove: Any)
         )
     found.strains = {sample["id"]: strain for strain, sample in holders.items()}
     return found
+
+
+def _candidates(
+    connection: Connection, row: sa.RowMapping, chosen: list[int], *, aligned: bool
+) -> Iterable[sa.RowMapping]:
+    query = sa.text(_NAMES.format(genomes=_GENOMES[aligned])).bindparams(
+        sa.bindparam("chosen", type_=sa.ARRAY(sa.Integer))
+    )
+    values = {"chosen": chosen, "pathogen": row["pathogen_id"], "group": row["group_id"]}
+    return connection.execute(query, values).mappings()
+
+
+def _hold(holders: dict[str, sa.RowMapping], strain: str, sample: sa.RowMapping) -> list[str]:
+    """Give a strain to a sample or leave it to its holder; return notes about the one left out."""
+    other = holders.get(strain)
+    if other is not None and other["chosen"] and sample["chosen"]:
+        raise StepError(
+            f"Two of the chosen samples have the public identifier {strain}:"
+            f" {_described_sample(other)} and {_described_sample(sample)}. A tree can show only"
+            " one of them. Change one identifier, or choose only one of the two."
+        )
+    if other is None or (sample["chosen"] and not other["chosen"]):
+        holders[strain] = sample
+    if other is None:
+        return []
+    left_out = sample if holders[strain] is other else other
+    note = (
+        f"Left out {_described_sample(left_out)}: its public identifier is also that of"
+        f" {_described_sample(holders[strain])}."
+    )
+    return [note]
 
 
 def _described_sample(sample: sa.RowMapping) -> str:
@@ -473,16 +490,7 @@ def _cleaned(sequence: str, *, aligned: bool) -> str:
 def _metadata(
     pathogen: str, sample: sa.RowMapping, strain: str, sequence: str
 ) -> dict[str, object]:
-    authors = sample["authors"]
-    place = {name: sample[name] for name in ("region", "country", "division", "location")}
-    common = {
-        "strain": strain,
-        "date": sample["collection_date"],
-        "date_submitted": sample["upload_date"] and sample["upload_date"].date(),
-        "authors": ", ".join(map(str, authors)) if isinstance(authors, list) else authors,
-        "host": "Human",
-        **place,
-    }
+    common = _common(sample, strain)
     if pathogen == "MPX":
         return {
             **common,
@@ -495,7 +503,7 @@ def _metadata(
         "virus": "ncov",
         "gisaid_epi_isl": sample["gisaid"],
         "genbank_accession": sample["genbank"],
-        **{f"{name}_exposure": place[name] for name in ("region", "country", "division")},
+        **{f"{name}_exposure": sample[name] for name in ("region", "country", "division")},
         "segment": "genome",
         "length": len(sequence),
         "age": "?",
@@ -503,6 +511,19 @@ def _metadata(
         "pango_lineage": sample["lineage"],
         "originating_lab": sample["sample_collected_by"],
         "submitting_lab": sample["lab"],
+    }
+
+
+def _common(sample: sa.RowMapping, strain: str) -> dict[str, object]:
+    """Return the cells that the metadata of every pathogen have."""
+    authors = sample["authors"]
+    return {
+        "strain": strain,
+        "date": sample["collection_date"],
+        "date_submitted": sample["upload_date"] and sample["upload_date"].date(),
+        "authors": ", ".join(map(str, authors)) if isinstance(authors, list) else authors,
+        "host": "Human",
+        **{name: sample[name] for name in ("region", "country", "division", "location")},
     }
 
 

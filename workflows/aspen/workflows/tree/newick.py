@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 _TOKEN = re.compile(
@@ -114,10 +114,7 @@ def rooted(root: Node, node: Node, distance: float = 0.0) -> Node:
         node: A node other than the root.
         distance: The length of the branch from the new root to the node.
     """
-    parents = {child: parent for parent in preorder(root) for child in parent.children}
-    path = [node]
-    while path[-1] is not root:
-        path.append(parents[path[-1]])
+    path = _path(root, node)
     lengths = [each.length for each in path]
     lengths[0], node.length = max(node.length - distance, 0.0), distance
     new = Node(children=[node])
@@ -135,25 +132,24 @@ def rooted(root: Node, node: Node, distance: float = 0.0) -> Node:
     return new
 
 
+def _path(root: Node, node: Node) -> list[Node]:
+    """Return the nodes from a node up to the root, with both."""
+    parents = _parents(root)
+    path = [node]
+    while path[-1] is not root:
+        path.append(parents[path[-1]])
+    return path
+
+
+def _parents(root: Node) -> dict[Node, Node]:
+    return {child: parent for parent in preorder(root) for child in parent.children}
+
+
 def at_midpoint(root: Node) -> Node:
     """Return a new root halfway between the two tips that are farthest apart."""
-    parents = {child: parent for parent in preorder(root) for child in parent.children}
-
-    def farthest(start: Node) -> tuple[Node, dict[Node, tuple[float, Node | None]]]:
-        reached: dict[Node, tuple[float, Node | None]] = {start: (0.0, None)}
-        waiting = [start]
-        while waiting:
-            node = waiting.pop()
-            for neighbor in (*node.children, parents.get(node)):
-                if neighbor is not None and neighbor not in reached:
-                    length = node.length if neighbor is parents.get(node) else neighbor.length
-                    reached[neighbor] = (reached[node][0] + length, node)
-                    waiting.append(neighbor)
-        leaves = [node for node in reached if not node.children]
-        return max(leaves, key=lambda node: reached[node][0]), reached
-
-    one, _ = farthest(tips(root)[0])
-    other, reached = farthest(one)
+    parents = _parents(root)
+    one, _ = _farthest(tips(root)[0], parents)
+    other, reached = _farthest(one, parents)
     half = reached[other][0] / 2
     if half <= 0:
         return root
@@ -165,3 +161,20 @@ def at_midpoint(root: Node) -> Node:
     if parents.get(node) is before:
         return rooted(root, node, reached[node][0] - half)
     return rooted(root, before, half - reached[before][0])
+
+
+def _farthest(
+    start: Node, parents: Mapping[Node, Node]
+) -> tuple[Node, dict[Node, tuple[float, Node | None]]]:
+    """Return the tip farthest from a node, and the distance and the way back of every node."""
+    reached: dict[Node, tuple[float, Node | None]] = {start: (0.0, None)}
+    waiting = [start]
+    while waiting:
+        node = waiting.pop()
+        for neighbor in (*node.children, parents.get(node)):
+            if neighbor is not None and neighbor not in reached:
+                length = node.length if neighbor is parents.get(node) else neighbor.length
+                reached[neighbor] = (reached[node][0] + length, node)
+                waiting.append(neighbor)
+    leaves = [node for node in reached if not node.children]
+    return max(leaves, key=lambda node: reached[node][0]), reached

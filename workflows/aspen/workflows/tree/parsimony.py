@@ -38,15 +38,7 @@ def changes(root: Node, states: Mapping[str, States]) -> dict[Node, int]:
     Sets of states go up the tree, and one of each comes down, the parent's if possible (Fitch;
     Hartigan for nodes with more than two children).
     """
-    sets: dict[Node, States] = {}
-    for node in postorder(root):
-        if not node.children:
-            sets[node] = states[node.name]
-            continue
-        below = np.stack([sets[child] for child in node.children])
-        counts = np.stack([((below >> bit) & 1).sum(axis=0) for bit in range(4)])
-        best = counts == counts.max(axis=0)
-        sets[node] = (best * np.array([[1], [2], [4], [8]])).sum(axis=0).astype(np.uint8)
+    sets = _sets(root, states)
     found: dict[Node, int] = {}
     chosen = {root: _lowest(sets[root])}
     for node in preorder(root):
@@ -59,6 +51,20 @@ def changes(root: Node, states: Mapping[str, States]) -> dict[Node, int]:
             if child.children:
                 chosen[child] = np.where(differs, _lowest(sets[child]), above)
     return found
+
+
+def _sets(root: Node, states: Mapping[str, States]) -> dict[Node, States]:
+    """Return the states of each node that need the fewest substitutions below it."""
+    sets: dict[Node, States] = {}
+    for node in postorder(root):
+        if not node.children:
+            sets[node] = states[node.name]
+            continue
+        below = np.stack([sets[child] for child in node.children])
+        counts = np.stack([((below >> bit) & 1).sum(axis=0) for bit in range(4)])
+        best = counts == counts.max(axis=0)
+        sets[node] = (best * np.array([[1], [2], [4], [8]])).sum(axis=0).astype(np.uint8)
+    return sets
 
 
 def _lowest(states: States) -> States:

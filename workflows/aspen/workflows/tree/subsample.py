@@ -204,16 +204,7 @@ class _Candidates:
         if not name:
             return None
         forced = name in self._wanted or (not is_own and self._is_wanted(row))
-        first, last, year, month = dump.period(row.get("date", ""))
-        found = {
-            **{level: row.get(level, "") for level in LEVELS},
-            "lab": row.get("submitting_lab", ""),
-            "lineage": row.get("pango_lineage") or row.get("lineage", ""),
-            "first": first,
-            "last": last,
-            "year": year,
-            "month": month,
-        }
+        found = _facts(row)
         members = [
             (number, batch)
             for number, part in enumerate(self._made.subsamples)
@@ -433,6 +424,20 @@ class _Candidates:
 
 _UNALIGNED = "not as long as the reference"
 _SHORT = "too few known bases"
+
+
+def _facts(row: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the rules of a template know of a sample."""
+    first, last, year, month = dump.period(row.get("date", ""))
+    return {
+        **{level: row.get(level, "") for level in LEVELS},
+        "lab": row.get("submitting_lab", ""),
+        "lineage": row.get("pango_lineage") or row.get("lineage", ""),
+        "first": first,
+        "last": last,
+        "year": year,
+        "month": month,
+    }
 
 
 def _strain_first(columns: Sequence[str], cells: Sequence[str]) -> list[str]:

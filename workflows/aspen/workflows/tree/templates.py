@@ -271,10 +271,24 @@ def build_configuration(made: Template, title: str, *, include: bool) -> dict[st
     """
     if made.pathogen == "MPX":
         return _mpox_configuration(made)
-    place = made.place
+    return {
+        "inputs": [
+            {"name": name, "metadata": f"data/{table}", "sequences": f"data/{fasta}"}
+            for name, table, fasta in _INPUTS
+        ],
+        "builds": {"aspen": _build(made, title)},
+        "files": _files(made, include=include),
+        "filter": {"root_ref": {"skip_diagnostics": True}},
+        "refine": {"keep_polytomies": True, "clock_filter_iqd": 3},
+        "priorities": {"crowding_penalty": made.crowding},
+        "subsampling": {made.tree_type: _scheme(made)},
+    }
+
+
+def _build(made: Template, title: str) -> dict[str, Any]:
     build = {
         "region": "global",
-        **{name: value for name in LEVELS[1:] if (value := getattr(place, name))},
+        **{name: value for name in LEVELS[1:] if (value := getattr(made.place, name))},
         "subsampling_scheme": made.tree_type,
         "title": title,
     }
@@ -282,28 +296,25 @@ def build_configuration(made: Template, title: str, *, include: bool) -> dict[st
         (one.filters.lineages for one in made.subsamples if one.source == "place"), ()
     ):
         build["pango_lineage"] = list(lineages)
+    return build
+
+
+def _files(made: Template, *, include: bool) -> dict[str, str]:
     folder = "my_profiles/aspen"
     auxiliary = {
         "description": f"{folder}/description_{made.tree_type.lower()}.md",
         "auspice_config": f"{folder}/aspen_auspice_config_v2.json",
     }
+    return {"include": "data/include.txt", **auxiliary} if include else auxiliary
+
+
+def _scheme(made: Template) -> dict[str, Any]:
     scheme: dict[str, Any] = {"root": {"exclude": "--exclude-where 'root_ref!=yes'"}}
     if made.tree_type == "TARGETED":
         scheme["focal"] = {"exclude": "--exclude-all"}
     for one in made.subsamples:
-        scheme[one.name] = _snakemake(one, place)
-    return {
-        "inputs": [
-            {"name": name, "metadata": f"data/{table}", "sequences": f"data/{fasta}"}
-            for name, table, fasta in _INPUTS
-        ],
-        "builds": {"aspen": build},
-        "files": {"include": "data/include.txt", **auxiliary} if include else auxiliary,
-        "filter": {"root_ref": {"skip_diagnostics": True}},
-        "refine": {"keep_polytomies": True, "clock_filter_iqd": 3},
-        "priorities": {"crowding_penalty": made.crowding},
-        "subsampling": {made.tree_type: scheme},
-    }
+        scheme[one.name] = _snakemake(one, made.place)
+    return scheme
 
 
 def _snakemake(one: Subsample, place: Place) -> dict[str, Any]:
