@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -96,6 +97,22 @@ def parse_typed_day(text: str, zone: dt.tzinfo | None = None) -> dt.date:
     return understand_day(text, dt.datetime.now(zone).astimezone(zone)).day
 
 
+def clear_fields(wanted: dict[str, Any], fields: Sequence[StrEnum] | None) -> None:
+    """Add the fields of ``--clear`` to the changes, each as None.
+
+    Raises:
+        BadInputError: A field is also given a value.
+    """
+    for chosen in fields or ():
+        column = chosen.value.replace("-", "_")
+        if column in wanted:
+            raise BadInputError(
+                f"--{chosen.value} and --clear {chosen.value} contradict each other.",
+                hint="Pass one of them.",
+            )
+        wanted[column] = None
+
+
 def file_option(noun: str, columns: str) -> Any:
     """Return the option for a file with one key per line, or a table with a column of keys."""
     text = f"File with one {noun} per line, or a table with {columns} column; - for stdin."
@@ -165,6 +182,35 @@ By = Annotated[
 SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Skip identifiers that match no sample.")
 ]
+GROUP_NAME = text_option("Name: 3 to 128 characters, unique among groups.")
+GROUP_PREFIX = text_option(
+    "Prefix of its public identifiers: 2 to 25 characters, unique among groups."
+)
+DEFAULT_TREE_LOCATION = text_option(
+    "Default location for its trees: an id, or Region / Country / Division / Location "
+    "(the last parts are optional). See: aspencli locations search.",
+    *("--default-tree-location", "--default-tree-location-id"),
+    metavar="ID|PLACE",
+    what="the location",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewGroupOptions:
+    """The options of every command that creates a group."""
+
+    name: Annotated[str, GROUP_NAME]
+    prefix: Annotated[str, GROUP_PREFIX]
+    default_tree_location: Annotated[str, DEFAULT_TREE_LOCATION]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressOptions:
+    """The options for the address of a group."""
+
+    address: Annotated[str | None, text_option("Street address.")] = None
+    division: Annotated[str | None, text_option("Division, such as a state.")] = None
+    location: Annotated[str | None, text_option("City or county.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
