@@ -16,7 +16,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands import jobs_changes
-from aspencli.cli.context import Backend, current
+from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.job_access import (
     engine_errors,
     find_job,
@@ -37,7 +37,7 @@ from aspencli.text import size_text, visible
 if TYPE_CHECKING:
     from aspen.database.engine import Database
     from aspencli.cli.output.console import Output
-    from aspencli.jobs.models import JobView
+    from aspencli.jobs.models import JobView, Reason
 
 app = command_group("Follow compute jobs, find out why they failed, and start or stop them.")
 schedule_app = command_group("List the jobs that start by schedule.")
@@ -117,6 +117,15 @@ Job = Annotated[
         metavar="JOB",
         help="Id of a run, or of a job; see: aspencli jobs list.",
         callback=params.checked("the job"),
+    ),
+]
+
+Step = Annotated[
+    str | None,
+    params.text_option(
+        "Only this step, such as tree-align; in AWS, the attempt: RunSPOT or RunEC2.",
+        metavar="STEP",
+        what="the step",
     ),
 ]
 
@@ -260,6 +269,10 @@ def why(ctx: typer.Context, job: Job) -> None:
         found = jobs.why(view, now())
     for note in found.notes:
         context.out.info(f"Note: {note}")
+    return _show_cause(context, view, found)
+
+
+def _show_cause(context: AppContext, view: JobView, found: Reason) -> None:
     shown: dict[str, Any] = {**dict.fromkeys(column.key for column in WHY_COLUMNS), **found.facts}
     shown |= {
         "id": view.key,
@@ -290,14 +303,7 @@ def why(ctx: typer.Context, job: Job) -> None:
 def logs(
     ctx: typer.Context,
     job: Job,
-    step: Annotated[
-        str | None,
-        params.text_option(
-            "Only this step, such as tree-align; in AWS, the attempt: RunSPOT or RunEC2.",
-            metavar="STEP",
-            what="the step",
-        ),
-    ] = None,
+    step: Step = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep showing new lines until the job ends.")
     ] = False,
