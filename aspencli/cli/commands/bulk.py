@@ -37,6 +37,14 @@ File = Annotated[
     ),
 ]
 
+UserKey = Annotated[
+    str | None,
+    params.text_option(
+        "Column that identifies users: email or auth0_user_id. Default: email.",
+        metavar="COLUMN",
+    ),
+]
+
 
 def register_samples(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
@@ -204,13 +212,7 @@ def bulk_update(
 def import_users(
     ctx: typer.Context,
     file: File,
-    key: Annotated[
-        str | None,
-        params.text_option(
-            "Column that identifies users: email or auth0_user_id. Default: email.",
-            metavar="COLUMN",
-        ),
-    ] = None,
+    key: UserKey = None,
     clear_word: options.ClearWord = None,
     *,
     given: BulkOptions,
