@@ -209,7 +209,7 @@ class _Query:
     wanted: JobFilter
     group: str | None
 
-    @cached_property
+    @cached_property  # the same one for each refresh
     def _database(self) -> Database:
         return self.context.database(early=True)
 
