@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache, wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import typer
 from typer._click.exceptions import UsageError
@@ -447,6 +448,36 @@ def examples(*lines: str) -> str:
 def group(help_text: str) -> AspenTyper:
     """Return a new command group whose commands accept the global options."""
     return AspenTyper(cls=AspenGroup, help=help_text, no_args_is_help=True, add_completion=False)
+
+
+def expanded(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with an option for each field of its parameters that are dataclasses."""
+    hints = get_type_hints(function, include_extras=True)
+    bundles: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: dict[str, Parameter] = {}
+    for one in signature(function).parameters.values():
+        parameters[one.name] = one.replace(annotation=hints[one.name])
+        if one.name not in bundles:
+            continue
+        del parameters[one.name]
+        options = get_type_hints(bundles[one.name], include_extras=True)
+        for each in fields(bundles[one.name]):
+            default = Parameter.empty if each.default is MISSING else each.default
+            option = {"annotation": options[each.name], "default": default}
+            parameters[each.name] = one.replace(name=each.name, **option)
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        for name, bundle in bundles.items():
+            given = {each.name: values.pop(each.name) for each in fields(bundle)}
+            values[name] = bundle(**given)
+        function(**values)
+
+    ordered = sorted(parameters.values(), key=lambda one: one.default is not Parameter.empty)
+    # Typer reads both.
+    command.__annotations__ = {one.name: one.annotation for one in ordered}
+    command.__signature__ = Signature(ordered)  # type: ignore[attr-defined]  # inspect uses it
+    return command
 
 
 @dataclass

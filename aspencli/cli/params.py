@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import partial, wraps
-from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -96,6 +96,22 @@ def parse_typed_day(text: str, zone: dt.tzinfo | None = None) -> dt.date:
     return understand_day(text, dt.datetime.now(zone).astimezone(zone)).day
 
 
+def clear_fields(wanted: dict[str, Any], fields: Sequence[StrEnum] | None) -> None:
+    """Add the fields of ``--clear`` to the changes, each as None.
+
+    Raises:
+        BadInputError: A field is also given a value.
+    """
+    for chosen in fields or ():
+        column = chosen.value.replace("-", "_")
+        if column in wanted:
+            raise BadInputError(
+                f"--{chosen.value} and --clear {chosen.value} contradict each other.",
+                hint="Pass one of them.",
+            )
+        wanted[column] = None
+
+
 def file_option(noun: str, columns: str) -> Any:
     """Return the option for a file with one key per line, or a table with a column of keys."""
     text = f"File with one {noun} per line, or a table with {columns} column; - for stdin."
@@ -165,6 +181,35 @@ By = Annotated[
 SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Skip identifiers that match no sample.")
 ]
+GROUP_NAME = text_option("Name: 3 to 128 characters, unique among groups.")
+GROUP_PREFIX = text_option(
+    "Prefix of its public identifiers: 2 to 25 characters, unique among groups."
+)
+DEFAULT_TREE_LOCATION = text_option(
+    "Default location for its trees: an id, or Region / Country / Division / Location "
+    "(the last parts are optional). See: aspencli locations search.",
+    *("--default-tree-location", "--default-tree-location-id"),
+    metavar="ID|PLACE",
+    what="the location",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewGroupOptions:
+    """The options of every command that creates a group."""
+
+    name: Annotated[str, GROUP_NAME]
+    prefix: Annotated[str, GROUP_PREFIX]
+    default_tree_location: Annotated[str, DEFAULT_TREE_LOCATION]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressOptions:
+    """The options for the address of a group."""
+
+    address: Annotated[str | None, text_option("Street address.")] = None
+    division: Annotated[str | None, text_option("Division, such as a state.")] = None
+    location: Annotated[str | None, text_option("City or county.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,36 +286,6 @@ class MemberOptions:
         str | None,
         typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
     ] = None
-
-
-def expanded(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command with an option for each field of its parameters that are dataclasses."""
-    hints = get_type_hints(function, include_extras=True)
-    bundles: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-    parameters: dict[str, Parameter] = {}
-    for one in signature(function).parameters.values():
-        parameters[one.name] = one.replace(annotation=hints[one.name])
-        if one.name not in bundles:
-            continue
-        del parameters[one.name]
-        options = get_type_hints(bundles[one.name], include_extras=True)
-        for field in fields(bundles[one.name]):
-            default = Parameter.empty if field.default is MISSING else field.default
-            option = {"annotation": options[field.name], "default": default}
-            parameters[field.name] = one.replace(name=field.name, **option)
-
-    @wraps(function)
-    def command(**values: Any) -> None:
-        for name, bundle in bundles.items():
-            given = {field.name: values.pop(field.name) for field in fields(bundle)}
-            values[name] = bundle(**given)
-        function(**values)
-
-    ordered = sorted(parameters.values(), key=lambda one: one.default is not Parameter.empty)
-    # Typer reads both.
-    command.__annotations__ = {one.name: one.annotation for one in ordered}
-    command.__signature__ = Signature(ordered)  # type: ignore[attr-defined]  # inspect uses it
-    return command
 
 
 def chosen_group(context: AppContext, given: str | None) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -47,17 +48,7 @@ def find_auspice(context: AppContext, given: str | None) -> Auspice | None:
     if (program := auspice.npm()) is None:
         context.out.warn("Auspice, which shows trees, is not on this machine, and neither is npm.")
         return None
-    if not _agrees(context):
-        return None
-    try:
-        with context.out.progress("Fetching Auspice"):
-            fetched = auspice.fetch(program)
-    except (AspenError, OSError) as error:
-        message = error.message if isinstance(error, AspenError) else f"Cannot keep it: {error}"
-        context.out.warn(message)
-        return None
-    context.out.done(f"Saved {fetched.origin}.")
-    return fetched
+    return _fetched(context, program) if _agrees(context) else None
 
 
 def _agrees(context: AppContext) -> bool:
@@ -71,6 +62,18 @@ def _agrees(context: AppContext) -> bool:
         out.warn(f"{what}, which shows trees, is not on this machine. Pass --yes to fetch it.")
         return False
     return out.confirm(f"{what} shows trees. Fetch it with npm into {files.cache_dir()}?")
+
+
+def _fetched(context: AppContext, program: str) -> Auspice | None:
+    try:
+        with context.out.progress("Fetching Auspice"):
+            found = auspice.fetch(program)
+    except (AspenError, OSError) as error:
+        message = error.message if isinstance(error, AspenError) else f"Cannot keep it: {error}"
+        context.out.warn(message)
+        return None
+    context.out.done(f"Saved {found.origin}.")
+    return found
 
 
 def create_link(context: AppContext, scope: Scope, tree: int) -> str:
@@ -103,19 +106,26 @@ def read_tree(context: AppContext, link: str, tree: int) -> bytes:
     with context.out.transfer("Loading the tree") as progress:
         base = urlsplit(context.access.at.api_url).path.rstrip("/")
         path = urlsplit(with_scheme(link, "https")).path.removeprefix(base)
-        try:
+        with _explaining_loss(context, tree):
             context.api().phylo_trees.open_link(path, landing, progress)
-        except NotFoundError as error:
-            raise NotFoundError(
-                f"The file of tree {tree} no longer exists.",
-                hint=f"Find all such trees: {context.command('files', 'check', '--kind', 'tree')}",
-                details=error.details,
-            ) from error
-        except BadInputError as error:
-            error.hint = "The link may have expired: run the command again. Check the clocks, too."
-            raise
     check_dataset(landing.content)
     return landing.content
+
+
+@contextmanager
+def _explaining_loss(context: AppContext, tree: int) -> Iterator[None]:
+    """Explain why the tree of a link cannot be loaded."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"The file of tree {tree} no longer exists.",
+            hint=f"Find all such trees: {context.command('files', 'check', '--kind', 'tree')}",
+            details=error.details,
+        ) from error
+    except BadInputError as error:
+        error.hint = "The link may have expired: run the command again. Check the clocks, too."
+        raise
 
 
 def show_elsewhere(context: AppContext, link: str) -> None:
@@ -169,20 +179,19 @@ def show(
     if pages is None:
         return show_elsewhere(context, link)
     viewer = Viewer(pages, read_tree(context, link, tree), f"tree-{tree}")
-    out = context.out
     with serving(viewer):
         is_opened = browser and has_browser() and open_browser(viewer.first_url)
         end = "until Ctrl-C" if period is None else _until(period)
-        out.info(
+        context.out.info(
             f"Tree {tree} is open on {HOST}, port {viewer.port}, {end}. Only who has its address "
             "can see it."
         )
         if is_opened:
-            out.info("The page should open in your browser automatically.")
-        out.rows(LINK_COLUMNS, [{"url": viewer.url}])
+            context.out.info("The page should open in your browser automatically.")
+        context.out.rows(LINK_COLUMNS, [{"url": viewer.url}])
         with suppress(KeyboardInterrupt):
             threading.Event().wait(None if period is None else period.total_seconds())
-    return out.info("Closed.")
+    return context.out.info("Closed.")
 
 
 def _until(period: dt.timedelta) -> str:

@@ -16,10 +16,13 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aspencli.cli.output.console import Output
 from aspencli.errors import INTERRUPTED, AspenError
+
+if TYPE_CHECKING:
+    from aspencli.cli.assistant.context import AssistantContext
 
 _MOST_BYTES = 1 << 20  # of a request
 _MOST_CHARACTERS = 20_000_000  # of the output of a command
@@ -72,12 +75,8 @@ class Collected(Output):
 
 def run_call(request: Mapping[str, Any]) -> dict[str, Any]:
     """Run the command of a request, and return its outcome."""
-    from typer.exceptions import Abort
-
     from aspen.database import settings
     from aspencli.cli.assistant.context import AssistantContext
-    from aspencli.cli.failures import explain
-    from aspencli.cli.main import command
     from aspencli.machine import forget
 
     forget(settings.MISLEADING)
@@ -87,25 +86,34 @@ def run_call(request: Mapping[str, Any]) -> dict[str, Any]:
     context = AssistantContext(request["allowed"])
     context.argv = tuple(request["words"])
     vars(context)["out"] = out
-    code: Any
     with context:
-        try:
-            if (sql := request.get("sql")) is not None:
-                _check(context, request, sql)
-            code = command().main(
-                args=list(context.argv), prog_name="aspencli", standalone_mode=False, obj=context
-            )
-        except (KeyboardInterrupt, Abort, SystemExit):
-            code = INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - every error is part of the outcome
-            failure = explain(_as_too_large(error))
-            code = failure.code
-            out.error(failure.message, hint=failure.hint, details=failure.details)
+        code = _exit_code(context, request, out)
     return {
         "code": code if isinstance(code, int) else 0,
         "output": stdout.getvalue(),
         "notes": out.notes,
     }
+
+
+def _exit_code(context: AssistantContext, request: Mapping[str, Any], out: Collected) -> Any:
+    """Run the command, and return its exit code; an error becomes part of the output."""
+    from typer.exceptions import Abort
+
+    from aspencli.cli.failures import explain
+    from aspencli.cli.main import command
+
+    try:
+        if (sql := request.get("sql")) is not None:
+            _check(context, request, sql)
+        return command().main(
+            args=list(context.argv), prog_name="aspencli", standalone_mode=False, obj=context
+        )
+    except (KeyboardInterrupt, Abort, SystemExit):
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - every error is part of the outcome
+        failure = explain(_as_too_large(error))
+        out.error(failure.message, hint=failure.hint, details=failure.details)
+        return failure.code
 
 
 def _as_too_large(error: Exception) -> Exception:

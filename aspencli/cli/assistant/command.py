@@ -12,6 +12,7 @@ from aspencli.errors import AspenError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from aspencli.cli.assistant.server import Assistants
     from aspencli.cli.context import AppContext
 
 INSTALL = "Install it: pip install 'aspencli[mcp]'"
@@ -31,11 +32,9 @@ def serve_assistants(
         raise AspenError(
             f"The server for assistants is not installed: {error}", hint=INSTALL
         ) from error
-    import anyio
-
     from aspencli.cli.assistant.results import Masking
     from aspencli.cli.assistant.tools import all_tools
-    from aspencli.cli.main import command, interrupt_code
+    from aspencli.cli.main import command
 
     allowed = server.chosen_targets(context, allow)
     require_allowed(context.target, allowed)
@@ -43,10 +42,20 @@ def serve_assistants(
     assistants = server.Assistants(context, all_tools(command()), allowed, masking)
     if sys.stdin.isatty():
         context.out.info("Waiting for an assistant on standard input. Press Ctrl-C to stop.")
+    _serve(assistants, masks=not shows_personal_data)
+
+
+def _serve(assistants: Assistants, *, masks: bool) -> None:
+    import anyio
+
+    from aspencli.cli.assistant.server import new_server, serve
+
     try:
-        anyio.run(server.serve, server.new_server(assistants, masks=not shows_personal_data))
+        anyio.run(serve, new_server(assistants, masks=masks))
     except KeyboardInterrupt:
         # A thread still waits for input, and the interpreter would wait for the thread.
         sys.stdout.flush()
         sys.stderr.flush()
+        from aspencli.cli.main import interrupt_code
+
         os._exit(interrupt_code())

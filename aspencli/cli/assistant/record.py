@@ -23,22 +23,22 @@ def recorded(
         client: The name of the assistant's program.
         warn: Called with a message if the end of the call cannot be recorded.
     """
-    return Recording(
-        open_journal(),
-        Subject(
-            command=title,
-            target=target,
-            place=Place(),
-            group_id=None,
-            group=None,
-            file=InputFile(),
-            counts=Counts(),
-            via=None,
-            single=True,
-            argv=tuple(masked_words(words)),
-            assistant=client_name(client),
-        ),
-        warn,
+    return Recording(open_journal(), _subject(title, words, target, client), warn)
+
+
+def _subject(title: str, words: Sequence[str], target: str, client: str) -> Subject:
+    return Subject(
+        command=title,
+        target=target,
+        place=Place(),
+        group_id=None,
+        group=None,
+        file=InputFile(),
+        counts=Counts(),
+        via=None,
+        single=True,
+        argv=tuple(masked_words(words)),
+        assistant=client_name(client),
     )
 
 

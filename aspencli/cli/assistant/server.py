@@ -179,20 +179,30 @@ class Assistants:
                 hint=ALLOW_HINT.format(target.name),
             )
         label, place = target.name, [f"--env={target.name}"]
-        if target.name == "rdev":
-            chosen = self._stack if stack is None else stack
-            if not isinstance(chosen, str) or not chosen.isascii() or not chosen.strip():
-                raise BadInputError(
-                    "Target rdev requires a stack.", hint="Pass the argument stack."
-                )
+        if (chosen := self._stack_of(target, stack)) is not None:
             label = f"{label}/{chosen}"
             place.append(f"--stack={chosen}")
-        elif stack is not None:
-            raise BadInputError(f"Target {target.name} has no stacks.", hint="Leave out stack.")
         if target.name == self._env:
             own = {key: value for key, value in self._given.items() if key in _OWN and value}
             place += [f"--{key.replace('_', '-')}={value}" for key, value in own.items()]
         return label, place
+
+    def _stack_of(self, target: Target, given: object) -> str | None:
+        """Return the stack of a target to read, or None if it has none.
+
+        Raises:
+            BadInputError: It has no stacks, or none was chosen.
+        """
+        if target.name == "rdev":
+            chosen = self._stack if given is None else given
+            if not isinstance(chosen, str) or not chosen.isascii() or not chosen.strip():
+                raise BadInputError(
+                    "Target rdev requires a stack.", hint="Pass the argument stack."
+                )
+            return chosen
+        if given is not None:
+            raise BadInputError(f"Target {target.name} has no stacks.", hint="Leave out stack.")
+        return None
 
     def _record_refusal(
         self, name: str, given: Mapping[str, Any], client: str, error: AspenError

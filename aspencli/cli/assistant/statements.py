@@ -6,6 +6,7 @@ other sessions, or connect to other servers. PostgreSQL marks such functions as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aspencli.errors import BadInputError, RefusedError
@@ -39,17 +40,7 @@ def called_names(sql: str) -> list[str]:
     found = [(kind, text) for kind, text, _start in tokens(sql) if kind != "gap"]
     while found and found[-1] == ("sign", ";"):
         found.pop()
-    if not found:
-        raise BadInputError("No SQL statement was given.", hint="For example: SELECT 1")
-    signs = {text for kind, text in found if kind == "sign"}
-    if "\\" in signs:
-        raise BadInputError("psql commands are not SQL.", hint="Pass one SELECT statement.")
-    first = next((text.upper() for kind, text in found if text != "("), "")
-    if ";" in signs or first not in _READING:
-        raise BadInputError(
-            "Only one statement that reads can be profiled: SELECT, WITH, VALUES, or TABLE.",
-            hint="Profile each statement by itself. For its plan, pass explain.",
-        )
+    _require_one(found)
     names = []
     following = [*found[1:], ("", "")]
     for number, ((kind, text), after) in enumerate(zip(found, following, strict=True)):
@@ -63,6 +54,21 @@ def called_names(sql: str) -> list[str]:
         if after == ("sign", "("):
             names.append(_name(text))
     return names
+
+
+def _require_one(found: Sequence[tuple[str, str]]) -> None:
+    """Check that the tokens are those of one statement that reads."""
+    if not found:
+        raise BadInputError("No SQL statement was given.", hint="For example: SELECT 1")
+    signs = {text for kind, text in found if kind == "sign"}
+    if "\\" in signs:
+        raise BadInputError("psql commands are not SQL.", hint="Pass one SELECT statement.")
+    first = next((text.upper() for kind, text in found if text != "("), "")
+    if ";" in signs or first not in _READING:
+        raise BadInputError(
+            "Only one statement that reads can be profiled: SELECT, WITH, VALUES, or TABLE.",
+            hint="Profile each statement by itself. For its plan, pass explain.",
+        )
 
 
 def _name(text: str) -> str:

@@ -326,6 +326,18 @@ class Tool:
             BadInputError: An argument is unknown, missing, or invalid.
         """
         values = {name: value for name, value in given.items() if value is not None}
+        self._check(values)
+        for name, argument in self.arguments.items():
+            if name not in values and _LIMIT in argument.param.opts:
+                values[name] = argument.default
+        options: list[str] = []
+        positionals: list[str] = []
+        for name, value in values.items():
+            argument = self.arguments[name]
+            (positionals if argument.is_positional else options).extend(argument.words(value))
+        return [*self.listed.words, *options, *(["--", *positionals] if positionals else [])]
+
+    def _check(self, values: Mapping[str, Any]) -> None:
         for name in values:
             if name not in self.arguments:
                 known = ", ".join([*self.arguments, _ENV])
@@ -335,14 +347,6 @@ class Tool:
         for name, argument in self.arguments.items():
             if argument.required and values.get(name) in (None, [], ""):
                 raise BadInputError(f"{self.name} requires the argument {name}.")
-            if name not in values and _LIMIT in argument.param.opts:
-                values[name] = argument.default
-        options: list[str] = []
-        positionals: list[str] = []
-        for name, value in values.items():
-            argument = self.arguments[name]
-            (positionals if argument.is_positional else options).extend(argument.words(value))
-        return [*self.listed.words, *options, *(["--", *positionals] if positionals else [])]
 
 
 def _without_options(text: str, known: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ from aspencli.changes.runs import Outcome, Place, Subject, is_same_place
 from aspencli.changes.undo import write_undo
 from aspencli.cli import params
 from aspencli.cli.changes.execute import ItemChange, execute
+from aspencli.cli.changes.options import UndoFile
 from aspencli.cli.context import AppContext, Backend
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
 from aspencli.config import command_for
@@ -71,6 +72,16 @@ ViaDatabase = Annotated[
     Backend | None,
     typer.Option(help="Backend. Only the database supports this. (env: ASPEN_VIA)"),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideOptions:
+    """The options of every command that changes both sides, and that can be undone."""
+
+    database_only: DatabaseOnly = False
+    undo_file: UndoFile = None
+    via: ViaDatabase = None
+    dry_run: params.DryRunOption = False
 
 
 def user_key() -> Any:

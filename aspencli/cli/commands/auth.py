@@ -157,24 +157,33 @@ def switch(
     wanted = _chosen_name(context, "NAME", name)
     if access.at.known_place is None:  # then no one has signed in
         raise _no_other(context) if wanted is None else access.unknown_account(wanted)
-    ledger = access.accounts.ledger
-    before = ledger.active(access.at.place)
-    if wanted is None:
-        account = ledger.toggle(access.at.place)
-        if account is None:
-            raise _no_other(context)
-    else:
-        found = access.accounts.find(wanted)
-        if found is None or not ledger.switch(found):
-            raise access.unknown_account(wanted)
-        account = found
-    account = access.accounts.described(account)
+    before = access.accounts.ledger.active(access.at.place)
+    account = access.accounts.described(_switched(context, wanted))
     if before is not None and before.key == account.key:
         context.out.done(f"{account.title} is already the active account on {target}")
     else:
         context.out.done(f"Switched to account {account.title} on {target}")
     _warn_if_expired(context, account)
     _warn_of_precedence(context, account)
+
+
+def _switched(context: AppContext, wanted: str | None) -> Account:
+    """Return the account that is active from now on: the one with the name, or the other of two.
+
+    Raises:
+        AspenError: There is no such account.
+    """
+    access = context.access
+    ledger = access.accounts.ledger
+    if wanted is None:
+        account = ledger.toggle(access.at.place)
+        if account is None:
+            raise _no_other(context)
+        return account
+    found = access.accounts.find(wanted)
+    if found is None or not ledger.switch(found):
+        raise access.unknown_account(wanted)
+    return found
 
 
 @app.command(
@@ -218,7 +227,20 @@ def logout(
     signed in. If only one is left, it becomes active, except on production.
     """
     context = current(ctx)
-    access, out, target = context.access, context.out, context.target.label
+    account, was_active, active = _sign_out(context, forget=forget)
+    if account is None:
+        context.out.info(f"You are not signed in to {context.target.label}.")
+    else:
+        _report_sign_out(context, account, was_active, active)
+    if context.access.has_token:
+        context.out.warn("ASPEN_TOKEN is still set and takes precedence over any sign-in")
+
+
+def _sign_out(
+    context: AppContext, *, forget: bool
+) -> tuple[Account | None, Account | None, Account | None]:
+    """Return the account that was signed out, if any, and the active one before and after."""
+    access = context.access
     with access.store.lock():
         before = None if forget else access.store.load()
         if before is not None and before.refresh_token:
@@ -228,12 +250,7 @@ def logout(
         if account is not None:
             account = access.store.described(account)
         active = access.store.forget(may_switch=not context.target.is_production)
-    if not known or account is None:
-        out.info(f"You are not signed in to {target}.")
-    else:
-        _report_sign_out(context, account, was_active, active)
-    if access.has_token:
-        out.warn("ASPEN_TOKEN is still set and takes precedence over any sign-in")
+    return account if known else None, was_active, active
 
 
 @app.command(epilog=examples("aspencli --env staging auth status", "aspencli auth status --all"))
@@ -261,6 +278,12 @@ def status(
             f"Not signed in to {context.target.label}",
             hint=f"Sign in: {access.login_command}",
         )
+    _show_signed_in(context, held)
+    return None
+
+
+def _show_signed_in(context: AppContext, held: StoredSignIn) -> None:
+    access = context.access
     try:
         me = context.api().users.me()
     except AspenError:
@@ -270,7 +293,6 @@ def status(
     if not access.has_token and len(accounts := access.accounts.all()) > 1:
         names = ", ".join(one.label for one in accounts if not _is(one, access.store.account))
         context.out.info(f"Other accounts on {context.target.label}: {names}")
-    return None
 
 
 @app.command(
@@ -474,10 +496,7 @@ def _account_row(
     try:
         held, where = store.load(), store.where
     except CredentialsError as error:  # the other sign-ins can still be shown
-        warning = f"{place.target}: {error.message}"
-        if warning not in warned:
-            context.out.warn(warning)
-        warned.add(warning)
+        _warn_once(context, f"{place.target}: {error.message}", warned)
         held, where = None, account.store
     if held is not None:
         account = account.described(held)
@@ -493,6 +512,12 @@ def _account_row(
         "issuer": place.issuer,
         "api_url": place.api,
     }
+
+
+def _warn_once(context: AppContext, warning: str, warned: set[str]) -> None:
+    if warning not in warned:
+        context.out.warn(warning)
+    warned.add(warning)
 
 
 def _old_tools_rows(context: AppContext) -> list[dict[str, Any]]:

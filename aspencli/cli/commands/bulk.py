@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.changes import options
 from aspencli.cli.changes.options import BulkOptions, UndoOptions
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import prints
-from aspencli.cli.params import expanded
 
 if TYPE_CHECKING:
     from aspen.database.bulk.spec import RowRequest
@@ -34,6 +33,14 @@ File = Annotated[
         metavar="FILE",
         help="Input file with a header row: CSV, TSV, or Excel (.xlsx), optionally compressed; "
         "- for stdin.",
+    ),
+]
+
+UserKey = Annotated[
+    str | None,
+    params.text_option(
+        "Column that identifies users: email or auth0_user_id. Default: email.",
+        metavar="COLUMN",
     ),
 ]
 
@@ -205,13 +212,7 @@ def bulk_update(
 def import_users(
     ctx: typer.Context,
     file: File,
-    key: Annotated[
-        str | None,
-        params.text_option(
-            "Column that identifies users: email or auth0_user_id. Default: email.",
-            metavar="COLUMN",
-        ),
-    ] = None,
+    key: UserKey = None,
     clear_word: options.ClearWord = None,
     *,
     given: BulkOptions,

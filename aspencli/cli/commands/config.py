@@ -99,15 +99,7 @@ def _setting(config: Config, place: tuple[str, ...]) -> Setting:
             raise BadInputError(
                 f"Unknown target: {name!r}", hint=f"Targets: {', '.join(config.targets)}."
             )
-        target = config.configured(name)
-        if key == "safety":
-            in_file = "safety" in config.document.get("targets", {}).get(name, {})
-            built_in = "built-in" if name in BUILT_IN else "default"
-            where = f"config {config.path}" if in_file else built_in
-            return Setting(target.safety.value, where)
-        value = getattr(target, key)
-        shown = _masked(value) if key in _ADDRESSES else value
-        return Setting(shown, target.sources.get(key, "default"))
+        return _target_setting(config, name, key)
     table = config.document
     for each in place[:-1]:
         table = table.get(each, {})
@@ -117,6 +109,18 @@ def _setting(config: Config, place: tuple[str, ...]) -> Setting:
             f"{'.'.join(place)} is not one setting.", hint="Name one of its keys as well."
         )
     return Setting(value, f"config {config.path}")
+
+
+def _target_setting(config: Config, name: str, key: str) -> Setting:
+    target = config.configured(name)
+    if key == "safety":
+        in_file = "safety" in config.document.get("targets", {}).get(name, {})
+        built_in = "built-in" if name in BUILT_IN else "default"
+        where = f"config {config.path}" if in_file else built_in
+        return Setting(target.safety.value, where)
+    value = getattr(target, key)
+    shown = _masked(value) if key in _ADDRESSES else value
+    return Setting(shown, target.sources.get(key, "default"))
 
 
 @app.command(

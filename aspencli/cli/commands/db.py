@@ -177,24 +177,15 @@ def psql(
         if write:
             session.allow("open psql with write access")
         words = read_words(given)
-        away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
-        if write and away:
-            raise RefusedError(
-                f"With --write, psql may only connect to the target's database, and "
-                f"{' '.join(away)} could select another; nothing was written",
-                hint="Choose the target with --env, or add one to the config file.",
-            )
+        if write:
+            _refuse_elsewhere(words)
         parameters = context.libpq_parameters(context.database_url(writable=write))
         address = Address(parameters, context.policy(writable=write))
         program = find_psql(context.target, lambda: context.laptop.psql())  # noqa: PLW0108 - loads aspen.local only if called
         address, standing = _reach(context, address)
         require_kept_session(standing, words, writable=write)
         _announce(context, address, standing)
-        if standing.pooled and not standing.keeps_session:
-            context.out.warn(
-                "This pooler does not keep session settings: write aspen.samples, not samples. "
-                "The server's time limits apply."
-            )
+        _warn_of_pooler(context, standing)
         if not write:
             _require_kept_role(context, standing, words)
         call = psql_call(
@@ -218,6 +209,25 @@ def psql(
         session.ended(status)
     if status:
         raise typer.Exit(status)
+
+
+def _refuse_elsewhere(words: Words) -> None:
+    """Refuse options that may select another database."""
+    away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
+    if away:
+        raise RefusedError(
+            f"With --write, psql may only connect to the target's database, and "
+            f"{' '.join(away)} could select another; nothing was written",
+            hint="Choose the target with --env, or add one to the config file.",
+        )
+
+
+def _warn_of_pooler(context: AppContext, standing: SessionFacts) -> None:
+    if standing.pooled and not standing.keeps_session:
+        context.out.warn(
+            "This pooler does not keep session settings: write aspen.samples, not samples. "
+            "The server's time limits apply."
+        )
 
 
 def _reach(context: AppContext, address: Address) -> tuple[Address, SessionFacts]:
@@ -443,35 +453,24 @@ def _add_tunnel() -> None:
 def _add_schema() -> None:
     from aspencli.cli.commands import db_schema
 
-    _add(
-        "Schema",
-        db_schema.upgrade,
-        "aspencli db upgrade",
-        "aspencli --env staging db upgrade --dry-run",
-    )
-    _add(
-        "Schema",
+    add = partial(_add, "Schema")
+    add(db_schema.upgrade, "aspencli db upgrade", "aspencli --env staging db upgrade --dry-run")
+    add(
         db_schema.downgrade,
         "aspencli db downgrade -1",
         ignore_unknown_options=True,  # makes -1 an argument instead of an unknown option
     )
-    _add("Schema", db_schema.show_current, "aspencli db current", name="current")
-    _add("Schema", db_schema.history, "aspencli db history")
-    _add("Schema", db_schema.check, "aspencli db check")
-    _add("Schema", db_schema.revision, 'aspencli db revision -m "add samples.collection_site"')
-    _add(
-        "Schema",
+    add(db_schema.show_current, "aspencli db current", name="current")
+    add(db_schema.history, "aspencli db history")
+    add(db_schema.check, "aspencli db check")
+    add(db_schema.revision, 'aspencli db revision -m "add samples.collection_site"')
+    add(
         db_schema.setup,
         "aspencli db setup",
         "aspencli --local db setup --load-data s3://mybucket/dumps/friday",
     )
-    _add("Schema", db_schema.create, "aspencli db create")
-    _add(
-        "Schema",
-        db_schema.drop,
-        "aspencli db drop",
-        "aspencli --env staging db drop --confirm staging",
-    )
+    add(db_schema.create, "aspencli db create")
+    add(db_schema.drop, "aspencli db drop", "aspencli --env staging db drop --confirm staging")
 
 
 @app.later("dump", "restore", "copy", "dumps")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from aspencli.cli.app import examples, group
-from aspencli.cli.context import current
+from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.cli.params import DryRunOption
+
+if TYPE_CHECKING:
+    from aspencli.admin.readonly import RoleStep
+    from aspencli.cli.changes.execute import ItemChange
+    from aspencli.config import Target
 
 app = group("Manage the roles of the target's database.")
 
@@ -34,35 +40,43 @@ def ensure_readonly(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     Its name is the target's read_only_role, by default aspen_readonly. Does nothing if it already
     exists and is complete.
     """
-    from aspencli.admin import readonly
-    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.execute import execute
 
-    context = current(ctx)
+    execute(_creation(current(ctx)), dry_run=dry_run)
+
+
+def _creation(context: AppContext) -> ItemChange:
+    from aspencli.admin import readonly
+    from aspencli.cli.changes.execute import ItemChange
+
     role = context.target.read_only_role or readonly.DEFAULT_ROLE
     reader = context.database().url.username or ""
     database = context.database(writable=True, admin=True)
     steps = readonly.missing_steps(database, role, reader)
 
-    def rows(outcome: str) -> list[Row]:
-        return [
-            {"step": step.what, "statement": step.statement, "outcome": outcome} for step in steps
-        ]
-
     def carry_out() -> Iterator[Sequence[Row]]:
         readonly.carry_out(database, steps)
-        yield rows("created")
+        yield [_row(step, "created") for step in steps]
 
-    name = context.target.name
-    change = ItemChange(
+    return ItemChange(
         context,
         f"make {role} a role that can only read, for {reader} to switch to",
         STEP_COLUMNS,
-        rows("create"),
+        [_row(step, "create") for step in steps],
         carry_out,
         done=f"{reader} can switch to {role}, which can only read",
-        next=""
-        if context.target.read_only_role
-        else f'Use it: set read_only_role = "{role}" under [targets.{name}] in the config file.',
+        next=_how_to_use(context.target, role),
         reason=f"{reader} can already switch to {role}, which can only read",
     )
-    execute(change, dry_run=dry_run)
+
+
+def _row(step: RoleStep, outcome: str) -> Row:
+    return {"step": step.what, "statement": step.statement, "outcome": outcome}
+
+
+def _how_to_use(target: Target, role: str) -> str:
+    if target.read_only_role:
+        return ""
+    return (
+        f'Use it: set read_only_role = "{role}" under [targets.{target.name}] in the config file.'
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples, group
+from aspencli.cli.app import examples, expanded, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.cli.params import DryRunOption
@@ -20,7 +21,10 @@ from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspen.database.engine import Database
+    from aspencli.admin.databases import Holdings
+    from aspencli.cli.changes.execute import ItemChange
     from aspencli.copies.load import Loaded
+    from aspencli.copies.tree_files import TreeStore
 
 PASSPHRASE = "ASPEN_DUMP_PASSPHRASE"  # noqa: S105 - the name of a variable
 _CHOICES = (
@@ -131,7 +135,7 @@ class ChoiceOptions:
     keeps: AsOption = None
 
 
-@params.expanded
+@expanded
 @prints(DUMP_COLUMNS)
 def dump(
     ctx: typer.Context,
@@ -156,11 +160,7 @@ def dump(
     database = context.database()
     is_secret = context.target.is_production and not choices.scrub
     if is_secret and reason is None:
-        raise RefusedError(
-            f"A reason is required to dump {context.target.title} with --no-scrub; "
-            "nothing was written.",
-            hint="Pass --reason TEXT, such as a ticket. Without --no-scrub, none is required.",
-        )
+        raise _no_reason(context.target)
     choice = _choice(database, choices)
     found = find_place(place, lambda: context.aws)
     found.require_free()
@@ -198,6 +198,13 @@ def dump(
     execute(change, dry_run=dry_run)
 
 
+def _no_reason(target: Target) -> RefusedError:
+    return RefusedError(
+        f"A reason is required to dump {target.title} with --no-scrub; nothing was written.",
+        hint="Pass --reason TEXT, such as a ticket. Without --no-scrub, none is required.",
+    )
+
+
 @prints("aspencli.cli.changes.copies:RESTORE_COLUMNS")
 def restore(
     ctx: typer.Context,
@@ -224,7 +231,7 @@ def restore(
     execute(restoring(context, database, source, found, force=force), dry_run=dry_run)
 
 
-@params.expanded
+@expanded
 @prints(COPY_COLUMNS)
 def copy(
     ctx: typer.Context,
@@ -249,14 +256,7 @@ def copy(
     Personal data is masked as it is read. The copy is built beside the database and takes its name
     at the end, as with db restore. Production can be read, but only scrubbed, and never replaced.
     """
-    from aspencli.cli.changes.copies import (
-        described,
-        holdings,
-        refuse_production,
-        replacing,
-        require_different,
-        store_of_trees,
-    )
+    from aspencli.cli.changes.copies import holdings, refuse_production, require_different
     from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
@@ -266,28 +266,72 @@ def copy(
     reading = context.beside(source)
     origin = reading.database()
     if reading.target.is_production and not choices.scrub:
-        raise RefusedError(
-            f"{reading.target.title} is production, and is only copied scrubbed; "
-            "nothing was written.",
-            hint="Remove --no-scrub. For an unmasked dump: aspencli "
-            f"--env {reading.target.confirmed_by} db dump --no-scrub",
-        )
+        raise _only_scrubbed(reading.target)
     require_different(origin, database)
     choice = _choice(origin, choices)
     found = holdings(context, database, force=force, dry_run=dry_run)
     planned = _planned(reading, origin, choice, choices, "", encrypted=False)
-    store = store_of_trees(context) if planned["tree_files"] else None
-    from aspencli.admin.databases import name_of
+    copied = _Copy(reading, origin, choice, {key: planned[key] for key in _COPIED})
+    execute(copied.change(context, database, found, force=force), dry_run=dry_run)
 
-    row = {
-        **{key: planned[key] for key in _COPIED},
-        "source": reading.target.label,
-        "target": context.target.label,
-        "database": name_of(database),
-        "outcome": "update" if found else "create",
-    }
 
-    def build(new: Database) -> Loaded:
+def _only_scrubbed(target: Target) -> RefusedError:
+    return RefusedError(
+        f"{target.title} is production, and is only copied scrubbed; nothing was written.",
+        hint="Remove --no-scrub. For an unmasked dump: aspencli "
+        f"--env {target.confirmed_by} db dump --no-scrub",
+    )
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A database to copy.
+
+    Attributes:
+        reading: The context of the target that has it.
+        origin: The database.
+        choice: The choices.
+        plan: The plan of the copy, as far as the origin decides it.
+    """
+
+    reading: AppContext
+    origin: Database
+    choice: Choice
+    plan: dict[str, Any]
+
+    def change(
+        self, context: AppContext, database: Database, found: Holdings | None, *, force: bool
+    ) -> ItemChange:
+        """Return the change that replaces a database with the copy."""
+        from aspencli.admin.databases import name_of
+        from aspencli.cli.changes.copies import described, replacing, store_of_trees
+
+        store = store_of_trees(context) if self.plan["tree_files"] else None
+        name = name_of(database)
+        what = f"replace {name} ({described(found)}) with" if found else "create"
+        kind = "a scrubbed copy" if self.choice.scrub else "an unmasked copy"
+        return replacing(
+            context,
+            f"{what} {kind} of {self.reading.target.label}",
+            COPY_COLUMNS,
+            self._row(context, name, "update" if found else "create"),
+            database,
+            partial(self._load, context, store),
+            found,
+            store=store,
+            force=force,
+        )
+
+    def _row(self, context: AppContext, database: str, outcome: str) -> dict[str, Any]:
+        return {
+            **self.plan,
+            "source": self.reading.target.label,
+            "target": context.target.label,
+            "database": database,
+            "outcome": outcome,
+        }
+
+    def _load(self, context: AppContext, store: TreeStore | None, new: Database) -> Loaded:
         from aspencli.copies.feeds import LiveFeed
         from aspencli.copies.load import load
         from aspencli.copies.rules import load_rules
@@ -295,26 +339,11 @@ def copy(
         from aspencli.copies.tree_files import TreeFiles
 
         with (
-            open_snapshot(origin, load_rules(), choice) as snapshot,
+            open_snapshot(self.origin, load_rules(), self.choice) as snapshot,
             context.out.progress("Copying rows") as tick,
         ):
-            files = TreeFiles(snapshot, lambda: reading.storage)
+            files = TreeFiles(snapshot, lambda: self.reading.storage)
             return load(new, LiveFeed(snapshot, files), store=store, tick=tick)
-
-    what = f"replace {row['database']} ({described(found)}) with" if found else "create"
-    kind = "a scrubbed copy" if choice.scrub else "an unmasked copy"
-    change = replacing(
-        context,
-        f"{what} {kind} of {reading.target.label}",
-        COPY_COLUMNS,
-        row,
-        database,
-        build,
-        found,
-        store=store,
-        force=force,
-    )
-    execute(change, dry_run=dry_run)
 
 
 dumps_app = group("Dumps in a folder or in S3.")

@@ -206,6 +206,8 @@ RESULT_COLUMNS = (
     OUTCOME,
     Column("status", "Status"),
 )
+_PLANNED = {Signal.CANCEL: "update", Signal.TERMINATE: "delete"}
+_DONE = {Signal.CANCEL: "updated", Signal.TERMINATE: "deleted"}
 _OUTCOMES = {"gone": "unchanged", "idle": "skipped", "pending": "failed"}
 Pids = Annotated[
     list[int],
@@ -241,33 +243,38 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
     database = context.database()
     with looking(database) as session:
         found = activity.find_sessions(session, pids)
-    plan, done = ("update", "updated") if signal is Signal.CANCEL else ("delete", "deleted")
     idle = [seen for seen in found if signal is Signal.CANCEL and not seen.may_run]
-    for seen in idle:
-        context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
-        context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
+    _name_idle(context, idle)
 
     def send() -> Iterator[Sequence[Row]]:
         for seen in found:
             word = "idle" if seen in idle else _send_one(context, database, seen, signal)
-            yield [{**vars(seen), "outcome": _OUTCOMES.get(word, done), "status": word}]
+            outcome = _OUTCOMES.get(word, _DONE[signal])
+            yield [{**vars(seen), "outcome": outcome, "status": word}]
 
     change = ItemChange(
         context,
         _words(signal, found),
         RESULT_COLUMNS,
-        [
-            {**vars(seen), "outcome": "skip", "status": "idle"}
-            if seen in idle
-            else {**vars(seen), "outcome": plan, "status": None}
-            for seen in found
-        ],
+        [_planned(seen, signal, is_idle=seen in idle) for seen in found],
         send,
         details=(SESSION_COLUMNS, [_row(context, seen) for seen in found]),
         shows=50,
         ended=_refuse_pending,
     )
     execute(change, dry_run=dry_run)
+
+
+def _planned(seen: VisibleSession, signal: Signal, *, is_idle: bool) -> Row:
+    if is_idle:
+        return {**vars(seen), "outcome": "skip", "status": "idle"}
+    return {**vars(seen), "outcome": _PLANNED[signal], "status": None}
+
+
+def _name_idle(context: AppContext, idle: Sequence[VisibleSession]) -> None:
+    for seen in idle:
+        context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
+        context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
 
 
 def _refuse_pending(rows: Sequence[Row]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspen.database.settings import Guard
+from aspencli.cli.app import expanded
 from aspencli.cli.changes.session import WriteSession
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import prints
@@ -49,134 +50,43 @@ _IN_ONE_TRANSACTION = (
 )
 
 
-@prints(COLUMNS, CHANGES, document="aspen.database.profiling.report:ProfileDocument")
-def profile(
-    ctx: typer.Context,
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The work to profile; exactly one kind is given."""
+
     script: Annotated[
         Path | None,
         typer.Argument(metavar="[SCRIPT", help="A Python script or an SQL file (.sql)."),
-    ] = None,
+    ] = None
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="ARGS...]", help="Passed to the script in sys.argv."),
-    ] = None,
-    sql: Annotated[str | None, typer.Option("--sql", metavar="SQL", help="Run this SQL.")] = None,
+    ] = None
+    sql: Annotated[str | None, typer.Option("--sql", metavar="SQL", help="Run this SQL.")] = None
     code: Annotated[
         str | None,
         typer.Option(
             "--command", "-c", metavar="CODE", help="Run this Python code, as in the console."
         ),
-    ] = None,
+    ] = None
     request: Annotated[
         str | None,
         typer.Option(
             "--request", metavar="'GET /v2/...'", help="Run this request in this process."
         ),
-    ] = None,
+    ] = None
     user: Annotated[
         str | None,
         typer.Option("--as", metavar="USER", help="Run the request as this user (e-mail or ID)."),
-    ] = None,
-    body: Annotated[
-        Path | None, typer.Option(help="JSON file to send as the request body.")
-    ] = None,
+    ] = None
+    body: Annotated[Path | None, typer.Option(help="JSON file to send as the request body.")] = None
     write: Annotated[
         bool, typer.Option("--write", help="Allow writes; they are rolled back at the end.")
-    ] = False,
+    ] = False
     commit: Annotated[
         bool,
         typer.Option("--commit", help="With --write: commit instead of rolling back. Asks first."),
-    ] = False,
-    reason: ReasonOption = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show query plans; runs SELECTs again.")
-    ] = False,
-    analyze: Annotated[
-        bool, typer.Option("--analyze", help="With --explain: run SELECTs again on production too.")
-    ] = False,
-    top: Annotated[int, typer.Option(min=1, help="Number of statements to show.")] = 20,
-    min_ms: Annotated[
-        float,
-        typer.Option(min=0, metavar="MS", help="Only statements with at least this total time."),
-    ] = 0.0,
-    params: Annotated[
-        bool,
-        typer.Option(
-            "--params", help="Show parameters of the slowest run; may contain personal data."
-        ),
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML report.")
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option(metavar="BEFORE.json", help="Compare with an earlier JSON profile."),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(metavar="LIMITS", help='Fail if exceeded: "queries<=12,total<=200ms,n+1=0".'),
-    ] = None,
-) -> None:
-    """Run code, SQL, or a request, and show its queries: source lines, counts, and times.
-
-    Read-only unless --write is given; writes are rolled back at the end unless --commit is given
-    too. The code's own output goes to stderr. Ctrl-C stops it and shows what ran so far. The exit
-    code is 1 if the code fails or exceeds the budget.
-
-    On shared and production targets, --write is recorded in the history with a reason and the
-    statements.
-    """
-    context = current(ctx)
-    work = Work(script, arguments or [], sql, code, request, user, body, write=write, commit=commit)
-    work.check()
-    wanted = ReportOptions(
-        top=top,
-        min_ms=min_ms,
-        parameters=params,
-        plans=explain or analyze,
-        analyze=analyze,
-        before=earlier(compare),
-        page=page_file(html),
-        limits=limits_of(budget),
-    )
-    if write:
-        context.recognize()
-    with WriteSession(context, "db profile", reason, commits=commit) as session:
-        # A rolled-back run still holds locks, and a request may do more than write to the database.
-        if commit or (write and session.is_recorded):
-            session.allow("profile code that writes")
-        bench = Bench(
-            parameters=params or wanted.plans,
-            rehearse=write and not commit,
-            heard=session.heard if session.is_open else None,
-        )
-        try:
-            status = run(context, work, bench)
-        except KeyboardInterrupt:
-            if bench.recorder is not None:
-                tell(context, bench.recorder, work.name, wanted.after_interrupt())
-            raise
-        session.ended(status)
-    if status == INTERRUPTED:
-        wanted = wanted.after_interrupt()
-    tell(context, bench.recorder, work.name, wanted)
-    if status:
-        raise typer.Exit(status)
-
-
-@dataclass(frozen=True)
-class Work:
-    """The work to profile; exactly one kind is given."""
-
-    script: Path | None
-    arguments: list[str]
-    sql: str | None
-    code: str | None
-    request: str | None
-    user: str | None
-    body: Path | None
-    write: bool
-    commit: bool
+    ] = False
 
     def check(self) -> None:
         """Check that the options select exactly one thing to run.
@@ -199,6 +109,104 @@ class Work:
     def name(self) -> str:
         """Return a description of the work."""
         return self.request or self.sql or self.code or str(self.script)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportChoices:
+    """The options for the report, as they were given."""
+
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show query plans; runs SELECTs again.")
+    ] = False
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="With --explain: run SELECTs again on production too.")
+    ] = False
+    top: Annotated[int, typer.Option(min=1, help="Number of statements to show.")] = 20
+    min_ms: Annotated[
+        float,
+        typer.Option(min=0, metavar="MS", help="Only statements with at least this total time."),
+    ] = 0.0
+    params: Annotated[
+        bool,
+        typer.Option(
+            "--params", help="Show parameters of the slowest run; may contain personal data."
+        ),
+    ] = False
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML report.")
+    ] = None
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="BEFORE.json", help="Compare with an earlier JSON profile."),
+    ] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="LIMITS", help='Fail if exceeded: "queries<=12,total<=200ms,n+1=0".'),
+    ] = None
+
+    def checked(self) -> ReportOptions:
+        """Return the options of the report.
+
+        Raises:
+            BadInputError: A file or a limit is not valid.
+        """
+        return ReportOptions(
+            top=self.top,
+            min_ms=self.min_ms,
+            parameters=self.params,
+            plans=self.explain or self.analyze,
+            analyze=self.analyze,
+            before=earlier(self.compare),
+            page=page_file(self.html),
+            limits=limits_of(self.budget),
+        )
+
+
+@expanded
+@prints(COLUMNS, CHANGES, document="aspen.database.profiling.report:ProfileDocument")
+def profile(
+    ctx: typer.Context, *, work: Work, reason: ReasonOption = None, report: ReportChoices
+) -> None:
+    """Run code, SQL, or a request, and show its queries: source lines, counts, and times.
+
+    Read-only unless --write is given; writes are rolled back at the end unless --commit is given
+    too. The code's own output goes to stderr. Ctrl-C stops it and shows what ran so far. The exit
+    code is 1 if the code fails or exceeds the budget.
+
+    On shared and production targets, --write is recorded in the history with a reason and the
+    statements.
+    """
+    context = current(ctx)
+    work.check()
+    wanted = report.checked()
+    if work.write:
+        context.recognize()
+    with WriteSession(context, "db profile", reason, commits=work.commit) as session:
+        # A rolled-back run still holds locks, and a request may do more than write to the database.
+        if work.commit or (work.write and session.is_recorded):
+            session.allow("profile code that writes")
+        bench = Bench(
+            parameters=wanted.parameters or wanted.plans,
+            rehearse=work.write and not work.commit,
+            heard=session.heard if session.is_open else None,
+        )
+        status = _run_or_tell(context, work, bench, wanted)
+        session.ended(status)
+    if status == INTERRUPTED:
+        wanted = wanted.after_interrupt()
+    tell(context, bench.recorder, work.name, wanted)
+    if status:
+        raise typer.Exit(status)
+
+
+def _run_or_tell(context: AppContext, work: Work, bench: Bench, wanted: ReportOptions) -> int:
+    """Run the work, and return its exit code; if it is interrupted, report what ran until then."""
+    try:
+        return run(context, work, bench)
+    except KeyboardInterrupt:
+        if bench.recorder is not None:
+            tell(context, bench.recorder, work.name, wanted.after_interrupt())
+        raise
 
 
 @dataclass
@@ -409,7 +417,8 @@ def _require_direct(context: AppContext) -> None:
 def _execute(context: AppContext, work: Work, bench: Bench, database: Database) -> int:
     from aspencli.cli.console.run import ConsoleRequest, execute
 
-    words = [str(work.script), *work.arguments] if work.script else work.arguments
+    given = work.arguments or []
+    words = [str(work.script), *given] if work.script else given
     return execute(
         ConsoleRequest(
             open_database=lambda: database,

@@ -19,6 +19,7 @@ from aspencli.errors import BadInputError, RefusedError
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
+    from aspen.database.engine import Database
     from aspen.database.migrate import Revision
     from aspencli.admin.databases import Holdings
     from aspencli.cli.changes.execute import ItemChange
@@ -83,6 +84,18 @@ DirectoryOption = Annotated[
         help="Folder with revisions to use in addition to the built-in ones.",
     ),
 ]
+LoadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--load-data",
+        metavar="PLACE",
+        help="Also load a dump or plain SQL (a folder, a file, or s3://...). Refused if the "
+        "database has a schema.",
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Terminate other sessions of the database first.")
+]
 
 
 @prints(UPGRADE_COLUMNS, PLAN_COLUMNS)
@@ -108,10 +121,23 @@ def upgrade(
     context = current(ctx)
     database = context.database(writable=not (sql or dry_run), admin=True)
     steps = databases.pending(database, revision, directory=directory)
-    if sql and steps:
-        return context.out.text(databases.upgrade_sql(steps, directory=directory))
     if sql:
+        return _print_sql(context, steps, directory)
+    return execute(_upgrade(context, database, steps, directory), dry_run=dry_run)
+
+
+def _print_sql(context: AppContext, steps: Sequence[Revision], directory: Path | None) -> None:
+    from aspencli.admin import databases
+
+    if not steps:
         return context.out.nothing()
+    return context.out.text(databases.upgrade_sql(steps, directory=directory))
+
+
+def _upgrade(
+    context: AppContext, database: Database, steps: Sequence[Revision], directory: Path | None
+) -> ItemChange:
+    from aspencli.admin import databases
 
     def apply() -> Iterator[Sequence[Row]]:
         result = databases.upgrade(database, steps, directory=directory)
@@ -129,7 +155,7 @@ def upgrade(
         asked=needs_consent(context),
     )
     change.done = lambda rows: f"Upgraded to {rows[0]['after']}"
-    return execute(change, dry_run=dry_run)
+    return change
 
 
 @prints(DOWNGRADE_COLUMNS, PLAN_COLUMNS)
@@ -232,15 +258,7 @@ def revision(
 @prints(SETUP_COLUMNS, PLAN_COLUMNS, "aspencli.cli.changes.copies:RESTORE_COLUMNS")
 def setup(
     ctx: typer.Context,
-    load_data: Annotated[
-        str | None,
-        typer.Option(
-            "--load-data",
-            metavar="PLACE",
-            help="Also load a dump or plain SQL (a folder, a file, or s3://...). Refused if the "
-            "database has a schema.",
-        ),
-    ] = None,
+    load_data: LoadOption = None,
     trees: params.TreesOption = Trees.KEEP,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -249,7 +267,6 @@ def setup(
     Safe to run again at any time: existing data and roles are not changed. On the local target it
     does not ask for confirmation.
     """
-    from aspencli.admin import databases
     from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
@@ -260,6 +277,12 @@ def setup(
         return execute(setting_up(context, database, load_data, trees), dry_run=dry_run)
     if trees is Trees.DROP:
         raise BadInputError("--trees needs --load-data.", hint="Remove --trees, or add a dump.")
+    return execute(_setup(context, database), dry_run=dry_run)
+
+
+def _setup(context: AppContext, database: Database) -> ItemChange:
+    from aspencli.admin import databases
+
     plan = databases.plan_setup(database)
     if plan.create:
         context.out.info(f"Database {plan.database} does not exist and will be created.")
@@ -269,29 +292,29 @@ def setup(
         if context.is_on_laptop:
             context.laptop.deployment.prepare()
         outcome = "updated" if migrated.applied else "unchanged"
-        row = {
-            "database": plan.database,
-            "created": created,
-            **vars(migrated),
-            "outcome": "created" if created else outcome,
-        }
-        yield [row]
+        row = {"database": plan.database, "created": created, **vars(migrated)}
+        yield [{**row, "outcome": "created" if created else outcome}]
 
     asked = needs_consent(context)
     change = migration(
         context, f"set up {plan.database}", SETUP_COLUMNS, plan.steps, set_up, asked=asked
     )
     change.done = lambda rows: f"{plan.database} is at revision {rows[0]['after']}"
-    return execute(change, dry_run=dry_run)
+    return change
 
 
 @prints(CREATE_COLUMNS)
 def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     """Create the target's database, empty. Does nothing if it already exists."""
-    from aspencli.admin import databases
-    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.execute import execute
 
-    context = current(ctx)
+    execute(_creation(current(ctx)), dry_run=dry_run)
+
+
+def _creation(context: AppContext) -> ItemChange:
+    from aspencli.admin import databases
+    from aspencli.cli.changes.execute import ItemChange
+
     database = context.database(writable=True, admin=True)
     name = databases.name_of(database)
 
@@ -301,7 +324,7 @@ def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         yield [{"database": name, "created": created, "outcome": outcome}]
 
     outcome = "unchanged" if databases.exists(database) else "create"
-    change = ItemChange(
+    return ItemChange(
         context,
         f"create the database {name}",
         CREATE_COLUMNS,
@@ -313,15 +336,12 @@ def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         single=True,
         default_yes=not needs_consent(context),
     )
-    execute(change, dry_run=dry_run)
 
 
 @prints(DROP_COLUMNS)
 def drop(
     ctx: typer.Context,
-    force: Annotated[
-        bool, typer.Option("--force", help="Terminate other sessions of the database first.")
-    ] = False,
+    force: ForceOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Drop the target's database and everything in it. This cannot be undone.
@@ -331,7 +351,7 @@ def drop(
     required.
     """
     from aspencli.admin import databases
-    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     database = context.database(writable=True, admin=True)
@@ -342,16 +362,32 @@ def drop(
     if found:
         context.out.info(f"{name} on {context.target.label}: {_described(found)}")
     if found and not dry_run:
-        if not force:
-            databases.require_alone(name, found.visitors)
-        _require_name(context.target, context.options["confirm"])
+        _require_droppable(context, name, found, force=force)
+    execute(_dropping(context, database, found, force=force), dry_run=dry_run)
+
+
+def _require_droppable(context: AppContext, name: str, found: Holdings, *, force: bool) -> None:
+    from aspencli.admin import databases
+
+    if not force:
+        databases.require_alone(name, found.visitors)
+    _require_name(context.target, context.options["confirm"])
+
+
+def _dropping(
+    context: AppContext, database: Database, found: Holdings | None, *, force: bool
+) -> ItemChange:
+    from aspencli.admin import databases
+    from aspencli.cli.changes.execute import ItemChange
+
+    name = databases.name_of(database)
 
     def drop_it() -> Iterator[Sequence[Row]]:
         dropped = databases.drop(database, force=force)
         outcome = "deleted" if dropped else "unchanged"
         yield [{"database": name, "dropped": dropped, "outcome": outcome}]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"drop {name} ({_described(found)})" if found else "",
         DROP_COLUMNS,
@@ -363,7 +399,6 @@ def drop(
         single=True,
         by_name=context.target.safety is not Safety.LOCAL,
     )
-    execute(change, dry_run=dry_run)
 
 
 def _described(found: Holdings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,7 +14,7 @@ import typer
 
 from aspen.workflows.store import FileKind
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import Column, Row, prints
@@ -90,54 +90,64 @@ TreeOption = Annotated[
 ]
 
 
-@app.command("list", epilog=_LIST_EXAMPLES)
-@prints(LIST_COLUMNS)
-def list_files(
-    ctx: typer.Context,
-    kinds: KindOption = None,
+@dataclass(frozen=True, kw_only=True)
+class FilterOptions:
+    """The options for which files to list."""
+
+    kinds: KindOption = None
     run: Annotated[
         int | None, typer.Option("--run", metavar="ID", min=0, help="Only the files of this run.")
-    ] = None,
+    ] = None
     tree: Annotated[
         int | None,
         typer.Option(
             "--tree", metavar="ID", min=0, help="Only this tree, and the other files of its run."
         ),
-    ] = None,
+    ] = None
+
+    def files(self, bucket: Bucket, records: Records, group: int | None) -> Iterator[StoredFile]:
+        """Yield the files of the bucket that are wanted; of one group, if it is given."""
+        from aspencli.storage.comparison import describe, prefix_of
+
+        kinds = self.kinds or FileKind
+        of_run = self.run is not None or self.tree is not None
+        own = [
+            key
+            for (name, key), one in records.references.items()
+            if one.tree and name == bucket.name
+        ]
+        for one in bucket.objects(prefix_of(kinds, of_run=of_run, own=own)):
+            file = describe(one, records)
+            if (
+                file.kind in kinds
+                and self.run in {None, file.run}
+                and self.tree in {None, file.tree}
+                and group in {None, file.group_id}
+            ):
+                yield file
+
+
+@app.command("list", epilog=_LIST_EXAMPLES)
+@expanded
+@prints(LIST_COLUMNS)
+def list_files(
+    ctx: typer.Context,
+    *,
+    chosen: FilterOptions,
     group: params.GroupOption = None,
     limit: params.LimitOption = None,
-    *,
     everything: params.AllOption = False,
 ) -> None:
     """List the files of jobs with their sizes, and the rows that refer to them.
 
     Reads the database, and takes one request to S3 for each 1,000 objects.
     """
-    from aspencli.storage.comparison import describe, prefix_of
-
     context = current(ctx)
     most = params.chosen_limit(context.out, limit, everything)
     bucket, records, wanted = _both(context, group=params.chosen_group(context, group))
-    if tree is not None:
-        records.tree(tree)  # it has to exist
-    of_run = run is not None or tree is not None
-
-    own = [
-        key for (name, key), one in records.references.items() if one.tree and name == bucket.name
-    ]
-
-    def found() -> Iterator[StoredFile]:
-        for one in bucket.objects(prefix_of(kinds or FileKind, of_run=of_run, own=own)):
-            file = describe(one, records)
-            if (
-                file.kind in (kinds or FileKind)
-                and run in {None, file.run}
-                and tree in {None, file.tree}
-                and wanted in {None, file.group_id}
-            ):
-                yield file
-
-    rows = (_list_row(context, file) for file in found())
+    if chosen.tree is not None:
+        records.tree(chosen.tree)  # it has to exist
+    rows = (_list_row(context, file) for file in chosen.files(bucket, records, wanted))
     context.out.rows(LIST_COLUMNS, islice(rows, most), empty="No files found.")
     if most is not None and next(rows, None) is not None:
         context.out.info(f"Only the first {counted(most, 'file')} shown. Show all with --all.")
@@ -181,7 +191,7 @@ class DownloadOptions(params.OutOptions):
 
 
 @app.command(epilog=_DOWNLOAD_EXAMPLES)
-@params.expanded
+@expanded
 def download(ctx: typer.Context, given: DownloadOptions) -> None:
     """Download a file as it is stored, and verify its checksum.
 
@@ -268,20 +278,25 @@ def _conclude(context: AppContext, result: Compared, age: dt.timedelta) -> None:
     for name, error in result.unread.items():
         out.warn(f"The files in bucket {name} were not checked. {error.message}")
     if result.differences:
-        from aspencli.storage.comparison import Problem
-
-        numbers = [
-            f"{sum(one.problem is problem for one in result.differences):,} {words}"
-            for problem, words in (
-                (Problem.NO_OBJECT, "without a file"),
-                (Problem.NO_ROW, "without a row"),
-            )
-        ]
+        numbers = _numbers(result.differences)
         out.info(f"{counted(len(result.differences), 'difference')}: {', '.join(numbers)}.")
         raise typer.Exit(ConflictError.exit_code)
     for error in result.unread.values():
         raise error
     out.done("No differences.")
+
+
+def _numbers(differences: Sequence[Difference]) -> list[str]:
+    """Return the number of differences of each kind, in words."""
+    from aspencli.storage.comparison import Problem
+
+    return [
+        f"{sum(one.problem is problem for one in differences):,} {words}"
+        for problem, words in (
+            (Problem.NO_OBJECT, "without a file"),
+            (Problem.NO_ROW, "without a row"),
+        )
+    ]
 
 
 # Both sides

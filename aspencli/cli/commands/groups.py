@@ -8,15 +8,20 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
-from aspencli.cli.context import Backend, current
+from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, prints, titled
+
+if TYPE_CHECKING:
+    from aspencli.cli.changes.execute import ItemChange
+    from aspencli.remote.api import NewGroup
+
 
 app = command_group("List, show, create, change, and delete groups, and invite people to them.")
 
@@ -104,7 +109,7 @@ def list_(ctx: typer.Context) -> None:
 
 @app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
 @app.command(epilog=_SHOW_EXAMPLES)
-@params.expanded
+@expanded
 @prints(SHOW_COLUMNS)
 def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """Show a group, its members, and their roles.
@@ -127,7 +132,7 @@ def show(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption 
 
 
 @app.command(epilog=examples("aspencli groups members CZI"))
-@params.expanded
+@expanded
 @prints(MEMBER_COLUMNS)
 def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOption = None) -> None:
     """List the members of a group with their highest role."""
@@ -147,32 +152,16 @@ def members(ctx: typer.Context, named: params.MemberOptions, via: params.ViaOpti
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
+@expanded
 @prints(CREATE_COLUMNS)
 def create(
     ctx: typer.Context,
-    name: Annotated[str, params.text_option("Name: 3 to 128 characters, unique among groups.")],
-    prefix: Annotated[
-        str,
-        params.text_option(
-            "Prefix of its public identifiers: 2 to 25 characters, unique among groups."
-        ),
-    ],
-    default_tree_location: Annotated[
-        str,
-        params.text_option(
-            "Default location for its trees: an id, or Region / Country / Division / Location "
-            "(the last parts are optional). See: aspencli locations search.",
-            *("--default-tree-location", "--default-tree-location-id"),
-            metavar="ID|PLACE",
-            what="the location",
-        ),
-    ],
+    *,
+    group: params.NewGroupOptions,
     submitting_lab: Annotated[
         str | None, params.text_option("Laboratory that submits its samples.")
     ] = None,
-    address: Annotated[str | None, params.text_option("Street address.")] = None,
-    division: Annotated[str | None, params.text_option("Division, such as a state.")] = None,
-    location: Annotated[str | None, params.text_option("City or county.")] = None,
+    address: params.AddressOptions,
     dry_run: params.DryRunOption = False,
 ) -> None:
     """Create a group and its organization at the identity provider (API only).
@@ -180,34 +169,51 @@ def create(
     Requires a system administrator. If the organization already exists, use groups import instead.
     A name or prefix that is already taken is a conflict (exit code 7).
     """
-    from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.groups.remote import checked_group, make_group
-    from aspencli.reference.remote import Gazetteer, name_of
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     context.announce(Backend.API)
-    place = Gazetteer(context.api().locations).find(default_tree_location)
+    wanted, place = _checked(context, group, submitting_lab, address)
+    execute(_creation(context, wanted, place), dry_run=dry_run)
+
+
+def _checked(
+    context: AppContext,
+    group: params.NewGroupOptions,
+    submitting_lab: str | None,
+    address: params.AddressOptions,
+) -> tuple[NewGroup, str]:
+    """Return the group, and the name of its default tree location."""
+    from aspencli.groups.remote import checked_group
+    from aspencli.reference.remote import Gazetteer, name_of
+
+    place = Gazetteer(context.api().locations).find(group.default_tree_location)
     wanted = checked_group(
-        name=name,
-        prefix=prefix,
+        name=group.name,
+        prefix=group.prefix,
         default_tree_location=place["id"],
         submitting_lab=submitting_lab,
-        address=address,
-        division=division,
-        location=location,
+        **vars(address),
     )
+    return wanted, name_of(place)
+
+
+def _creation(context: AppContext, wanted: NewGroup, place: str) -> ItemChange:
+    from aspencli.cli.changes.execute import ItemChange
+    from aspencli.groups.remote import make_group
+
     row = {column.key: wanted.get(column.key) for column in CREATE_COLUMNS}
-    row["default_tree_location"] = name_of(place)
+    row["default_tree_location"] = place
     service = context.api().groups
 
     def make() -> Iterator[Sequence[Row]]:
         made = make_group(service, wanted)
         yield [{**row, "status": "created", "id": made["id"], "outcome": "created"}]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"create group {wanted['name']} (prefix {wanted['prefix']}, default tree location "
-        f"{name_of(place)}) and its organization at the identity provider",
+        f"{place}) and its organization at the identity provider",
         CREATE_COLUMNS,
         [{**row, "status": "create", "outcome": "create"}],
         make,
@@ -215,11 +221,10 @@ def create(
         single=True,
         permitted=service.check_create,
     )
-    execute(change, dry_run=dry_run)
 
 
 @app.command("invites", epilog=examples("aspencli groups invites CZI"))
-@params.expanded
+@expanded
 @prints(INVITATION_COLUMNS)
 def invites(ctx: typer.Context, named: params.MemberOptions) -> None:
     """List invitations to a group, oldest first, including expired ones (API only)."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
-from aspencli.cli.changes import options
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.changes.two_sided import (
     CHANGE_COLUMNS,
     DatabaseOnly,
+    SideOptions,
     ViaDatabase,
     chosen_provider,
     group_key,
@@ -53,44 +54,58 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_DELETE_EXAMPLES)(delete)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupFields:
+    """The options for the new values of a group, without its address."""
+
+    name: Annotated[str | None, params.GROUP_NAME] = None
+    prefix: Annotated[str | None, params.GROUP_PREFIX] = None
+    default_tree_location: Annotated[str | None, params.DEFAULT_TREE_LOCATION] = None
+    submitting_lab: Annotated[
+        str | None,
+        params.text_option("Laboratory that submits its samples: 3 to 128 characters."),
+    ] = None
+
+    def checked(self, address: params.AddressOptions) -> dict[str, Any]:
+        """Return the changes by column, without the location of trees.
+
+        Raises:
+            BadInputError: A value is invalid.
+        """
+        from aspencli.users.bulk import GROUP_CHANGES
+
+        given = {
+            "name": self.name,
+            "prefix": self.prefix,
+            "submitting_lab": self.submitting_lab,
+            **vars(address),
+        }
+        wanted: dict[str, Any] = {}
+        for field, text in given.items():
+            if text is None:
+                continue
+            value, flaw = GROUP_CHANGES.fields[field].understand(text.strip())
+            if flaw:
+                raise BadInputError(
+                    f"--{field.replace('_', '-')} {flaw}", hint="Use a different value."
+                )
+            wanted[field] = value
+        return wanted
+
+
+@expanded
 @prints(CHANGE_COLUMNS)
 def update(
     ctx: typer.Context,
     key: Annotated[str, group_key()],
-    name: Annotated[
-        str | None, params.text_option("Name: 3 to 128 characters, unique among groups.")
-    ] = None,
-    prefix: Annotated[
-        str | None,
-        params.text_option(
-            "Prefix of its public identifiers: 2 to 25 characters, unique among groups."
-        ),
-    ] = None,
-    default_tree_location: Annotated[
-        str | None,
-        params.text_option(
-            "Default location for its trees: an id, or Region / Country / Division / Location "
-            "(the last parts are optional). See: aspencli locations search.",
-            *("--default-tree-location", "--default-tree-location-id"),
-            metavar="ID|PLACE",
-            what="the location",
-        ),
-    ] = None,
-    submitting_lab: Annotated[
-        str | None,
-        params.text_option("Laboratory that submits its samples: 3 to 128 characters."),
-    ] = None,
-    address: Annotated[str | None, params.text_option("Street address.")] = None,
-    division: Annotated[str | None, params.text_option("Division, such as a state.")] = None,
-    location: Annotated[str | None, params.text_option("City or county.")] = None,
+    *,
+    given: GroupFields,
+    address: params.AddressOptions,
     clear: Annotated[
         list[Clearable] | None,
         typer.Option("--clear", help="Field to empty. Can be repeated."),
     ] = None,
-    database_only: DatabaseOnly = False,
-    undo_file: options.UndoFile = None,
-    via: ViaDatabase = None,
-    dry_run: params.DryRunOption = False,
+    sides: SideOptions,
 ) -> None:
     """Update a group. Fields that are not given stay unchanged.
 
@@ -101,69 +116,42 @@ def update(
     An undo file with the old values is saved first; `groups undo` restores them on both sides. If
     the command is interrupted, run it again: it completes what is missing.
     """
-    from aspencli.users.bulk import GROUP_CHANGES
-
-    given = {
-        "name": name,
-        "prefix": prefix,
-        "submitting_lab": submitting_lab,
-        "address": address,
-        "division": division,
-        "location": location,
-    }
-    wanted: dict[str, Any] = {}
-    for field, text in given.items():
-        if text is None:
-            continue
-        value, flaw = GROUP_CHANGES.fields[field].understand(text.strip())
-        if flaw:
-            raise BadInputError(
-                f"--{field.replace('_', '-')} {flaw}", hint="Use a different value."
-            )
-        wanted[field] = value
-    for chosen in clear or ():
-        column = chosen.value.replace("-", "_")
-        if column in wanted:
-            raise BadInputError(
-                f"--{chosen.value} and --clear {chosen.value} contradict each other.",
-                hint="Pass one of them.",
-            )
-        wanted[column] = None
-    if not wanted and default_tree_location is None:
+    wanted = given.checked(address)
+    params.clear_fields(wanted, clear)
+    if not wanted and given.default_tree_location is None:
         raise BadInputError("Nothing to update.", hint="See: aspencli groups update --help")
     context = current(ctx)
-    require_database(context, via, "update groups", _DATABASE)
-    provider = chosen_provider(context, database_only=database_only)
+    require_database(context, sides.via, "update groups", _DATABASE)
+    provider = chosen_provider(context, database_only=sides.database_only)
 
     def make(reader: Reader) -> tuple[Planner, str]:
         from aspencli.identity.group_plans import GroupUpdate
         from aspencli.reference.database import find_group, find_location
 
         group = find_group(reader, key)
-        if default_tree_location is not None:
-            place = find_location(reader, default_tree_location)
+        if given.default_tree_location is not None:
+            place = find_location(reader, given.default_tree_location)
             wanted["default_tree_location_id"] = place.id
-        planner = GroupUpdate(group.id, provider, database_only, wanted)
+        planner = GroupUpdate(group.id, provider, sides.database_only, wanted)
         return planner, f"group {group.name} ({', '.join(wanted)})"
 
     run_change(
         *(context, "groups", make),
         verb="update",
         past="Updated",
-        dry_run=dry_run,
+        dry_run=sides.dry_run,
         reason="the group already has these values",
-        undo_file=undo_file,
+        undo_file=sides.undo_file,
     )
 
 
+@expanded
 @prints(CHANGE_COLUMNS)
 def archive(
     ctx: typer.Context,
     key: Annotated[str, group_key()],
-    database_only: DatabaseOnly = False,
-    undo_file: options.UndoFile = None,
-    via: ViaDatabase = None,
-    dry_run: params.DryRunOption = False,
+    *,
+    sides: SideOptions,
 ) -> None:
     """Take away all access to a group, and keep its samples and trees.
 
@@ -176,23 +164,23 @@ def archive(
     Without credentials for the provider, this is refused, because the next sign-in would undo it.
     """
     context = current(ctx)
-    require_database(context, via, "remove members", _DATABASE)
-    provider = chosen_provider(context, database_only=database_only)
+    require_database(context, sides.via, "remove members", _DATABASE)
+    provider = chosen_provider(context, database_only=sides.database_only)
 
     def make(reader: Reader) -> tuple[Planner, str]:
         from aspencli.identity.group_plans import GroupArchiving
         from aspencli.reference.database import find_group
 
         group = find_group(reader, key)
-        return GroupArchiving(group.id, provider, database_only), f"group {group.name}"
+        return GroupArchiving(group.id, provider, sides.database_only), f"group {group.name}"
 
     run_change(
         *(context, "groups", make),
         verb="archive",
         past="Archived",
-        dry_run=dry_run,
+        dry_run=sides.dry_run,
         reason="the group has no members and no invitations",
-        undo_file=undo_file,
+        undo_file=sides.undo_file,
     )
 
 

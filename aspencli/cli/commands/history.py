@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from aspencli.changes.journal import Journal, JournalEvents
     from aspencli.changes.reconcile import RunVerdict
+    from aspencli.changes.retention import Pruning
     from aspencli.changes.runs import Run
+    from aspencli.cli.changes.execute import ItemChange
     from aspencli.cli.context import AppContext
     from aspencli.cli.output.console import Output
 
@@ -195,8 +197,6 @@ def list_(
     runs are not recorded. With --everyone, the runs come from the target's audit trail, which has
     those that were confirmed.
     """
-    from aspencli.changes.retention import stored
-
     context = current(ctx)
     out = context.out
     limit = params.chosen_limit(out, limit, everything=False)
@@ -212,10 +212,7 @@ def list_(
     if limit is not None and limit < total:
         out.info(f"{limit:,} of {total:,} runs shown")
         out.hint("Show all with --limit 0.")
-    if size := sum(kind.size for kind in stored()):
-        out.info(f"History and undo files: {size_text(size)}")
-        if size > _LARGE:
-            out.hint("Remove old ones: aspencli history prune")
+    _show_size(out)
     _name_waiting(out)
     return None
 
@@ -230,6 +227,15 @@ def _list_everyones(context: AppContext, limit: int | None) -> None:
     if limit is not None and next(runs, None) is not None:
         out.info(f"Only the newest {counted(limit, 'run')} shown.")
         out.hint("Show all with --limit 0.")
+
+
+def _show_size(out: Output) -> None:
+    from aspencli.changes.retention import stored
+
+    if size := sum(kind.size for kind in stored()):
+        out.info(f"History and undo files: {size_text(size)}")
+        if size > _LARGE:
+            out.hint("Remove old ones: aspencli history prune")
 
 
 def _name_waiting(out: Output) -> None:
@@ -260,21 +266,18 @@ def prune(
     Shows what would be removed, and which runs can no longer be undone afterward, and asks first.
     Runs that are not finished are kept.
     """
-    from aspencli.changes.journal import open_journal
     from aspencli.changes.retention import plan_pruning
-    from aspencli.changes.retention import prune as remove
-    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
-    out = context.out
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=older_than)
-    plan = plan_pruning(_runs(out), before)
-    kinds: list[dict[str, Any]] = [{"kind": "runs", "number": len(plan.runs), "bytes": None}]
-    kinds += [
-        {"kind": kind.kind, "number": len(kind.paths), "bytes": kind.size} for kind in plan.files
-    ]
-    for kind in kinds:
-        kind["outcome"] = "delete" if kind["number"] else "unchanged"
+    plan = plan_pruning(_runs(context.out), before)
+    _explain_pruning(context.out, plan)
+    execute(_pruning(context, plan), dry_run=dry_run)
+
+
+def _explain_pruning(out: Output, plan: Pruning) -> None:
+    """Say what is kept, and what can no longer be undone."""
     if plan.kept:
         out.info(f"Kept because they are not finished: {counted(len(plan.kept), 'run')}")
     if plan.undoable:
@@ -282,20 +285,22 @@ def prune(
         more = f", and {len(plan.undoable) - _NAMED:,} more" if len(plan.undoable) > _NAMED else ""
         out.warn(f"{counted(len(plan.undoable), 'run')} can no longer be undone: {named}{more}")
 
+
+def _pruning(context: AppContext, plan: Pruning) -> ItemChange:
+    from aspencli.cli.changes.execute import ItemChange
+
+    kinds: list[dict[str, Any]] = [{"kind": "runs", "number": len(plan.runs), "bytes": None}]
+    kinds += [
+        {"kind": kind.kind, "number": len(kind.paths), "bytes": kind.size} for kind in plan.files
+    ]
+    for kind in kinds:
+        kind["outcome"] = "delete" if kind["number"] else "unchanged"
+
     def carry_out() -> Iterator[Sequence[Row]]:
-        journal = open_journal()
-        try:
-            left = remove(journal, plan)
-        except OSError as error:
-            raise AspenError(
-                f"The history {journal.path} cannot be rewritten: {error.strerror}",
-                hint="Nothing was removed. Free space or fix permissions there, then try again.",
-            ) from error
-        for path in left:
-            out.warn(f"{path} could not be removed.")
+        _remove(context.out, plan)
         yield [{**kind, "outcome": "deleted" if kind["number"] else "unchanged"} for kind in kinds]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"remove {counted(len(plan.runs), 'run')} and {size_text(plan.size)} of files",
         PRUNE_COLUMNS,
@@ -305,7 +310,27 @@ def prune(
         target=BUILT_IN["local"],  # it changes this machine, whatever the target
         keeps_record=False,
     )
-    execute(change, dry_run=dry_run)
+
+
+def _remove(out: Output, plan: Pruning) -> None:
+    """Remove what was planned; warn about files that cannot be removed.
+
+    Raises:
+        AspenError: The history cannot be rewritten; nothing was removed.
+    """
+    from aspencli.changes.journal import open_journal
+    from aspencli.changes.retention import prune as remove
+
+    journal = open_journal()
+    try:
+        left = remove(journal, plan)
+    except OSError as error:
+        raise AspenError(
+            f"The history {journal.path} cannot be rewritten: {error.strerror}",
+            hint="Nothing was removed. Free space or fix permissions there, then try again.",
+        ) from error
+    for path in left:
+        out.warn(f"{path} could not be removed.")
 
 
 @app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))
@@ -315,7 +340,7 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
 
     A run of another operator is looked up in the audit trail of the target chosen with --env.
     """
-    from aspencli.changes.runs import Outcome, find
+    from aspencli.changes.runs import find
 
     context = current(ctx)
     out = context.out
@@ -330,6 +355,13 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     if run.steps:
         _tell_steps(out, run, run.steps)
     begun = next((each for each in runs if each.id == run.undo_begun), run)
+    return _hint_next(out, run, begun)
+
+
+def _hint_next(out: Output, run: Run, begun: Run) -> None:
+    """Show the command to run next for a run, given the undo of it that was begun, if any."""
+    from aspencli.changes.runs import Outcome
+
     if run.outcome is Outcome.UNKNOWN:
         check = run.command_line("history", "check", run.id)
         out.hint(f"Determine its outcome: {check}")
@@ -339,7 +371,6 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
         run.outcome in {Outcome.WRITTEN, Outcome.UNFINISHED} and run.undo_file and not run.undone_by
     ):
         _hint_undo(out, run)
-    return None
 
 
 def _show_anothers(context: AppContext, run_id: str) -> None:
@@ -389,10 +420,8 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     compares the samples with the run's undo file. If that is inconclusive, the exit code is 7.
     """
     from aspen.database.settings import Limits
-    from aspencli.changes.journal import open_journal
-    from aspencli.changes.reconcile import RunVerdict, judge, keep
+    from aspencli.changes.reconcile import RunVerdict, judge
     from aspencli.changes.runs import Outcome, find
-    from aspencli.cli.changes.audit import TargetTrail
 
     context = current(ctx)
     out = context.out
@@ -403,15 +432,24 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     limits = Limits(statement_ms=_STATEMENT_MS)
     with out.progress("Asking the database"):
         verdict = judge(run, context.target.label, lambda: context.database(limits=limits))
+    _keep(context, run, verdict)
+    return _tell(out, run, verdict)
+
+
+def _keep(context: AppContext, run: Run, verdict: RunVerdict) -> None:
+    """Record the outcome of a run in the history, and in the audit trail if the run is there."""
+    from aspencli.changes.journal import open_journal
+    from aspencli.changes.reconcile import keep
+    from aspencli.cli.changes.audit import TargetTrail
+
     journal = open_journal()
     try:
         event = keep(journal, run, verdict)
     except OSError as error:
-        out.warn(f"The outcome could not be recorded in {journal.path}: {error.strerror}")
+        context.out.warn(f"The outcome could not be recorded in {journal.path}: {error.strerror}")
     else:
         if run.entries or run.waiting:
             TargetTrail(context).tell(event)
-    return _tell(out, run, verdict)
 
 
 @app.command(epilog=examples("aspencli history verify", "aspencli --env prod history verify"))

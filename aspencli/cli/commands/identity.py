@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
 from aspencli.cli.changes.sync_rows import DIFF_COLUMNS, SYNC_COLUMNS, difference_row
 from aspencli.cli.context import AppContext, current
@@ -25,6 +25,7 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from aspen.identity.management import Management
     from aspencli.identity.directory import Directory
+    from aspencli.identity.sync import Sides, Step
     from aspencli.remote.identity import IdentityProvider
 
 
@@ -89,7 +90,76 @@ def diff(
     raise typer.Exit(ConflictError.exit_code)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartOptions:
+    """The options for the parts to sync."""
+
+    sync_groups: Annotated[
+        bool, typer.Option(help="Sync groups with organizations, and their names.")
+    ] = True
+    sync_users: Annotated[bool, typer.Option(help="Sync users with accounts.")] = True
+    sync_memberships: Annotated[bool, typer.Option(help="Sync memberships, with their roles.")] = (
+        True
+    )
+    sync_roles: Annotated[bool, typer.Option(help="Sync the roles of members.")] = True
+    sync_user_attributes: Annotated[bool, typer.Option(help="Sync names and e-mail addresses.")] = (
+        True
+    )
+    sync_invitations: Annotated[
+        bool, typer.Option(help="Delete expired invitations (--source db).")
+    ] = False
+
+    def parts(self) -> list[Part]:
+        """Return the parts."""
+        switches = (
+            *(self.sync_groups, self.sync_users, self.sync_memberships),
+            *(self.sync_roles, self.sync_user_attributes, self.sync_invitations),
+        )
+        return [part for part, on in zip(Part, switches, strict=True) if on]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanLimits:
+    """The options for what a plan may do."""
+
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete",
+            help="Delete what only the other side has. Requires --confirm with the target's name.",
+        ),
+    ] = False
+    max_changes: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Refuse a plan with more changes than this.")
+    ] = USUAL
+    skip_protected: Annotated[
+        bool,
+        typer.Option(
+            "--skip-protected",
+            help="Skip changes that would take the last member or administrator from a group, "
+            "instead of refusing the plan.",
+        ),
+    ] = False
+
+    def checked(self, steps: list[Step], sides: Sides) -> tuple[list[Step], AspenError | None]:
+        """Return the steps to take, and why they are refused, if they are."""
+        from aspencli.identity.limits import check_number, losses, refusal, without_losses
+
+        refused: AspenError | None = None
+        if lost := losses(steps, sides):
+            if self.skip_protected:
+                steps = list(without_losses(steps, lost, sides))
+            else:
+                refused = refusal(lost, sides)
+        try:
+            check_number(steps, self.max_changes)
+        except AspenError as error:
+            refused = refused or error
+        return steps, refused
+
+
 @app.command(epilog=_SYNC_EXAMPLES)
+@expanded
 @prints(SYNC_COLUMNS)
 def sync(
     ctx: typer.Context,
@@ -102,38 +172,9 @@ def sync(
             "provider).",
         ),
     ],
-    sync_groups: Annotated[
-        bool, typer.Option(help="Sync groups with organizations, and their names.")
-    ] = True,
-    sync_users: Annotated[bool, typer.Option(help="Sync users with accounts.")] = True,
-    sync_memberships: Annotated[
-        bool, typer.Option(help="Sync memberships, with their roles.")
-    ] = True,
-    sync_roles: Annotated[bool, typer.Option(help="Sync the roles of members.")] = True,
-    sync_user_attributes: Annotated[
-        bool, typer.Option(help="Sync names and e-mail addresses.")
-    ] = True,
-    sync_invitations: Annotated[
-        bool, typer.Option(help="Delete expired invitations (--source db).")
-    ] = False,
-    delete: Annotated[
-        bool,
-        typer.Option(
-            "--delete",
-            help="Delete what only the other side has. Requires --confirm with the target's name.",
-        ),
-    ] = False,
-    max_changes: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Refuse a plan with more changes than this.")
-    ] = USUAL,
-    skip_protected: Annotated[
-        bool,
-        typer.Option(
-            "--skip-protected",
-            help="Skip changes that would take the last member or administrator from a group, "
-            "instead of refusing the plan.",
-        ),
-    ] = False,
+    *,
+    chosen: PartOptions,
+    limits: PlanLimits,
     verification_mail: Annotated[
         bool,
         typer.Option(
@@ -158,28 +199,16 @@ def sync(
     """
     from aspencli.cli.changes.execute import execute
     from aspencli.cli.changes.sync import SyncJob
-    from aspencli.identity.limits import check_number, losses, refusal, without_losses
     from aspencli.identity.sync import Sides, plan_sync
 
-    context = current(ctx)
-    switches = (sync_groups, sync_users, sync_memberships, sync_roles, sync_user_attributes)
-    parts = [part for part, on in zip(Part, (*switches, sync_invitations), strict=True) if on]
-    found = _compared(context, invitations=sync_invitations)
+    context, parts = current(ctx), chosen.parts()
+    found = _compared(context, invitations=chosen.sync_invitations)
     found.tell(context)
     found.require_same_deployment(context)
-    blocked = _blocked(context, found, source, parts) if delete else {}
+    blocked = _blocked(context, found, source, parts) if limits.delete else {}
     sides = Sides(found.provider, found.database, source, blocked)
-    steps = plan_sync(found.differences, sides, parts, delete=delete)
-    refused: AspenError | None = None
-    if lost := losses(steps, sides):
-        if skip_protected:
-            steps = list(without_losses(steps, lost, sides))
-        else:
-            refused = refusal(lost, sides)
-    try:
-        check_number(steps, max_changes)
-    except AspenError as error:
-        refused = refused or error
+    steps = plan_sync(found.differences, sides, parts, delete=limits.delete)
+    steps, refused = limits.checked(steps, sides)
     if refused and not dry_run:
         raise refused
     job = SyncJob(context, _provider(context), sides, steps, verification_mail)
@@ -217,6 +246,15 @@ class _Compared:
             f"Compared {counted(groups, 'group')} and {counted(users, 'user')} of "
             f"{context.target.label} with {self.host} ({counted(self.requests, 'request')})."
         )
+        self._tell_left_out(context)
+        if self.provider.roles and not any(self.provider.roles.values()):
+            out.warn(
+                f"No member has a role at {self.host}. The management client may lack the scope "
+                "read:organization_member_roles."
+            )
+
+    def _tell_left_out(self, context: AppContext) -> None:
+        out, database = context.out, self.database
         gone = sum(key.startswith(OFFBOARDED) for key in database.outsiders)
         if others := len(database.outsiders) - gone:
             out.info(
@@ -229,12 +267,6 @@ class _Compared:
             out.info(
                 f"Note: not compared: {counted(others, 'member')} of organizations "
                 "with accounts of other identity providers."
-            )
-
-        if self.provider.roles and not any(self.provider.roles.values()):
-            out.warn(
-                f"No member has a role at {self.host}. The management client may lack the scope "
-                "read:organization_member_roles."
             )
 
     def require_same_deployment(self, context: AppContext) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +18,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands import jobs_changes
-from aspencli.cli.context import Backend, current
+from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.job_access import (
     engine_errors,
     find_job,
@@ -36,7 +38,7 @@ from aspencli.text import size_text, visible
 if TYPE_CHECKING:
     from aspen.database.engine import Database
     from aspencli.cli.output.console import Output
-    from aspencli.jobs.models import JobView
+    from aspencli.jobs.models import JobView, Reason
 
 app = command_group("Follow compute jobs, find out why they failed, and start or stop them.")
 schedule_app = command_group("List the jobs that start by schedule.")
@@ -119,6 +121,15 @@ Job = Annotated[
     ),
 ]
 
+Step = Annotated[
+    str | None,
+    params.text_option(
+        "Only this step, such as tree-align; in AWS, the attempt: RunSPOT or RunEC2.",
+        metavar="STEP",
+        what="the step",
+    ),
+]
+
 
 @app.command(
     "list",
@@ -168,29 +179,12 @@ def list_(
     if watch is None:
         context.announce(Backend.DB)
     jobs = open_jobs(context)
-    chosen: list[tuple[int, str, str]] = []
-    names: dict[str, str] = {}
-    opened: list[Database] = []
-
-    def read() -> list[Any]:
-        if not opened:  # the same one for each refresh
-            opened.append(context.database(early=True))
-        database = opened[0]
-        from aspencli.jobs.database import group_names, list_runs
-        from aspencli.reference.database import find_group
-
-        with database.connected() as reader:
-            if group is not None and not chosen:
-                chosen.append(tuple(find_group(reader, group)[:3]))
-            names.update(group_names(reader))
-            is_plain = not (kind or state or group)
-            return list_runs(reader, since=start, limit=most if is_plain else None)
+    query = _Query(context, JobFilter(kind, state, None, start, most), group)
 
     def listed(out: Output) -> None:
-        rows = read_rows(context, read, required=group is not None, out=out)
-        wanted = JobFilter(kind, state, chosen[0] if chosen else None, start, most, names)
+        rows = read_rows(context, query.rows, required=group is not None, out=out)
         with engine_errors():
-            listing = jobs.listing(rows, wanted, now())
+            listing = jobs.listing(rows, query.wanted, now())
         for note in listing.notes:
             (out.info if is_local(context) else out.warn)(note)
         found = [view.columns() for view in listing.views]
@@ -198,6 +192,40 @@ def list_(
         out.rows(COLUMNS, seen, empty="No jobs found.")
 
     shown(context.out, watch, listed, title=f"Jobs of {context.target.title}")
+
+
+@dataclass
+class _Query:
+    """The query for the rows of jobs, which is run again for each refresh.
+
+    Attributes:
+        context: The context of the run.
+        wanted: The filter; its group and names are known once the database was read.
+        group: The group to filter by, as given.
+    """
+
+    context: AppContext
+    wanted: JobFilter
+    group: str | None
+
+    @cached_property  # the same one for each refresh
+    def _database(self) -> Database:
+        return self.context.database(early=True)
+
+    def rows(self) -> list[Any]:
+        """Return the rows."""
+        database, wanted = self._database, self.wanted
+        from aspencli.jobs.database import group_names, list_runs
+        from aspencli.reference.database import find_group
+
+        with database.connected() as reader:
+            chosen = wanted.group
+            if self.group is not None and chosen is None:
+                chosen = tuple(find_group(reader, self.group)[:3])
+            names = {**wanted.names, **group_names(reader)}
+            self.wanted = replace(wanted, group=chosen, names=names)
+            is_plain = not (wanted.kind or wanted.state or self.group)
+            return list_runs(reader, since=wanted.since, limit=wanted.limit if is_plain else None)
 
 
 @app.command(rich_help_panel="Look", epilog=examples("aspencli --env prod jobs show 61"))
@@ -259,6 +287,10 @@ def why(ctx: typer.Context, job: Job) -> None:
         found = jobs.why(view, now())
     for note in found.notes:
         context.out.info(f"Note: {note}")
+    return _show_cause(context, view, found)
+
+
+def _show_cause(context: AppContext, view: JobView, found: Reason) -> None:
     shown: dict[str, Any] = {**dict.fromkeys(column.key for column in WHY_COLUMNS), **found.facts}
     shown |= {
         "id": view.key,
@@ -289,14 +321,7 @@ def why(ctx: typer.Context, job: Job) -> None:
 def logs(
     ctx: typer.Context,
     job: Job,
-    step: Annotated[
-        str | None,
-        params.text_option(
-            "Only this step, such as tree-align; in AWS, the attempt: RunSPOT or RunEC2.",
-            metavar="STEP",
-            what="the step",
-        ),
-    ] = None,
+    step: Step = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep showing new lines until the job ends.")
     ] = False,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.changes import options
 from aspencli.cli.changes.execute import ItemChange, SavedFile, execute
 from aspencli.cli.context import AppContext, Backend, current
@@ -31,8 +31,12 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from aspencli.changes.journal import Recording
     from aspencli.changes.runs import Place, Subject
+    from aspencli.jobs.cloud import CloudJobs
+    from aspencli.jobs.local import LocalJobs
     from aspencli.jobs.models import JobView, RunRow
-    from aspencli.jobs.undo_file import Settled
+    from aspencli.jobs.undo_file import JobsOrigin, Settled
+
+    Jobs = CloudJobs | LocalJobs
 
 COLUMNS = (
     Column("id", "Id", whole=True, of=str | None),
@@ -144,7 +148,7 @@ class StartOptions:
     ] = None
 
 
-@params.expanded
+@expanded
 @prints(COLUMNS)
 def start(
     ctx: typer.Context,
@@ -167,24 +171,22 @@ def start(
         )
     context = current(ctx)
     context.announce(Backend.DB)
+    execute(_start(context, kind, given), dry_run=dry_run)
+
+
+def _start(context: AppContext, kind: JobKind, given: StartOptions) -> ItemChange:
     jobs = open_jobs(context)
     prefix, parameters = _parameters(context, kind, given)
     with engine_errors():
         jobs.check_start(kind.value, parameters)
-    row = {
-        **{column.key: None for column in COLUMNS},
-        "kind": kind.value,
-        "state": JobState.QUEUED.value,
-        "group": prefix or None,
-        "outcome": "create",
-    }
+    row = _new_row(kind, prefix)
 
     def begin() -> Iterator[Sequence[Row]]:
         with engine_errors():
             made = jobs.start(kind.value, parameters, prefix, now())
         yield [{**row, "id": made, "job": made, "started": now(), "outcome": "created"}]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"start a job of the kind {kind.value}{_what(parameters)}",
         COLUMNS,
@@ -196,7 +198,16 @@ def start(
         ),
         single=True,
     )
-    execute(change, dry_run=dry_run)
+
+
+def _new_row(kind: JobKind, prefix: str) -> dict[str, Any]:
+    return {
+        **{column.key: None for column in COLUMNS},
+        "kind": kind.value,
+        "state": JobState.QUEUED.value,
+        "group": prefix or None,
+        "outcome": "create",
+    }
 
 
 def _what(parameters: dict[str, Any]) -> str:
@@ -222,35 +233,41 @@ def _parameters(
     _refuse(kind, given, ("--sample", given.samples), ("--from", given.file))
     _refuse(kind, given, ("--stale", given.stale), ("--all", given.every))
     if kind is JobKind.IMPORT_REPOSITORY:
-        _refuse(kind, given, ("--file", given.source))
-        wanted = {
-            "repository": given.repository,
-            "metadata": given.metadata,
-            "sequences": given.sequences,
-        }
-        missing = [f"--{name}" for name, value in wanted.items() if not value]
-        if missing and is_local(context):
-            raise BadInputError(
-                f"A job of the kind {kind.value} needs {', '.join(missing)}.",
-                hint="See: aspencli jobs start --help",
-            )
-        files = {"metadata": given.metadata, "sequences": given.sequences}
-        if given.coordinates:
-            if not is_local(context):
-                raise BadInputError(
-                    "--coordinates does not apply in AWS: its import has coordinates of its own."
-                )
-            files["coordinates"] = given.coordinates
-        values = {name: _full(value) for name, value in files.items() if value}
-        if given.repository:
-            values["repository"] = given.repository
-        return "", {"pathogen": slug, **values}
+        return "", {"pathogen": slug, **_repository_parameters(context, kind, given)}
     _refuse(kind, given, ("--coordinates", given.coordinates))
     if not given.source:
         raise BadInputError(
             f"A job of the kind {kind.value} needs --file.", hint="See: aspencli jobs start --help"
         )
     return "", {"pathogen": slug, "file": _full(given.source)}
+
+
+def _repository_parameters(
+    context: AppContext, kind: JobKind, given: StartOptions
+) -> dict[str, str]:
+    _refuse(kind, given, ("--file", given.source))
+    wanted = {
+        "repository": given.repository,
+        "metadata": given.metadata,
+        "sequences": given.sequences,
+    }
+    missing = [f"--{name}" for name, value in wanted.items() if not value]
+    if missing and is_local(context):
+        raise BadInputError(
+            f"A job of the kind {kind.value} needs {', '.join(missing)}.",
+            hint="See: aspencli jobs start --help",
+        )
+    files = {"metadata": given.metadata, "sequences": given.sequences}
+    if given.coordinates:
+        if not is_local(context):
+            raise BadInputError(
+                "--coordinates does not apply in AWS: its import has coordinates of its own."
+            )
+        files["coordinates"] = given.coordinates
+    values = {name: _full(value) for name, value in files.items() if value}
+    if given.repository:
+        values["repository"] = given.repository
+    return values
 
 
 def _full(text: str) -> str:
@@ -273,20 +290,7 @@ def _sample_parameters(
     from aspencli.jobs.database import find_samples
     from aspencli.reference.database import find_group, find_pathogen
 
-    for name in ("repository", "metadata", "sequences", "coordinates"):
-        _refuse(kind, given, (f"--{name}", getattr(given, name)))
-    _refuse(kind, given, ("--file", given.source))
-    named = bool(given.samples or given.file)
-    if named + given.stale + given.every != 1:
-        raise BadInputError(
-            "Choose the samples in one way: --sample and --from, --stale, or --all.",
-            hint="See: aspencli jobs start --help",
-        )
-    keys = []
-    if named:
-        from aspencli.samples.keys import SampleKey
-
-        keys = params.chosen_ids(context, given.samples, given.file, tuple(SampleKey))
+    keys = _sample_keys(context, kind, given)
     group = params.chosen_group(context, given.group)
     with context.database().connected() as reader:
         found = find_group(reader, group) if group is not None else None
@@ -302,6 +306,28 @@ def _sample_parameters(
     return (found.prefix if found is not None else ""), parameters
 
 
+def _sample_keys(context: AppContext, kind: JobKind, given: StartOptions) -> list[str]:
+    """Return the samples that are named; none with ``--stale`` and ``--all``.
+
+    Raises:
+        BadInputError: Options do not apply, or do not go together.
+    """
+    for name in ("repository", "metadata", "sequences", "coordinates"):
+        _refuse(kind, given, (f"--{name}", getattr(given, name)))
+    _refuse(kind, given, ("--file", given.source))
+    named = bool(given.samples or given.file)
+    if named + given.stale + given.every != 1:
+        raise BadInputError(
+            "Choose the samples in one way: --sample and --from, --stale, or --all.",
+            hint="See: aspencli jobs start --help",
+        )
+    if not named:
+        return []
+    from aspencli.samples.keys import SampleKey
+
+    return params.chosen_ids(context, given.samples, given.file, tuple(SampleKey))
+
+
 @prints(COLUMNS)
 def cancel(
     ctx: typer.Context,
@@ -315,21 +341,13 @@ def cancel(
     """Stop a job, and mark its run as FAILED, so that it can be deleted or retried."""
     context = current(ctx)
     context.announce(Backend.DB)
-    jobs = open_jobs(context)
-    view = find_job(context, jobs, job)
-    jobs.require_engine()
-    has_ended = view.state not in {JobState.QUEUED, JobState.RUNNING}
-    if not has_ended and view.engine_id is None:
-        raise ConflictError(
-            f"Job {view.key} has not been started yet; nothing was written.",
-            hint=f"Look again in a few minutes: {context.command('jobs', 'show', view.key)}",
-        )
-    if view.state is JobState.STUCK:
-        raise ConflictError(
-            f"Job {view.key} has ended, but its row is {STARTED}; nothing was written.",
-            hint=f"Settle it: {context.command('jobs', 'reconcile')}",
-        )
-    row = _row(view, "unchanged" if has_ended else "update")
+    execute(_cancellation(context, job, why), dry_run=dry_run)
+
+
+def _cancellation(context: AppContext, job: str, why: str) -> ItemChange:
+    jobs, view = _job_to_change(context, job)
+    _require_cancelable(context, view)
+    row = _row(view, "unchanged" if _has_ended(view) else "update")
 
     def stop() -> Iterator[Sequence[Row]]:
         with engine_errors():
@@ -341,7 +359,7 @@ def cancel(
             _settle(context, [Settlement(view.row, FAILED, ended, why)])
         yield [{**row, "state": JobState.CANCELLED.value, "outcome": "updated"}]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"cancel job {view.key} ({_named(view)})",
         COLUMNS,
@@ -352,7 +370,31 @@ def cancel(
         reason="the job has ended",
         single=True,
     )
-    execute(change, dry_run=dry_run)
+
+
+def _job_to_change(context: AppContext, job: str) -> tuple[Jobs, JobView]:
+    """Return the jobs of the target, and the one to change; the engine must be reachable."""
+    jobs = open_jobs(context)
+    view = find_job(context, jobs, job)
+    jobs.require_engine()
+    return jobs, view
+
+
+def _has_ended(view: JobView) -> bool:
+    return view.state not in {JobState.QUEUED, JobState.RUNNING}
+
+
+def _require_cancelable(context: AppContext, view: JobView) -> None:
+    if not _has_ended(view) and view.engine_id is None:
+        raise ConflictError(
+            f"Job {view.key} has not been started yet; nothing was written.",
+            hint=f"Look again in a few minutes: {context.command('jobs', 'show', view.key)}",
+        )
+    if view.state is JobState.STUCK:
+        raise ConflictError(
+            f"Job {view.key} has ended, but its row is {STARTED}; nothing was written.",
+            hint=f"Settle it: {context.command('jobs', 'reconcile')}",
+        )
 
 
 @prints(COLUMNS)
@@ -363,19 +405,12 @@ def retry(ctx: typer.Context, job: Job, dry_run: params.DryRunOption = False) ->
     """
     context = current(ctx)
     context.announce(Backend.DB)
-    jobs = open_jobs(context)
-    view = find_job(context, jobs, job)
-    jobs.require_engine()
-    if view.state is JobState.DONE:
-        raise ConflictError(
-            f"Job {view.key} is done; nothing was written.",
-            hint="To build another tree, start a new run: aspencli phylo-runs create",
-        )
-    if view.state in {JobState.QUEUED, JobState.RUNNING}:
-        raise ConflictError(
-            f"Job {view.key} has not ended; nothing was written.",
-            hint=f"Wait for it, or cancel it: {context.command('jobs', 'cancel', view.key)}",
-        )
+    execute(_new_attempt(context, job), dry_run=dry_run)
+
+
+def _new_attempt(context: AppContext, job: str) -> ItemChange:
+    jobs, view = _job_to_change(context, job)
+    _require_ended(context, view)
     jobs.require_retry(view)
     row = _row(view, "update")
 
@@ -388,7 +423,7 @@ def retry(ctx: typer.Context, job: Job, dry_run: params.DryRunOption = False) ->
         state = JobState.QUEUED.value
         yield [{**row, "state": state, "job": made, "outcome": "updated"}]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"retry job {view.key} ({_named(view)})",
         COLUMNS,
@@ -398,7 +433,19 @@ def retry(ctx: typer.Context, job: Job, dry_run: params.DryRunOption = False) ->
         next=f"Follow it: {context.command('jobs', 'logs', view.key, '--follow')}",
         single=True,
     )
-    execute(change, dry_run=dry_run)
+
+
+def _require_ended(context: AppContext, view: JobView) -> None:
+    if view.state is JobState.DONE:
+        raise ConflictError(
+            f"Job {view.key} is done; nothing was written.",
+            hint="To build another tree, start a new run: aspencli phylo-runs create",
+        )
+    if not _has_ended(view):
+        raise ConflictError(
+            f"Job {view.key} has not ended; nothing was written.",
+            hint=f"Wait for it, or cancel it: {context.command('jobs', 'cancel', view.key)}",
+        )
 
 
 def _retry_run(context: AppContext, view: JobView, begin: Any) -> str:
@@ -434,37 +481,35 @@ def reconcile(
     """
     context = current(ctx)
     context.announce(Backend.DB)
+    execute(_reconciliation(context, undo_file), dry_run=dry_run)
+
+
+def _reconciliation(context: AppContext, undo_file: Path | None) -> ItemChange:
     jobs = open_jobs(context)
     moment = now()
     rows = _started(context)
     with engine_errors():
         found = jobs.stuck(rows, moment)
-    plan = {each.row.id: _settle_row(each, "update") for each in found}
-
-    def save(recording: Recording) -> SavedFile:
-        return _save(context, found, recording, undo_file)
-
-    def settle() -> Iterator[Sequence[Row]]:
-        # A run may have been started again since the plan.
-        with engine_errors():
-            live = jobs.live_runs([each.row for each in found])
-        done = set(_settle(context, [each for each in found if each.row.id not in live]))
-        yield [
-            {**row, "outcome": "updated" if number in done else "skipped"}
-            for number, row in plan.items()
-        ]
-
-    change = ItemChange(
+    return ItemChange(
         context,
         f"settle {counted(len(found), 'run')} of {len(rows):,} that are {STARTED}",
         SETTLE_COLUMNS,
-        list(plan.values()),
-        settle,
+        [_settle_row(each, "update") for each in found],
+        partial(_settle_stuck, context, jobs, found),
         done=lambda rows: f"Settled {counted(_updated(rows), 'run')}.",
         reason="every run that is STARTED has a job",
-        save=save,
+        save=partial(_save, context, found, undo_file),
     )
-    execute(change, dry_run=dry_run)
+
+
+def _settle_stuck(
+    context: AppContext, jobs: Jobs, found: Sequence[Settlement]
+) -> Iterator[Sequence[Row]]:
+    # A run may have been started again since the plan.
+    with engine_errors():
+        live = jobs.live_runs([each.row for each in found])
+    done = set(_settle(context, [each for each in found if each.row.id not in live]))
+    yield [_settle_row(each, "updated" if each.row.id in done else "skipped") for each in found]
 
 
 def _updated(rows: Sequence[Row]) -> int:
@@ -486,15 +531,15 @@ def _settle(context: AppContext, wanted: list[Settlement]) -> list[int]:
 
 
 def _save(
-    context: AppContext, found: Sequence[Settlement], recording: Recording, path: Path | None
+    context: AppContext, found: Sequence[Settlement], path: Path | None, recording: Recording
 ) -> SavedFile:
     from aspencli.jobs.undo_file import settled
 
-    return _save_rows(context, [settled(each) for each in found], recording, path)
+    return _save_rows(context, [settled(each) for each in found], path, recording)
 
 
 def _save_rows(
-    context: AppContext, rows: Sequence[Settled], recording: Recording, path: Path | None
+    context: AppContext, rows: Sequence[Settled], path: Path | None, recording: Recording
 ) -> SavedFile:
     from aspencli import files
     from aspencli.changes.undo import write_undo
@@ -541,84 +586,12 @@ def undo(
     dry_run: params.DryRunOption = False,
 ) -> None:
     """Restore the rows that `jobs reconcile` settled, where they are still as it left them."""
-    from aspencli.changes.journal import open_journal
-    from aspencli.changes.runs import is_same_place, runs_of, undo_source
-    from aspencli.config import command_for
-    from aspencli.jobs.database import find_run, lock_run, set_status
-    from aspencli.jobs.undo_file import Settled, read_settled
+    from aspencli.changes.runs import is_same_place
 
     context = current(ctx)
-    path, _run = undo_source(what, runs_of(open_journal().read().events))
-    origin, rows = read_settled(path)
-    if origin.target != context.target.label:
-        raise BadInputError(
-            f"{path} was written on {origin.target}, but the target is {context.target.label}.",
-            hint=f"Undo it there: {command_for(origin.target, 'jobs', 'undo', what)}",
-        )
+    origin, rows = _read_undo(context, what)
     context.announce(Backend.DB)
-    with context.database().connected() as reader:
-        there = {row.id: find_run(reader, row.id) for row in rows}
-
-    def outcome(row: Settled, found: RunRow | None) -> str:
-        if found is None:
-            return "skip"
-        if (found.status, found.ended) == (row.before, row.before_ended):
-            return "unchanged"
-        is_ours = found.status == row.after and _close(found.ended, row.after_ended)
-        return "update" if is_ours else "skip"
-
-    plan: list[dict[str, Any]] = []
-    for row in rows:
-        run = there[row.id]
-        plan.append(
-            {
-                **{column.key: None for column in SETTLE_COLUMNS},
-                **({"kind": run.kind, "group": run.group, "name": run.name} if run else {}),
-                "id": row.id,
-                "started": run.started if run else None,
-                "before": run.status if run else None,
-                "after": row.before,
-                "reason": "it was deleted" if run is None else None,
-                "outcome": outcome(row, run),
-            }
-        )
-    by_id = {row.id: row for row in rows}
-
-    def restore() -> Iterator[Sequence[Row]]:
-        done = []
-        with context.database(writable=True).begin() as session:
-            for line in plan:
-                row = by_id[line["id"]]
-                found = lock_run(session, row.id) if line["outcome"] == "update" else None
-                if found is not None and outcome(row, found) == "update":
-                    set_status(session, row.id, row.before, row.before_ended)
-                    done.append({**line, "outcome": "updated"})
-                else:
-                    kept = line["outcome"] == "unchanged"
-                    done.append({**line, "outcome": "unchanged" if kept else "skipped"})
-        yield done
-
-    def save(recording: Recording) -> SavedFile:
-        kept = [
-            Settled(row.id, row.after, row.after_ended, row.before, row.before_ended)
-            for row in rows
-            if outcome(row, there[row.id]) == "update"
-        ]
-        return _save_rows(context, kept, recording, undo_file)
-
-    change = _Restoration(
-        context,
-        f"undo run {origin.run} ({counted(len(rows), 'row')})",
-        SETTLE_COLUMNS,
-        plan,
-        restore,
-        done=lambda rows: f"Undid run {origin.run}: {counted(_updated(rows), 'row')} restored.",
-        reason="the old values are in place"
-        if all(line["outcome"] == "unchanged" for line in plan)
-        else "the rows were changed since",
-        save=save,
-    )
-    change.undoes = origin.run
+    change = _restoration(context, origin, rows, undo_file)
     if not is_same_place(origin.place, _place(context), f"run {origin.run}"):
         change.by_name = True
         context.out.warn(
@@ -626,6 +599,107 @@ def undo(
             "confirm."
         )
     execute(change, dry_run=dry_run)
+
+
+def _read_undo(context: AppContext, what: str) -> tuple[JobsOrigin, list[Settled]]:
+    """Return the origin and the rows of the undo file of a run.
+
+    Raises:
+        BadInputError: It was written on another target.
+    """
+    from aspencli.changes.journal import open_journal
+    from aspencli.changes.runs import runs_of, undo_source
+    from aspencli.config import command_for
+    from aspencli.jobs.undo_file import read_settled
+
+    path, _run = undo_source(what, runs_of(open_journal().read().events))
+    origin, rows = read_settled(path)
+    if origin.target != context.target.label:
+        raise BadInputError(
+            f"{path} was written on {origin.target}, but the target is {context.target.label}.",
+            hint=f"Undo it there: {command_for(origin.target, 'jobs', 'undo', what)}",
+        )
+    return origin, rows
+
+
+def _restoration(
+    context: AppContext, origin: JobsOrigin, rows: Sequence[Settled], undo_file: Path | None
+) -> _Restoration:
+    from aspencli.jobs.database import find_run
+
+    with context.database().connected() as reader:
+        plan = [(row, _restoration_row(row, find_run(reader, row.id))) for row in rows]
+    change = _Restoration(
+        context,
+        f"undo run {origin.run} ({counted(len(rows), 'row')})",
+        SETTLE_COLUMNS,
+        [line for _row, line in plan],
+        partial(_restore, context, plan),
+        done=lambda rows: f"Undid run {origin.run}: {counted(_updated(rows), 'row')} restored.",
+        reason="the old values are in place"
+        if all(line["outcome"] == "unchanged" for _row, line in plan)
+        else "the rows were changed since",
+        save=partial(_save_restored, context, plan, undo_file),
+    )
+    change.undoes = origin.run
+    return change
+
+
+def _restoration_row(row: Settled, run: RunRow | None) -> dict[str, Any]:
+    return {
+        **{column.key: None for column in SETTLE_COLUMNS},
+        **({"kind": run.kind, "group": run.group, "name": run.name} if run else {}),
+        "id": row.id,
+        "started": run.started if run else None,
+        "before": run.status if run else None,
+        "after": row.before,
+        "reason": "it was deleted" if run is None else None,
+        "outcome": _restoration_outcome(row, run),
+    }
+
+
+def _restoration_outcome(row: Settled, found: RunRow | None) -> str:
+    if found is None:
+        return "skip"
+    if (found.status, found.ended) == (row.before, row.before_ended):
+        return "unchanged"
+    is_ours = found.status == row.after and _close(found.ended, row.after_ended)
+    return "update" if is_ours else "skip"
+
+
+def _save_restored(
+    context: AppContext,
+    plan: Sequence[tuple[Settled, dict[str, Any]]],
+    path: Path | None,
+    recording: Recording,
+) -> SavedFile:
+    from aspencli.jobs.undo_file import Settled
+
+    kept = [
+        Settled(row.id, row.after, row.after_ended, row.before, row.before_ended)
+        for row, line in plan
+        if line["outcome"] == "update"
+    ]
+    return _save_rows(context, kept, path, recording)
+
+
+def _restore(
+    context: AppContext, plan: Sequence[tuple[Settled, dict[str, Any]]]
+) -> Iterator[Sequence[Row]]:
+    """Restore the planned rows in one transaction, where they are still as planned."""
+    from aspencli.jobs.database import lock_run, set_status
+
+    done = []
+    with context.database(writable=True).begin() as session:
+        for row, line in plan:
+            found = lock_run(session, row.id) if line["outcome"] == "update" else None
+            if found is not None and _restoration_outcome(row, found) == "update":
+                set_status(session, row.id, row.before, row.before_ended)
+                done.append({**line, "outcome": "updated"})
+            else:
+                kept = line["outcome"] == "unchanged"
+                done.append({**line, "outcome": "unchanged" if kept else "skipped"})
+    yield done
 
 
 def _close(one: dt.datetime | None, other: dt.datetime | None) -> bool:

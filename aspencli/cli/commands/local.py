@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspen.local.services import NO_WORKER, PARTS, SUPERVISOR, WORKER, installed_parts
-from aspencli.cli.app import examples, group
+from aspencli.cli.app import examples, expanded, group
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import OUTCOME, Column, Row, prints, titled
 from aspencli.cli.params import (
@@ -22,7 +22,6 @@ from aspencli.cli.params import (
     LimitOption,
     all_among,
     chosen_limit,
-    expanded,
     text_option,
 )
 from aspencli.config import BUILT_IN
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from aspen.local.deployment import Up
     from aspen.local.seed import MetadataResult, Seeded
     from aspen.local.services import PartStatus
+    from aspencli.cli.changes.execute import ItemChange
     from aspencli.cli.output.console import Output
 
 
@@ -191,18 +191,21 @@ def status(
         context.out.hint(NO_WORKER)
 
 
+Voices = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PART]...",
+        help=f"The parts to show: {', '.join(_VOICES)}. Default: all.",
+        callback=all_among("part", _VOICES),
+        autocompletion=lambda: list(_VOICES),
+    ),
+]
+
+
 @app.command(epilog=examples("aspencli local logs -n 20", "aspencli local logs api -f"))
 def logs(
     ctx: typer.Context,
-    parts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PART]...",
-            help=f"The parts to show: {', '.join(_VOICES)}. Default: all.",
-            callback=all_among("part", _VOICES),
-            autocompletion=lambda: list(_VOICES),
-        ),
-    ] = None,
+    parts: Voices = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep showing new messages.")
     ] = False,
@@ -250,13 +253,17 @@ def mail(
     """
     context = on_laptop(ctx)
     out, outbox = context.out, context.laptop.deployment.outbox
+    if number is not None and to is not None:
+        raise BadInputError(
+            "An ID and --to cannot be combined.", hint="Give the ID or the address."
+        )
     if number is not None:
-        if to is not None:
-            raise BadInputError(
-                "An ID and --to cannot be combined.", hint="Give the ID or the address."
-            )
         return _show_message(out, outbox.message(number))
-    found, limit = outbox.messages(to), chosen_limit(out, limit, everything=False)
+    limit = chosen_limit(out, limit, everything=False)
+    return _list_messages(out, outbox.messages(to), limit)
+
+
+def _list_messages(out: Output, found: Sequence[Message], limit: int | None) -> None:
     columns = MAIL_COLUMNS if out.has_layout else MESSAGE_COLUMNS
     out.rows(columns, map(_message_row, found[:limit]), empty="No messages.")
     if limit is not None and limit < len(found):
@@ -264,7 +271,6 @@ def mail(
         out.hint("Show all with --limit 0.")
     if found and out.has_layout:
         out.hint("Read one: aspencli local mail ID")
-    return None
 
 
 def _show_message(out: Output, message: Message) -> None:
@@ -295,9 +301,14 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
 
     Only the deployment on this machine is deleted, whatever address the target has.
     """
-    from aspencli.cli.changes.execute import ItemChange, execute
+    from aspencli.cli.changes.execute import execute
 
-    context = on_laptop(ctx)
+    execute(_reset(on_laptop(ctx)), dry_run=dry_run)
+
+
+def _reset(context: AppContext) -> ItemChange:
+    from aspencli.cli.changes.execute import ItemChange
+
     deployment = context.laptop.deployment
     found = [part for part in deployment.status() if part.data.exists()]
     for part in found:
@@ -307,7 +318,7 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         for name, done in deployment.reset().items():
             yield [{"part": name, "deleted": done, "outcome": "deleted" if done else "unchanged"}]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         "delete all data and passwords of the local deployment",
         RESET_COLUMNS,
@@ -318,7 +329,6 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
         target=BUILT_IN["local"],
         is_idempotent=True,
     )
-    execute(change, dry_run=dry_run)
 
 
 @app.command(

@@ -7,6 +7,7 @@ from the target's secret, or from the local deployment.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.changes import options
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import prints
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
     from aspencli.identity.people import Access, WantedPerson
     from aspencli.remote.identity import IdentityProvider
+    from aspencli.tabular.table import Fault
 
 _INVITER = "The CZ GEN EPI team"
+_LEFT_TO_THEM = (
+    "Left to each of them: open the e-mail, sign up or sign in, and so accept the invitation. "
+    "The service adds the user and the role at the first sign-in."
+)
 _SHOWN = 20  # problems of a file
 _ROLE = "member"
 _ONBOARD_EXAMPLES = examples(
@@ -80,14 +86,14 @@ class WayIn:
     ] = _INVITER
 
 
-@params.expanded
-@prints("aspencli.cli.changes.people:PEOPLE_COLUMNS", "aspencli.cli.invitations:COLUMNS")
-def onboard(
-    ctx: typer.Context,
+@dataclass(frozen=True, kw_only=True)
+class PeopleOptions:
+    """The people to onboard: one, or those of a table."""
+
     email: Annotated[
         str | None,
         typer.Argument(metavar="[EMAIL]", help="E-mail address of one person.", show_default=False),
-    ] = None,
+    ] = None
     file: Annotated[
         str | None,
         params.text_option(
@@ -95,14 +101,14 @@ def onboard(
             "stdin.",
             metavar="FILE",
         ),
-    ] = None,
+    ] = None
     name: Annotated[
         str | None, params.text_option("Display name; not needed for someone who exists.")
-    ] = None,
+    ] = None
     group: Annotated[
         str | None,
         params.group_option("Group to add people to. Default: --org.", "--group", "--group-id"),
-    ] = None,
+    ] = None
     role: Annotated[
         str | None,
         params.text_option(
@@ -110,12 +116,44 @@ def onboard(
             metavar="NAME",
             what="the role",
         ),
-    ] = None,
+    ] = None
+
+    def wanted(self, context: AppContext, reading: options.ReadingOptions) -> list[WantedPerson]:
+        """Return the people.
+
+        Raises:
+            BadInputError: Options contradict each other, or a person's data is invalid.
+        """
+        from aspencli.identity.people import checked_role
+
+        group = params.chosen_group(context, self.group)
+        if (self.email is None) == (self.file is None):
+            raise BadInputError(
+                "Missing an e-mail address or --file."
+                if self.file is None
+                else "An e-mail address and --file cannot be combined.",
+                hint="Pass the address of one person, or --file FILE for several.",
+            )
+        role = _ROLE if self.role is None else checked_role(self.role)
+        if self.file is None:
+            return [_person(self.email or "", self.name, group, role)]
+        if self.name is not None:
+            raise BadInputError(
+                "--name and --file cannot be combined.", hint="Put names in the column name."
+            )
+        return _read_file(context, self.file, reading, group, role)
+
+
+@expanded
+@prints("aspencli.cli.changes.people:PEOPLE_COLUMNS", "aspencli.cli.invitations:COLUMNS")
+def onboard(
+    ctx: typer.Context,
+    *,
+    people: PeopleOptions,
     unblock_account: Annotated[
         bool, typer.Option("--unblock-account", help="Unblock the account if it is blocked.")
     ] = False,
     dry_run: params.DryRunOption = False,
-    *,
     way_in: WayIn,
     reading: options.ReadingOptions,
 ) -> None:
@@ -130,39 +168,25 @@ def onboard(
 
     Without credentials for the identity provider, people are only invited through the API.
     """
-    from aspencli.identity.people import checked_role
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     access = _access(context, way_in, dry_run=dry_run)
-    group = params.chosen_group(context, group)
-    if (email is None) == (file is None):
-        raise BadInputError(
-            "Missing an e-mail address or --file."
-            if file is None
-            else "An e-mail address and --file cannot be combined.",
-            hint="Pass the address of one person, or --file FILE for several.",
-        )
-    role = None if role is None else checked_role(role)
-    if file is None:
-        wanted = [_person(email or "", name, group, role or _ROLE)]
-        path = None
+    wanted = people.wanted(context, reading)
+    if context.identity is None:
+        change = _invitations(context, wanted, access)
     else:
-        if name is not None:
-            raise BadInputError(
-                "--name and --file cannot be combined.", hint="Put names in the column name."
-            )
-        wanted = _read_file(context, file, reading, group, role or _ROLE)
-        path = None if file == STDIN else Path(file)
-    _carry_out(
-        context,
-        wanted,
-        access,
-        way_in.inviter,
-        path,
-        unblock=unblock_account,
-        dry_run=dry_run,
-        stdin="list of people" if file == STDIN else "",
-    )
+        from aspencli.cli.changes.people import OnboardingJob, people_change
+        from aspencli.cli.context import Backend
+
+        context.announce(Backend.DB)
+        job = OnboardingJob(
+            *(context, context.identity, wanted, access), way_in.inviter, unblock_account
+        )
+        path = Path(people.file) if people.file not in {None, STDIN} else None
+        change = people_change(job, path, is_list=people.file is not None)
+    change.stdin = "list of people" if people.file == STDIN else ""
+    execute(change, dry_run=dry_run)
 
 
 def _access(context: AppContext, way_in: WayIn, *, dry_run: bool) -> Access:
@@ -200,7 +224,7 @@ def _read_file(
 ) -> list[WantedPerson]:
     from aspencli.cli.changes import runner
     from aspencli.identity.people_file import read_people
-    from aspencli.tabular.table import NO_TEMPLATE, Fault
+    from aspencli.tabular.table import NO_TEMPLATE
 
     names = runner.chosen_names(context, reading.names)
     defaults = {"role": role, **({} if group is None else {"group": group})}
@@ -208,47 +232,24 @@ def _read_file(
     with runner.opened_table(context, path, reading, NO_TEMPLATE) as (source, said):
         found = read_people(source, faults.append, names=names, defaults=defaults)
         runner.print_notes(context.out, source, said)
-    for fault in faults[:_SHOWN]:
-        column = f"{fault.column}: " if fault.column else ""
-        context.out.info(f"line {fault.line}: {column}{fault.reason}")
-    if len(faults) > _SHOWN:
-        context.out.info(f"... and {len(faults) - _SHOWN:,} more")
     if faults:
-        raise BadInputError(
-            f"{counted(len(faults), 'problem')} found; nothing was written.",
-            hint="Fix the problems listed above, then run the command again.",
-        )
+        raise _faulty(context, faults)
     if not found:
         raise BadInputError(f"{path} contains no people.", hint="Check the file.")
     return found
 
 
-def _carry_out(
-    context: AppContext,
-    wanted: list[WantedPerson],
-    access: Access,
-    inviter: str,
-    path: Path | None,
-    *,
-    unblock: bool,
-    dry_run: bool,
-    stdin: str,
-) -> None:
-    from aspencli.cli.changes.execute import execute
-
-    provider = context.identity
-    change: ItemChange
-    if provider is None:
-        change = _invitations(context, wanted, access)
-    else:
-        from aspencli.cli.changes.people import OnboardingJob, people_change
-        from aspencli.cli.context import Backend
-
-        context.announce(Backend.DB)
-        job = OnboardingJob(context, provider, wanted, access, inviter, unblock)
-        change = people_change(job, path, is_list=bool(path or stdin))
-    change.stdin = stdin
-    execute(change, dry_run=dry_run)
+def _faulty(context: AppContext, faults: Sequence[Fault]) -> BadInputError:
+    """List the problems of a file, and return the error about them."""
+    for fault in faults[:_SHOWN]:
+        column = f"{fault.column}: " if fault.column else ""
+        context.out.info(f"line {fault.line}: {column}{fault.reason}")
+    if len(faults) > _SHOWN:
+        context.out.info(f"... and {len(faults) - _SHOWN:,} more")
+    return BadInputError(
+        f"{counted(len(faults), 'problem')} found; nothing was written.",
+        hint="Fix the problems listed above, then run the command again.",
+    )
 
 
 def _invitations(context: AppContext, wanted: list[WantedPerson], access: Access) -> ItemChange:
@@ -272,13 +273,8 @@ def _invitations(context: AppContext, wanted: list[WantedPerson], access: Access
         plan_invitations(context, find_org(context.api(), group), role, some)
         for (group, role), some in emails.items()
     ]
-    return invitations_change(
-        context,
-        plans,
-        "Left to each of them: open the e-mail, sign up or sign in, and so accept the invitation. "
-        "The service adds the user and the role at the first sign-in. Check then: "
-        + context.command("groups", "members", str(plans[0].org.id)),
-    )
+    members = context.command("groups", "members", str(plans[0].org.id))
+    return invitations_change(context, plans, f"{_LEFT_TO_THEM} Check then: {members}")
 
 
 def _no_credentials(context: AppContext, what: str) -> CredentialsError:
@@ -297,11 +293,20 @@ def explain_onboarding(
     Raises:
         BadInputError: Always.
     """
+    wanted = _person(email, name, group, role.lower())
+    words = ("users", "onboard", wanted.email, "--name", name, "--group", group, "--role", role)
+    _preview_onboarding(context, wanted)
+    raise BadInputError(
+        "Missing --auth0-user-id, the id of an existing account; nothing was written.",
+        hint="To create the account, its membership, and the user together: "
+        + context.command(*words),
+    )
+
+
+def _preview_onboarding(context: AppContext, wanted: WantedPerson) -> None:
     from aspencli.errors import AspenError
     from aspencli.identity.people import Access
 
-    wanted = _person(email, name, group, role.lower())
-    words = ("users", "onboard", wanted.email, "--name", name, "--group", group, "--role", role)
     try:
         if (provider := context.identity) is not None:
             from aspencli.cli.changes.people import OnboardingJob, people_change
@@ -313,11 +318,6 @@ def explain_onboarding(
             change.explain()
     except AspenError as error:
         context.out.info(f"What onboarding would do is not known: {error.message}")
-    raise BadInputError(
-        "Missing --auth0-user-id, the id of an existing account; nothing was written.",
-        hint="To create the account, its membership, and the user together: "
-        + context.command(*words),
-    )
 
 
 # Offboarding
@@ -376,27 +376,12 @@ def offboard(
 # Groups
 
 
-@params.expanded
+@expanded
 @prints("aspencli.cli.changes.people:GROUP_COLUMNS")
 def onboard_group(
     ctx: typer.Context,
-    name: Annotated[str, params.text_option("Name: 3 to 128 characters, unique among groups.")],
-    prefix: Annotated[
-        str,
-        params.text_option(
-            "Prefix of its public identifiers: 2 to 25 characters, unique among groups."
-        ),
-    ],
-    default_tree_location: Annotated[
-        str,
-        params.text_option(
-            "Default location for its trees: an id, or Region / Country / Division / Location "
-            "(the last parts are optional). See: aspencli locations search.",
-            *("--default-tree-location", "--default-tree-location-id"),
-            metavar="ID|PLACE",
-            what="the location",
-        ),
-    ],
+    *,
+    group: params.NewGroupOptions,
     admin: Annotated[
         str, params.text_option("E-mail address of the first admin.", metavar="ADDRESS")
     ],
@@ -406,11 +391,8 @@ def onboard_group(
     submitting_lab: Annotated[
         str | None, params.text_option("Laboratory that submits its samples. Default: the name.")
     ] = None,
-    address: Annotated[str | None, params.text_option("Street address.")] = None,
-    division: Annotated[str | None, params.text_option("Division, such as a state.")] = None,
-    location: Annotated[str | None, params.text_option("City or county.")] = None,
+    address: params.AddressOptions,
     dry_run: params.DryRunOption = False,
-    *,
     way_in: WayIn,
 ) -> None:
     """Onboard a group: its organization at the identity provider, the group, and its first admin.
@@ -427,16 +409,9 @@ def onboard_group(
     access = _access(context, way_in, dry_run=dry_run)
     provider = _required_provider(context)
     context.announce(Backend.DB)
-    person = _person(admin, admin_name, prefix, "admin")
+    person = _person(admin, admin_name, group.prefix, "admin")
     fields = checked_fields(
-        context.database(),
-        name=name,
-        prefix=prefix,
-        default_tree_location=default_tree_location,
-        submitting_lab=submitting_lab,
-        address=address,
-        division=division,
-        location=location,
+        context.database(), **vars(group), submitting_lab=submitting_lab, **vars(address)
     )
     people = OnboardingJob(context, provider, [person], access, way_in.inviter)
     execute(group_change(GroupJob(context, fields, people)), dry_run=dry_run)

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import LINK_COLUMNS, OUTCOME, Column, Row, prints, titled
@@ -25,6 +25,8 @@ from aspencli.stored_text import clean_name
 from aspencli.text import counted
 
 if TYPE_CHECKING:
+    from aspencli.cli.changes.execute import ItemChange
+    from aspencli.reference.remote import Scope
     from aspencli.remote.api import NewPhyloRun, PhyloRun, PhyloTrees
     from aspencli.remote.downloads import Downloaded, Landing, Progress
 
@@ -178,7 +180,7 @@ class TemplateOptions:
 
 
 @runs_app.command(epilog=_CREATE_EXAMPLES)
-@params.expanded
+@expanded
 @prints(CHANGE_COLUMNS)
 def create(
     ctx: typer.Context,
@@ -208,8 +210,7 @@ def create(
     With --wait, the steps are shown on the local deployment, and the result contains the id of the
     tree. If the run fails, the exit code is 1; if it has not ended after --timeout, 5.
     """
-    from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.phylo.remote import start_run
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     if timeout is not None and not wait:
@@ -220,37 +221,58 @@ def create(
     if arguments := template.arguments(context, days):
         wanted["template_args"] = arguments
     wanted["samples"] = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
-    count = counted(len(wanted["samples"]), "sample")
-    row = {
-        **{column.key: None for column in CHANGE_COLUMNS},
-        "name": name,
-        "tree_type": wanted["tree_type"],
-        "group": scope.org.name,
-        "outcome": "create",
-    }
-
     made: list[PhyloRun] = []
+    change = _starting(context, scope, wanted, made, waits=wait)
+    if not wait:
+        return execute(change, dry_run=dry_run)
+    return _start_and_wait(change, scope, made, timeout, dry_run=dry_run)
+
+
+def _starting(
+    context: AppContext, scope: Scope, wanted: NewPhyloRun, made: list[PhyloRun], *, waits: bool
+) -> ItemChange:
+    """Return the start of a run, which is added to ``made``."""
+    from aspencli.cli.changes.execute import ItemChange
+    from aspencli.phylo.remote import start_run
+
+    count = counted(len(wanted["samples"]), "sample")
 
     def start() -> Iterator[Sequence[Row]]:
         made.append(start_run(context.api().phylo_runs, scope, wanted))
         yield [run_outcome(made[0], "created")]
 
-    change = ItemChange(
+    return ItemChange(
         context,
-        f"start run {name!r} with {count} in {scope}",
+        f"start run {wanted['name']!r} with {count} in {scope}",
         CHANGE_COLUMNS,
-        [row],
+        [_new_row(scope, wanted)],
         start,
         done=lambda rows: f"Started run {rows[0]['id']}.",
-        next="" if wait else "Check its status: aspencli phylo-runs list",
+        next="" if waits else "Check its status: aspencli phylo-runs list",
         single=True,
         group=scope.org,
-        prints=not wait,
+        prints=not waits,
     )
-    if not wait:
-        return execute(change, dry_run=dry_run)
+
+
+def _new_row(scope: Scope, wanted: NewPhyloRun) -> Row:
+    return {
+        **{column.key: None for column in CHANGE_COLUMNS},
+        "name": wanted["name"],
+        "tree_type": wanted["tree_type"],
+        "group": scope.org.name,
+        "outcome": "create",
+    }
+
+
+def _start_and_wait(
+    change: ItemChange, scope: Scope, made: list[PhyloRun], timeout: float | None, *, dry_run: bool
+) -> None:
+    """Start a run, wait for its end, and show it as it is then."""
+    from aspencli.cli.changes.execute import execute
     from aspencli.cli.waiting import RunWait
 
+    context = change.context
     waiting: RunWait | None = None
     try:
         execute(change, dry_run=dry_run)
@@ -265,12 +287,11 @@ def create(
         if made:
             last = waiting.run if waiting else made[0]
             context.out.records(CHANGE_COLUMNS, [run_outcome(last, "created")])
-    return None
 
 
 @runs_app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)
 @runs_app.command(epilog=_UPDATE_EXAMPLES)
-@params.expanded
+@expanded
 @prints(CHANGE_COLUMNS)
 def update(
     ctx: typer.Context,
@@ -281,18 +302,24 @@ def update(
     scoped: params.ScopeOptions,
 ) -> None:
     """Rename a finished run and its tree."""
-    from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.phylo.remote import find_runs
+    from aspencli.cli.changes.execute import execute
 
     context = current(ctx)
     scope = params.chosen_scope(context, scoped, writing=True)
+    execute(_renaming(context, scope, run, name), dry_run=dry_run)
+
+
+def _renaming(context: AppContext, scope: Scope, run: int, name: str) -> ItemChange:
+    from aspencli.cli.changes.execute import ItemChange
+    from aspencli.phylo.remote import find_runs
+
     runs = context.api().phylo_runs
     (before,) = find_runs(runs, scope, [run])
 
     def rename() -> Iterator[Sequence[Row]]:
         yield [run_outcome(runs.rename(*scope.key, run, name), "updated")]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"rename run {run} in {scope} from {before['name']!r} to {name!r}",
         CHANGE_COLUMNS,
@@ -302,11 +329,10 @@ def update(
         single=True,
         group=scope.org,
     )
-    execute(change, dry_run=dry_run)
 
 
 @runs_app.command(epilog=_DELETE_EXAMPLES)
-@params.expanded
+@expanded
 @prints(CHANGE_COLUMNS)
 def delete(
     ctx: typer.Context,
@@ -323,12 +349,19 @@ def delete(
 
     If any of the runs does not exist or is still running, nothing is deleted.
     """
-    from aspencli.cli.changes.execute import ItemChange, execute
-    from aspencli.phylo.remote import delete_runs, find_runs, run_ids
+    from aspencli.cli.changes.execute import execute
+    from aspencli.phylo.remote import run_ids
 
     context = current(ctx)
     ids = run_ids(params.chosen_ids(context, runs, file, ("id",)))
     scope = params.chosen_scope(context, scoped, writing=True)
+    execute(_deletion(context, scope, ids), dry_run=dry_run)
+
+
+def _deletion(context: AppContext, scope: Scope, ids: Sequence[int]) -> ItemChange:
+    from aspencli.cli.changes.execute import ItemChange
+    from aspencli.phylo.remote import delete_runs, find_runs
+
     service = context.api().phylo_runs
     found = find_runs(service, scope, ids)
     rows = {run["id"]: run_outcome(run, "delete") for run in found}
@@ -337,7 +370,7 @@ def delete(
         for gone in delete_runs(service, scope, list(rows)):
             yield [{**rows[gone], "outcome": "deleted"}]
 
-    change = ItemChange(
+    return ItemChange(
         context,
         f"delete {counted(len(rows), 'run')} in {scope} and their trees",
         CHANGE_COLUMNS,
@@ -348,7 +381,6 @@ def delete(
         partial="runs were deleted",
         group=scope.org,
     )
-    execute(change, dry_run=dry_run)
 
 
 def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
@@ -420,7 +452,7 @@ class TreeOptions(params.ScopeOptions, params.OutOptions):
 
 
 @trees_app.command(epilog=examples("aspencli phylo-trees download 61 --out tree.json"))
-@params.expanded
+@expanded
 def download(ctx: typer.Context, given: TreeOptions) -> None:
     """Download a tree as JSON for Auspice.
 
@@ -433,7 +465,7 @@ def download(ctx: typer.Context, given: TreeOptions) -> None:
 
 
 @trees_app.command("selected-samples", epilog=examples("aspencli phylo-trees selected-samples 61"))
-@params.expanded
+@expanded
 def selected_samples(ctx: typer.Context, given: TreeOptions) -> None:
     """Download the samples of a tree as TSV, marking those that were selected for it."""
     name = f"tree_{given.tree}_samples.tsv"
@@ -449,12 +481,7 @@ def _download(
     *,
     change: Callable[[bytes], bytes] | None = None,
 ) -> None:
-    from aspencli.cli.downloads import (
-        destination,
-        download_changed,
-        report_saved,
-        run_download,
-    )
+    from aspencli.cli.downloads import destination, download_changed, report_saved, run_download
 
     scope = params.chosen_scope(context, given)
     public = given.id_style is IdStyle.PUBLIC
@@ -473,7 +500,7 @@ def _download(
 
 
 @trees_app.command("open", epilog=_OPEN_EXAMPLES)
-@params.expanded
+@expanded
 @prints(LINK_COLUMNS)
 def open_(
     ctx: typer.Context,
@@ -516,7 +543,7 @@ def open_(
 
 
 @auspice_app.command(epilog=examples("aspencli auspice link 61"))
-@params.expanded
+@expanded
 @prints(LINK_COLUMNS)
 def link(ctx: typer.Context, tree: Tree, scoped: params.ScopeOptions) -> None:
     """Create a link that lets anyone view a tree for a week.
@@ -558,23 +585,26 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
         return context.out.rows(TREE_COLUMNS, found, empty="No trees found.")
 
 
+SubtreeSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Print a link to UCSC's UShER instead, for a subtree of N samples.",
+    ),
+]
+
+
 @usher_app.command(
     "get-link", epilog=examples("aspencli usher get-link RCPHL-0000001 RCPHL-0000002 --output json")
 )
-@params.expanded
+@expanded
 @prints(LINK_COLUMNS)
 def get_link(
     ctx: typer.Context,
     *,
     samples: params.SampleOptions,
-    subtree_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Print a link to UCSC's UShER instead, for a subtree of N samples.",
-        ),
-    ] = None,
+    subtree_size: SubtreeSize = None,
     scoped: params.ScopeOptions,
 ) -> None:
     """Create a link from which UShER, or anyone, can download sequences for an hour.

@@ -8,16 +8,19 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import partial
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import Backend, current
 from aspencli.cli.output.formats import Column, prints
 from aspencli.errors import BadInputError
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import LocationQuery
 
 locations_app = command_group("List and search locations of samples and trees.")
 
@@ -85,15 +88,7 @@ def search(
     There is always a result, however poor the match. Without --location, the result is the single
     best match and the locations directly inside it.
     """
-    from aspencli.remote.api import LocationQuery
-
-    given = {"region": region, "country": country, "division": division, "location": location}
-    query = LocationQuery(**{level: name for level, name in given.items() if name})  # type: ignore[typeddict-item] # the keys are those of the type
-    if not query:
-        raise BadInputError(
-            "No name to search for.",
-            hint="Pass one or more of --region, --country, --division, and --location.",
-        )
+    query = _query(region=region, country=country, division=division, location=location)
     context = current(ctx)
     if context.backend(via) is Backend.API:
         found = context.api().locations.search(query)
@@ -102,6 +97,23 @@ def search(
 
     with context.database().reading() as session:
         return context.out.rows(LOCATION_COLUMNS, search_locations(session, query), empty=_EMPTY)
+
+
+def _query(**given: str | None) -> LocationQuery:
+    """Return the names to search for.
+
+    Raises:
+        BadInputError: There is none.
+    """
+    from aspencli.remote.api import LocationQuery
+
+    query: LocationQuery = LocationQuery(**{level: name for level, name in given.items() if name})  # type: ignore[typeddict-item] # the keys are those of the type
+    if not query:
+        raise BadInputError(
+            "No name to search for.",
+            hint="Pass one or more of --region, --country, --division, and --location.",
+        )
+    return query
 
 
 pathogens_app = command_group("List pathogens.")
@@ -158,7 +170,7 @@ qc_mutations_app = command_group("Download quality control results and mutations
         "aspencli qc-mutations download --from ids.txt --out quality.tsv",
     )
 )
-@params.expanded
+@expanded
 def download(
     ctx: typer.Context,
     samples: params.SampleOptions,

@@ -6,7 +6,8 @@ The commands that change samples are in modules of their own.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any
@@ -14,11 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
-from aspencli.cli.context import Backend, current
-from aspencli.cli.output.console import show_page
+from aspencli.cli.context import AppContext, Backend, current
+from aspencli.cli.output.console import Found, show_page
 from aspencli.cli.output.formats import Column, prints, shape, titled
+from aspencli.samples.keys import SampleKey
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,
@@ -126,22 +128,38 @@ class SubmissionForm(StrEnum):
     GENBANK = "GenBank"
 
 
-@app.command(
-    "list",
-    rich_help_panel="Look",
-    epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01"),
-)
-@prints(LIST_COLUMNS, row=SampleRow)
-def list_(
-    ctx: typer.Context,
-    group: params.GroupOption = None,
-    pathogen: params.PathogenOption = None,
+NamingOption = Annotated[
+    str | None,
+    params.text_option(
+        "Name sequences in the format of this public repository: GISAID or GenBank.",
+        *("--repository", "--public-repository-name"),
+        metavar="NAME",
+    ),
+]
+FormOption = Annotated[
+    SubmissionForm,
+    typer.Option(
+        "--repository",
+        "--public-repository-name",
+        metavar="NAME",
+        case_sensitive=False,
+        help=f"Repository to submit to: {', '.join(SubmissionForm)}.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterOptions:
+    """The options for which samples to list, and in which order."""
+
+    group: params.GroupOption = None
+    pathogen: params.PathogenOption = None
     private: Annotated[
         bool | None,
         typer.Option(
             "--private/--public", help="Only samples hidden from, or visible to, other groups."
         ),
-    ] = None,
+    ] = None
     collected_after: Annotated[
         dt.date | None,
         typer.Option(
@@ -149,31 +167,53 @@ def list_(
             parser=params.parse_typed_day,
             help="Collected on this day or later, such as 2023-05-17 or 7d.",
         ),
-    ] = None,
+    ] = None
     collected_before: Annotated[
         dt.date | None,
         typer.Option(
             metavar="DATE", parser=params.parse_typed_day, help="Collected on this day or earlier."
         ),
-    ] = None,
+    ] = None
     location: Annotated[
         str | None,
         params.text_option(
             "Part of 'Region / Country / Division / Location' (case-insensitive).",
             what="the location",
         ),
-    ] = None,
+    ] = None
     search: Annotated[
         str | None,
         params.text_option(
             "Part of the private or public identifier (case-insensitive).", what="the search text"
         ),
-    ] = None,
+    ] = None
     sort: Annotated[
         SampleSort,
         typer.Option(metavar="FIELD", help=f"Sort by {', '.join(SampleSort)}; then by id."),
-    ] = SampleSort.ID,
-    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    ] = SampleSort.ID
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False
+
+    def query(self, context: AppContext, after: int | None) -> SampleQuery:
+        """Return the query for the samples after the one with an ID."""
+        chosen = {
+            **vars(self),
+            "group": params.chosen_group(context, self.group),
+            "pathogen": params.chosen_pathogen(context, self.pathogen),
+        }
+        return SampleQuery(**chosen, after=after)
+
+
+@app.command(
+    "list",
+    rich_help_panel="Look",
+    epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01"),
+)
+@expanded
+@prints(LIST_COLUMNS, row=SampleRow)
+def list_(
+    ctx: typer.Context,
+    *,
+    given: FilterOptions,
     limit: params.LimitOption = None,
     everything: params.AllOption = False,
     after: params.AfterOption = None,
@@ -181,23 +221,9 @@ def list_(
 ) -> None:
     """List samples."""
     context = current(ctx)
-    query = SampleQuery(
-        group=params.chosen_group(context, group),
-        pathogen=params.chosen_pathogen(context, pathogen),
-        private=private,
-        collected_after=collected_after,
-        collected_before=collected_before,
-        location=location,
-        search=search,
-        after=after,
-        sort=sort,
-        reverse=reverse,
-    )
+    query = given.query(context, after)
     limit = params.chosen_limit(context.out, limit, everything)
-    seen = partial(context.remember, kinds=("samples",))
-    show_first = partial(
-        show_page, context.out, LIST_COLUMNS, limit=limit, noun="samples", seen=seen
-    )
+    show_first = partial(_show_first, context, limit)
     if context.backend(via) is Backend.API:
         from aspencli.samples.remote import list_asked
 
@@ -210,6 +236,11 @@ def list_(
     many = limit is None or limit >= BATCH
     with database.connected(transaction=many) as reader:
         return show_first(SampleList(reader, query))
+
+
+def _show_first(context: AppContext, limit: int | None, found: Found) -> None:
+    seen = partial(context.remember, kinds=("samples",))
+    show_page(context.out, LIST_COLUMNS, found, limit, noun="samples", seen=seen)
 
 
 @app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
@@ -232,34 +263,38 @@ def show(
     """Show samples with their genomes, accessions, lineages, and QC metrics."""
     context = current(ctx)
     group = params.chosen_group(context, group)
-    if context.backend(via) is Backend.API:
-        from aspencli.samples.remote import describe_asked
-
-        org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
-        found = describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
-    else:
-        database = context.database(early=True)
-        from aspencli.samples.database import describe_samples, match_samples
-
-        with database.observing() as session:
-            found = describe_samples(session, match_samples(session, keys, group=group, by=by))
+    backend = context.backend(via)
+    describe = _describe_asked if backend is Backend.API else _describe_stored
+    found = describe(context, keys, group, by)
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 
 
-@params.expanded
+def _describe_asked(
+    context: AppContext, keys: Sequence[str], group: str | None, by: SampleKey | None
+) -> Sequence[SampleDetails]:
+    from aspencli.samples.remote import describe_asked
+
+    org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
+    return describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
+
+
+def _describe_stored(
+    context: AppContext, keys: Sequence[str], group: str | None, by: SampleKey | None
+) -> Sequence[SampleDetails]:
+    database = context.database(early=True)
+    from aspencli.samples.database import describe_samples, match_samples
+
+    with database.observing() as session:
+        return describe_samples(session, match_samples(session, keys, group=group, by=by))
+
+
+@expanded
 def download(
     ctx: typer.Context,
     *,
     samples: params.SampleOptions,
     to: params.OutOptions,
-    repository: Annotated[
-        str | None,
-        params.text_option(
-            "Name sequences in the format of this public repository: GISAID or GenBank.",
-            *("--repository", "--public-repository-name"),
-            metavar="NAME",
-        ),
-    ] = None,
+    repository: NamingOption = None,
     scoped: params.ScopeOptions,
 ) -> None:
     """Download the sequences of samples as FASTA.
@@ -277,7 +312,7 @@ def download(
     demand_all(context, place, len(known), download_fasta(context, place, known, fetch))
 
 
-@params.expanded
+@expanded
 @prints(VALIDATED_COLUMNS)
 def validate_ids(
     ctx: typer.Context,
@@ -304,19 +339,10 @@ def validate_ids(
         raise unknown(missing, len(ids), "Check their spelling, --group, and --pathogen.")
 
 
-@params.expanded
+@expanded
 def submission_template(
     ctx: typer.Context,
-    repository: Annotated[
-        SubmissionForm,
-        typer.Option(
-            "--repository",
-            "--public-repository-name",
-            metavar="NAME",
-            case_sensitive=False,
-            help=f"Repository to submit to: {', '.join(SubmissionForm)}.",
-        ),
-    ],
+    repository: FormOption,
     samples: params.SampleOptions,
     to: params.OutOptions,
     scoped: params.ScopeOptions,
@@ -326,8 +352,7 @@ def submission_template(
 
     context = current(ctx)
     ids, scope = params.chosen_samples(context, samples, scoped)
-    ending = "csv" if repository is SubmissionForm.GISAID else "tsv"
-    place = destination(context, to, f"{repository}_{scope.slug}.{ending}")
+    place = destination(context, to, _form_name(repository, scope.slug))
     known = params.known_ids(context, scope, ids, skip_missing=samples.skip_missing)
     service = context.api().samples
     size = download_of(
@@ -341,6 +366,11 @@ def submission_template(
         header=True,
     )
     report_saved(context, place, size)
+
+
+def _form_name(repository: SubmissionForm, slug: str) -> str:
+    ending = "csv" if repository is SubmissionForm.GISAID else "tsv"
+    return f"{repository}_{slug}.{ending}"
 
 
 # What a list need not wait for, in the order of the help.

@@ -16,13 +16,13 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aspencli import files
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, outcome_row
 from aspencli.cli.context import AppContext, current
@@ -40,6 +40,9 @@ from aspencli.samples.create import (
 from aspencli.tabular.source import STDIN
 from aspencli.tabular.table import Fault
 from aspencli.text import counted
+
+if TYPE_CHECKING:
+    from aspencli.cli.changes.execute import ItemChange
 
 _DEFAULT_PATHOGEN = "SC2"
 _LETTERS = re.compile(r"[A-Za-z*?\s-]+").fullmatch
@@ -93,11 +96,10 @@ class TableOptions(options.ReadingOptions):
     ] = True
 
 
-@params.expanded
-@prints(OUTCOME_COLUMNS)
-def create(
-    ctx: typer.Context,
-    *,
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """The options for where the samples and their sequences come from."""
+
     fasta: Annotated[
         str | None,
         params.text_option(
@@ -106,7 +108,7 @@ def create(
             *("--fasta", "--sequence-file"),
             metavar="FILE",
         ),
-    ] = None,
+    ] = None
     metadata: Annotated[
         str | None,
         params.text_option(
@@ -114,11 +116,53 @@ def create(
             "and optional columns.",
             metavar="FILE",
         ),
-    ] = None,
+    ] = None
     sequence: Annotated[
         str | None,
         params.text_option("Sequence of a single sample, instead of --fasta.", metavar="LETTERS"),
-    ] = None,
+    ] = None
+
+    def check(self, *, has_fields: bool) -> None:
+        """Check that there is one source of sequences, and one of metadata.
+
+        Raises:
+            BadInputError: One is missing, or sources cannot be combined.
+        """
+        if (self.fasta is None) == (self.sequence is None):
+            raise BadInputError(
+                "Missing --fasta or --sequence."
+                if self.fasta is None
+                else "--fasta and --sequence cannot be combined.",
+                hint="Pass --fasta FILE, or --sequence for a single sample.",
+            )
+        self._check_metadata(has_fields=has_fields)
+        if self.fasta == STDIN == self.metadata:
+            raise BadInputError(
+                "--fasta and --metadata cannot both be stdin.", hint="Pass a file for one of them."
+            )
+
+    def _check_metadata(self, *, has_fields: bool) -> None:
+        if self.sequence is not None and self.metadata is not None:
+            raise BadInputError(
+                "--sequence and --metadata cannot be combined.",
+                hint="Use --fasta FILE with --metadata.",
+            )
+        if (self.metadata is None) != has_fields:
+            raise BadInputError(
+                "Missing sample metadata."
+                if self.metadata is None
+                else "--metadata cannot be combined with options for a single sample.",
+                hint="Pass --metadata FILE, or --private-identifier, --collection-date, and "
+                "--location.",
+            )
+
+
+@expanded
+@prints(OUTCOME_COLUMNS)
+def create(
+    ctx: typer.Context,
+    *,
+    sources: SourceOptions,
     fields: SampleFields,
     reading: TableOptions,
     skip_existing: Annotated[
@@ -135,49 +179,21 @@ def create(
     """
     context = current(ctx)
     given = {name: text for name, text in vars(fields).items() if text is not None}
-    _check_sources(fasta, sequence, metadata, given)
+    sources.check(has_fields=bool(given))
     scope = params.chosen_scope(context, scoped, writing=True)
     places = Gazetteer(context.api().locations)
     faults: list[Fault] = []
     with ExitStack() as stack:
-        path = stack.enter_context(_file(fasta) if fasta else _written(sequence or ""))
-        if metadata is None:
+        opened = _file(sources.fasta) if sources.fasta else _written(sources.sequence or "")
+        path = stack.enter_context(opened)
+        if sources.metadata is None:
             wanted = _one(context, given, path, faults, places, reading)
         else:
-            wanted = _table(context, metadata, reading, faults, places)
+            wanted = _table(context, sources.metadata, reading, faults, places)
         sequences = Sequences(path, wanted)
         _refuse(context, faults, sequences.check(faults.append))
         batch = Batch(context, scope, sequences, wanted, places)
         batch.create(skip_existing=skip_existing, dry_run=dry_run)
-
-
-def _check_sources(
-    fasta: str | None, sequence: str | None, metadata: str | None, given: dict[str, str]
-) -> None:
-    if (fasta is None) == (sequence is None):
-        raise BadInputError(
-            "Missing --fasta or --sequence."
-            if fasta is None
-            else "--fasta and --sequence cannot be combined.",
-            hint="Pass --fasta FILE, or --sequence for a single sample.",
-        )
-    if sequence is not None and metadata is not None:
-        raise BadInputError(
-            "--sequence and --metadata cannot be combined.",
-            hint="Use --fasta FILE with --metadata.",
-        )
-    if (metadata is None) == (not given):
-        raise BadInputError(
-            "Missing sample metadata."
-            if metadata is None
-            else "--metadata cannot be combined with options for a single sample.",
-            hint="Pass --metadata FILE, or --private-identifier, --collection-date, and "
-            "--location.",
-        )
-    if fasta == STDIN == metadata:
-        raise BadInputError(
-            "--fasta and --metadata cannot both be stdin.", hint="Pass a file for one of them."
-        )
 
 
 @contextmanager
@@ -223,27 +239,31 @@ def _one(
     places: Gazetteer,
     reading: TableOptions,
 ) -> list[WantedSample]:
-    from aspencli.tabular.fasta import read_fasta
-
     cells = {
         name: params.parse_day(context, name, text) if name.endswith("_date") else text
         for name, text in given.items()
     }
-    headers = [found.header for found in read_fasta(path)]
-    if len(headers) != 1:
-        raise BadInputError(
-            f"Expected one sequence in {path}, found {len(headers):,}.",
-            hint="For several samples, pass --metadata FILE.",
-        )
     found = understand(
         0,
-        {**cells, "sequence_name": headers[0]},
+        {**cells, "sequence_name": _only_header(path)},
         faults.append,
         places,
         private=reading.private,
         missing_words=reading.missing_words,
     )
     return [found] if found else []
+
+
+def _only_header(path: Path) -> str:
+    from aspencli.tabular.fasta import read_fasta
+
+    headers = [found.header for found in read_fasta(path)]
+    if len(headers) != 1:
+        raise BadInputError(
+            f"Expected one sequence in {path}, found {len(headers):,}.",
+            hint="For several samples, pass --metadata FILE.",
+        )
+    return headers[0]
 
 
 def _table(
@@ -285,16 +305,21 @@ class Batch:
             ConflictError: If the group has such samples and they are not to be skipped, or if its
                 other samples have the public identifiers.
         """
-        from aspencli.cli.changes.execute import ItemChange, execute
+        from aspencli.cli.changes.execute import execute
 
         existing, clashing = self._taken()
         if clashing or (existing and not skip_existing):
             raise _taken(existing, clashing)
+        execute(self._change(existing), dry_run=dry_run)
+
+    def _change(self, existing: Sequence[WantedSample]) -> ItemChange:
+        from aspencli.cli.changes.execute import ItemChange
+
         left_out = {one.private for one in existing}
         new = [one for one in self.wanted if one.private not in left_out]
         plan = [self._row(one, "create") for one in new]
         same = [self._row(one, "skip") for one in existing]
-        change = ItemChange(
+        return ItemChange(
             self.context,
             f"create {counted(len(new), 'sample')} in {self.scope}",
             OUTCOME_COLUMNS,
@@ -309,7 +334,6 @@ class Batch:
             partial="samples were created",
             group=self.scope.org,
         )
-        execute(change, dry_run=dry_run)
 
     def _send(self, new: list[WantedSample], same: list[Row]) -> Iterator[Sequence[Row]]:
         self._name_organism(new)

@@ -14,7 +14,7 @@ import typer
 
 from aspencli.changes.journal import Recording
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
 from aspencli.cli.context import AppContext, current
@@ -108,7 +108,7 @@ class ChangeOptions:
         return found
 
 
-@params.expanded
+@expanded
 @prints(OUTCOME_COLUMNS)
 def update(
     ctx: typer.Context,
@@ -155,7 +155,7 @@ def update(
     _write(context, scope, edits, age, undo_path, dry_run=dry_run)
 
 
-@params.expanded
+@expanded
 @prints(OUTCOME_COLUMNS)
 def delete(
     ctx: typer.Context,
@@ -248,17 +248,8 @@ def _save_deleted(
     from aspencli import files
     from aspencli.cli.changes.execute import SavedFile
 
-    run = recording.id
-    path = files.state_dir() / "deleted" / f"{run}.json"
-    facts = {
-        "run": run,
-        "target": context.target.label,
-        "api": recording.place.api,
-        "group_id": scope.org.id,
-        "pathogen": scope.slug,
-        "listed": dt.datetime.now(dt.UTC).isoformat(),
-        "samples": samples,
-    }
+    path = files.state_dir() / "deleted" / f"{recording.id}.json"
+    facts = {**_facts_of(context, scope, recording), "samples": samples}
     try:
         files.write_private(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
@@ -268,6 +259,17 @@ def _save_deleted(
             hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
         ) from error
     return SavedFile(path, partial(_tell_deleted, context, path), undoes=False)
+
+
+def _facts_of(context: AppContext, scope: Scope, recording: Recording) -> dict[str, Any]:
+    return {
+        "run": recording.id,
+        "target": context.target.label,
+        "api": recording.place.api,
+        "group_id": scope.org.id,
+        "pathogen": scope.slug,
+        "listed": dt.datetime.now(dt.UTC).isoformat(),
+    }
 
 
 def _tell_deleted(context: AppContext, path: Path) -> None:
@@ -334,14 +336,10 @@ def _save_undo(
 
     columns = changed_columns(edits)
     spec = Spec(SAMPLES, PRIVATE, tuple(COLUMNS[name] for name in columns), partial=True)
+    made = dt.datetime.now(dt.UTC).isoformat()
     origin = origin_of(
-        spec,
-        context.target.label,
-        scope.org.id,
-        dt.datetime.now(dt.UTC).isoformat(),
-        len(edits),
-        recording.id,
-        recording.place,
+        *(spec, context.target.label, scope.org.id, made, len(edits)),
+        *(recording.id, recording.place),
     )
     rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
     path = write_undo(files.state_dir() / "undo", origin, rows, undo_file)

@@ -318,13 +318,7 @@ class _Check:
                 raise
             raise _SkippedError(error.message, hint=error.hint) from error  # it has none yet
         if provider is None:
-            from aspencli.deployments.identity import NAMES
-
-            raise _SkippedError(
-                "no management credentials: "
-                + ("not configured" if source is None else f"not in the {source}"),
-                hint=f"To onboard people, set {', '.join(NAMES)}, or add them to the secret.",
-            )
+            raise _no_management(source)
         missing = provider.missing_scopes()
         if missing == []:
             return f"{provider.host}: token obtained, with all scopes that onboarding needs"
@@ -338,6 +332,16 @@ class _Check:
             hint="Grant these scopes to the management client, in the provider's dashboard under "
             "APIs > Management API > Machine to Machine Applications.",
         )
+
+
+def _no_management(source: str | None) -> _SkippedError:
+    from aspencli.deployments.identity import NAMES
+
+    return _SkippedError(
+        "no management credentials: "
+        + ("not configured" if source is None else f"not in the {source}"),
+        hint=f"To onboard people, set {', '.join(NAMES)}, or add them to the secret.",
+    )
 
 
 def _row(part: str, state: str, seconds: float | None, found: str, step: str | None = None) -> Row:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.console import show_page
@@ -286,20 +286,20 @@ def me(ctx: typer.Context) -> None:
     context.out.records(ME_COLUMNS, [_shown(context, {**context.api().users.me()})])
 
 
-@app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))
-@prints(UPDATE_ME_COLUMNS, row="aspencli.remote.api:Me")
-def update_me(
-    ctx: typer.Context,
-    name: Annotated[str | None, params.text_option("Display name.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class OwnFields:
+    """The options for the new values of one's own account."""
+
+    name: Annotated[str | None, params.text_option("Display name.")] = None
     gisaid_submitter_id: Annotated[
         str | None, params.text_option("Your GISAID submitter id.", metavar="ID")
-    ] = None,
+    ] = None
     agreed_to_tos: Annotated[
         bool | None,
         typer.Option(
             "--agreed-to-tos/--not-agreed-to-tos", help="Accept the terms of service, or not."
         ),
-    ] = None,
+    ] = None
     acknowledged_policy_version: Annotated[
         dt.date | None,
         typer.Option(
@@ -307,7 +307,35 @@ def update_me(
             parser=params.parse_typed_day,
             help="Date of the privacy policy to acknowledge.",
         ),
-    ] = None,
+    ] = None
+
+    def checked(self) -> MeChange:
+        """Return the changes.
+
+        Raises:
+            BadInputError: A value is invalid, or none was given.
+        """
+        wanted: MeChange = {}
+        if self.name is not None:
+            wanted["name"] = clean_name(self.name, "the name")
+        if self.gisaid_submitter_id is not None:
+            wanted["gisaid_submitter_id"] = clean_name(self.gisaid_submitter_id, "the GISAID id")
+        if self.agreed_to_tos is not None:
+            wanted["agreed_to_tos"] = self.agreed_to_tos
+        if (version := self.acknowledged_policy_version) is not None:
+            wanted["acknowledged_policy_version"] = version.isoformat()
+        if not wanted:
+            raise BadInputError("Nothing to update.", hint="See: aspencli users update-me --help")
+        return wanted
+
+
+@app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))
+@expanded
+@prints(UPDATE_ME_COLUMNS, row="aspencli.remote.api:Me")
+def update_me(
+    ctx: typer.Context,
+    *,
+    given: OwnFields,
     dry_run: params.DryRunOption = False,
 ) -> None:
     """Update your own account. Fields that are not given stay unchanged.
@@ -317,17 +345,7 @@ def update_me(
     An undo file with the old values is saved first; `users undo` restores them through the API,
     which cannot empty a field again.
     """
-    wanted: MeChange = {}
-    if name is not None:
-        wanted["name"] = clean_name(name, "the name")
-    if gisaid_submitter_id is not None:
-        wanted["gisaid_submitter_id"] = clean_name(gisaid_submitter_id, "the GISAID id")
-    if agreed_to_tos is not None:
-        wanted["agreed_to_tos"] = agreed_to_tos
-    if acknowledged_policy_version is not None:
-        wanted["acknowledged_policy_version"] = acknowledged_policy_version.isoformat()
-    if not wanted:
-        raise BadInputError("Nothing to update.", hint="See: aspencli users update-me --help")
+    wanted = given.checked()
     context = current(ctx)
     context.announce(Backend.API)
     _change(context, wanted, dry_run=dry_run)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aspencli.cli import params
-from aspencli.cli.app import examples
+from aspencli.cli.app import examples, expanded
 from aspencli.cli.app import group as command_group
-from aspencli.cli.changes import options
 from aspencli.cli.changes.two_sided import (
     CHANGE_COLUMNS,
     AllowNoAdmin,
     DatabaseOnly,
+    SideOptions,
     ViaDatabase,
     chosen_provider,
     left_over,
@@ -70,41 +71,77 @@ def register(app: typer.Typer) -> None:
     app.add_typer(roles_app, name="roles")
 
 
-@prints(CHANGE_COLUMNS)
-def update(
-    ctx: typer.Context,
-    key: Annotated[str, user_key()],
-    name: Annotated[str | None, params.text_option("Display name.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class UserFields:
+    """The options for the new values of a user."""
+
+    name: Annotated[str | None, params.text_option("Display name.")] = None
     email: Annotated[
         str | None,
         params.text_option("E-mail address, unique among users.", metavar="ADDRESS"),
-    ] = None,
+    ] = None
     email_verified: Annotated[
         bool,
         typer.Option(
             "--email-verified",
             help="The address is known to be the user's: send no message to verify it.",
         ),
-    ] = False,
+    ] = False
     system_admin: Annotated[
         bool | None,
         typer.Option(
             "--system-admin/--no-system-admin",
             help="Make the user a system administrator, or end that.",
         ),
-    ] = None,
+    ] = None
     gisaid_submitter_id: Annotated[
         str | None, params.text_option("GISAID submitter id.", metavar="ID")
-    ] = None,
+    ] = None
     clear: Annotated[
         list[Clearable] | None,
         typer.Option("--clear", help="Field to empty. Can be repeated."),
-    ] = None,
+    ] = None
+
+    def checked(self) -> dict[str, Any]:
+        """Return the changes by column.
+
+        Raises:
+            BadInputError: A value is invalid, options contradict each other, or none was given.
+        """
+        wanted = self._values()
+        params.clear_fields(wanted, self.clear)
+        if self.email_verified and self.email is None:
+            raise BadInputError(
+                "--email-verified needs --email.", hint="Give the address that is verified."
+            )
+        if not wanted:
+            raise BadInputError("Nothing to update.", hint="See: aspencli users update --help")
+        return wanted
+
+    def _values(self) -> dict[str, Any]:
+        given = {"name": self.name, "gisaid_submitter_id": self.gisaid_submitter_id}
+        labels = {"name": "the name", "gisaid_submitter_id": "the GISAID id"}
+        wanted: dict[str, Any] = {
+            field: clean_name(text, labels[field])
+            for field, text in given.items()
+            if text is not None
+        }
+        if self.email is not None:
+            wanted["email"] = clean_email(self.email)
+        if self.system_admin is not None:
+            wanted["system_admin"] = self.system_admin
+        return wanted
+
+
+@expanded
+@prints(CHANGE_COLUMNS)
+def update(
+    ctx: typer.Context,
+    key: Annotated[str, user_key()],
+    *,
+    given: UserFields,
     allow_no_admin: AllowNoAdmin = False,
-    database_only: DatabaseOnly = False,
-    undo_file: options.UndoFile = None,
-    via: ViaDatabase = None,
-    dry_run: params.DryRunOption = False,
+    sides: SideOptions,
 ) -> None:
     """Update a user. Fields that are not given stay unchanged.
 
@@ -115,32 +152,10 @@ def update(
     An undo file with the old values is saved first; `users undo` restores them on both sides. If
     the command is interrupted, run it again: it completes what is missing.
     """
-    given = {"name": name, "gisaid_submitter_id": gisaid_submitter_id}
-    labels = {"name": "the name", "gisaid_submitter_id": "the GISAID id"}
-    wanted: dict[str, Any] = {
-        field: clean_name(text, labels[field]) for field, text in given.items() if text is not None
-    }
-    if email is not None:
-        wanted["email"] = clean_email(email)
-    if system_admin is not None:
-        wanted["system_admin"] = system_admin
-    for chosen in clear or ():
-        column = chosen.value.replace("-", "_")
-        if column in wanted:
-            raise BadInputError(
-                f"--{chosen.value} and --clear {chosen.value} contradict each other.",
-                hint="Pass one of them.",
-            )
-        wanted[column] = None
-    if email_verified and email is None:
-        raise BadInputError(
-            "--email-verified needs --email.", hint="Give the address that is verified."
-        )
-    if not wanted:
-        raise BadInputError("Nothing to update.", hint="See: aspencli users update --help")
+    wanted = given.checked()
     context = current(ctx)
-    require_database(context, via, "update other users", _ME)
-    provider = chosen_provider(context, database_only=database_only)
+    require_database(context, sides.via, "update other users", _ME)
+    provider = chosen_provider(context, database_only=sides.database_only)
 
     def make(reader: Reader) -> tuple[Planner, str]:
         from aspencli.identity.user_plans import UserUpdate
@@ -148,7 +163,9 @@ def update(
 
         user = find_user(reader, key)
         planner = UserUpdate(
-            user.id, provider, database_only, allow_no_admin, wanted, email_verified
+            *(user.id, provider, sides.database_only, allow_no_admin),
+            wanted,
+            given.email_verified,
         )
         return planner, f"user {user.email} ({', '.join(wanted)})"
 
@@ -156,9 +173,9 @@ def update(
         *(context, "users", make),
         verb="update",
         past="Updated",
-        dry_run=dry_run,
+        dry_run=sides.dry_run,
         reason="the user already has these values",
-        undo_file=undo_file,
+        undo_file=sides.undo_file,
     )
 
 
@@ -192,6 +209,7 @@ def list_roles(
 
 
 @roles_app.command("add", epilog=_ADD_EXAMPLES)
+@expanded
 @prints(CHANGE_COLUMNS)
 def add_role(
     ctx: typer.Context,
@@ -205,10 +223,8 @@ def add_role(
         bool, typer.Option("--replace", help="Take away the user's other roles in the group.")
     ] = False,
     allow_no_admin: AllowNoAdmin = False,
-    database_only: DatabaseOnly = False,
-    undo_file: options.UndoFile = None,
-    via: ViaDatabase = None,
-    dry_run: params.DryRunOption = False,
+    *,
+    sides: SideOptions,
 ) -> None:
     """Give a user a role in a group, in the database and at the identity provider.
 
@@ -219,8 +235,8 @@ def add_role(
     `users undo` reverts this.
     """
     context = current(ctx)
-    require_database(context, via, "change the roles of a member", _MEMBERS)
-    provider = chosen_provider(context, database_only=database_only)
+    require_database(context, sides.via, "change the roles of a member", _MEMBERS)
+    provider = chosen_provider(context, database_only=sides.database_only)
 
     def make(reader: Reader) -> tuple[Planner, str]:
         from aspencli.identity.user_plans import RoleAddition, group_refs
@@ -230,7 +246,7 @@ def add_role(
         user, found = find_user(reader, key), find_group(reader, group)
         name = find_role(reader, role).name
         planner = RoleAddition(
-            *(user.id, provider, database_only, allow_no_admin),
+            *(user.id, provider, sides.database_only, allow_no_admin),
             group_refs(reader, [found.id])[found.id],
             name,
             replace,
@@ -241,13 +257,14 @@ def add_role(
         *(context, "users", make),
         verb="give",
         past="Gave",
-        dry_run=dry_run,
+        dry_run=sides.dry_run,
         reason="the user already has that role",
-        undo_file=undo_file,
+        undo_file=sides.undo_file,
     )
 
 
 @roles_app.command("remove", epilog=_REMOVE_EXAMPLES)
+@expanded
 @prints(CHANGE_COLUMNS)
 def remove_role(
     ctx: typer.Context,
@@ -260,10 +277,8 @@ def remove_role(
         ),
     ] = None,
     allow_no_admin: AllowNoAdmin = False,
-    database_only: DatabaseOnly = False,
-    undo_file: options.UndoFile = None,
-    via: ViaDatabase = None,
-    dry_run: params.DryRunOption = False,
+    *,
+    sides: SideOptions,
 ) -> None:
     """Remove a user's roles in a group, in the database and at the identity provider.
 
@@ -275,8 +290,8 @@ def remove_role(
     `users undo` reverts this.
     """
     context = current(ctx)
-    require_database(context, via, "change the roles of a member", _MEMBERS)
-    provider = chosen_provider(context, database_only=database_only)
+    require_database(context, sides.via, "change the roles of a member", _MEMBERS)
+    provider = chosen_provider(context, database_only=sides.database_only)
 
     def make(reader: Reader) -> tuple[Planner, str]:
         from aspencli.identity.user_plans import RoleRemoval, group_refs
@@ -286,7 +301,7 @@ def remove_role(
         user, found = find_user(reader, key), find_group(reader, group)
         name = None if role is None else find_role(reader, role).name
         planner = RoleRemoval(
-            *(user.id, provider, database_only, allow_no_admin),
+            *(user.id, provider, sides.database_only, allow_no_admin),
             group_refs(reader, [found.id])[found.id],
             name,
         )
@@ -297,9 +312,9 @@ def remove_role(
         *(context, "users", make),
         verb="remove",
         past="Removed",
-        dry_run=dry_run,
+        dry_run=sides.dry_run,
         reason="the user has no such role there",
-        undo_file=undo_file,
+        undo_file=sides.undo_file,
     )
 
 
