@@ -343,20 +343,21 @@ def origin_of(address: str, what: str) -> Origin:
         parts = urlsplit(address)
         port = parts.port
     except ValueError as error:
-        raise BadInputError(
-            f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
-        ) from error
+        raise _invalid_url(what, str(error)) from error
     if "@" in parts.netloc:  # so it must not be shown
         raise BadInputError(
             f"The URL for {what} contains a user name or password.",
             hint="Remove it. Your sign-in identifies you.",
         )
     if parts.scheme not in _PORTS or not parts.hostname or not address.isprintable():
-        raise BadInputError(
-            f"Invalid URL for {what}: {address!r}",
-            hint="Use the form https://api.example.org",
-        )
+        raise _invalid_url(what, repr(address))
     return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
+
+
+def _invalid_url(what: str, reason: str) -> BadInputError:
+    return BadInputError(
+        f"Invalid URL for {what}: {reason}", hint="Use the form https://api.example.org"
+    )
 
 
 def proxy_for(origin: Origin) -> str | None:

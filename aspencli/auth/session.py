@@ -32,6 +32,7 @@ _WORTHLESS = "invalid_grant"  # The refresh token was revoked, already used, or 
 _FRESH_S = 60  # A token younger than this was not rejected for its age.
 _SLOWER_S = 5.0
 _LONGEST_PAUSE_S = 60.0
+_UNDECIDED = frozenset({"authorization_pending", "slow_down"})
 _AGAIN = "Run the command again to get a new code."
 _EXPIRED = frozenset({"expired_token", "invalid_grant"})  # Auth0 sends the second on expiry
 
@@ -362,22 +363,38 @@ def wait_for_approval(
         CredentialsError: The sign-in was denied, timed out, or was refused by the provider.
     """
     clock = clock or Clock()
-    start, interval, troubles = clock.now(), code.interval, 0
-    pause = interval
+    start, polling = clock.now(), _Polling(code.interval)
     while (left := code.seconds - (clock.now() - start)) > 0:
-        _sleep(clock, min(pause, left), lambda: passed(int(clock.now() - start)))
+        _sleep(clock, min(polling.pause, left), lambda: passed(int(clock.now() - start)))
         found = provider.poll(code)
         if isinstance(found, StoredSignIn):
             return found
-        troubles = troubles + 1 if found.passing else 0
-        if found.error == "slow_down":
-            interval += _SLOWER_S
-        elif not found.passing and found.error != "authorization_pending":
+        if not found.passing and found.error not in _UNDECIDED:
             raise _denied(provider, found)
+        polling.adapt(found)
+    raise _not_approved(code)
+
+
+class _Polling:
+    """The pause between two polls, in seconds, which the provider's responses change."""
+
+    def __init__(self, interval: float):
+        self._interval = self.pause = interval
+        self._troubles = 0
+
+    def adapt(self, found: NotYet) -> None:
+        """Set the pause before the poll that follows this response."""
+        self._troubles = self._troubles + 1 if found.passing else 0
+        if found.error == "slow_down":
+            self._interval += _SLOWER_S
+        interval = self._interval
         # RFC 8628, section 3.5, asks for exponential backoff while requests fail.
-        slower = min(interval * 2**troubles, max(interval, _LONGEST_PAUSE_S))
-        pause = max(slower if found.wait is None else interval, found.wait or 0)
-    raise CredentialsError(
+        slower = min(interval * 2**self._troubles, max(interval, _LONGEST_PAUSE_S))
+        self.pause = max(slower if found.wait is None else interval, found.wait or 0)
+
+
+def _not_approved(code: DeviceCode) -> CredentialsError:
+    return CredentialsError(
         f"The sign-in was not approved within {code.seconds / 60:.0f} minutes; the code expired.",
         hint=_AGAIN,
     )

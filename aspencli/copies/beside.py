@@ -156,18 +156,26 @@ def drop_leftovers(
     found = leftovers(database)
     for name in found:
         with databases.beside(database) as connection:
-            deadline = time.monotonic() + _LEAVING_S
-            while visitors := databases.lasting_visitors(connection, name):
-                if time.monotonic() > deadline:
-                    raise ConflictError(
-                        f"Another run is building {name} to replace "
-                        f"{databases.name_of(database)}; nothing was written.",
-                        hint="Wait until it has ended. To see it: aspencli db activity",
-                        details=[str(visitor) for visitor in visitors],
-                    )
+            _require_unused(connection, name, databases.name_of(database))
             before(name)
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {_quoted(connection, name)}")
     return found
+
+
+def _require_unused(connection: sa.Connection, leftover: str, name: str) -> None:
+    """Wait a moment for the sessions of a run that was killed, and check that there are no others.
+
+    Raises:
+        ConflictError: Another run is building it.
+    """
+    deadline = time.monotonic() + _LEAVING_S
+    while visitors := databases.lasting_visitors(connection, leftover):
+        if time.monotonic() > deadline:
+            raise ConflictError(
+                f"Another run is building {leftover} to replace {name}; nothing was written.",
+                hint="Wait until it has ended. To see it: aspencli db activity",
+                details=[str(visitor) for visitor in visitors],
+            )
 
 
 @contextmanager

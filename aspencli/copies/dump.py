@@ -18,7 +18,7 @@ from aspencli.copies.choices import Choice
 from aspencli.copies.crew import Crew
 from aspencli.copies.manifest import LeftOut, Manifest, Part, Table, TreeFile
 from aspencli.copies.places import PART_SUFFIX, Place, Sink, Writer
-from aspencli.copies.rules import load_rules
+from aspencli.copies.rules import Rules, load_rules
 from aspencli.copies.snapshot import WORKERS, Snapshot, SourceTable, open_snapshot
 from aspencli.copies.tree_files import TreeFiles
 from aspencli.copies.tree_json import UnusableTreeError
@@ -130,28 +130,7 @@ def write_dump(
         open_snapshot(database, rules, choice, workers=workers) as snapshot,
     ):
         written = _write_parts(snapshot, TreeFiles(snapshot, aws), writer, vault, tick)
-        manifest = Manifest(
-            tool=f"aspencli {__version__}",
-            created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            target=origin.target,
-            database=origin.database,
-            server_version=snapshot.server_version,
-            revision=snapshot.revision,
-            scrubbed=choice.scrub,
-            rules=rules.digest,
-            genomes=choice.genomes.value,
-            groups=len(choice.groups),
-            keeps_user=choice.keeps is not None,
-            encryption=vault.encryption if vault else None,
-            tables=tuple(
-                Table(table.name, table.names, written.tables[table.name])
-                for table in sorted(snapshot.tables, key=lambda one: one.name)
-            ),
-            sequences=snapshot.sequences(),
-            trees=choice.trees.value,
-            tree_files=written.trees,
-            trees_left_out=written.left_out,
-        )
+        manifest = _manifest(snapshot, rules, origin, vault, written)
         writer.finish(manifest.encode())
     return manifest
 
@@ -222,4 +201,32 @@ def _write_parts(
         },
         tuple(trees[tree.id] for tree in files.trees if tree.id in trees),
         tuple(left_out[tree.id] for tree in files.trees if tree.id in left_out),
+    )
+
+
+def _manifest(
+    snapshot: Snapshot, rules: Rules, origin: Origin, vault: Vault | None, written: _Written
+) -> Manifest:
+    choice = snapshot.choice
+    return Manifest(
+        tool=f"aspencli {__version__}",
+        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        target=origin.target,
+        database=origin.database,
+        server_version=snapshot.server_version,
+        revision=snapshot.revision,
+        scrubbed=choice.scrub,
+        rules=rules.digest,
+        genomes=choice.genomes.value,
+        groups=len(choice.groups),
+        keeps_user=choice.keeps is not None,
+        encryption=vault.encryption if vault else None,
+        tables=tuple(
+            Table(table.name, table.names, written.tables[table.name])
+            for table in sorted(snapshot.tables, key=lambda one: one.name)
+        ),
+        sequences=snapshot.sequences(),
+        trees=choice.trees.value,
+        tree_files=written.trees,
+        trees_left_out=written.left_out,
     )

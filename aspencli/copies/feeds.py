@@ -142,11 +142,16 @@ def _piped(snapshot: Snapshot, query: str, worker: int, crew: Crew) -> Iterator[
         yield reader
     finally:
         os.close(reading)
-        while reader.thread.is_alive():
-            reader.thread.join(_GLANCE_S)
-            if reader.thread.is_alive():
-                with suppress(psycopg2.Error):  # a broken connection ends the work anyway
-                    driver.cancel()
+        _end(reader.thread, driver)
+
+
+def _end(thread: threading.Thread, driver: Any) -> None:
+    """Wait for a thread to end; if its statement is still running, cancel that."""
+    while thread.is_alive():
+        thread.join(_GLANCE_S)
+        if thread.is_alive():
+            with suppress(psycopg2.Error):  # a broken connection ends the work anyway
+                driver.cancel()
 
 
 class _PipeReader:

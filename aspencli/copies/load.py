@@ -268,31 +268,6 @@ def _load_rows(
     crew = Crew()
     left_out: list[LeftOut] = []
 
-    def fill(table: IncomingTable, worker: int) -> None:
-        with new.engine.connect() as connection:
-            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            driver = driver_of(connection)
-            crew.using(driver)
-            columns = ", ".join(map(_quoted, table.columns))
-            target = f"aspen.{_quoted(table.name)}"
-            # Rows of a table that was emptied in the same transaction can be written as frozen,
-            # which spares the server from writing all pages once more later.
-            connection.exec_driver_sql(f"TRUNCATE {target}")
-            rows = 0
-            for piece in table.pieces:
-                with piece(worker, crew) as source, driver.cursor() as cursor:
-                    rows += _copy_in(
-                        cursor, f"COPY {target} ({columns}) FROM STDIN (FREEZE)", source
-                    )
-                crew.add(rows)
-            if table.rows is not None and rows != table.rows:
-                raise BadInputError(
-                    f"The table {table.name} has {rows:,} rows in the dump, but its manifest says "
-                    f"{table.rows:,}; nothing was written.",
-                    hint="Copy the dump again from where it was made, or make a new one.",
-                )
-            connection.commit()
-
     def upload(tree: IncomingTree, store: TreeStore, worker: int) -> None:
         try:
             with tree.open(worker, crew) as source, store.file(tree.id) as sink:
@@ -303,11 +278,35 @@ def _load_rows(
             left_out.append(LeftOut(tree.id, str(error)))
 
     tables = sorted(feed.tables, key=lambda table: -table.weight)
-    tasks = [partial(fill, table) for table in tables]
+    tasks = [partial(_fill, new, crew, table) for table in tables]
     if store is not None:
         tasks += [partial(upload, tree, store) for tree in feed.trees]
     crew.run(tasks, feed.workers, tick)
     return crew.done, sorted(left_out, key=lambda one: one.tree)
+
+
+def _fill(new: Database, crew: Crew, table: IncomingTable, worker: int) -> None:
+    with new.engine.connect() as connection:
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        driver = driver_of(connection)
+        crew.using(driver)
+        columns = ", ".join(map(_quoted, table.columns))
+        target = f"aspen.{_quoted(table.name)}"
+        # Rows of a table that was emptied in the same transaction can be written as frozen,
+        # which spares the server from writing all pages once more later.
+        connection.exec_driver_sql(f"TRUNCATE {target}")
+        rows = 0
+        for piece in table.pieces:
+            with piece(worker, crew) as source, driver.cursor() as cursor:
+                rows += _copy_in(cursor, f"COPY {target} ({columns}) FROM STDIN (FREEZE)", source)
+            crew.add(rows)
+        if table.rows is not None and rows != table.rows:
+            raise BadInputError(
+                f"The table {table.name} has {rows:,} rows in the dump, but its manifest says "
+                f"{table.rows:,}; nothing was written.",
+                hint="Copy the dump again from where it was made, or make a new one.",
+            )
+        connection.commit()
 
 
 def _copy_in(cursor: Any, statement: str, source: Any) -> int:

@@ -139,24 +139,26 @@ def decode(text: bytes, place: str) -> Manifest:
                 hint="Update aspencli, then try again.",
             )
         del document["format"]
-        document["tables"] = tuple(
-            Table(one["name"], tuple(one["columns"]), tuple(Part(**part) for part in one["parts"]))
-            for one in document["tables"]
-        )
-        document["tree_files"] = tuple(
-            TreeFile(one["tree"], Part(**one["part"])) for one in document.get("tree_files", ())
-        )
-        document["trees_left_out"] = tuple(
-            LeftOut(**one) for one in document.get("trees_left_out", ())
-        )
-        if document["encryption"] is not None:
-            document["encryption"] = Encryption(**document["encryption"])
-        return Manifest(**document)
+        return _read(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInputError(
             f"The manifest of the dump in {place} is damaged; nothing was written.",
             hint="Copy the dump again from where it was made, or make a new one.",
         ) from error
+
+
+def _read(document: dict[str, Any]) -> Manifest:
+    document["tables"] = tuple(
+        Table(one["name"], tuple(one["columns"]), tuple(Part(**part) for part in one["parts"]))
+        for one in document["tables"]
+    )
+    document["tree_files"] = tuple(
+        TreeFile(one["tree"], Part(**one["part"])) for one in document.get("tree_files", ())
+    )
+    document["trees_left_out"] = tuple(LeftOut(**one) for one in document.get("trees_left_out", ()))
+    if document["encryption"] is not None:
+        document["encryption"] = Encryption(**document["encryption"])
+    return Manifest(**document)
 
 
 def _digest(document: Mapping[str, Any]) -> str:

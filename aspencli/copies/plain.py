@@ -12,7 +12,7 @@ import gzip
 import io
 import lzma
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -319,14 +319,18 @@ def load_plain(
         finally:
             connection.invalidate()  # it may have any settings by now
     if run.errors:
-        count = f"at least {_MOST_ERRORS}" if len(run.errors) >= _MOST_ERRORS else len(run.errors)
-        noun = "error" if len(run.errors) == 1 else "errors"
-        raise BadInputError(
-            f"{name} has {count} {noun}; nothing was written.",
-            hint="Fix the lines listed above, then run the command again.",
-            details=run.errors,
-        )
+        raise _faulty(name, run.errors)
     return _outcome(new, run, name)
+
+
+def _faulty(name: str, errors: Sequence[str]) -> BadInputError:
+    count = f"at least {_MOST_ERRORS}" if len(errors) >= _MOST_ERRORS else len(errors)
+    noun = "error" if len(errors) == 1 else "errors"
+    return BadInputError(
+        f"{name} has {count} {noun}; nothing was written.",
+        hint="Fix the lines listed above, then run the command again.",
+        details=errors,
+    )
 
 
 def _outcome(new: Database, run: PlainRun, name: str) -> Loaded:

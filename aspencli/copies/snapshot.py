@@ -103,16 +103,7 @@ class Snapshot:
         driver = driver_of(first)
         self.server_version = str(driver.get_parameter_status("server_version"))
         ranges = driver.info.server_version >= _HAS_RANGES
-        found: dict[str, list[TableColumn]] = {}
-        pages: dict[str, int] = {}
-        for table, name, kind, nullable, size in first.exec_driver_sql(_COLUMNS):
-            found.setdefault(table, []).append(TableColumn(name, kind, nullable))
-            pages[table] = size
-        if not found:
-            raise NotFoundError(
-                "The database has no tables in the schema aspen; there is nothing to copy.",
-                hint="Check the target: aspencli db status",
-            )
+        found, pages = _read_tables(first)
         if choice.scrub:
             rules.require((table, one.name) for table, columns in found.items() for one in columns)
         self.tables = tuple(
@@ -194,6 +185,25 @@ def _revision(connection: sa.Connection) -> str | None:
     return found.scalar()
 
 
+def _read_tables(connection: sa.Connection) -> tuple[dict[str, list[TableColumn]], dict[str, int]]:
+    """Return the columns and the number of pages of each table.
+
+    Raises:
+        NotFoundError: There are no tables.
+    """
+    found: dict[str, list[TableColumn]] = {}
+    pages: dict[str, int] = {}
+    for table, name, kind, nullable, size in connection.exec_driver_sql(_COLUMNS):
+        found.setdefault(table, []).append(TableColumn(name, kind, nullable))
+        pages[table] = size
+    if not found:
+        raise NotFoundError(
+            "The database has no tables in the schema aspen; there is nothing to copy.",
+            hint="Check the target: aspencli db status",
+        )
+    return found, pages
+
+
 def _pieces(query: str, pages: int, *, ranges: bool) -> tuple[str, ...]:
     if not ranges or pages <= _PAGES:
         return (query,)
@@ -259,16 +269,7 @@ def open_snapshot(
         first = _connect(exits, database)
         pooled = bool(getattr(driver_of(first), "pooled", False))
         if choice.scrub and not pooled:
-            keyed = _with_key(database, secrets.token_hex(32))
-            try:
-                first_keyed = _connect(exits, keyed)
-            except OperationalError as error:
-                if not _REFUSES_OPTIONS.search(str(error)):
-                    raise
-            else:
-                first.close()
-                database.dispose()
-                first, database = first_keyed, keyed
+            first, database = _keyed(exits, first, database)
         connections = [first]
         snapshot = None
         if not pooled and (not choice.scrub or _has_key(first)):
@@ -281,13 +282,38 @@ def open_snapshot(
             first.exec_driver_sql(_escaped(MAKE_KEY))
         if choice.scrub:
             for each in connections:
-                each.exec_driver_sql(_escaped(SET_DAYS))
-                if not _has_key(each):
-                    raise RefusedError(
-                        "The server session did not keep the key of the copy; nothing was written.",
-                        hint="Connect to the server directly instead of through the pooler.",
-                    )
+                _set_days(each)
         yield Snapshot(connections, rules, choice)
+
+
+def _keyed(
+    exits: ExitStack, first: sa.Connection, database: Database
+) -> tuple[sa.Connection, Database]:
+    """Return a connection with a key and its database; the same ones if the server refuses."""
+    keyed = _with_key(database, secrets.token_hex(32))
+    try:
+        first_keyed = _connect(exits, keyed)
+    except OperationalError as error:
+        if not _REFUSES_OPTIONS.search(str(error)):
+            raise
+        return first, database
+    first.close()
+    database.dispose()
+    return first_keyed, keyed
+
+
+def _set_days(connection: sa.Connection) -> None:
+    """Derive the number of days that dates are shifted from the key of the session.
+
+    Raises:
+        RefusedError: The session has no key.
+    """
+    connection.exec_driver_sql(_escaped(SET_DAYS))
+    if not _has_key(connection):
+        raise RefusedError(
+            "The server session did not keep the key of the copy; nothing was written.",
+            hint="Connect to the server directly instead of through the pooler.",
+        )
 
 
 def _connect(exits: ExitStack, database: Database, *, start: str | None = None) -> sa.Connection:

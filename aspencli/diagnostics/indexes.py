@@ -103,10 +103,7 @@ def indexes(session: ReadSession, *, only: Sequence[str], everything: bool) -> R
     shown = [row for row in asked if everything or _matters(row)]
     notes = []
     if any(row["finding"] == "unused" for row in shown):
-        reset = moment(scalar(session, _RESET))
-        since = f"since {reset}" if reset else "since the server was created"
-        usage = f"Index use is counted {since}, on this server only (not on standbys)."
-        notes.append(("info", usage))
+        notes.append(("info", _counted_since(session)))
     if small := len(asked) - len(shown):
         notes.append(("info", f"{small} missing on small tables not shown; use --all"))
     return Report(
@@ -117,6 +114,12 @@ def indexes(session: ReadSession, *, only: Sequence[str], everything: bool) -> R
         # For missing indexes, the statement already says everything.
         without=("why",) if all(row["finding"] == "missing" for row in shown) else (),
     )
+
+
+def _counted_since(session: ReadSession) -> str:
+    reset = moment(scalar(session, _RESET))
+    since = f"since {reset}" if reset else "since the server was created"
+    return f"Index use is counted {since}, on this server only (not on standbys)."
 
 
 def check(session: ReadSession) -> Examined:

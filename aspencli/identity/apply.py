@@ -196,15 +196,21 @@ def _revert(planner: Planner, changed: Sequence[Step], error: BaseException, fin
     try:
         _provider(planner).run(restore, is_known=True)
     except Exception as second:  # noqa: BLE001 - whatever it is, what is left must be named
-        raise UnfinishedError(
-            "The database was not changed, but the identity provider is, or may be (listed below).",
-            hint=f"Run the same command again to complete it: {finish}",
-            details=[
-                *(f"may be done: {step.describe()}" for step in left),
-                f"cause: {_first(error)}",
-                f"restoring it failed: {_first(second)}",
-            ],
-        ) from error
+        raise _not_restored(left, error, second, finish) from error
+
+
+def _not_restored(
+    left: Sequence[Step], error: BaseException, second: Exception, finish: str
+) -> UnfinishedError:
+    return UnfinishedError(
+        "The database was not changed, but the identity provider is, or may be (listed below).",
+        hint=f"Run the same command again to complete it: {finish}",
+        details=[
+            *(f"may be done: {step.describe()}" for step in left),
+            f"cause: {_first(error)}",
+            f"restoring it failed: {_first(second)}",
+        ],
+    )
 
 
 def _finish(planner: Planner, steps: Sequence[Step], finish: str) -> None:

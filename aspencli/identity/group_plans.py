@@ -307,12 +307,7 @@ class OrganizationDeletion(Planner):
             NotFoundError: The organization does not exist.
         """
         place = self.organization
-        query = sa.select(GROUPS.c.name).where(GROUPS.c.auth0_org_id == place)
-        if name := reader.scalar(query):
-            raise ConflictError(
-                f"Organization {place} belongs to group {name} now; nothing was written.",
-                hint="See: aspencli groups list",
-            )
+        _refuse_owned(reader, place)
         provider = self.provider
         assert provider is not None  # noqa: S101 - the command has checked it
         there = provider.run(_Look(place).look)
@@ -327,4 +322,13 @@ class OrganizationDeletion(Planner):
             )
         return Plan(
             (), last=(removal(Kind.ORGANIZATION, (place,), EXISTS, place),), notes=there.notes
+        )
+
+
+def _refuse_owned(reader: Reader, organization: str) -> None:
+    query = sa.select(GROUPS.c.name).where(GROUPS.c.auth0_org_id == organization)
+    if name := reader.scalar(query):
+        raise ConflictError(
+            f"Organization {organization} belongs to group {name} now; nothing was written.",
+            hint="See: aspencli groups list",
         )

@@ -119,18 +119,8 @@ def read_group_plan(
         ConflictError: Another group or organization has the name or the prefix.
     """
     name, prefix = fields["name"], fields["prefix"]
-    columns = (GROUPS.c.id, GROUPS.c.name, GROUPS.c.prefix, GROUPS.c.auth0_org_id)
     with database.connected(transaction=True) as reader:
-        query = sa.select(*columns).where(sa.or_(GROUPS.c.name == name, GROUPS.c.prefix == prefix))
-        rows = reader.execute(query.order_by(GROUPS.c.id)).all()
-        others = [row for row in rows if (row.name, row.prefix) != (name, prefix)]
-        if others:
-            raise ConflictError(
-                f"Group {others[0].id} ({others[0].name}, prefix {others[0].prefix}) has this name "
-                "or prefix already; nothing was written.",
-                hint="Choose another name and prefix; see: aspencli groups list",
-            )
-        row = rows[0] if rows else None
+        row = _find_group(reader, name, prefix)
         linked = row.auth0_org_id if row else None
         organization = provider.run(partial(_find_organization, linked, prefix))
         if organization is not None:
@@ -141,6 +131,25 @@ def read_group_plan(
     place = GroupPlace(row.id if row else 0, name, prefix, organization.id if organization else "")
     people = read_plan(database, provider, [admin], access, places={admin.group: place})
     return NewGroupPlan(fields, row.id if row else None, organization, is_linked, people)
+
+
+def _find_group(reader: Reader, name: str, prefix: str) -> sa.Row[Any, Any, Any, Any] | None:
+    """Return the group if it exists.
+
+    Raises:
+        ConflictError: Another group has the name or the prefix.
+    """
+    columns = (GROUPS.c.id, GROUPS.c.name, GROUPS.c.prefix, GROUPS.c.auth0_org_id)
+    query = sa.select(*columns).where(sa.or_(GROUPS.c.name == name, GROUPS.c.prefix == prefix))
+    rows = reader.execute(query.order_by(GROUPS.c.id)).all()
+    others = [row for row in rows if (row.name, row.prefix) != (name, prefix)]
+    if others:
+        raise ConflictError(
+            f"Group {others[0].id} ({others[0].name}, prefix {others[0].prefix}) has this name "
+            "or prefix already; nothing was written.",
+            hint="Choose another name and prefix; see: aspencli groups list",
+        )
+    return rows[0] if rows else None
 
 
 async def _find_organization(

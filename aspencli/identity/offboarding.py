@@ -196,23 +196,11 @@ async def _at_provider(plan: OffboardingPlan, key: str, management: Management) 
     in_browsers: bool | None = False
     in_programs: bool | None = False
     if account is not None:
-        there = await management.organizations_of(account.id)
-        roles = await asyncio.gather(*(management.member_roles(one, account.id) for one in there))
-        memberships = [
-            Membership(organizations.get(one) or Organization(one, one, one), tuple(sorted(names)))
-            for one, names in zip(there, roles, strict=True)
-        ]
+        memberships = await _memberships(management, account.id, organizations)
         in_browsers, in_programs = await asyncio.gather(
             management.has_sessions(account.id), management.has_refresh_tokens(account.id)
         )
-    now = dt.datetime.now(dt.UTC)
-    found = await asyncio.gather(*map(management.invited, organizations))
-    invitations = [
-        OpenInvitation(organizations[one.organization], one.id)
-        for some in found
-        for one in some
-        if one.email == email and one.expires_at > now  # there may be several to the same one
-    ]
+    invitations = await _open_invitations(management, email, organizations)
     return replace(
         plan,
         email=email,
@@ -223,6 +211,30 @@ async def _at_provider(plan: OffboardingPlan, key: str, management: Management) 
         invitations=tuple(invitations),
         role_ids=await management.role_ids(),
     )
+
+
+async def _memberships(
+    management: Management, account: str, organizations: Mapping[str, Organization]
+) -> list[Membership]:
+    there = await management.organizations_of(account)
+    roles = await asyncio.gather(*(management.member_roles(one, account) for one in there))
+    return [
+        Membership(organizations.get(one) or Organization(one, one, one), tuple(sorted(names)))
+        for one, names in zip(there, roles, strict=True)
+    ]
+
+
+async def _open_invitations(
+    management: Management, email: str, organizations: Mapping[str, Organization]
+) -> list[OpenInvitation]:
+    now = dt.datetime.now(dt.UTC)
+    found = await asyncio.gather(*map(management.invited, organizations))
+    return [
+        OpenInvitation(organizations[one.organization], one.id)
+        for some in found
+        for one in some
+        if one.email == email and one.expires_at > now  # there may be several to the same one
+    ]
 
 
 async def _find_account(

@@ -82,14 +82,7 @@ class OnboardingRun:
         self._provider.run(self._work)
 
     async def _work(self, management: Management) -> None:
-        means = Means(
-            self._database,
-            management,
-            self._provider.explained,
-            self._plan.role_ids,
-            self._inviter,
-            self._log,
-        )
+        means = self._means(management)
         waiting = iter(_by_person(self._plan.people))
 
         async def worker() -> None:
@@ -108,6 +101,16 @@ class OnboardingRun:
                 self._log.note(requests=pace.sent, refused=pace.refusals)
         for one in workers:
             one.result()  # raises an unexpected error
+
+    def _means(self, management: Management) -> Means:
+        return Means(
+            self._database,
+            management,
+            self._provider.explained,
+            self._plan.role_ids,
+            self._inviter,
+            self._log,
+        )
 
     async def _person(self, means: Means, plans: Sequence[PersonPlan]) -> None:
         carried = Carried()

@@ -457,22 +457,28 @@ class Placement:
         for one in reversed(self._created):
             if stopped:
                 self._keep(one, stopped)
-                continue
-            try:
-                await one.revert()
-            except _InUseError:
-                stopped = "someone has used it since"
-                self._keep(one, stopped)
-            except ManagementError as error:
-                self._keep(one, self._explained(error)[0])
-            except ManagementUnavailableError as error:
-                stopped = self._explained(error)[0]
-                self._keep(one, stopped)
             else:
-                self._means.log.end(self._plan.key, one.step, StepState.REVERTED)
+                stopped = await self._revert_one(one)
         if not stopped:
             self._account = self._plan.account.id if self._plan.account else self._carried.account
         self._user = self._plan.user.id if self._plan.user else self._carried.user
+
+    async def _revert_one(self, one: _Created) -> str:
+        """Revert it if possible; return the reason if what was created before has to remain."""
+        stopped = ""
+        try:
+            await one.revert()
+        except _InUseError:
+            stopped = "someone has used it since"
+            self._keep(one, stopped)
+        except ManagementError as error:
+            self._keep(one, self._explained(error)[0])
+        except ManagementUnavailableError as error:
+            stopped = self._explained(error)[0]
+            self._keep(one, stopped)
+        else:
+            self._means.log.end(self._plan.key, one.step, StepState.REVERTED)
+        return stopped
 
     def _lock_again(self) -> None:
         """Make sure that this run holds the lock, and that no one else has written the user.

@@ -89,16 +89,23 @@ def _uses(
         if name in besides:
             continue
         words = known.get((name, column)) or _Words(f"rows of {name} ({column})")
-        kind = f"{words.by}::text" if words.by else "NULL"
-        # The names come from the catalog, quoted, or are our own.
-        query = (
-            f"SELECT {column} AS id, {kind} AS kind, count(*) AS rows FROM {name}"  # noqa: S608
-            f" WHERE {column} = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2"
-        )
-        counts: dict[int, Counter[str]] = {}
-        for row in reader.execute(sa.text(query), {"ids": list(ids)}):
-            counts.setdefault(row.id, Counter())[words.of(row.kind)] += row.rows
-        for row_id, some in counts.items():
+        for row_id, some in _counts(reader, name, column, ids, words).items():
             texts = [f"{what}: {number:,}" for what, number in some.items()]
             found.setdefault(row_id, []).extend(texts)
     return found
+
+
+def _counts(
+    reader: Reader, table: str, column: str, ids: Collection[int], words: _Words
+) -> dict[int, Counter[str]]:
+    """Return the number of rows that refer to each ID through a column, by what they are."""
+    kind = f"{words.by}::text" if words.by else "NULL"
+    # The names come from the catalog, quoted, or are our own.
+    query = (
+        f"SELECT {column} AS id, {kind} AS kind, count(*) AS rows FROM {table}"  # noqa: S608
+        f" WHERE {column} = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    counts: dict[int, Counter[str]] = {}
+    for row in reader.execute(sa.text(query), {"ids": list(ids)}):
+        counts.setdefault(row.id, Counter())[words.of(row.kind)] += row.rows
+    return counts

@@ -130,17 +130,7 @@ class DatabaseSync:
         self._lock(steps)
         before = self._rosters()
         done = {n: Result(s, SKIPPED, s.reason) for n, s in enumerate(steps) if s.outcome == SKIP}
-        for kind, outcome, work in (
-            (Kind.GROUP_NAME, UPDATE, self._rename_groups),
-            (Kind.USER, DELETE, self._delete_users),
-            (Kind.EMAIL, UPDATE, self._change_addresses),
-            (Kind.ACCOUNT, CREATE, self._create_users),
-            (Kind.NAME, UPDATE, self._rename_users),
-            (Kind.MEMBERSHIP, CREATE, self._change_roles),
-            (Kind.ROLE, UPDATE, self._change_roles),
-            (Kind.MEMBERSHIP, DELETE, self._change_roles),
-            (Kind.GROUP, DELETE, self._delete_groups),
-        ):
+        for kind, outcome, work in self._works():
             chosen = {
                 number: step
                 for number, step in enumerate(steps)
@@ -152,6 +142,20 @@ class DatabaseSync:
         self._written.undo = list(self._undo_rows())
         self._written.results = [done[number] for number in range(len(steps))]
         return self._written
+
+    def _works(self) -> Iterable[tuple[Kind, str, Callable[[Sequence[Step]], Sequence[Result]]]]:
+        """Return what carries out each kind of step, in the order in which they are possible."""
+        return (
+            (Kind.GROUP_NAME, UPDATE, self._rename_groups),
+            (Kind.USER, DELETE, self._delete_users),
+            (Kind.EMAIL, UPDATE, self._change_addresses),
+            (Kind.ACCOUNT, CREATE, self._create_users),
+            (Kind.NAME, UPDATE, self._rename_users),
+            (Kind.MEMBERSHIP, CREATE, self._change_roles),
+            (Kind.ROLE, UPDATE, self._change_roles),
+            (Kind.MEMBERSHIP, DELETE, self._change_roles),
+            (Kind.GROUP, DELETE, self._delete_groups),
+        )
 
     # Reading what is there
 
@@ -329,6 +333,11 @@ class DatabaseSync:
             return CREATED
 
         results = _each(steps, create)
+        self._add_users(made)
+        return results
+
+    def _add_users(self, made: Sequence[tuple[User, Sequence[Place]]]) -> None:
+        """Write new users with their roles, and note what an undo removes."""
         self._session.add_all(user for user, _places in made)
         self._session.flush()
         for user, places in made:
@@ -338,7 +347,6 @@ class DatabaseSync:
         for user, _places in made:
             values = {name: (text, None) for name, text in texts[user.id].items()}
             self._trail(user).values |= values
-        return results
 
     # Memberships and roles
 

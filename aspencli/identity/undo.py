@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,19 +64,7 @@ class Undo(Planner):
         finals = [step for step in self.taken if step.is_final]
         now = self._values(reader, wanted)
         missing = self._missing(reader, wanted, now)
-        steps: list[Step] = []
-        skipped: list[tuple[Step, str]] = []
-        for step in wanted:
-            there = now[step.slot]
-            if there == step.after:
-                continue
-            if there is ABSENT or step in missing:
-                skipped.append((step, "no longer exists"))
-            elif there == step.before or self.force:
-                assert not isinstance(there, Absence)  # noqa: S101 - excluded above
-                steps.append(replace(step, before=there))
-            else:
-                skipped.append((step, "changed since"))
+        steps, skipped = self._possible(wanted, now, missing)
         steps = _with_verification(steps, wanted, now)
         for step in steps:
             email = _new_email(step)
@@ -111,6 +99,28 @@ class Undo(Planner):
             there = {account.id for account in found}
             missing += [step for step in members if step.key[1] not in there]
         return missing
+
+    def _possible(
+        self,
+        wanted: Iterable[Step],
+        now: Mapping[Slot, Value | Absence],
+        missing: Collection[Step],
+    ) -> tuple[list[Step], list[tuple[Step, str]]]:
+        """Return the steps to take, and those to skip with the reasons."""
+        steps: list[Step] = []
+        skipped: list[tuple[Step, str]] = []
+        for step in wanted:
+            there = now[step.slot]
+            if there == step.after:
+                continue
+            if there is ABSENT or step in missing:
+                skipped.append((step, "no longer exists"))
+            elif there == step.before or self.force:
+                assert not isinstance(there, Absence)  # noqa: S101 - excluded above
+                steps.append(replace(step, before=there))
+            else:
+                skipped.append((step, "changed since"))
+        return steps, skipped
 
 
 def _with_verification(

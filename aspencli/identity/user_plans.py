@@ -241,6 +241,12 @@ class UserUpdate(UserPlanner):
         if there is None:
             note = f"The identity provider has no account {account}, so only the database changes."
             return self._plan(reader, steps, notes=(note,))
+        return self._plan_both(reader, steps, account, there)
+
+    def _plan_both(
+        self, reader: Reader, steps: Sequence[Step], account: str, there: Account
+    ) -> Plan:
+        """Return the plan with the steps for the account."""
         found = self._account_steps(account, there)
         changes_email = any(step.field == "email" for step in found)
         if changes_email:
@@ -324,22 +330,7 @@ def list_user_roles(
     provided: set[tuple[int, str]] | None = None
     if provider is not None and account is not None:
         by_place = {row.auth0_org_id: row.id for row in groups.values()}
-
-        async def look(management: Management) -> set[tuple[int, str]]:
-            try:
-                places = await management.organizations_of(account)
-            except ManagementError as error:
-                if not error.absent:
-                    raise
-                return set()
-            return {
-                (by_place[place], name)
-                for place in places
-                if place in by_place
-                for name in await management.member_roles(place, account)
-            }
-
-        provided = provider.run(look)
+        provided = provider.run(partial(_roles_at_provider, account, by_place))
     return [
         {
             "group_id": place,
@@ -351,6 +342,23 @@ def list_user_roles(
         }
         for place, name in sorted(stored | (provided or set()))
     ]
+
+
+async def _roles_at_provider(
+    account: str, by_place: Mapping[str, int], management: Management
+) -> set[tuple[int, str]]:
+    try:
+        places = await management.organizations_of(account)
+    except ManagementError as error:
+        if not error.absent:
+            raise
+        return set()
+    return {
+        (by_place[place], name)
+        for place in places
+        if place in by_place
+        for name in await management.member_roles(place, account)
+    }
 
 
 @dataclass(frozen=True)
@@ -418,11 +426,7 @@ class RoleAddition(RolePlanner):
         there = self._membership(reader, account)
         others = sorted((there.stored | (there.provided or frozenset())) - {self.role})
         if others and not self.replace:
-            raise ConflictError(
-                f"{user['email']} already has the role {' and '.join(others)} in group "
-                f"{self.group.name}; nothing was written.",
-                hint=f"A user has one role in a group. To change it to {self.role}, add --replace.",
-            )
+            raise self._has_role(user, others)
         steps = [] if self.role in there.stored else [self._role(user, self.role).inverse]
         steps += [self._role(user, name) for name in others if name in there.stored]
         if account is None:
@@ -441,6 +445,13 @@ class RoleAddition(RolePlanner):
             steps.append(self._provided(user, self.role).inverse)
         steps += [self._provided(user, name) for name in others if name in provided]
         return self._plan(reader, steps)
+
+    def _has_role(self, user: Mapping[str, Any], others: Iterable[str]) -> ConflictError:
+        return ConflictError(
+            f"{user['email']} already has the role {' and '.join(others)} in group "
+            f"{self.group.name}; nothing was written.",
+            hint=f"A user has one role in a group. To change it to {self.role}, add --replace.",
+        )
 
     def _left(self, account: str) -> tuple[str, ...]:
         what = f"make account {account} a member of {self.group.organization} as {self.role}"
@@ -530,20 +541,9 @@ class UserDeletion(UserPlanner):
         """Return the plan; see `Planner.plan`."""
         user = self._user(reader)
         email = str(user["email"])
-        if uses := uses_of_users(reader, [self.user_id]).get(self.user_id):
-            raise ConflictError(
-                f"Cannot delete user {email}, because other data refer to the user (listed below); "
-                "nothing was written.",
-                hint="To take away the user's access and keep the data: "
-                f"aspencli users offboard {email}",
-                details=uses,
-            )
+        self._refuse_referred(reader, email)
         groups = group_refs(reader)
-        steps = [
-            removal(Kind.ROLE, (self.user_id, group), name, f"{email} in {groups[group].prefix}")
-            for _user, group, name in sorted(roles_of(reader, [self.user_id]))
-        ]
-        steps.append(Step(Kind.USER, (self.user_id,), EXISTS, user, None, email))
+        steps = self._stored_steps(reader, user, groups)
         account = account_of(user["auth0_user_id"])
         if account is None:
             if self.account:
@@ -561,6 +561,32 @@ class UserDeletion(UserPlanner):
             return self._plan(reader, steps, left=(left,))
         places = {group.organization: group.prefix for group in groups.values()}
         found, others = self.provider.run(_Departure(account, email, places).steps)
+        return self._plan_both(reader, [*steps, *found], account, others)
+
+    def _refuse_referred(self, reader: Reader, email: str) -> None:
+        if uses := uses_of_users(reader, [self.user_id]).get(self.user_id):
+            raise ConflictError(
+                f"Cannot delete user {email}, because other data refer to the user (listed below); "
+                "nothing was written.",
+                hint="To take away the user's access and keep the data: "
+                f"aspencli users offboard {email}",
+                details=uses,
+            )
+
+    def _stored_steps(
+        self, reader: Reader, user: Mapping[str, Value], groups: Mapping[int, GroupRef]
+    ) -> list[Step]:
+        email = str(user["email"])
+        steps = [
+            removal(Kind.ROLE, (self.user_id, group), name, f"{email} in {groups[group].prefix}")
+            for _user, group, name in sorted(roles_of(reader, [self.user_id]))
+        ]
+        return [*steps, Step(Kind.USER, (self.user_id,), EXISTS, user, None, email)]
+
+    def _plan_both(
+        self, reader: Reader, steps: Sequence[Step], account: str, others: Sequence[str] | None
+    ) -> Plan:
+        """Return the plan for both sides; ``others`` are the account's other organizations."""
         last = []
         if self.account:
             last = [removal(Kind.ACCOUNT, (account,), EXISTS, account)]
@@ -574,7 +600,7 @@ class UserDeletion(UserPlanner):
                 f"The account {verb} a member of organizations of no group in this database: "
                 f"{', '.join(others)}"
             )
-        return self._plan(reader, [*steps, *found], last=tuple(last), notes=tuple(notes))
+        return self._plan(reader, steps, last=tuple(last), notes=tuple(notes))
 
 
 @dataclass(frozen=True)

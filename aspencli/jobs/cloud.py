@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aspen.workflows.engine import EngineError, State
 from aspen.workflows.engine.causes import find_cause
-from aspen.workflows.engine.evidence import Attempt
+from aspen.workflows.engine.evidence import Attempt, Evidence
 from aspen.workflows.engine.executions import (
     Deployment,
     Description,
@@ -115,26 +115,35 @@ class CloudJobs:
         executions = self._of_stack(found or [], rows or (), notes)
         executions = self._with_kinds(executions, notes)
         jobs = self._running_jobs(executions, notes)
-        matched = match(rows or (), executions)
-        imports = match_imports(rows or (), executions)
+        every = self._views(rows or (), executions, jobs, now, is_known=is_known)
+        views = [_named(view, wanted.names) for view in every]
+        views = [view for view in views if wanted.accepts(view)]
+        views.sort(key=lambda view: view.started or _EARLIEST, reverse=True)
+        return JobListing(views[: wanted.limit] if wanted.limit else views, notes)
+
+    def _views(
+        self,
+        rows: Sequence[RunRow],
+        executions: Sequence[Execution],
+        jobs: Mapping[str, Attempt] | None,
+        now: dt.datetime,
+        *,
+        is_known: bool,
+    ) -> Iterator[JobView]:
+        """Yield a job for each row, and for each execution that is of none of them."""
+        matched = match(rows, executions)
+        imports = match_imports(rows, executions)
         taken = {one.arn for one in matched.values()}
         # Repeated attempts are one job with the first.
         names = {(p.prefix, p.at) for one in matched.values() if (p := name_parts(one.name))}
-        views = []
-        for row in rows or ():
-            if row.id in imports:
-                continue
-            execution = matched.get(row.id)
-            views.append(self._view(row, execution, jobs, now, is_known=is_known))
+        for row in rows:
+            if row.id not in imports:
+                yield self._view(row, matched.get(row.id), jobs, now, is_known=is_known)
         for execution in executions:
             parts = name_parts(execution.name)
             if execution.arn in taken or (parts and (parts.prefix, parts.at) in names):
                 continue
-            views.append(self._view(None, execution, jobs, now))
-        views = [_named(view, wanted.names) for view in views]
-        views = [view for view in views if wanted.accepts(view)]
-        views.sort(key=lambda view: view.started or _EARLIEST, reverse=True)
-        return JobListing(views[: wanted.limit] if wanted.limit else views, notes)
+            yield self._view(None, execution, jobs, now)
 
     def _of_stack(
         self, executions: list[Execution], rows: Sequence[RunRow], notes: list[str]
@@ -292,26 +301,6 @@ class CloudJobs:
             return _without_execution(row, now)
         evidence = self.engine.evidence(execution)
         cause = find_cause(evidence)
-        facts: dict[str, Any] = {
-            "execution": execution.name,
-            "execution_status": execution.status,
-            "error": execution.error or None,
-            "failed_state": evidence.failures[0].state if evidence.failures else None,
-        }
-        if (last := evidence.last) is not None:
-            facts |= {
-                "attempt": last.state or None,
-                "batch_job": last.id,
-                "batch_reason": last.reason or None,
-                "container_reason": last.container or None,
-                "exit_code": last.exit_code,
-                "log_stream": last.stream or None,
-            }
-        notes = list(evidence.gaps)
-        if execution.archived:
-            notes.append("Step Functions no longer has the execution; its archive was read.")
-        if last is not None and last.stream and evidence.lines is None:
-            notes.append(f"The log stream {last.stream} does not exist.")
         name, text, advice = cause.name, cause.reason, cause.next
         if name == "succeeded" and row is not None and row.status != COMPLETED:
             name = "not-saved"
@@ -321,9 +310,9 @@ class CloudJobs:
             name,
             text,
             advice,
-            facts,
+            _facts(execution, evidence),
             None if evidence.lines is None else list(evidence.lines)[-_LINES:],
-            notes,
+            _notes(execution, evidence),
         )
 
     def logs(self, view: JobView, *, step: str | None, follow: bool) -> Iterator[str]:
@@ -522,6 +511,35 @@ def _named(view: JobView, groups: Mapping[str, str]) -> JobView:
         return view
     group = groups.get(parts.prefix, parts.prefix or None)
     return replace(view, group=group, pathogen=parts.slug or None)
+
+
+def _facts(execution: Description, evidence: Evidence) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "execution": execution.name,
+        "execution_status": execution.status,
+        "error": execution.error or None,
+        "failed_state": evidence.failures[0].state if evidence.failures else None,
+    }
+    if (last := evidence.last) is not None:
+        facts |= {
+            "attempt": last.state or None,
+            "batch_job": last.id,
+            "batch_reason": last.reason or None,
+            "container_reason": last.container or None,
+            "exit_code": last.exit_code,
+            "log_stream": last.stream or None,
+        }
+    return facts
+
+
+def _notes(execution: Description, evidence: Evidence) -> list[str]:
+    notes = list(evidence.gaps)
+    if execution.archived:
+        notes.append("Step Functions no longer has the execution; its archive was read.")
+    last = evidence.last
+    if last is not None and last.stream and evidence.lines is None:
+        notes.append(f"The log stream {last.stream} does not exist.")
+    return notes
 
 
 def _without_execution(row: RunRow, now: dt.datetime) -> Reason:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -96,6 +96,15 @@ def find_samples(
         NotFoundError: Some do not exist.
         BadInputError: Several samples match a key.
     """
+    found: dict[str, dict[int, Any]] = defaultdict(dict)
+    for sample in reader.execute(_samples_named(keys, group_id, pathogen_id)):
+        for key in (sample.private_identifier, sample.public_identifier, str(sample.id)):
+            found[key][sample.id] = sample
+    _require_one_each(keys, found)
+    return list({id_: sample for key in keys for id_, sample in found[key].items()}.values())
+
+
+def _samples_named(keys: Sequence[str], group_id: int | None, pathogen_id: int) -> sa.Select[Any]:
     columns = SAMPLES.c
     query = sa.select(columns.id, columns.public_identifier).where(
         columns.pathogen_id == pathogen_id,
@@ -108,10 +117,10 @@ def find_samples(
     query = query.add_columns(columns.private_identifier)
     if group_id is not None:
         query = query.where(columns.submitting_group_id == group_id)
-    found: dict[str, dict[int, Any]] = defaultdict(dict)
-    for sample in reader.execute(query.order_by(columns.id)):
-        for key in (sample.private_identifier, sample.public_identifier, str(sample.id)):
-            found[key][sample.id] = sample
+    return query.order_by(columns.id)
+
+
+def _require_one_each(keys: Sequence[str], found: Mapping[str, Mapping[int, Any]]) -> None:
     missing = [key for key in keys if key not in found]
     if missing:
         more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
@@ -124,7 +133,6 @@ def find_samples(
             f"Several samples match {', '.join(unclear[:_SHOWN])}.",
             hint="Choose the group with --group, or use the ids of samples.",
         )
-    return list({id_: sample for key in keys for id_, sample in found[key].items()}.values())
 
 
 def _lock(session: WriteSession, ids: Sequence[int]) -> None:

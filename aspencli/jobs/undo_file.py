@@ -69,16 +69,7 @@ def read_settled(path: str) -> tuple[JobsOrigin, list[Settled]]:
     Raises:
         BadInputError: The file is something else, or damaged.
     """
-    try:
-        lines = files.expand(path).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(
-            f"Cannot read {path}: {error}", hint="List the runs: aspencli history list"
-        ) from error
-    if not lines or not lines[0].startswith(_MARK):
-        raise BadInputError(
-            f"{path} is not an undo file of jobs.", hint="List the runs: aspencli history list"
-        )
+    lines = _lines_of(path)
     try:
         head = json.loads(lines[0])
         version = head.pop("version")
@@ -96,6 +87,20 @@ def read_settled(path: str) -> tuple[JobsOrigin, list[Settled]]:
             f"The undo file {path} is damaged.", hint="Find an intact copy and use that."
         )
     return origin, rows
+
+
+def _lines_of(path: str) -> list[str]:
+    try:
+        lines = files.expand(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(
+            f"Cannot read {path}: {error}", hint="List the runs: aspencli history list"
+        ) from error
+    if not lines or not lines[0].startswith(_MARK):
+        raise BadInputError(
+            f"{path} is not an undo file of jobs.", hint="List the runs: aspencli history list"
+        )
+    return lines
 
 
 def _read(values: dict[str, object]) -> Settled:

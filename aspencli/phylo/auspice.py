@@ -78,13 +78,7 @@ def given(path: Path) -> Auspice:
     """
     try:
         if path.is_file():
-            content = path.read_bytes()
-            if not _is_genuine(content):
-                raise BadInputError(
-                    f"{path} is not the npm package {PACKAGE}: its checksum differs.",
-                    hint=f"Get it with: npm pack {PACKAGE}",
-                )
-            return _unpacked(content, path)
+            return _package(path)
         root = path if (path / _INDEX).is_file() else path.parent
         if (path / "dist").is_dir() or path.name == "dist":
             return _folder(root)
@@ -96,6 +90,16 @@ def given(path: Path) -> Auspice:
         f"No copy of Auspice found in {path}: it has no {_INDEX}.",
         hint=f"Pass the folder of its npm package (node_modules/auspice), or {PACKAGE_FILE}.",
     )
+
+
+def _package(path: Path) -> Auspice:
+    content = path.read_bytes()
+    if not _is_genuine(content):
+        raise BadInputError(
+            f"{path} is not the npm package {PACKAGE}: its checksum differs.",
+            hint=f"Get it with: npm pack {PACKAGE}",
+        )
+    return _unpacked(content, path)
 
 
 def _folder(root: Path) -> Auspice:
@@ -166,20 +170,26 @@ def _pack(program: str, folder: Path) -> None:
         errors="replace",
         start_new_session=True,
     ) as process:
-        try:
-            _out, said = process.communicate(timeout=_PATIENCE_S)
-        except BaseException as error:  # including Ctrl-C
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            message = f"npm did not fetch {PACKAGE} within {_PATIENCE_S} s."
-            raise UnreachableError(message) from error
+        said = _errors_of(process)
     if process.returncode:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         wanted = [line.removeprefix(_REASON).strip() for line in lines if line.startswith(_REASON)]
         reason = " ".join((wanted or lines or [f"exit code {process.returncode}"])[:2])
         raise UnreachableError(f"npm could not fetch {PACKAGE}: {visible(reason)[:300]}")
+
+
+def _errors_of(process: subprocess.Popen[str]) -> str:
+    """Wait until npm has ended, and return what it wrote to stderr; kill it if that fails."""
+    try:
+        _out, said = process.communicate(timeout=_PATIENCE_S)
+    except BaseException as error:  # including Ctrl-C
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        message = f"npm did not fetch {PACKAGE} within {_PATIENCE_S} s."
+        raise UnreachableError(message) from error
+    return said
 
 
 def _is_genuine(content: bytes) -> bool:

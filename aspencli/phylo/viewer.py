@@ -155,7 +155,18 @@ def serving(viewer: Viewer) -> Iterator[None]:
     Raises:
         OSError: No port is free.
     """
+    with _Server((HOST, 0), _handler(viewer)) as server:
+        viewer.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
+
+def _handler(viewer: Viewer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         server_version, sys_version = "aspencli", ""
@@ -180,15 +191,7 @@ def serving(viewer: Viewer) -> Iterator[None]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited
             pass  # the address is a secret
 
-    with _Server((HOST, 0), Handler) as server:
-        viewer.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
+    return Handler
 
 
 class _Server(ThreadingHTTPServer):

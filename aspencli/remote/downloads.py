@@ -89,6 +89,14 @@ class FileLanding:
         Raises:
             SetbackError: The download broke off.
         """
+        size = self._write(answer, progress)
+        self._check()
+        self._part.replace(self._path)
+        self._mark.unlink(missing_ok=True)
+        return Downloaded(self._path, size)
+
+    def _write(self, answer: Incoming, progress: Progress) -> int:
+        """Write the response to the partial file, and return the size of the whole file."""
         start = self._start(answer)
         total = _total(answer, start)
         try:
@@ -105,15 +113,15 @@ class FileLanding:
             if self._etag() is None:
                 self._discard()
             raise
+        return size
+
+    def _check(self) -> None:
         if self._verify is not None:
             try:
                 self._verify(self._part)
             except AspenError:
                 self._discard()
                 raise
-        self._part.replace(self._path)
-        self._mark.unlink(missing_ok=True)
-        return Downloaded(self._path, size)
 
     def _discard(self) -> None:
         self._mark.unlink(missing_ok=True)

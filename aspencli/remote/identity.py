@@ -96,17 +96,18 @@ class IdentityProvider:
         patience = patience or PATIENCE
         if is_known:
             patience = replace(patience, first=None)
-
-        async def connected_work() -> T:
-            async with AsyncExitStack() as exits:
-                with valid_proxy():
-                    management = await exits.enter_async_context(self._connected(patience))
-                return await work(management)
-
         try:
-            return asyncio.run(connected_work())
+            return asyncio.run(self._connect_and_work(work, patience))
         except (ManagementError, ManagementUnavailableError) as error:
             raise self.explained(error) from error
+
+    async def _connect_and_work(
+        self, work: Callable[[Management], Awaitable[T]], patience: Patience
+    ) -> T:
+        async with AsyncExitStack() as exits:
+            with valid_proxy():
+                management = await exits.enter_async_context(self._connected(patience))
+            return await work(management)
 
     def missing_scopes(self) -> list[str] | None:
         """Return the scopes that onboarding needs and the credentials lack; None if not known.

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from aspencli.errors import (
@@ -90,16 +91,16 @@ class ApiCalls:
             AspenError: The request was refused or failed; its ``answer`` has the details.
             UncertainError: The response to a change was lost, and there is no ``settle``.
         """
-
-        def read(answer: Answer) -> T:
-            try:
-                return pick(json.loads(answer.read()))
-            except (ValueError, LookupError, TypeError) as error:
-                raise no_api(answer, self.caller.name) from error
-
         request = _request(method, path, body)
+        read = partial(self._read, pick)
         patience = _HEAVY if heavy else _QUICK
         return self._do(lambda: request, read, patience, safe=safe, settle=settle)
+
+    def _read(self, pick: Callable[[Any], T], answer: Answer) -> T:
+        try:
+            return pick(json.loads(answer.read()))
+        except (ValueError, LookupError, TypeError) as error:
+            raise no_api(answer, self.caller.name) from error
 
     def list(
         self,
@@ -116,19 +117,16 @@ class ApiCalls:
         Raises:
             AspenError: See `ask`.
         """
-
-        def read(answer: Answer) -> T:
-            if answer.kind != "application/json":
-                raise no_api(answer, self.caller.name)
-            try:
-                return take(items(answer.chunks(), key))
-            except ValueError as error:
-                raise SetbackError(
-                    "the response is not a complete list", perhaps_done=False
-                ) from error
-
         request = _request("GET", path, None, query)
-        return self._do(lambda: request, read, _HEAVY)
+        return self._do(lambda: request, partial(self._read_list, key, take), _HEAVY)
+
+    def _read_list(self, key: str, take: Callable[[Iterator[Any]], T], answer: Answer) -> T:
+        if answer.kind != "application/json":
+            raise no_api(answer, self.caller.name)
+        try:
+            return take(items(answer.chunks(), key))
+        except ValueError as error:
+            raise SetbackError("the response is not a complete list", perhaps_done=False) from error
 
     def fetch(
         self,
@@ -430,23 +428,29 @@ def _unexplained(
             answer=said,
         )
     if said.status == _SERVER_ERRORS and _SAMPLES(words):
-        # The known cause of a failure for which the live service gives no reason.
-        cause = (
-            "The service fails for the whole list if any sample that you can see has no location."
-            if request.method == "GET"
-            else "The service fails for the whole request if any of its samples has no location or "
-            "no genome."
-        )
-        return AspenError(
-            f"{words} failed: {name} returned HTTP {said.status}.",
-            hint="Give each sample a location and a genome, then run the command again. "
-            "If you have database access: aspencli samples list --via db",
-            details=[cause, *_which(request, broken)],
-            answer=said,
-        )
+        return _samples_failed(name, request, said, broken)
     return AspenError(
         f"{words} failed: {name} returned HTTP {said.status} without a reason.",
         hint="The reason is in the service's log. Usually nothing was changed, but check before "
         "you try again.",
+        answer=said,
+    )
+
+
+def _samples_failed(
+    name: str, request: Request, said: ServiceAnswer, broken: BrokenSamples
+) -> AspenError:
+    """Return the error with the known cause, for which the live service gives no reason."""
+    cause = (
+        "The service fails for the whole list if any sample that you can see has no location."
+        if request.method == "GET"
+        else "The service fails for the whole request if any of its samples has no location or "
+        "no genome."
+    )
+    return AspenError(
+        f"{_request_line(request)} failed: {name} returned HTTP {said.status}.",
+        hint="Give each sample a location and a genome, then run the command again. "
+        "If you have database access: aspencli samples list --via db",
+        details=[cause, *_which(request, broken)],
         answer=said,
     )

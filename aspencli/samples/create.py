@@ -156,8 +156,10 @@ def understand(
             is_good = False
         elif value is not None:
             values[name] = value
-    if not is_good:
-        return None
+    return _wanted(line, values, private=private) if is_good else None
+
+
+def _wanted(line: int, values: dict[str, Any], *, private: bool) -> WantedSample:
     genome = {name: values.pop(name) for name in _OF_GENOME if name in values}
     if "sequencing_depth" in genome:
         genome["sequencing_depth"] = float(genome["sequencing_depth"])
@@ -225,6 +227,13 @@ class Sequences:
             seen.add(one.sequence_name)
             if reason is not None:
                 fault(Fault(one.line, "", f"its sequence {reason}"))
+        self._report_missing(seen, foreign, fault)
+        return foreign
+
+    def _report_missing(
+        self, seen: Collection[str], foreign: Iterable[str], fault: Callable[[Fault], None]
+    ) -> None:
+        """Report the samples without a sequence, each with the unknown header that looks alike."""
         look_alikes = {folded(name): name for name in foreign}
         for name, one in self._by_name.items():
             if name not in seen:
@@ -233,7 +242,6 @@ class Sequences:
                 why = f" ({odd[0]})" if odd else ""
                 meant = f"; did you mean {quote(near)}?{why}" if near is not None else ""
                 fault(Fault(one.line, "", f"has no sequence {quote(name)} in {self._path}{meant}"))
-        return foreign
 
     def samples(self, wanted: Collection[WantedSample]) -> Iterator[NewSample]:
         """Yield each of these samples with its sequence, in the order of the FASTA file.

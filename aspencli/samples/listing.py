@@ -40,7 +40,27 @@ class SampleList:
 
         They are `SampleRow` or rows of the driver, which have the same fields.
         """
-        statement: sa.Select[Any] = (
+        statement = self._statement(limit)
+        # Not through a session, whose handling of each column takes 2 s for a million rows.
+        reader = self._reader
+        connection = reader if isinstance(reader, sa.Connection) else reader.connection()
+        if limit is None or limit > BATCH:
+            found = cancellable(
+                connection,
+                lambda: connection.execute(statement, execution_options={"yield_per": BATCH}),
+            )
+            with closing(read_ahead(connection, found.partitions())) as parts:
+                for part in parts:
+                    yield from part
+            return
+        # For a few rows, the round trips of a server-side cursor and of a count would take longer.
+        counted = statement.add_columns(self._total.correlate(None).scalar_subquery())
+        for *fields, total in cancellable(connection, lambda: connection.execute(counted).all()):
+            self._found = total
+            yield SampleRow(*fields)
+
+    def _statement(self, limit: int | None) -> sa.Select[Any]:
+        return (
             sa.select(
                 _SAMPLE.id,
                 _SAMPLE.private_identifier,
@@ -61,23 +81,6 @@ class SampleList:
             .order_by(*_order(self._query))
             .limit(limit)
         )
-        # Not through a session, whose handling of each column takes 2 s for a million rows.
-        reader = self._reader
-        connection = reader if isinstance(reader, sa.Connection) else reader.connection()
-        if limit is None or limit > BATCH:
-            found = cancellable(
-                connection,
-                lambda: connection.execute(statement, execution_options={"yield_per": BATCH}),
-            )
-            with closing(read_ahead(connection, found.partitions())) as parts:
-                for part in parts:
-                    yield from part
-            return
-        # For a few rows, the round trips of a server-side cursor and of a count would take longer.
-        counted = statement.add_columns(self._total.correlate(None).scalar_subquery())
-        for *fields, total in cancellable(connection, lambda: connection.execute(counted).all()):
-            self._found = total
-            yield SampleRow(*fields)
 
     def count(self) -> int:
         """Return the total number of matches."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from heapq import nlargest, nsmallest
 from itertools import count
 from operator import itemgetter
@@ -89,18 +90,24 @@ def list_asked(
         BadInputError: The dates are in the wrong order, or no group was named.
         AspenError: The temporary file cannot be written.
     """
-    import sqlite3  # only lists need it
-
     query.check()
     asker, owner = find_both(api, org, query.group)
     slugs = find_slugs(api, query.pathogen)
+    with _temporary_database() as database:
+        found = SamplesAsked(database, query, owner, limit)
+        for slug in slugs:
+            api.samples.read(asker.id, slug, found.store)
+        found.cut()
+        yield found
+
+
+@contextmanager
+def _temporary_database() -> Iterator[Connection]:
+    import sqlite3  # only lists need it
+
     try:
         with closing(sqlite3.connect("")) as database:
-            found = SamplesAsked(database, query, owner, limit)
-            for slug in slugs:
-                api.samples.read(asker.id, slug, found.store)
-            found.cut()
-            yield found
+            yield database
     except sqlite3.Error as error:
         raise AspenError(
             f"Cannot keep the list of samples in a temporary file: {error}",
@@ -239,16 +246,7 @@ def find_keys(
     """
     kinds = [by] if by else list(SampleKey)
     wanted = frozenset(keys)
-
-    def take(arriving: Iterable[Sample]) -> list[tuple[Match, Sample]]:
-        return [
-            (Match(str(value), sample["id"], kind, sample["submitting_group"]["name"]), sample)
-            for sample in arriving
-            if owner is None or sample["submitting_group"]["id"] == owner.id
-            for kind in kinds
-            if (value := sample[kind.value]) is not None and str(value) in wanted
-        ]
-
+    take = partial(_matching, wanted, kinds, owner)
     found: list[tuple[Match, Sample]] = []
     for slug in slugs:
         if by is SampleKey.ID and len(found) == len(wanted):  # an ID names one sample only
@@ -256,6 +254,18 @@ def find_keys(
         found += samples.read(asker.id, slug, take)
     matches = sorted((match for match, _ in found), key=lambda match: kinds.index(match.by))
     return matches, {match.sample_id: sample for match, sample in found}
+
+
+def _matching(
+    keys: Collection[str], kinds: Iterable[SampleKey], owner: Org | None, found: Iterable[Sample]
+) -> list[tuple[Match, Sample]]:
+    return [
+        (Match(str(value), sample["id"], kind, sample["submitting_group"]["name"]), sample)
+        for sample in found
+        if owner is None or sample["submitting_group"]["id"] == owner.id
+        for kind in kinds
+        if (value := sample[kind.value]) is not None and str(value) in keys
+    ]
 
 
 def listed(sample: Sample) -> SampleRow:
@@ -401,34 +411,33 @@ class GroupSamples:
 
     def read(self, wanted: Wanted) -> Snapshot:
         """Fetch the list."""
-
-        def take(found: Iterable[Sample]) -> tuple[list[ListedSample], set[str]]:
-            mine, elsewhere = list[ListedSample](), set[str]()
-            for sample in found:
-                public, private = sample["public_identifier"] or "", sample["private_identifier"]
-                if sample["submitting_group"]["id"] != self.group_id:
-                    if public in wanted.names:
-                        elsewhere.add(public)
-                elif (
-                    sample["id"] in wanted.ids or public in wanted.names or private in wanted.names
-                ):
-                    mine.append(
-                        ListedSample(
-                            sample["id"],
-                            private or "",
-                            public,
-                            sample["private"],
-                            sample["collection_date"],
-                            sample["sequencing_date"],
-                        )
-                    )
-            return mine, elsewhere
-
+        take = partial(self._take, wanted)
         parts = [self.samples.read(self.group_id, slug, take) for slug in self.slugs]
         return Snapshot(
             {held.id: held for mine, _ in parts for held in mine},
             frozenset().union(*(elsewhere for _, elsewhere in parts)),
         )
+
+    def _take(self, wanted: Wanted, found: Iterable[Sample]) -> tuple[list[ListedSample], set[str]]:
+        """Return the group's wanted samples, and the wanted names that other groups use."""
+        mine, elsewhere = list[ListedSample](), set[str]()
+        for sample in found:
+            public, private = sample["public_identifier"] or "", sample["private_identifier"]
+            if sample["submitting_group"]["id"] != self.group_id:
+                if public in wanted.names:
+                    elsewhere.add(public)
+            elif sample["id"] in wanted.ids or public in wanted.names or private in wanted.names:
+                mine.append(
+                    ListedSample(
+                        sample["id"],
+                        private or "",
+                        public,
+                        sample["private"],
+                        sample["collection_date"],
+                        sample["sequencing_date"],
+                    )
+                )
+        return mine, elsewhere
 
     def has(self, names: Iterable[str]) -> bool:
         """Return True if every one of these names matches a sample."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -455,35 +456,41 @@ class RestorePlan(ListPlan):
             for number, column in self._spec.unique()
         }
         self._holders = {name: {} for name in unique}
-
-        def take(found: Iterable[Sample]) -> list[Sample]:
-            return [
-                sample
-                for sample in found
-                if sample["submitting_group"]["id"] == self._place.group_id
-                and (
-                    sample["id"] in wanted
-                    or any(sample.get(name) in names for name, names in unique.items())
-                )
-            ]
-
+        take = partial(self._take, wanted, unique)
         for slug in self._place.slugs:
             self.ages[slug] = ListAge()
             with self.ages[slug].reading():
                 found = self._place.samples.read(self._place.group_id, slug, take)
-            for sample in found:
-                label = sample["private_identifier"] or ""
-                for name in unique:
-                    self._holders[name][str(sample.get(name) or "")] = sample["id"], label
-                if sample["id"] in wanted:
-                    self._samples[sample["id"]] = held(sample)
-                    self._slugs[sample["id"]] = slug
+            self._keep(slug, wanted, found)
             if not unique and len(self._samples) == len(wanted):
                 break
         given = {request.key: int(request.key) for request in self._requests}
         self._ids = {key: id_ for key, id_ in given.items() if id_ in self._samples}
         if LOCATION in self._spec.columns:
             self._places = {str(each["id"]): name_of(each) for each in self._locations.all()}
+
+    def _take(
+        self, wanted: Collection[int], unique: Mapping[str, set[str]], found: Iterable[Sample]
+    ) -> list[Sample]:
+        """Return the group's samples that the file names or whose unique values it gives."""
+        return [
+            sample
+            for sample in found
+            if sample["submitting_group"]["id"] == self._place.group_id
+            and (
+                sample["id"] in wanted
+                or any(sample.get(name) in names for name, names in unique.items())
+            )
+        ]
+
+    def _keep(self, slug: str, wanted: Collection[int], found: Iterable[Sample]) -> None:
+        for sample in found:
+            label = sample["private_identifier"] or ""
+            for name, holders in self._holders.items():
+                holders[str(sample.get(name) or "")] = sample["id"], label
+            if sample["id"] in wanted:
+                self._samples[sample["id"]] = held(sample)
+                self._slugs[sample["id"]] = slug
 
     def _current(self, sample: int) -> tuple[str, tuple[Value, ...]]:
         record = self._samples[sample].record

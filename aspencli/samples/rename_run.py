@@ -197,11 +197,7 @@ class Running:
         self._in_doubt = resumed
         for _look in range(_LOOKS):
             left = self._measure(snapshot)
-            schedule = Schedule(left.renames, partial(temporary_name, self._journal.head.run))
-            if left.aside and not resumed:
-                schedule.only_begun()
-                if not schedule:
-                    raise _conflict(left, self.total)
+            schedule = self._schedule(left, resumed=resumed)
             done, refusal = left.done, self._work_unless_refused(schedule)
             if not self._in_doubt:
                 return left
@@ -211,10 +207,20 @@ class Running:
                 raise refusal  # Nothing in the list explains it.
             if not left.renames and (resumed or not left.aside):
                 return left
-        raise ConflictError(
-            "The samples keep changing while they are renamed: another user is updating them.",
-            hint="Find out who it is, then resume the run.",
-        )
+        raise _keep_changing()
+
+    def _schedule(self, left: Remaining, *, resumed: bool) -> Schedule:
+        """Return the moves to make: of a new run with a conflict, only those that have begun.
+
+        Raises:
+            ConflictError: There is a conflict, and none has begun.
+        """
+        schedule = Schedule(left.renames, partial(temporary_name, self._journal.head.run))
+        if left.aside and not resumed:
+            schedule.only_begun()
+            if not schedule:
+                raise _conflict(left, self.total)
+        return schedule
 
     def _work_unless_refused(self, schedule: Schedule) -> AspenError | None:
         """Make the moves; return the error if the service refuses one."""
@@ -305,6 +311,13 @@ def _tired(failures: int) -> AspenError:
     return UnreachableError(
         f"The API did not respond to any of the last {failures:,} rename requests.",
         hint="Wait until it is available again, then resume the run.",
+    )
+
+
+def _keep_changing() -> AspenError:
+    return ConflictError(
+        "The samples keep changing while they are renamed: another user is updating them.",
+        hint="Find out who it is, then resume the run.",
     )
 
 

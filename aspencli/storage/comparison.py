@@ -118,15 +118,7 @@ def describe(found: StoredObject, records: Records) -> StoredFile:
     number = meaning.run_id if reference is None or reference.run is None else reference.run
     run = records.runs.get(number) if number is not None else None
     if reference is not None:
-        return StoredFile(
-            found,
-            kind_of(reference),
-            run=reference.run,
-            tree=reference.tree,
-            group_id=reference.group_id,
-            group=reference.group,
-            row=reference.name,
-        )
+        return _referenced(found, reference)
     if run is None:
         return StoredFile(found, meaning.kind, run=meaning.run_id)
     return StoredFile(
@@ -138,6 +130,18 @@ def describe(found: StoredObject, records: Records) -> StoredFile:
         group=run.group,
         row=None if meaning.kind in _RECORDED else f"phylo_runs {run.id}",
         is_running=run.is_running,
+    )
+
+
+def _referenced(found: StoredObject, reference: Reference) -> StoredFile:
+    return StoredFile(
+        found,
+        kind_of(reference),
+        run=reference.run,
+        tree=reference.tree,
+        group_id=reference.group_id,
+        group=reference.group,
+        row=reference.name,
     )
 
 

@@ -351,11 +351,7 @@ def setting_up(
 
     refuse_production(context)
     require_direct(database)
-    if databases.exists(database) and databases.schema_state(database).revision is not None:
-        raise ConflictError(
-            f"{databases.name_of(database)} already has a schema; nothing was written.",
-            hint=f"To replace it with the data: aspencli db restore {place}",
-        )
+    _refuse_schema(database, place)
     database.dispose()
     source = open_source(context, place, trees)
 
@@ -366,6 +362,16 @@ def setting_up(
 
     found = databases.holdings(database)
     return restoring(context, database, replace(source, build=build), found, force=False)
+
+
+def _refuse_schema(database: Database, place: str) -> None:
+    from aspencli.admin import databases
+
+    if databases.exists(database) and databases.schema_state(database).revision is not None:
+        raise ConflictError(
+            f"{databases.name_of(database)} already has a schema; nothing was written.",
+            hint=f"To replace it with the data: aspencli db restore {place}",
+        )
 
 
 # Passphrases

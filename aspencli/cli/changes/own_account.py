@@ -6,23 +6,23 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aspencli import files
 from aspencli.changes.journal import Recording
-from aspencli.changes.runs import Subject, is_same_place
+from aspencli.changes.runs import Subject
 from aspencli.changes.undo import write_undo
-from aspencli.cli.changes.execute import ItemChange, SavedFile, execute
+from aspencli.cli.changes.execute import ItemChange, SavedFile
 from aspencli.cli.context import AppContext, Backend
 from aspencli.cli.output.formats import Row
-from aspencli.errors import ConflictError, RefusedError
+from aspencli.errors import RefusedError
 from aspencli.identity.steps import Kind, Step, inverses
 from aspencli.identity.undo_file import StepsOrigin, write_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aspencli.remote.api import MeChange
+    from aspencli.remote.api import MeChange, Users
 
 
 def save_own(
@@ -42,17 +42,21 @@ def save_own(
         Step(Kind.USER, (before["id"],), field, before[field], value, item)
         for field, value in changes.items()
     ]
-    origin = StepsOrigin(
-        target=context.target.label,
-        of="users",
-        made=dt.datetime.now(dt.UTC).isoformat(),
-        steps=len(steps),
-        run=recording.id,
-        place=recording.place,
-    )
+    origin = _origin(context, recording, len(steps))
     found = write_undo(files.state_dir() / "undo", origin, partial(write_steps, steps), path)
     undo = context.command("users", "undo", str(found.absolute()))
     return SavedFile(found, partial(context.out.hint, f"Undo it: {undo}"))
+
+
+def _origin(context: AppContext, recording: Recording, steps: int) -> StepsOrigin:
+    return StepsOrigin(
+        target=context.target.label,
+        of="users",
+        made=dt.datetime.now(dt.UTC).isoformat(),
+        steps=steps,
+        run=recording.id,
+        place=recording.place,
+    )
 
 
 class _Restoration(ItemChange):
@@ -63,6 +67,11 @@ class _Restoration(ItemChange):
     def subject(self) -> Subject:
         """Return the facts to record in the history."""
         return replace(super().subject(), undo_of=self.undoes)
+
+
+class _Plan(NamedTuple):
+    wanted: list[Step]
+    skipped: list[tuple[Step, str]]  # with the reasons
 
 
 def undo_own(
@@ -80,59 +89,68 @@ def undo_own(
         RefusedError: The change was made by another user.
         ConflictError: Some values could not be restored.
     """
-    from aspencli.cli.changes.two_sided import CHANGE_COLUMNS
+    from aspencli.cli.changes.two_sided import execute_undo
 
     context.announce(Backend.API)
     users = context.api().users
     me: Row = {**users.me()}
+    _refuse_other_user(origin, steps, me)
+    plan = _plan(inverses(steps), me, force=force)
+    for step, why in plan.skipped:
+        context.out.warn(f"Skipped {step.describe()}: {why}")
+    change = _restoration(context, users, origin, me, plan, path)
+    execute_undo(change, origin, change.subject().place, len(plan.skipped), dry_run=dry_run)
+
+
+def _refuse_other_user(origin: StepsOrigin, steps: Sequence[Step], me: Row) -> None:
     if any(step.key != (me["id"],) for step in steps):
         raise RefusedError(
             f"Run {origin.run} changed the account of user {steps[0].key[0]}, but you are signed "
             f"in as user {me['id']}; nothing was written.",
             hint="Sign in as that user: aspencli auth login",
         )
-    wanted, skipped = _plan(inverses(steps), me, force=force)
-    for step, why in skipped:
-        context.out.warn(f"Skipped {step.describe()}: {why}")
-    values: MeChange = {step.field: step.after for step in wanted}  # type: ignore[assignment] # fields of the type
 
-    def restore() -> Iterator[Sequence[Row]]:
-        users.update_me(values)
-        yield [{**step.row(), "outcome": "updated"} for step in wanted]
-        yield [{**step.row(), "outcome": "skipped"} for step, _why in skipped]
 
+def _restoration(
+    context: AppContext,
+    users: Users,
+    origin: StepsOrigin,
+    me: Row,
+    plan: _Plan,
+    path: Path | None,
+) -> _Restoration:
+    from aspencli.cli.changes.two_sided import CHANGE_COLUMNS
+
+    wanted = plan.wanted
     change = _Restoration(
         context,
-        f"undo run {origin.run} ({len(wanted):,} of {len(steps):,} values)",
+        f"undo run {origin.run} ({len(wanted):,} of {origin.steps:,} values)",
         CHANGE_COLUMNS,
-        [
-            *(step.row() for step in wanted),
-            *({**step.row(), "outcome": "skip"} for step, _why in skipped),
-        ],
-        restore,
+        _rows(plan),
+        partial(_restore, users, plan),
         done=f"Undid run {origin.run}: {len(wanted):,} values restored.",
-        reason="" if skipped else "the old values are in place",
+        reason="" if plan.skipped else "the old values are in place",
         save=partial(save_own, context, me, {step.field: step.after for step in wanted}, path=path),
     )
     change.undoes = origin.run
-    place = change.subject().place
-    if not is_same_place(origin.place, place, f"run {origin.run}"):
-        change.by_name = True
-        context.out.warn(
-            f"Cannot tell whether run {origin.run} was made on {place}. Check before you confirm."
-        )
-    execute(change, dry_run=dry_run)
-    if skipped:
-        raise ConflictError(
-            f"{len(skipped):,} of {len(steps):,} values skipped (listed above).",
-            hint="Check each one; or add --force to include those changed since.",
-        )
+    return change
 
 
-def _plan(
-    steps: Sequence[Step], me: Row, *, force: bool
-) -> tuple[list[Step], list[tuple[Step, str]]]:
-    """Return the steps to take, and those to skip with the reason."""
+def _rows(plan: _Plan) -> list[Row]:
+    return [
+        *(step.row() for step in plan.wanted),
+        *({**step.row(), "outcome": "skip"} for step, _why in plan.skipped),
+    ]
+
+
+def _restore(users: Users, plan: _Plan) -> Iterator[Sequence[Row]]:
+    values: MeChange = {step.field: step.after for step in plan.wanted}  # type: ignore[assignment] # fields of the type
+    users.update_me(values)
+    yield [{**step.row(), "outcome": "updated"} for step in plan.wanted]
+    yield [{**step.row(), "outcome": "skipped"} for step, _why in plan.skipped]
+
+
+def _plan(steps: Sequence[Step], me: Row, *, force: bool) -> _Plan:
     wanted, skipped = [], []
     for step in steps:
         there = me.get(step.field)
@@ -144,4 +162,4 @@ def _plan(
             wanted.append(replace(step, before=there))
         else:
             skipped.append((step, "changed since"))
-    return wanted, skipped
+    return _Plan(wanted, skipped)

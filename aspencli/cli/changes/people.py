@@ -15,9 +15,16 @@ from aspencli.cli.changes.execute import ItemChange
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
 from aspencli.errors import AspenError, BadInputError, ConflictError
-from aspencli.identity.offboarding import OffboardingPlan, OffboardingRun
+from aspencli.identity.offboarding import OffboardingPlan, OffboardingResult, OffboardingRun
 from aspencli.identity.onboarding import OnboardingProgress, OnboardingRun
-from aspencli.identity.people import NAME_MISSING, Access, PersonPlan, Step, WantedPerson
+from aspencli.identity.people import (
+    NAME_MISSING,
+    Access,
+    GroupPlace,
+    PersonPlan,
+    Step,
+    WantedPerson,
+)
 from aspencli.identity.placement import PersonResult
 from aspencli.identity.reading import OnboardingPlan
 
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from aspen.database.roles import Right
     from aspencli.changes.journal import Recording
     from aspencli.changes.step_log import StepLog
-    from aspencli.identity.new_groups import NewGroupPlan
+    from aspencli.identity.new_groups import NewGroupPlan, NewGroupRun
     from aspencli.remote.identity import IdentityProvider
 
 # People read the parts in one column; side by side, they would not fit on a terminal.
@@ -164,15 +171,16 @@ def refuse_problems(plan: OnboardingPlan, *, is_admin: bool = False) -> None:
             f"{one.wanted.email} cannot be onboarded: {one.problem}; nothing was written.",
             hint=one.hint,
         )
-    details = []
-    for one in found:
-        line = f"line {one.wanted.line}: " if one.wanted.line else ""
-        details += [f"{line}{one.wanted.email}: {one.problem}", f"  {one.hint}"]
     raise ConflictError(
         f"{len(found):,} of {len(plan.people):,} people cannot be onboarded; nothing was written.",
         hint="Fix the problems listed above, or leave these people out.",
-        details=details,
+        details=[line for one in found for line in _problem_lines(one)],
     )
+
+
+def _problem_lines(plan: PersonPlan) -> tuple[str, str]:
+    line = f"line {plan.wanted.line}: " if plan.wanted.line else ""
+    return f"{line}{plan.wanted.email}: {plan.problem}", f"  {plan.hint}"
 
 
 def person_row(plan: PersonPlan) -> Row:
@@ -296,17 +304,9 @@ def people_change(
     """
     plan = job.read()
     rows = [person_row(one) for one in plan.people]
-    if not is_list:
-        (one,) = plan.people
-        what = f"onboard {one.wanted.email} in group {one.group.name} as {one.wanted.role}"
-    else:
-        work = [one for one in plan.people if one.steps]
-        groups = {one.group.name for one in work}
-        where = f"group {groups.pop()}" if len(groups) == 1 else f"{len(groups)} groups"
-        what = f"onboard {people(len({one.wanted.email for one in work}))} in {where}"
     return PeopleChange(
         job.context,
-        what,
+        _deed(plan, is_list=is_list),
         PEOPLE_COLUMNS,
         rows,
         lambda: (),
@@ -318,6 +318,17 @@ def people_change(
         onboarding=plan,
         file=file,
     )
+
+
+def _deed(plan: OnboardingPlan, *, is_list: bool) -> str:
+    """Return the onboarding as a verb phrase."""
+    if not is_list:
+        (one,) = plan.people
+        return f"onboard {one.wanted.email} in group {one.group.name} as {one.wanted.role}"
+    work = [one for one in plan.people if one.steps]
+    groups = {one.group.name for one in work}
+    where = f"group {groups.pop()}" if len(groups) == 1 else f"{len(groups)} groups"
+    return f"onboard {people(len({one.wanted.email for one in work}))} in {where}"
 
 
 def people(number: int) -> str:
@@ -504,7 +515,6 @@ class GroupChange(_ChangeInParts):
             AspenError: The group or its admin could not be onboarded.
         """
         from aspencli.identity.new_groups import NewGroupRun
-        from aspencli.identity.reading import read_plan
 
         context, job = self.context, self.job
         refuse_moved(job.read(), self.onboarding)
@@ -512,31 +522,49 @@ class GroupChange(_ChangeInParts):
         with logged_steps(context, recording) as log:
             database = context.database(writable=True)
             run = NewGroupRun(database, job.people.provider, self.onboarding, log)
+            place = self._create(run)
             try:
-                place = run.create()
-            except BaseException:
-                self._warn(run.left)
-                raise
-            (admin,) = job.people.wanted
-            try:
-                plan = read_plan(
-                    context.database(),
-                    job.people.provider,
-                    [admin],
-                    job.people.access,
-                    places={admin.group: place},
-                )
-                refuse_problems(plan)
-                job.people.carry_out(plan, log, results)
+                self._onboard_admin(place, log, results)
             finally:
                 if not results or results[0].outcome == "failed":
                     run.revert()
                     self._warn(run.left)
+        self._report(recording, results, place, run.left)
+
+    def _create(self, run: NewGroupRun) -> GroupPlace:
+        try:
+            return run.create()
+        except BaseException:
+            self._warn(run.left)
+            raise
+
+    def _onboard_admin(self, place: GroupPlace, log: StepLog, results: list[PersonResult]) -> None:
+        from aspencli.identity.reading import read_plan
+
+        job = self.job.people
+        (admin,) = job.wanted
+        plan = read_plan(
+            self.context.database(),
+            job.provider,
+            [admin],
+            job.access,
+            places={admin.group: place},
+        )
+        refuse_problems(plan)
+        job.carry_out(plan, log, results)
+
+    def _report(
+        self,
+        recording: Recording,
+        results: Sequence[PersonResult],
+        place: GroupPlace,
+        left: Sequence[str],
+    ) -> None:
         (result,) = results
         self._print([group_row(self.onboarding, result, place.id, place.organization)])
-        deletion = context.command("groups", "delete", place.prefix)
+        deletion = self.context.command("groups", "delete", place.prefix)
         then = "" if self.onboarding.group else deletion
-        finish_people(self, recording, results, left=bool(run.left), then=then)
+        finish_people(self, recording, results, left=bool(left), then=then)
 
     def _warn(self, left: Iterable[str]) -> None:
         for sentence in left:
@@ -641,6 +669,11 @@ class OffboardingChange(ItemChange):
             out.done(f"{plan.email} is offboarded: every request with their tokens is rejected.")
             self._hint_return()
             return
+        raise self._failure(result, recording)
+
+    def _failure(self, result: OffboardingResult, recording: Recording) -> AspenError:
+        """Report and record what failed, and return the error that ends the command."""
+        out, email = self.context.out, self.offboarding.email
         for sentence, _ in result.failures:
             out.warn(sentence)
         if result.is_stored:
@@ -648,8 +681,8 @@ class OffboardingChange(ItemChange):
         reason, first = result.failures[0]
         recording.ended(Outcome.UNFINISHED, reason)
         kind = type(first) if isinstance(first, AspenError) else AspenError
-        raise kind(
-            f"{len(result.failures)} of the steps to offboard {plan.email} failed (see above).",
+        return kind(
+            f"{len(result.failures)} of the steps to offboard {email} failed (see above).",
             hint="Run the same command again: it removes what is left.",
         )
 
@@ -670,18 +703,6 @@ def offboarding_change(
         NotFoundError: Neither side knows the person.
     """
     plan = read()
-    notes = [
-        f"{plan.email} is the only admin of {group}. Make someone else admin as well."
-        for group in plan.last_admin_of
-    ]
-    if not plan.asked_provider:
-        notes.append(
-            "There are no management credentials for this target, so the identity provider is left "
-            f"as it is. Ask its administrator to end the sessions of {plan.email}, revoke the "
-            "refresh tokens, and remove the memberships and invitations."
-        )
-    if plan.account and not (plan.ends_sessions or plan.is_empty):
-        notes.append(_SESSIONS_STAY)
     return OffboardingChange(
         context,
         f"offboard {plan.email}",
@@ -695,8 +716,24 @@ def offboarding_change(
         read=read,
         provider=provider,
         offboarding=plan,
-        notes=notes,
+        notes=_offboarding_notes(plan),
     )
+
+
+def _offboarding_notes(plan: OffboardingPlan) -> list[str]:
+    notes = [
+        f"{plan.email} is the only admin of {group}. Make someone else admin as well."
+        for group in plan.last_admin_of
+    ]
+    if not plan.asked_provider:
+        notes.append(
+            "There are no management credentials for this target, so the identity provider is left "
+            f"as it is. Ask its administrator to end the sessions of {plan.email}, revoke the "
+            "refresh tokens, and remove the memberships and invitations."
+        )
+    if plan.account and not (plan.ends_sessions or plan.is_empty):
+        notes.append(_SESSIONS_STAY)
+    return notes
 
 
 def _require_offboarding_rights(context: AppContext) -> None:

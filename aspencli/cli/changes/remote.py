@@ -64,9 +64,10 @@ from aspencli.signals import Brake
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from aspencli.remote.api import Sample
+    from aspencli.samples.edit import Edit
     from aspencli.samples.rename_run import Remaining
 
 
@@ -272,12 +273,8 @@ class RestoreJob(RemoteJob[RestorePlan]):
             AspenError: If the API refused a request; the error says how many samples are restored.
         """
         self._findings.prepare_report("updated")
-        batches, samples = self._store.batches(), self._grounds.place.samples
-        planned: dict[str, PlannedEdits] = {}
-        for slug, age in self._store.ages.items():
-            edits = [edit for of, some in batches if of == slug for edit in some]
-            planned[slug] = PlannedEdits(samples, self._access(slug), edits, age)
-            planned[slug].check()
+        batches = self._store.batches()
+        planned = self._checked(batches)
         spec, total = self._purpose.spec, self._plan.to_change
         rows = partial(write_undo_rows, spec, self._store.undo_rows())
         undo = self._save_undo(recording, rows)
@@ -292,6 +289,16 @@ class RestoreJob(RemoteJob[RestorePlan]):
                     tick(len(done))
         recording.ended(Outcome.WRITTEN)
         self._report_written(undo, recording)
+
+    def _checked(self, batches: Sequence[tuple[str, Sequence[Edit]]]) -> dict[str, PlannedEdits]:
+        """Return the edits by pathogen, once it is sure that none of their samples has changed."""
+        samples = self._grounds.place.samples
+        planned: dict[str, PlannedEdits] = {}
+        for slug, age in self._store.ages.items():
+            edits = [edit for of, some in batches if of == slug for edit in some]
+            planned[slug] = PlannedEdits(samples, self._access(slug), edits, age)
+            planned[slug].check()
+        return planned
 
     def _access(self, slug: str) -> Scope:
         grounds = self._grounds
@@ -331,26 +338,14 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
     with ExitStack() as stack:
         journal = stack.enter_context(request_journal.reopen(_path_of(what)))
         head = journal.head
-        if head.target != context.target.label:
-            raise BadInputError(
-                f"Run {head.run} was made on {head.target}, but the target is "
-                f"{context.target.label}.",
-                hint="Resume it there: "
-                + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
-            )
+        _refuse_other_target(context, head)
         if journal.ended is not None:
             context.out.nothing(f"run {head.run} has ended ({journal.ended})")
             return context.out.dry_run() if dry_run else None
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
         grounds = open_grounds(context, head.group_id)
-        known = _known_place(head)
-        certain = is_same_place(known, grounds.stored, f"run {head.run}")
-        if not certain:
-            context.out.warn(
-                f"Cannot tell whether run {head.run} was made on {grounds.stored}. "
-                "Check before you confirm."
-            )
+        certain = _is_certain(context, head, grounds.stored)
         deed = f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})"
         if not dry_run:
             context.authorize(deed, by_name=not certain)
@@ -359,6 +354,25 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
         if dry_run:
             return _show_rest(context, journal, snapshot, deed)
         return go_on(context, grounds, journal, snapshot, draft)
+
+
+def _refuse_other_target(context: AppContext, head: RunFacts) -> None:
+    if head.target != context.target.label:
+        raise BadInputError(
+            f"Run {head.run} was made on {head.target}, but the target is {context.target.label}.",
+            hint="Resume it there: "
+            + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
+        )
+
+
+def _is_certain(context: AppContext, head: RunFacts, here: Place) -> bool:
+    """Return True if a run was made on this API; warn if that cannot be told."""
+    certain = is_same_place(_known_place(head), here, f"run {head.run}")
+    if not certain:
+        context.out.warn(
+            f"Cannot tell whether run {head.run} was made on {here}. Check before you confirm."
+        )
+    return certain
 
 
 def _refuse_beside_other(journal: RunJournal) -> None:
@@ -437,6 +451,14 @@ def go_on(
             recording.ended(Outcome.WRITTEN, aside)
 
         left = drive(context, grounds.place, journal, snapshot, finish, resumed=True)
+    _report_resumed(context, journal, left, report)
+    _end_with_skipped(journal, left)
+
+
+def _report_resumed(
+    context: AppContext, journal: RunJournal, left: Remaining, report: ReportFile | None
+) -> None:
+    out, head = context.out, journal.head
     for problem in left.aside[:SHOWN]:
         out.warn(f"Skipped {problem_line(problem)}")
     if report:
@@ -446,7 +468,6 @@ def go_on(
     out.record(RESULT_COLUMNS, _result(journal, left))
     undo = context.command("samples", "undo", head.undo_file)
     out.hint(f"Undo it: {undo}")
-    _end_with_skipped(journal, left)
 
 
 def _end_with_skipped(journal: RunJournal, left: Remaining) -> None:

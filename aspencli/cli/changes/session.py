@@ -98,19 +98,22 @@ class WriteSession:
             return context.authorize(what, dry_run=False)
         reason = self._ask_reason(what)
         recording = self._new_recording(reason)
-        recording.__enter__()
-        try:
-            recording.prepare()
-            context.authorize(what, dry_run=False)
-            recording.confirmed()
-        except BaseException as error:
-            recording.__exit__(type(error), error, error.__traceback__)
-            raise
+        self._confirm(recording, what)
         from aspencli.changes.statements import StatementLog
 
         self._log = StatementLog(recording.id)
         self._recording = recording
         return None
+
+    def _confirm(self, recording: Recording, what: str) -> None:
+        recording.__enter__()
+        try:
+            recording.prepare()
+            self._context.authorize(what, dry_run=False)
+            recording.confirmed()
+        except BaseException as error:
+            recording.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def _new_recording(self, reason: str) -> Recording:
         from aspencli.changes.journal import Recording, open_journal

@@ -214,14 +214,16 @@ class _DatabaseChange(ItemChange):
                 raise
             recording.ended(Outcome.WRITTEN)
             rows = [result_row(result, self.job.sides.source) for result in written.results]
-            self._print(rows)
-            is_late = any(row["late"] for row in rows)
-            self._tell(*paths, now=is_late)
-            if shield.late:
-                self.context.out.warn(
-                    "The interrupt came after the commit: all changes were written."
-                )
+            self._report(rows, paths, shield)
         return rows
+
+    def _report(self, rows: Sequence[Row], paths: Sequence[Path | None], shield: Shield) -> None:
+        self._print(rows)
+        is_late = any(row["late"] for row in rows)
+        undo, saved = paths
+        self._tell(undo, saved, now=is_late)
+        if shield.late:
+            self.context.out.warn("The interrupt came after the commit: all changes were written.")
 
     def _save_undo(self, recording: Recording, written: Written) -> Path | None:
         """Write the undo file; None if there is nothing that it can hold."""

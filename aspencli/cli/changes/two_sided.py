@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from aspencli.cli.changes.options import UndoOptions
     from aspencli.cli.output.console import Tick
     from aspencli.identity.apply import Plan, Planner
+    from aspencli.identity.steps import Step
+    from aspencli.identity.undo_file import StepsOrigin
     from aspencli.remote.identity import IdentityProvider
 
 _RESULT_OF = dict(zip(PLANNED, DONE, strict=False))
@@ -416,11 +418,6 @@ class _Saver:
 def same_command(context: AppContext) -> str:
     """Return the running command as it was given, without ``--dry-run`` and the global options."""
     running = get_current_context()
-    names: list[str] = []
-    there = running
-    while there.parent is not None:
-        names.insert(0, there.command.name or "")
-        there = there.parent
     words, options = [], []
     for param in running.command.params:
         name = param.name or ""
@@ -440,7 +437,16 @@ def same_command(context: AppContext) -> str:
                 for each in values
                 for word in (param.opts[0], str(getattr(each, "value", each)))
             ]
-    return context.command(*names, *words, *options)
+    return context.command(*_names_of(running), *words, *options)
+
+
+def _names_of(running: Any) -> list[str]:
+    """Return the names of the command groups and the command, without the program's."""
+    names: list[str] = []
+    while running.parent is not None:
+        names.insert(0, running.command.name or "")
+        running = running.parent
+    return names
 
 
 def undo_steps(context: AppContext, noun: str, given: UndoOptions, file: str) -> None:
@@ -450,11 +456,21 @@ def undo_steps(context: AppContext, noun: str, given: UndoOptions, file: str) ->
         BadInputError: The change was made on another target, or changed something else.
         ConflictError: Some values could not be restored.
     """
-    from aspencli.identity.steps import on_side
     from aspencli.identity.undo_file import read_steps
 
     path = new_undo_file(given.undo_file)
     origin, steps = read_steps(file)
+    _check_undo(context, noun, given, file, origin)
+    if origin.place.api:
+        from aspencli.cli.changes.own_account import undo_own
+
+        return undo_own(context, origin, steps, path, force=given.force, dry_run=given.dry_run)
+    return _undo_both(context, given, origin, steps, path)
+
+
+def _check_undo(
+    context: AppContext, noun: str, given: UndoOptions, file: str, origin: StepsOrigin
+) -> None:
     words = (origin.of, "undo", given.what)
     if origin.target != context.target.label or origin.of != noun:
         raise BadInputError(
@@ -467,40 +483,69 @@ def undo_steps(context: AppContext, noun: str, given: UndoOptions, file: str) ->
             "This undo file supports no --report.",
             hint="The result has a row for each value: add --output csv",
         )
-    if origin.place.api:
-        from aspencli.cli.changes.own_account import undo_own
 
-        return undo_own(context, origin, steps, path, force=given.force, dry_run=given.dry_run)
+
+def _undo_both(
+    context: AppContext,
+    given: UndoOptions,
+    origin: StepsOrigin,
+    steps: Sequence[Step],
+    path: Path | None,
+) -> None:
     from aspencli.identity.undo import Undo
 
     context.announce(Backend.DB)
-    provider = None
-    if on_side(steps, database=False):
-        provider = context.identity
-        if provider is None:
-            raise CredentialsError(
-                f"Run {origin.run} also changed the identity provider, and there are no "
-                "credentials for it; nothing was written.",
-                hint="Set AUTH0_MANAGEMENT_DOMAIN, AUTH0_MANAGEMENT_CLIENT_ID, and "
-                "AUTH0_MANAGEMENT_CLIENT_SECRET.",
-            )
-    planner = Undo(steps, provider, given.force)
+    planner = Undo(steps, _provider_for(context, origin, steps), given.force)
     with context.database().connected(transaction=True) as reader:
         plan = planner.plan(reader)
     what = f"undo run {origin.run} ({len(plan.steps):,} of {len(steps):,} values)"
-    change = TwoSidedChange(context, noun, what, planner, plan, undo_path=path, undoes=origin.run)
+    change = TwoSidedChange(
+        context, origin.of, what, planner, plan, undo_path=path, undoes=origin.run
+    )
     change.done = f"Undid run {origin.run}: {len(plan.steps):,} values restored."
     change.reason = "the old values are in place" if not plan.skipped else ""
-    if not is_same_place(origin.place, change.place, f"run {origin.run}"):
-        change.by_name = True
-        context.out.warn(
-            f"Cannot tell whether run {origin.run} was made on {change.place}. Check before you "
-            "confirm."
+    execute_undo(change, origin, change.place, len(plan.skipped), dry_run=given.dry_run)
+
+
+def _provider_for(
+    context: AppContext, origin: StepsOrigin, steps: Sequence[Step]
+) -> IdentityProvider | None:
+    """Return the identity provider if steps change it.
+
+    Raises:
+        CredentialsError: There are no credentials for it.
+    """
+    from aspencli.identity.steps import on_side
+
+    if not on_side(steps, database=False):
+        return None
+    provider = context.identity
+    if provider is None:
+        raise CredentialsError(
+            f"Run {origin.run} also changed the identity provider, and there are no "
+            "credentials for it; nothing was written.",
+            hint="Set AUTH0_MANAGEMENT_DOMAIN, AUTH0_MANAGEMENT_CLIENT_ID, and "
+            "AUTH0_MANAGEMENT_CLIENT_SECRET.",
         )
-    execute(change, dry_run=given.dry_run)
-    if plan.skipped:
+    return provider
+
+
+def execute_undo(
+    change: ItemChange, origin: StepsOrigin, place: Place, skipped: int, *, dry_run: bool
+) -> None:
+    """Carry out the undo of a run at a place, given the number of values that are skipped.
+
+    Raises:
+        ConflictError: Some values were skipped.
+    """
+    if not is_same_place(origin.place, place, f"run {origin.run}"):
+        change.by_name = True
+        change.context.out.warn(
+            f"Cannot tell whether run {origin.run} was made on {place}. Check before you confirm."
+        )
+    execute(change, dry_run=dry_run)
+    if skipped:
         raise ConflictError(
-            f"{len(plan.skipped):,} of {len(steps):,} values skipped (listed above).",
+            f"{skipped:,} of {origin.steps:,} values skipped (listed above).",
             hint="Check each one; or add --force to include those changed since.",
         )
-    return None

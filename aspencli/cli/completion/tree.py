@@ -93,6 +93,19 @@ def _commands() -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
 def _below(
     found: Any, context: Any, words: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    entry = _entry(found, words)
+    if not hasattr(found, "list_commands"):
+        yield words, entry
+        return
+    entry["group"] = True
+    yield words, entry
+    for name in found.list_commands(context):
+        _name, child, _rest = found.resolve_command(context, [name])
+        inner = child.context_class(child, info_name=name, parent=context)
+        yield from _below(child, inner, (*words, name))
+
+
+def _entry(found: Any, words: tuple[str, ...]) -> dict[str, Any]:
     entry: dict[str, Any] = {"help": "" if not words else summary(found)}
     if found.hidden:
         entry["hidden"] = True
@@ -110,15 +123,7 @@ def _below(
         entry["options"] = options
     if arguments:
         entry["arguments"] = arguments
-    if not hasattr(found, "list_commands"):
-        yield words, entry
-        return
-    entry["group"] = True
-    yield words, entry
-    for name in found.list_commands(context):
-        _name, child, _rest = found.resolve_command(context, [name])
-        inner = child.context_class(child, info_name=name, parent=context)
-        yield from _below(child, inner, (*words, name))
+    return entry
 
 
 def _option(names: tuple[str, ...], value: Any, text: str) -> dict[str, Any]:

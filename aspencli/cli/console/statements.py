@@ -198,6 +198,24 @@ def watch(text: str, session: Callable[[], Session], names: dict[str, Any], out:
     Raises:
         UsageError: The number of seconds, or the statement, is missing.
     """
+    pause, statements = _paced(text)
+    screen = out.out.isatty()
+    try:
+        while True:
+            with session() as one:
+                runner = SqlRunner(one, names, replace(out, no_input=True))
+                if screen:
+                    out.out.write(_CLEAR)
+                out.text(f"Every {pause:g} s, at {time.strftime('%H:%M:%S')}; stop with Ctrl-C")
+                runner.show(statements)
+                one.rollback()
+            time.sleep(pause)
+    except KeyboardInterrupt:
+        out.info("Stopped.")
+
+
+def _paced(text: str) -> tuple[float, str]:
+    """Return the number of seconds, and what follows it."""
     first, _, rest = text.strip().partition(" ")
     try:
         pause = float(first)
@@ -207,19 +225,7 @@ def watch(text: str, session: Callable[[], Session], names: dict[str, Any], out:
         raise _usage(
             "Use %watch SECONDS SELECT ..., such as: %watch 2 SELECT count(*) FROM samples"
         )
-    screen = out.out.isatty()
-    try:
-        while True:
-            with session() as one:
-                runner = SqlRunner(one, names, replace(out, no_input=True))
-                if screen:
-                    out.out.write(_CLEAR)
-                out.text(f"Every {pause:g} s, at {time.strftime('%H:%M:%S')}; stop with Ctrl-C")
-                runner.show(rest)
-                one.rollback()
-            time.sleep(pause)
-    except KeyboardInterrupt:
-        out.info("Stopped.")
+    return pause, rest
 
 
 def explain(session: Session, text: str, names: dict[str, Any], out: Output) -> None:
@@ -296,11 +302,7 @@ def _write_csv(path: Path, columns: Sequence[Column], rows: Iterator[dict[str, A
     Raises:
         BadInputError: The file exists, or cannot be written.
     """
-    if path.exists():
-        raise BadInputError(
-            f"{path} already exists; nothing was written.",
-            hint="Choose another name, or delete it.",
-        )
+    _require_new(path)
     count = 0
 
     def counting() -> Iterator[dict[str, Any]]:
@@ -318,6 +320,14 @@ def _write_csv(path: Path, columns: Sequence[Column], rows: Iterator[dict[str, A
     except OSError as error:
         raise BadInputError(files.write_failure(path, error)) from error
     return count
+
+
+def _require_new(path: Path) -> None:
+    if path.exists():
+        raise BadInputError(
+            f"{path} already exists; nothing was written.",
+            hint="Choose another name, or delete it.",
+        )
 
 
 def _statements(text: str, names: dict[str, Any]) -> list[_Statement]:

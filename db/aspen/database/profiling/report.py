@@ -172,13 +172,7 @@ def as_timeline(profile: Profile) -> dict[str, Any]:
     """
     places = {one.number: place for place, one in enumerate(profile.statements)}
     queries = [
-        [
-            _ms(one.started - profile.began),
-            _ms(one.seconds),
-            _ms(one.fetching),
-            places[one.group],
-            int(one.failed),
-        ]
+        _drawn(one, profile.began, places[one.group])
         for one in nlargest(DRAWN, profile.log.moments(), key=_weight)
         if one.group in places  # otherwise it came after the summary
     ]
@@ -189,6 +183,16 @@ def as_timeline(profile: Profile) -> dict[str, Any]:
         "transactions": bands,
         "lanes": max((band[0] for band in bands), default=-1) + 1,
     }
+
+
+def _drawn(moment: Moment, began: float, place: int) -> list[float]:
+    return [
+        _ms(moment.started - began),
+        _ms(moment.seconds),
+        _ms(moment.fetching),
+        place,
+        int(moment.failed),
+    ]
 
 
 def _weight(moment: Moment) -> tuple[bool, float]:
