@@ -19,8 +19,8 @@ from aspencli.addresses import origin_of
 from aspencli.auth.session import DeviceCode, NotYet, SignInTarget, StoredSignIn, sign_in_of
 from aspencli.errors import BadInputError, CredentialsError, UnreachableError
 from aspencli.remote.http import Answer, Http, Request, WireLog
+from aspencli.remote.refusals import skew_words
 from aspencli.remote.retry import Caller, Deadline, Patience, SetbackError, retry_after
-from aspencli.remote.transport import skew_words
 
 _ALGORITHM = "RS256"  # the only one that the API accepts
 _LEEWAY_S = 60

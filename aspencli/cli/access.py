@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from aspencli.cli.output.console import Output
     from aspencli.remote.api import Api
     from aspencli.remote.http import WireLog
+    from aspencli.remote.refusals import BrokenSamples
     from aspencli.remote.retry import Caller
-    from aspencli.remote.transport import BrokenSamples
 
 PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
 _COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
@@ -267,8 +267,7 @@ class ApiAccess:
     @cached_property
     def api(self) -> Api:
         """Return the API client; no request is sent yet."""
-        from aspencli.remote.api import Api
-        from aspencli.remote.transport import ApiCalls
+        from aspencli.remote.api import Api, ApiCalls
 
         return Api(ApiCalls(self._caller, self.session, self._cookie, self.broken))
 

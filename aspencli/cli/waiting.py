@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
     from aspencli.cli.output.console import Tick
     from aspencli.reference.remote import Scope
-    from aspencli.remote.api import PhyloRun
+    from aspencli.remote.types import PhyloRun
 
 _LOCAL_S = 0.25
 _FIRST_S, _LONGEST_S, _GROWTH = 1.0, 10.0, 1.3

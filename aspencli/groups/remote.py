@@ -6,12 +6,15 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aspencli.errors import CredentialsError
 from aspencli.reference.remote import Org, creating, find_org, name_of
-from aspencli.remote.api import Api, Group, Groups, Invited, Member, NewGroup
+from aspencli.remote.types import Group, Invited, Member, NewGroup
 from aspencli.stored_text import clean_email, clean_identifier, clean_name
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import Api, Groups
 
 ROLES = ("admin", "member", "viewer")
 """The roles in a group, strongest first."""

@@ -34,8 +34,8 @@ from aspencli.identity.people import Access, GroupPlace, WantedPerson
 from aspencli.identity.reading import OnboardingPlan, read_plan
 from aspencli.reference.database import list_locations
 from aspencli.reference.remote import Gazetteer
-from aspencli.remote.api import Location
 from aspencli.remote.identity import IdentityProvider
+from aspencli.remote.types import Location
 
 RIGHTS = (*PERSON_RIGHTS, Right("INSERT", "aspen.groups"), Right("UPDATE", "aspen.groups"))
 """The rights that onboarding a group needs."""

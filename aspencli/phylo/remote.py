@@ -8,12 +8,15 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.remote import Scope, find_both, find_slugs
-from aspencli.remote.api import Api, NewPhyloRun, PhyloRun, PhyloRuns
+from aspencli.remote.types import NewPhyloRun, PhyloRun
 from aspencli.stored_text import as_id
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import Api, PhyloRuns
 
 STARTED = "STARTED"
 """The status of a run that has not ended."""

@@ -18,7 +18,7 @@ from aspencli.text import nearest, not_found
 
 if TYPE_CHECKING:
     from aspen.database.sessions import Reader
-    from aspencli.remote.api import LocationQuery
+    from aspencli.remote.types import LocationQuery
 
 _Row = dict[str, Any]
 _INCOMPLETE = 20  # samples listed in an error

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aspencli.errors import (
     AspenError,
@@ -17,9 +17,12 @@ from aspencli.errors import (
     NotFoundError,
     UncertainError,
 )
-from aspencli.remote.api import Api, GroupRoles, Location, Me
+from aspencli.remote.types import GroupRoles, Location, Me
 from aspencli.stored_text import as_id
 from aspencli.text import nearest, not_found
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import Api
 
 LOCATION_LEVELS = ("region", "country", "division", "location")
 """The parts of a location, from largest to smallest."""

@@ -1,253 +1,234 @@
-"""The API, resource by resource: its endpoints, and the types of their requests and responses.
+"""The API, resource by resource, and the authenticated requests to it.
 
 `ApiCalls.ask` describes the errors of the methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict, TypeVar, cast
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
-from aspencli.errors import BadInputError
-
-if TYPE_CHECKING:
-    from aspencli.remote.downloads import Downloaded, Landing, Progress
-    from aspencli.remote.transport import ApiCalls
+from aspencli.errors import AspenError, BadInputError, CredentialsError
+from aspencli.remote.downloads import BEYOND_END, Downloaded, Landing, Progress
+from aspencli.remote.http import Answer, Request, items
+from aspencli.remote.refusals import BrokenSamples, error_of, forbidden, no_api
+from aspencli.remote.retry import Caller, Patience, SetbackError
+from aspencli.remote.types import (
+    Group,
+    Invitation,
+    Invited,
+    Location,
+    LocationQuery,
+    Me,
+    MeChange,
+    Member,
+    NewGroup,
+    NewPhyloRun,
+    NewSample,
+    NewUser,
+    Pathogen,
+    PhyloRun,
+    Sample,
+    SampleRecord,
+    UsherTree,
+)
 
 T = TypeVar("T")
 Settle: TypeAlias = Callable[[], T | None] | None
 """Checks whether a change was made if its response was lost: see `ApiCalls.ask`."""
-ME = "/v2/users/me"
-_NOT_VALID = 422
+_ME = "/v2/users/me"
+_QUICK = Patience(read=40, total=120)  # for requests that take about a second
+_HEAVY = Patience(read=150, total=900)  # for those that may take two minutes
+_DOWNLOAD = Patience(read=150, total=3_600)
+_UNWANTED = 300  # the lowest status that is not a success, since redirects are not wanted
+_UNAUTHORIZED, _FORBIDDEN, _NOT_VALID = 401, 403, 422
 
 
-class GroupRoles(TypedDict):
-    """A group of a user, with the user's roles in it."""
-
-    id: int
-    name: str
-    roles: list[str]
+# Requests
 
 
-class Me(TypedDict):
-    """The signed-in user. The API returns neither the e-mail address nor who is system admin."""
+class TokenSource(Protocol):
+    """A source of tokens for requests."""
 
-    id: int
-    name: str
-    agreed_to_tos: bool
-    acknowledged_policy_version: str | None
-    split_id: str
-    analytics_id: str
-    gisaid_submitter_id: str | None
-    groups: list[GroupRoles]
+    def token(self) -> str:
+        """Return the token to send, signing in first if necessary and possible.
 
+        Raises:
+            CredentialsError: There is no sign-in, and no terminal to sign in on.
+        """
 
-class MeChange(TypedDict, total=False):
-    """Changes to one's own account; omitted fields stay unchanged."""
+    def renew(self, refused: str) -> str | None:
+        """Return a new token to replace a refused one, or None if there is none."""
 
-    agreed_to_tos: bool
-    acknowledged_policy_version: str
-    name: str
-    gisaid_submitter_id: str
+    def advice(self) -> str:
+        """Return a hint on what to do when the API refuses the token."""
 
 
-class NewUser(TypedDict):
-    """A user to create."""
+@dataclass
+class ApiCalls:
+    """A sender of requests to the API of one target."""
 
-    name: str
-    email: str
-    group_id: int
-    auth0_user_id: str
-    system_admin: NotRequired[bool]
+    caller: Caller
+    # The source of tokens. They go to that server and nowhere else, because the caller connects to
+    # no other.
+    tokens: TokenSource
+    cookie: str | None = None  # the Cookie header for a proxy in front of it, or None
+    broken: BrokenSamples = lambda _ids: []  # finds the samples that make the live service fail
 
+    def ask(
+        self,
+        method: str,
+        path: str,
+        pick: Callable[[Any], T],
+        *,
+        body: Any = None,
+        safe: bool | None = None,
+        settle: Settle[T] = None,
+        heavy: bool = False,
+    ) -> T:
+        """Send a request, and return what ``pick`` takes from its JSON response.
 
-class Location(TypedDict):
-    """A place; levels that are not specified are None."""
+        A ``heavy`` request may take two minutes, such as a bulk change. With ``safe``, it may be
+        sent twice; by default, only if it just reads. ``settle`` is called if the response to a
+        change was lost: it checks whether the change was made, and returns its result, or None if
+        it was not made and has to be sent again. The server may still be working on it then.
 
-    id: int
-    region: str
-    country: str | None
-    division: str | None
-    location: str | None
+        Raises:
+            AspenError: The request was refused or failed; its ``answer`` has the details.
+            UncertainError: The response to a change was lost, and there is no ``settle``.
+        """
+        request = _request(method, path, body)
+        read = partial(self._read, pick)
+        patience = _HEAVY if heavy else _QUICK
+        return self._do(lambda: request, read, patience, safe=safe, settle=settle)
 
+    def _read(self, pick: Callable[[Any], T], answer: Answer) -> T:
+        try:
+            return pick(json.loads(answer.read()))
+        except (ValueError, LookupError, TypeError) as error:
+            raise no_api(answer, self.caller.name) from error
 
-class LocationQuery(TypedDict, total=False):
-    """Parts of a place's name."""
+    def list(
+        self,
+        path: str,
+        key: str,
+        take: Callable[[Iterator[Any]], T],
+        query: Mapping[str, str] | None = None,
+    ) -> T:
+        """Request the list under a key, and return what ``take`` makes of its items as they arrive.
 
-    region: str
-    country: str
-    division: str
-    location: str
+        It must read all of them, since only the end shows that the list is complete. If the
+        response breaks off, it is called again, from the first item.
 
+        Raises:
+            AspenError: See `ask`.
+        """
+        request = _request("GET", path, None, query)
+        return self._do(lambda: request, partial(self._read_list, key, take), _HEAVY)
 
-class Group(TypedDict):
-    """A group."""
+    def _read_list(self, key: str, take: Callable[[Iterator[Any]], T], answer: Answer) -> T:
+        if answer.kind != "application/json":
+            raise no_api(answer, self.caller.name)
+        try:
+            return take(items(answer.chunks(), key))
+        except ValueError as error:
+            raise SetbackError("the response is not a complete list", perhaps_done=False) from error
 
-    id: int
-    name: str
-    address: str | None
-    prefix: str
-    default_tree_location: Location
-    submitting_lab: str | None
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        landing: Landing,
+        progress: Progress,
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Downloaded:
+        """Download a file with a request that is safe to repeat.
 
+        Raises:
+            AspenError: See `ask`.
+        """
+        request = _request(method, path, body, query).having({"accept-encoding": "identity"})
+        return self._do(
+            lambda: request.having(landing.headers()),
+            lambda answer: landing.take(answer, progress),
+            _DOWNLOAD,
+            safe=True,
+            takes=BEYOND_END,
+        )
 
-class NewGroup(TypedDict):
-    """A group to create."""
+    def _do(
+        self,
+        asking: Callable[[], Request],
+        read: Callable[[Answer], T],
+        patience: Patience,
+        *,
+        safe: bool | None = None,
+        settle: Settle[T] = None,
+        takes: int = 200,
+    ) -> T:
+        """Send a request, once more with another token if the first one is refused.
 
-    name: str
-    prefix: str
-    default_tree_location_id: int
-    submitting_lab: NotRequired[str]
-    address: NotRequired[str]
-    division: NotRequired[str]
-    location: NotRequired[str]
+        ``takes`` is a status that does not count as an error here.
+        """
 
+        def checked(answer: Answer) -> T:
+            if answer.status >= _UNWANTED and answer.status != takes:
+                raise error_of(answer, self.caller.name, asking(), self.broken)
+            return read(answer)
 
-class Member(TypedDict):
-    """A member of a group, with one role."""
+        def once(token: str) -> T:
+            return self.caller.call(
+                lambda: self._with_credentials(asking(), token),
+                checked,
+                patience,
+                safe=safe,
+                settle=settle,
+            )
 
-    id: int
-    name: str
-    agreed_to_tos: bool
-    acknowledged_policy_version: str | None
-    email: str
-    role: str
+        token = self.tokens.token()
+        try:
+            try:
+                return once(token)
+            except CredentialsError as error:
+                renewed = self.tokens.renew(token) if _status(error) == _UNAUTHORIZED else None
+                if renewed is None:
+                    raise
+            return once(renewed)
+        except CredentialsError as error:
+            self._explain(error, asking())
+            raise
 
+    def _explain(self, error: CredentialsError, request: Request) -> None:
+        """Add to the error who is signed in, and what to do about the refusal."""
+        if _status(error) == _UNAUTHORIZED:
+            error.hint = self.tokens.advice()
+        elif _status(error) == _FORBIDDEN:
+            try:
+                me = None if request.path == _ME else self.ask("GET", _ME, whole(Me))
+            except AspenError:  # then the refusal is explained without the user
+                me = None
+            error.details, error.hint = forbidden(request, me)
 
-class Invitation(TypedDict):
-    """An invitation that was sent; it may have expired."""
-
-    id: str
-    created_at: str
-    expires_at: str
-    inviter: dict[str, str]
-    invitee: dict[str, str]
-
-
-class Invited(TypedDict):
-    """The result of inviting one address; the live service gives no reason for a failure."""
-
-    email: str
-    success: bool
-    error: NotRequired[str | None]
-
-
-class Pathogen(TypedDict):
-    """A pathogen."""
-
-    id: int
-    slug: str
-    name: str
-
-
-class Sample(TypedDict):
-    """A sample as the API returns it.
-
-    ``private_identifier`` is None if the sample belongs to another group. ``gisaid`` is always
-    None in the response to a change.
-    """
-
-    id: int
-    collection_date: str
-    collection_location: Location
-    gisaid: dict[str, str | None] | None
-    pathogen: Pathogen | None
-    private: bool
-    private_identifier: str | None
-    public_identifier: str | None
-    sequencing_date: str | None
-    submitting_group: dict[str, Any]
-    uploaded_by: dict[str, Any]
-    upload_date: str | None
-    lineages: list[dict[str, Any]]
-    qc_metrics: list[dict[str, Any]]
-
-
-class SampleRecord(TypedDict):
-    """A complete sample record for an update.
-
-    The service treats omitted fields and None as changes: it clears the sequencing date, generates
-    a new public identifier, and rejects a missing collection date. So no field may be omitted.
-    ``collection_location`` is an ID; 0 leaves the location unchanged.
-    """
-
-    id: int
-    collection_location: int
-    private: bool
-    private_identifier: str
-    public_identifier: str | None
-    collection_date: str
-    sequencing_date: str | None
-
-
-class NewSampleFields(TypedDict):
-    """The fields of a sample to create, without its genome."""
-
-    private_identifier: str
-    collection_date: str
-    location_id: int
-    private: bool
-    public_identifier: NotRequired[str]
-    organism: NotRequired[str]
-    authors: NotRequired[str]
-    host: NotRequired[str]
-    sample_collected_by: NotRequired[str]
-    sample_collector_contact_email: NotRequired[str]
-    sample_collector_contact_address: NotRequired[str]
-    purpose_of_sampling: NotRequired[str]
-    specimen_processing: NotRequired[str]
-
-
-class NewGenome(TypedDict):
-    """The genome of a sample to create: 1,000 bases or more, no header, no line breaks."""
-
-    sequence: str
-    sequencing_date: NotRequired[str]
-    sequencing_depth: NotRequired[float]
+    def _with_credentials(self, request: Request, token: str) -> Request:
+        request = request.having({"authorization": f"Bearer {token}"})
+        return request.having({"cookie": self.cookie}) if self.cookie else request
 
 
-class NewSample(TypedDict):
-    """A sample to create."""
-
-    sample: NewSampleFields
-    pathogen_genome: NewGenome
-
-
-class PhyloRun(TypedDict):
-    """A phylogenetic tree run; its status is STARTED, COMPLETED, or FAILED."""
-
-    id: int
-    start_datetime: str
-    end_datetime: str | None
-    workflow_status: str
-    template_args: dict[str, Any]
-    name: str | None
-    group: dict[str, Any]
-    template_file_path: str | None
-    tree_type: str | None
-    pathogen: Pathogen | None
-    contextual_data_source: str
-    user: dict[str, Any] | None
-    phylo_tree: dict[str, Any] | None
+def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None = None) -> Request:
+    if body is None:
+        return Request(method, path, query or {})
+    text = json.dumps(body, separators=(",", ":")).encode()
+    return Request(method, path, query or {}, {"content-type": "application/json"}, text)
 
 
-class NewPhyloRun(TypedDict):
-    """A run to start; ``tree_type`` is OVERVIEW, TARGETED, or NON_CONTEXTUALIZED."""
-
-    name: str
-    tree_type: str
-    samples: list[str]
-    template_args: NotRequired[dict[str, Any]]
-
-
-class UsherTree(TypedDict):
-    """A version of the tree that UShER can place samples on."""
-
-    id: int
-    description: str
-    value: str
-    priority: int
+def _status(error: AspenError) -> int | None:
+    return error.answer.status if error.answer else None
 
 
 def whole(_shape: type[T]) -> Callable[[Any], T]:
@@ -276,6 +257,9 @@ def under(key: str, kind: type[T]) -> Callable[[Any], T]:
 def scoped(org: int, slug: str, rest: str) -> str:
     """Return the path of a resource that belongs to a group and a pathogen."""
     return f"/v2/orgs/{org}/pathogens/{quote(slug, safe='')}/{rest}"
+
+
+# Resources
 
 
 class _Resource:
@@ -411,11 +395,11 @@ class Users(_Resource):
 
     def me(self) -> Me:
         """Return the signed-in user."""
-        return self._calls.ask("GET", ME, whole(Me))
+        return self._calls.ask("GET", _ME, whole(Me))
 
     def update_me(self, change: MeChange) -> Me:
         """Update the signed-in user; this is idempotent."""
-        return self._calls.ask("PUT", ME, whole(Me), body=change, safe=True)
+        return self._calls.ask("PUT", _ME, whole(Me), body=change, safe=True)
 
     def create(self, user: NewUser) -> Me:
         """Create a user with a role in a group; the last published service does not support it."""

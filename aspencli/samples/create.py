@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aspencli.changes.cells import Understood, day, identifier, named, spoiled, text, truth
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.remote import Gazetteer, Scope, find_slugs
-from aspencli.remote.api import Api, NewGenome, NewSample, NewSampleFields, Sample, Samples
+from aspencli.remote.types import NewGenome, NewSample, NewSampleFields, Sample
 from aspencli.samples.keys import IDENTIFIERS
 from aspencli.samples.remote import pick
 from aspencli.stored_text import folded, unusual_in_identifier
@@ -24,6 +24,9 @@ from aspencli.tabular.dates import DayFormat, DayNotes
 from aspencli.tabular.fasta import Genome, read_fasta
 from aspencli.tabular.table import Fault, Table, find, note_further
 from aspencli.text import quote
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import Api, Samples
 
 REQUIRED = ("private_identifier", "collection_date", "location")
 SHORTEST = 1000

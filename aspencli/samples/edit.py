@@ -12,19 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aspen.database.bulk.columns import COLUMNS
 from aspencli.changes.cells import identifier
 from aspencli.changes.undo import UndoRow
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.remote import Scope
-from aspencli.remote.api import Sample, SampleRecord, Samples
+from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.keys import IDENTIFIERS, SampleKey
 from aspencli.samples.models import settle_keys
 from aspencli.samples.remote import find_keys, pick
 from aspencli.tabular.dates import day_flaw, read_day
 from aspencli.text import counted
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import Samples
 
 _FRESH_S, _LONGEST_S = 10.0, 120.0
 EDIT_CHUNK = 250

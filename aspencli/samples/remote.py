@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aspencli.errors import AspenError, NotFoundError
 from aspencli.reference.remote import LOCATION_LEVELS, Org, Scope, find_both, find_slugs, name_of
-from aspencli.remote.api import Api, Location, Sample, SampleRecord, Samples
+from aspencli.remote.types import Location, Sample, SampleRecord
 from aspencli.samples.keys import SampleKey
 from aspencli.samples.models import (
     LINEAGE,
@@ -33,6 +33,8 @@ from aspencli.samples.models import (
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
+
+    from aspencli.remote.api import Api, Samples
 
 CHUNK = 5_000
 """Identifiers per request; the live service fails at about 16,384."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aspen.database.bulk.columns import LOCATION, PRIVATE, PUBLIC, SAMPLES, SEQUENCING_DATE
 from aspen.database.bulk.spec import (
@@ -31,7 +31,7 @@ from aspen.database.bulk.spec import (
 from aspencli.changes.request_journal import RenameRow
 from aspencli.changes.undo import UndoRow
 from aspencli.reference.remote import name_of
-from aspencli.remote.api import Locations, Sample, SampleRecord
+from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.edit import (
     STORED,
     Edit,
@@ -46,6 +46,9 @@ from aspencli.samples.remote import GroupSamples, Snapshot, Wanted
 from aspencli.samples.rename_run import wanted_by
 from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.dates import read_day
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import Locations
 
 _LIMIT = "the API cannot do that; use --via db"
 

@@ -30,7 +30,7 @@ from typing import IO, NamedTuple
 from aspen.database.bulk.spec import Problem
 from aspencli.changes.request_journal import RenameRow, RunJournal
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
-from aspencli.remote.api import Sample
+from aspencli.remote.types import Sample
 from aspencli.samples.remote import GroupSamples, ListedSample, Snapshot, Wanted
 from aspencli.text import guard
 

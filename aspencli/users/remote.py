@@ -6,12 +6,14 @@ Uses only the standard library.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aspencli.errors import BadInputError, CredentialsError, NotFoundError
 from aspencli.reference.remote import Org, creating, find_org
-from aspencli.remote.api import Api
 from aspencli.stored_text import clean_account, clean_email, clean_name, clean_text
+
+if TYPE_CHECKING:
+    from aspencli.remote.api import Api
 
 API_ROLE = "member"
 """The role that the API gives every new user."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from aspencli.remote.api import Api
+from aspencli.remote.api import Api, ApiCalls
 from aspencli.remote.http import Http, WireLog
 from aspencli.remote.retry import Caller, Persistence
-from aspencli.remote.transport import ApiCalls
 from tests.remote.naughty import Naughty, Reply, Route
 
 Serving = Callable[..., Naughty]

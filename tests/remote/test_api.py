@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from aspencli.errors import AspenError, CredentialsError
-from aspencli.remote.api import Api
+from aspencli.remote.api import Api, ApiCalls
 from aspencli.remote.downloads import StreamLanding
 from aspencli.remote.http import Http
 from aspencli.remote.retry import Caller
-from aspencli.remote.transport import ApiCalls
 from tests.api.conftest import Api as Service
 from tests.api.conftest import provider, shared_api
 from tests.api.test_contract import CONTRACT

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aspencli.errors import UnreachableError
-from aspencli.remote.api import Sample
 from aspencli.remote.http import items
+from aspencli.remote.types import Sample
 from tests.remote.conftest import Client
 from tests.remote.naughty import reply, reply_json
 

@@ -11,9 +11,10 @@ from email.utils import format_datetime
 import pytest
 
 from aspencli.errors import AspenError, UncertainError, UnreachableError
-from aspencli.remote.api import Me, SampleRecord, under, whole
+from aspencli.remote.api import under, whole
 from aspencli.remote.http import Http, Request
 from aspencli.remote.retry import Caller, Patience, Persistence, http_date, retry_after
+from aspencli.remote.types import Me, SampleRecord
 from tests.remote.conftest import Client, Serving
 from tests.remote.naughty import Reply, drip, drip_head, hang_up, reply, reply_json, reset, stall
 

@@ -22,7 +22,8 @@ from aspencli.identity.undo_file import StepsOrigin, write_steps
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aspencli.remote.api import MeChange, Users
+    from aspencli.remote.api import Users
+    from aspencli.remote.types import MeChange
 
 
 def save_own(

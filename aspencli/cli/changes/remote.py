@@ -66,7 +66,7 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aspencli.remote.api import Sample
+    from aspencli.remote.types import Sample
     from aspencli.samples.edit import Edit
     from aspencli.samples.rename_run import Remaining
 

@@ -31,7 +31,7 @@ from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
     from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, Problem, Tally
-    from aspencli.remote.api import Sample
+    from aspencli.remote.types import Sample
 
 
 SHOWN = 200  # rows shown on the screen

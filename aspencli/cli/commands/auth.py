@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aspencli.auth.accounts import Account
     from aspencli.auth.session import StoredSignIn
     from aspencli.cli.access import ApiAccess
-    from aspencli.remote.api import GroupRoles, Me
+    from aspencli.remote.types import GroupRoles, Me
 
 
 app = group("Sign in to a target, and show who is signed in.")
@@ -28,7 +28,7 @@ _UNAUTHORIZED = 401
 
 
 def _group_roles() -> Any:
-    from aspencli.remote.api import GroupRoles
+    from aspencli.remote.types import GroupRoles
 
     return list[GroupRoles] | None
 

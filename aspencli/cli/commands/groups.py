@@ -20,7 +20,7 @@ from aspencli.cli.output.formats import OUTCOME, Column, Row, prints, titled
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
-    from aspencli.remote.api import NewGroup
+    from aspencli.remote.types import NewGroup
 
 
 app = command_group("List, show, create, change, and delete groups, and invite people to them.")

@@ -27,8 +27,9 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
     from aspencli.reference.remote import Scope
-    from aspencli.remote.api import NewPhyloRun, PhyloRun, PhyloTrees
+    from aspencli.remote.api import PhyloTrees
     from aspencli.remote.downloads import Downloaded, Landing, Progress
+    from aspencli.remote.types import NewPhyloRun, PhyloRun
 
 
 runs_app = command_group("List, start, rename, and delete runs that build phylogenetic trees.")

@@ -20,7 +20,7 @@ from aspencli.cli.output.formats import Column, prints
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
-    from aspencli.remote.api import LocationQuery
+    from aspencli.remote.types import LocationQuery
 
 locations_app = command_group("List and search locations of samples and trees.")
 
@@ -105,7 +105,7 @@ def _query(**given: str | None) -> LocationQuery:
     Raises:
         BadInputError: There is none.
     """
-    from aspencli.remote.api import LocationQuery
+    from aspencli.remote.types import LocationQuery
 
     query: LocationQuery = LocationQuery(**{level: name for level, name in given.items() if name})  # type: ignore[typeddict-item] # the keys are those of the type
     if not query:

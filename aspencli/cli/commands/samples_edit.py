@@ -25,7 +25,7 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import SavedFile
     from aspencli.reference.remote import Scope
-    from aspencli.remote.api import Sample
+    from aspencli.remote.types import Sample
     from aspencli.samples.edit import Edit, ListAge
 
 

@@ -24,7 +24,7 @@ from aspencli.stored_text import clean_name
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
-    from aspencli.remote.api import MeChange
+    from aspencli.remote.types import MeChange
     from aspencli.users.remote import NewUser
 
 
@@ -32,7 +32,7 @@ app = command_group("List, show, create, change, and delete users, and manage yo
 
 
 def _group_roles() -> Any:
-    from aspencli.remote.api import GroupRoles
+    from aspencli.remote.types import GroupRoles
 
     return list[GroupRoles]
 

@@ -1,13 +1,11 @@
-"""Authenticated requests to the API, and explanations of its errors and of wrong clocks."""
+"""Explanations of the API's errors, and of wrong clocks."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from aspencli.errors import (
     AspenError,
@@ -18,19 +16,13 @@ from aspencli.errors import (
     ServiceAnswer,
     UnreachableError,
 )
-from aspencli.remote.api import ME, Me, Settle, whole
-from aspencli.remote.downloads import BEYOND_END, Downloaded, Landing, Progress
-from aspencli.remote.http import Answer, Request, items
-from aspencli.remote.retry import Caller, Patience, SetbackError
+from aspencli.remote.http import Answer, Request
+from aspencli.remote.types import Me
 
 T = TypeVar("T")
 BrokenSamples = Callable[[Sequence[int] | None], list[str]]
 """Describes the samples with these IDs, or of the whole list, that make the live service fail, as
 far as they can be determined."""
-_QUICK = Patience(read=40, total=120)  # for requests that take about a second
-_HEAVY = Patience(read=150, total=900)  # for those that may take two minutes
-_DOWNLOAD = Patience(read=150, total=3_600)
-_UNWANTED = 300  # the lowest status that is not a success, since redirects are not wanted
 _NAMED = 20  # samples listed in an error
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _ERRORS, _SERVER_ERRORS = 400, 500  # the lowest statuses of errors, and of server errors
@@ -41,188 +33,8 @@ _LISTED = 20  # lines of details; the rest is counted
 _MATTERS_S, _IN_HOURS_FROM_S = 60, 5_400  # how far clocks may differ
 
 
-class TokenSource(Protocol):
-    """A source of tokens for requests."""
-
-    def token(self) -> str:
-        """Return the token to send, signing in first if necessary and possible.
-
-        Raises:
-            CredentialsError: There is no sign-in, and no terminal to sign in on.
-        """
-
-    def renew(self, refused: str) -> str | None:
-        """Return a new token to replace a refused one, or None if there is none."""
-
-    def advice(self) -> str:
-        """Return a hint on what to do when the API refuses the token."""
-
-
-@dataclass
-class ApiCalls:
-    """A sender of requests to the API of one target."""
-
-    caller: Caller
-    # The source of tokens. They go to that server and nowhere else, because the caller connects to
-    # no other.
-    tokens: TokenSource
-    cookie: str | None = None  # the Cookie header for a proxy in front of it, or None
-    broken: BrokenSamples = lambda _ids: []  # finds the samples that make the live service fail
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        pick: Callable[[Any], T],
-        *,
-        body: Any = None,
-        safe: bool | None = None,
-        settle: Settle[T] = None,
-        heavy: bool = False,
-    ) -> T:
-        """Send a request, and return what ``pick`` takes from its JSON response.
-
-        A ``heavy`` request may take two minutes, such as a bulk change. With ``safe``, it may be
-        sent twice; by default, only if it just reads. ``settle`` is called if the response to a
-        change was lost: it checks whether the change was made, and returns its result, or None if
-        it was not made and has to be sent again. The server may still be working on it then.
-
-        Raises:
-            AspenError: The request was refused or failed; its ``answer`` has the details.
-            UncertainError: The response to a change was lost, and there is no ``settle``.
-        """
-        request = _request(method, path, body)
-        read = partial(self._read, pick)
-        patience = _HEAVY if heavy else _QUICK
-        return self._do(lambda: request, read, patience, safe=safe, settle=settle)
-
-    def _read(self, pick: Callable[[Any], T], answer: Answer) -> T:
-        try:
-            return pick(json.loads(answer.read()))
-        except (ValueError, LookupError, TypeError) as error:
-            raise no_api(answer, self.caller.name) from error
-
-    def list(
-        self,
-        path: str,
-        key: str,
-        take: Callable[[Iterator[Any]], T],
-        query: Mapping[str, str] | None = None,
-    ) -> T:
-        """Request the list under a key, and return what ``take`` makes of its items as they arrive.
-
-        It must read all of them, since only the end shows that the list is complete. If the
-        response breaks off, it is called again, from the first item.
-
-        Raises:
-            AspenError: See `ask`.
-        """
-        request = _request("GET", path, None, query)
-        return self._do(lambda: request, partial(self._read_list, key, take), _HEAVY)
-
-    def _read_list(self, key: str, take: Callable[[Iterator[Any]], T], answer: Answer) -> T:
-        if answer.kind != "application/json":
-            raise no_api(answer, self.caller.name)
-        try:
-            return take(items(answer.chunks(), key))
-        except ValueError as error:
-            raise SetbackError("the response is not a complete list", perhaps_done=False) from error
-
-    def fetch(
-        self,
-        method: str,
-        path: str,
-        landing: Landing,
-        progress: Progress,
-        *,
-        body: Any = None,
-        query: Mapping[str, str] | None = None,
-    ) -> Downloaded:
-        """Download a file with a request that is safe to repeat.
-
-        Raises:
-            AspenError: See `ask`.
-        """
-        request = _request(method, path, body, query).having({"accept-encoding": "identity"})
-        return self._do(
-            lambda: request.having(landing.headers()),
-            lambda answer: landing.take(answer, progress),
-            _DOWNLOAD,
-            safe=True,
-            takes=BEYOND_END,
-        )
-
-    def _do(
-        self,
-        asking: Callable[[], Request],
-        read: Callable[[Answer], T],
-        patience: Patience,
-        *,
-        safe: bool | None = None,
-        settle: Settle[T] = None,
-        takes: int = 200,
-    ) -> T:
-        """Send a request, once more with another token if the first one is refused.
-
-        ``takes`` is a status that does not count as an error here.
-        """
-
-        def checked(answer: Answer) -> T:
-            if answer.status >= _UNWANTED and answer.status != takes:
-                raise error_of(answer, self.caller.name, asking(), self.broken)
-            return read(answer)
-
-        def once(token: str) -> T:
-            return self.caller.call(
-                lambda: self._with_credentials(asking(), token),
-                checked,
-                patience,
-                safe=safe,
-                settle=settle,
-            )
-
-        token = self.tokens.token()
-        try:
-            try:
-                return once(token)
-            except CredentialsError as error:
-                renewed = self.tokens.renew(token) if _status(error) == _UNAUTHORIZED else None
-                if renewed is None:
-                    raise
-            return once(renewed)
-        except CredentialsError as error:
-            self._explain(error, asking())
-            raise
-
-    def _explain(self, error: CredentialsError, request: Request) -> None:
-        """Add to the error who is signed in, and what to do about the refusal."""
-        if _status(error) == _UNAUTHORIZED:
-            error.hint = self.tokens.advice()
-        elif _status(error) == _FORBIDDEN:
-            try:
-                me = None if request.path == ME else self.ask("GET", ME, whole(Me))
-            except AspenError:  # then the refusal is explained without the user
-                me = None
-            error.details, error.hint = forbidden(request, me)
-
-    def _with_credentials(self, request: Request, token: str) -> Request:
-        request = request.having({"authorization": f"Bearer {token}"})
-        return request.having({"cookie": self.cookie}) if self.cookie else request
-
-
-def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None = None) -> Request:
-    if body is None:
-        return Request(method, path, query or {})
-    text = json.dumps(body, separators=(",", ":")).encode()
-    return Request(method, path, query or {}, {"content-type": "application/json"}, text)
-
-
 def _request_line(request: Request) -> str:
     return f"{request.method} {request.path}"
-
-
-def _status(error: AspenError) -> int | None:
-    return error.answer.status if error.answer else None
 
 
 def _which(request: Request, broken: BrokenSamples) -> list[str]:
