@@ -46,7 +46,7 @@ def _named(what: str) -> Any:
 
 
 @locations_app.command("list", epilog=examples("aspencli locations list --depth division"))
-@prints(LOCATION_COLUMNS, row="aspencli.remote.api:Location")
+@prints(LOCATION_COLUMNS, row="aspencli.remote.types:Location")
 def list_locations(
     ctx: typer.Context,
     depth: Annotated[
@@ -74,7 +74,7 @@ def list_locations(
 @locations_app.command(
     epilog=examples("aspencli locations search --country usa --location 'san fransisco'")
 )
-@prints(LOCATION_COLUMNS, row="aspencli.remote.api:Location")
+@prints(LOCATION_COLUMNS, row="aspencli.remote.types:Location")
 def search(
     ctx: typer.Context,
     region: Annotated[str | None, _named("region")] = None,
@@ -126,7 +126,7 @@ PATHOGEN_COLUMNS = (
 
 
 @pathogens_app.command("list", epilog=examples("aspencli pathogens list"))
-@prints(PATHOGEN_COLUMNS, row="aspencli.remote.api:Pathogen")
+@prints(PATHOGEN_COLUMNS, row="aspencli.remote.types:Pathogen")
 def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
     """List pathogens and the slugs to use with --pathogen."""
     context = current(ctx)

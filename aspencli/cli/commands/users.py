@@ -278,7 +278,7 @@ def _creation(
 
 
 @app.command(epilog=examples("aspencli --env staging users me"))
-@prints(ME_COLUMNS, row="aspencli.remote.api:Me")
+@prints(ME_COLUMNS, row="aspencli.remote.types:Me")
 def me(ctx: typer.Context) -> None:
     """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
@@ -331,7 +331,7 @@ class OwnFields:
 
 @app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))
 @expanded
-@prints(UPDATE_ME_COLUMNS, row="aspencli.remote.api:Me")
+@prints(UPDATE_ME_COLUMNS, row="aspencli.remote.types:Me")
 def update_me(
     ctx: typer.Context,
     *,
