@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import signal
 import sys
 from contextlib import suppress
 from itertools import pairwise
@@ -31,6 +32,7 @@ def main() -> None:
 
         code = run()
     except KeyboardInterrupt:  # during the import, or while connections close
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would only spoil the message
         code = 130
         sys.stderr.write(_interrupted(code))
     # Everything is closed by now. The interpreter's final garbage collection would take a fifth of

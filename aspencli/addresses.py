@@ -387,10 +387,10 @@ def is_bypassed(origin: Origin, no_proxy: str) -> bool:
     An entry is ``*``, a name (which covers its subdomains), an address, or a network such as
     ``10.0.0.0/8``, each with or without a scheme and a port; IPv6 with or without brackets.
     """
-    return any(_is_meant(entry, origin) for entry in re.split(r"[,\s]+", no_proxy) if entry)
+    return any(_matches(entry, origin) for entry in re.split(r"[,\s]+", no_proxy) if entry)
 
 
-def _is_meant(entry: str, origin: Origin) -> bool:
+def _matches(entry: str, origin: Origin) -> bool:
     if entry == "*":
         return True
     entry = entry.rpartition("://")[2].lower()

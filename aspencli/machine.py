@@ -1,4 +1,4 @@
-"""This machine: its user, its processes, and the local deployment as commands find it.
+"""This machine: its user, processes, and environment, and the local deployment on it.
 
 `aspen.local` writes the deployment's addresses to ``endpoints.json`` whenever it starts parts of
 it, and deletes the file with the deployment. Commands that only use the deployment read this file,
@@ -225,7 +225,7 @@ def read_endpoints(home: Path) -> Endpoints | None:
     return found if is_own else None
 
 
-def forget(names: Iterable[str]) -> None:
+def clear_environment(names: Iterable[str]) -> None:
     """Remove variables from the environment of this process, and so of its children."""
     for name in names:
         os.environ.pop(name, None)

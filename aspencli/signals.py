@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C and SIGTERM, including work that they must not interrupt."""
+"""Work that Ctrl-C and SIGTERM must not interrupt, and the signals of child processes."""
 
 from __future__ import annotations
 

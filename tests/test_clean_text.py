@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aspencli.errors import BadInputError
-from aspencli.stored_text import as_id, clean_email, clean_text
+from aspencli.text import as_id, clean_email, clean_text
 
 
 @settings(deadline=None)  # a busy machine must not fail the test

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aspencli.changes.cells import identifier
 from aspencli.errors import BadInputError
-from aspencli.stored_text import (
+from aspencli.text import (
     clean_email,
     clean_identifier,
     clean_name,

@@ -24,8 +24,8 @@ from aspencli.errors import (
     NotFoundError,
     UnreachableError,
 )
-from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.table import Fault
+from aspencli.text import folded, unusual_in_identifier
 
 if TYPE_CHECKING:
     from aspen.database.roles import Right

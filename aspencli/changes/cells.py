@@ -15,7 +15,6 @@ from functools import partial
 from aspen.database.bulk.spec import KEEP, BulkColumn, Cell, RowRequest, Spec, make_request
 from aspen.database.bulk.spec import BulkTable as Stored
 from aspencli.errors import BadInputError
-from aspencli.stored_text import LONGEST_TEXT, as_id, identifier_flaw, line_flaw, name_flaw
 from aspencli.tabular.damage import (
     Unusable,
     damage_to_identifier,
@@ -26,7 +25,7 @@ from aspencli.tabular.damage import (
 )
 from aspencli.tabular.dates import DayFormat, DayNotes, day_flaw, read_day_or_words
 from aspencli.tabular.table import DamageCount, Fault, Table, find, locate, note_further
-from aspencli.text import quote
+from aspencli.text import LONGEST_TEXT, as_id, identifier_flaw, line_flaw, name_flaw, quote
 
 Understood = tuple[str | None, str | None]
 """The value in the form the database accepts, or None and the reason the cell is invalid."""

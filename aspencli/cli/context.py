@@ -20,7 +20,7 @@ from aspencli.errors import (
     BadInputError,
     RefusedError,
 )
-from aspencli.machine import Endpoints, forget, read_endpoints
+from aspencli.machine import Endpoints, clear_environment, read_endpoints
 
 if TYPE_CHECKING:
     import typer
@@ -681,7 +681,7 @@ class AppContext:
             found = self._endpoints
             if found and found.has_running_database:
                 # Settings meant for other servers would break connections to this one.
-                forget(settings.MISLEADING | settings.CONNECTION)
+                clear_environment(settings.MISLEADING | settings.CONNECTION)
                 return found.admin if admin else found.database
             return self.laptop.database_url(admin=admin)
         if not self.knows_database:

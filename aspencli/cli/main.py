@@ -34,7 +34,7 @@ from aspencli.cli.context import AppContext, current
 from aspencli.cli.help import help_page
 from aspencli.cli.output.formats import prints
 from aspencli.errors import INTERRUPTED, AspenError
-from aspencli.machine import forget
+from aspencli.machine import clear_environment
 from aspencli.signals import TerminatedError
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def run(args: Sequence[str] | None = None) -> int:
     context.argv = tuple(sys.argv[1:] if args is None else args)
     obey_sigterm()
     # Only the target's address may determine where connections go.
-    forget(settings.MISLEADING)
+    clear_environment(settings.MISLEADING)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # Characters that the locale cannot encode are escaped instead of ending the run.

@@ -16,7 +16,7 @@ from aspencli.cli.context import Backend
 from aspencli.copies.choices import Trees
 from aspencli.errors import BadInputError
 from aspencli.samples.keys import SampleKey
-from aspencli.text import counted
+from aspencli.text import clean_text, counted
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 
 TABLE_LIMIT = 100  # rows; more than a person reads
-
-
-def clean_text(text: str, what: str) -> str:
-    """Return what is stored of a text; it refuses blank or invisible text."""
-    from aspencli import stored_text
-
-    return stored_text.clean_text(text, what)
 
 
 def checked(

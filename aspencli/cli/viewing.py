@@ -48,7 +48,7 @@ def find_auspice(context: AppContext, given: str | None) -> Auspice | None:
     if (program := auspice.npm()) is None:
         context.out.warn("Auspice, which shows trees, is not on this machine, and neither is npm.")
         return None
-    return _fetched(context, program) if _agrees(context) else None
+    return _fetch(context, program) if _agrees(context) else None
 
 
 def _agrees(context: AppContext) -> bool:
@@ -64,7 +64,7 @@ def _agrees(context: AppContext) -> bool:
     return out.confirm(f"{what} shows trees. Fetch it with npm into {files.cache_dir()}?")
 
 
-def _fetched(context: AppContext, program: str) -> Auspice | None:
+def _fetch(context: AppContext, program: str) -> Auspice | None:
     try:
         with context.out.progress("Fetching Auspice"):
             found = auspice.fetch(program)

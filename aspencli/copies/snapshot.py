@@ -303,7 +303,7 @@ def _keyed(
 
 
 def _set_days(connection: sa.Connection) -> None:
-    """Derive the number of days that dates are shifted from the key of the session.
+    """Derive from the session's key by how many days dates are shifted.
 
     Raises:
         RefusedError: The session has no key.

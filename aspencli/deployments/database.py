@@ -1,4 +1,7 @@
-"""The database of a deployment: its address, its login, its TLS settings, and the way to it."""
+"""The database of a deployment: its address, login, and TLS settings, and the way to it.
+
+It also records the production databases seen from this machine.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aspencli.errors import CredentialsError
 from aspencli.reference.remote import Org, creating, find_org, name_of
 from aspencli.remote.types import Group, Invited, Member, NewGroup
-from aspencli.stored_text import clean_email, clean_identifier, clean_name
+from aspencli.text import clean_email, clean_identifier, clean_name
 
 if TYPE_CHECKING:
     from aspencli.remote.api import Api, Groups

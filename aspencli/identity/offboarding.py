@@ -32,7 +32,7 @@ from aspencli.identity.database import PersonTransaction, find_roles
 from aspencli.identity.directory import OFFBOARDED, is_own
 from aspencli.identity.people import StoredUser
 from aspencli.remote.identity import IdentityProvider
-from aspencli.stored_text import as_id
+from aspencli.text import as_id
 
 RIGHTS = (Right("UPDATE", "aspen.users"), Right("DELETE", "aspen.user_roles"))
 """The rights that offboarding needs."""

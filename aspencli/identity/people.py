@@ -16,7 +16,7 @@ from typing import Self
 from aspen.identity.management import Account
 from aspencli.errors import BadInputError
 from aspencli.identity.directory import OFFBOARDED, is_own
-from aspencli.stored_text import clean_email, clean_name, clean_text
+from aspencli.text import clean_email, clean_name, clean_text
 
 ROLES = ("admin", "member", "viewer")
 """The roles in a group, strongest first."""

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from aspencli.changes.cells import Understood, accepted, named, spoiled, text
 from aspencli.errors import BadInputError
 from aspencli.identity.people import ROLES, WantedPerson
-from aspencli.stored_text import email_flaw
 from aspencli.tabular.damage import missing_in
 from aspencli.tabular.table import Fault, Table, find, note_further
-from aspencli.text import quote
+from aspencli.text import email_flaw, quote
 
 MOST = 2_000
 """The maximum number of people in a file; each takes a lock of the database's limited number."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from aspen.identity.names import organization_name
 from aspencli.identity.comparison import Difference, Kind
 from aspencli.identity.directory import ROLES, Directory, Group, Place
-from aspencli.stored_text import LONGEST_TEXT, email_flaw, name_flaw
+from aspencli.text import LONGEST_TEXT, email_flaw, name_flaw
 
 CREATE, UPDATE, DELETE, SKIP = "create", "update", "delete", "skip"
 WORK = frozenset({CREATE, UPDATE, DELETE})

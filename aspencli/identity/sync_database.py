@@ -130,7 +130,7 @@ class DatabaseSync:
         self._lock(steps)
         before = self._rosters()
         done = {n: Result(s, SKIPPED, s.reason) for n, s in enumerate(steps) if s.outcome == SKIP}
-        for kind, outcome, work in self._works():
+        for kind, outcome, work in self._handlers():
             chosen = {
                 number: step
                 for number, step in enumerate(steps)
@@ -143,8 +143,8 @@ class DatabaseSync:
         self._written.results = [done[number] for number in range(len(steps))]
         return self._written
 
-    def _works(self) -> Iterable[tuple[Kind, str, Callable[[Sequence[Step]], Sequence[Result]]]]:
-        """Return what carries out each kind of step, in the order in which they are possible."""
+    def _handlers(self) -> Iterable[tuple[Kind, str, Callable[[Sequence[Step]], Sequence[Result]]]]:
+        """Return the method for each kind of step, in the order in which they must run."""
         return (
             (Kind.GROUP_NAME, UPDATE, self._rename_groups),
             (Kind.USER, DELETE, self._delete_users),

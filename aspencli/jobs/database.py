@@ -13,7 +13,7 @@ from aspen.database.tables import ENTITIES, GROUPS, PATHOGENS, PHYLO_RUNS, SAMPL
 from aspen.workflows.engine.executions import clean
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.jobs.models import STARTED, RunRow, Settlement
-from aspencli.stored_text import as_id
+from aspencli.text import as_id
 
 if TYPE_CHECKING:
     from aspen.database.sessions import Reader, WriteSession

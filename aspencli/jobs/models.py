@@ -11,7 +11,7 @@ from typing import Any
 
 from aspen.workflows.engine import Job, State, tree_job_id
 from aspen.workflows.engine.executions import Description, Execution
-from aspencli.stored_text import as_id
+from aspencli.text import as_id
 
 STARTED, COMPLETED, FAILED = "STARTED", "COMPLETED", "FAILED"
 """The statuses of a row."""

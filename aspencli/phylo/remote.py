@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.remote import Scope, find_both, find_slugs
 from aspencli.remote.types import NewPhyloRun, PhyloRun
-from aspencli.stored_text import as_id
+from aspencli.text import as_id
 
 if TYPE_CHECKING:
     from aspencli.remote.api import Api, PhyloRuns

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 
 from aspen.database.tables import GROUPS, LOCATIONS, PATHOGENS, PLACE, ROLES
 from aspencli.errors import BadInputError, NotFoundError
-from aspencli.stored_text import as_id
-from aspencli.text import nearest, not_found
+from aspencli.text import as_id, nearest, not_found
 
 if TYPE_CHECKING:
     from aspen.database.sessions import Reader

@@ -18,8 +18,7 @@ from aspencli.errors import (
     UncertainError,
 )
 from aspencli.remote.types import GroupRoles, Location, Me
-from aspencli.stored_text import as_id
-from aspencli.text import nearest, not_found
+from aspencli.text import as_id, nearest, not_found
 
 if TYPE_CHECKING:
     from aspencli.remote.api import Api

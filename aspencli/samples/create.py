@@ -18,12 +18,11 @@ from aspencli.reference.remote import Gazetteer, Scope, find_slugs
 from aspencli.remote.types import NewGenome, NewSample, NewSampleFields, Sample
 from aspencli.samples.keys import IDENTIFIERS
 from aspencli.samples.remote import pick
-from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.damage import Unusable, missing_in
 from aspencli.tabular.dates import DayFormat, DayNotes
 from aspencli.tabular.fasta import Genome, read_fasta
 from aspencli.tabular.table import Fault, Table, find, note_further
-from aspencli.text import quote
+from aspencli.text import folded, quote, unusual_in_identifier
 
 if TYPE_CHECKING:
     from aspencli.remote.api import Api, Samples

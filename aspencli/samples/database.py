@@ -34,7 +34,7 @@ from aspencli.samples.models import (
     SampleDetails,
     settle_keys,
 )
-from aspencli.stored_text import as_id
+from aspencli.text import as_id
 
 _Fields = dict[str, Any]
 _GENOMES = {

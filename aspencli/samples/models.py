@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.samples.keys import IDENTIFIERS, SampleKey
-from aspencli.stored_text import folded, unusual_in_identifier
+from aspencli.text import folded, unusual_in_identifier
 
 _Fields = dict[str, Any]
 _REFERENCE = ("reference_dataset_name", "reference_sequence_accession", "reference_dataset_tag")

@@ -44,8 +44,8 @@ from aspencli.samples.edit import (
 )
 from aspencli.samples.remote import GroupSamples, Snapshot, Wanted
 from aspencli.samples.rename_run import wanted_by
-from aspencli.stored_text import folded, unusual_in_identifier
 from aspencli.tabular.dates import read_day
+from aspencli.text import folded, unusual_in_identifier
 
 if TYPE_CHECKING:
     from aspencli.remote.api import Locations
@@ -387,8 +387,7 @@ class RenamePlan(ListPlan):
         keys = {request.key for request in self._requests}
         names = {str(value) for request in self._requests for value in request.values}
         if not by_id:
-            odd = (key for key in keys if not key.isascii() and unusual_in_identifier(key))
-            names |= keys | set(map(folded, odd))
+            names |= keys | {folded(key) for key in keys if unusual_in_identifier(key)}
         ids = frozenset(map(int, keys)) if by_id else frozenset[int]()
         self.snapshot = self._read(Wanted(ids, frozenset(names)) | wanted_by(self._interrupted))
         samples = self.snapshot.samples.values()

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from aspencli.errors import BadInputError
-from aspencli.stored_text import clean_text
 from aspencli.tabular.reading import Text, open_delimited
 from aspencli.tabular.source import STDIN, Opened, open_archive, open_bytes
 from aspencli.tabular.table import Fault, Table
-from aspencli.text import counted
+from aspencli.text import clean_text, counted
 
 _SHOWN = 20  # faults in a message
 

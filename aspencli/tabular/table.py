@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from aspencli.errors import BadInputError
-from aspencli.stored_text import code_point, folded, strip_invisible
+from aspencli.text import code_point, folded, strip_invisible
 
 REJECTED = ("line", "reason")
 """The first columns of a rejects file, which are not part of the original file."""
@@ -257,9 +257,6 @@ class Table:
         """Set the header, with invisible characters removed."""
         self.header = []
         for cell in cells:
-            if cell.isascii() and cell.isprintable():
-                self.header.append(cell.strip())
-                continue
             name, unseen = strip_invisible(cell)
             self.header.append(name.strip())
             if unseen:

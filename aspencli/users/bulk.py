@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aspen.database.bulk import columns
 from aspencli.changes.cells import ChangeKind, Field, Understood, accepted, named, truth
-from aspencli.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
+from aspencli.text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 
 _USER_NEEDS, _GROUP_NEEDS = "every user needs one", "every group needs one"
 

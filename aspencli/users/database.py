@@ -16,7 +16,7 @@ from aspen.database.sessions import Reader, ReadSession
 from aspen.database.tables import USERS
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.database import find_group, find_role
-from aspencli.stored_text import as_id
+from aspencli.text import as_id
 from aspencli.users.listing import user_rows
 from aspencli.users.remote import NewUser
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aspencli.errors import BadInputError, CredentialsError, NotFoundError
 from aspencli.reference.remote import Org, creating, find_org
-from aspencli.stored_text import clean_account, clean_email, clean_name, clean_text
+from aspencli.text import clean_account, clean_email, clean_name, clean_text
 
 if TYPE_CHECKING:
     from aspencli.remote.api import Api

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from aspencli.changes.cells import read_mapping
 from aspencli.errors import BadInputError
-from aspencli.stored_text import LONGEST
 from aspencli.tabular.reading import open_table
 from aspencli.tabular.table import Fault
+from aspencli.text import LONGEST
 
 SLOWEST_S = 10.0  # for a few kilobytes; a hang takes longer
 LARGEST_MB = 64  # of memory, for a file of any size: the longest line, and its text

@@ -8,11 +8,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
 
+from aspencli.cli.changes.execute import witness_of
+from aspencli.cli.context import AppContext
 from tests import zygote
 from tests.conftest import CliResult
 from tests.deployments.gateway import Gateway, gateway
@@ -379,6 +382,41 @@ def test_target_with_only_an_address_has_a_local_log_only(deployment: Deployment
     assert everyone.code == 2
     assert "mylab has no audit trail" in everyone.err
     assert verify(mine, "mylab").code == 0
+
+
+def test_run_on_plain_local_deployment_opens_no_trail() -> None:
+    with AppContext() as context:
+        context.options.give("env", "local")
+        assert witness_of(context) is None
+
+
+def test_local_deployment_set_to_production_says_that_it_has_no_trail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[targets.local]\nsafety = "production"\n')
+    monkeypatch.setenv("ASPEN_CONFIG", str(config))
+    with AppContext() as context:
+        context.options.give("env", "local")
+        witness = witness_of(context)
+        assert witness is not None
+        assert witness.begin({"event": "confirmed", "run": "1", "at": ""}) == {}
+    assert "Audit trail of local: on this machine only." in capsys.readouterr().err
+
+
+def test_run_on_local_deployment_records_the_aws_identity_that_it_used(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", deployment.aws)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "operator")
+    with AppContext() as context:
+        context.options.give("env", "local")
+        arn = context.aws.arn  # as a copy to a bucket does before it is confirmed
+        witness = witness_of(context)
+        assert witness is not None
+        assert witness.begin({"event": "confirmed", "run": "1", "at": ""}) == {"aws": arn}
 
 
 def test_secret_without_a_bucket_means_a_local_log_only(deployment: Deployment) -> None:

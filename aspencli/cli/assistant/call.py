@@ -77,9 +77,9 @@ def run_call(request: Mapping[str, Any]) -> dict[str, Any]:
     """Run the command of a request, and return its outcome."""
     from aspen.database import settings
     from aspencli.cli.assistant.context import AssistantContext
-    from aspencli.machine import forget
+    from aspencli.machine import clear_environment
 
-    forget(settings.MISLEADING)
+    clear_environment(settings.MISLEADING)
     stdout = _Bounded()
     sys.stdout = stdout
     out = Collected("json", no_input=True, stdout=stdout)

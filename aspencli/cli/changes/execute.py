@@ -160,11 +160,12 @@ def _recording(change: Change) -> Recording:
 def witness_of(context: AppContext, target: Target | None = None) -> Witness | None:
     """Return the audit trail for a run on a target, by default the selected one.
 
-    None for the deployment on this machine, which has no trail and no account of AWS.
+    None for the deployment on this machine, which has no trail, unless there is something else to
+    record or to say about it.
     """
     chosen = target or context.target
     is_remote = chosen.belongs_to or chosen.audit_bucket or chosen.secret_name
-    if context.is_on_laptop and not is_remote:
+    if context.is_on_laptop and not (is_remote or chosen.is_production or context.uses_aws):
         return None
     from aspencli.cli.changes.audit import RunTrail
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from aspencli.cli import params
-
-if TYPE_CHECKING:
-    pass
-
 
 GroupId = Annotated[
     int | None, typer.Option("--group-id", metavar="ID", help="Submitting group. Default: --org.")

@@ -306,7 +306,7 @@ def people_change(
     rows = [person_row(one) for one in plan.people]
     return PeopleChange(
         job.context,
-        _deed(plan, is_list=is_list),
+        _action_phrase(plan, is_list=is_list),
         PEOPLE_COLUMNS,
         rows,
         lambda: (),
@@ -320,7 +320,7 @@ def people_change(
     )
 
 
-def _deed(plan: OnboardingPlan, *, is_list: bool) -> str:
+def _action_phrase(plan: OnboardingPlan, *, is_list: bool) -> str:
     """Return the onboarding as a verb phrase."""
     if not is_list:
         (one,) = plan.people
@@ -669,9 +669,9 @@ class OffboardingChange(ItemChange):
             out.done(f"{plan.email} is offboarded: every request with their tokens is rejected.")
             self._hint_return()
             return
-        raise self._failure(result, recording)
+        raise self._report_failure(result, recording)
 
-    def _failure(self, result: OffboardingResult, recording: Recording) -> AspenError:
+    def _report_failure(self, result: OffboardingResult, recording: Recording) -> AspenError:
         """Report and record what failed, and return the error that ends the command."""
         out, email = self.context.out, self.offboarding.email
         for sentence, _ in result.failures:

@@ -345,7 +345,7 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
         grounds = open_grounds(context, head.group_id)
-        certain = _is_certain(context, head, grounds.stored)
+        certain = _check_place(context, head, grounds.stored)
         deed = f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})"
         if not dry_run:
             context.authorize(deed, by_name=not certain)
@@ -365,7 +365,7 @@ def _refuse_other_target(context: AppContext, head: RunFacts) -> None:
         )
 
 
-def _is_certain(context: AppContext, head: RunFacts, here: Place) -> bool:
+def _check_place(context: AppContext, head: RunFacts, here: Place) -> bool:
     """Return True if a run was made on this API; warn if that cannot be told."""
     certain = is_same_place(_known_place(head), here, f"run {head.run}")
     if not certain:

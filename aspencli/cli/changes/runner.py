@@ -1,4 +1,7 @@
-"""Bulk runs: open a file, read and plan it, and then reject it, show the plan, or write it."""
+"""Bulk runs: open a table as its options say, plan it, and then reject it, show it, or write it.
+
+Other commands that read a table open it here as well.
+"""
 
 from __future__ import annotations
 
@@ -388,7 +391,7 @@ def open_job(
     purpose: Purpose,
     backend: Backend,
 ) -> BulkJob[Any]:
-    """Return the job for a backend; see `aspencli.cli.changes.runner.BulkJob`.
+    """Return the job for a backend; see `BulkJob`.
 
     Raises:
         BadInputError: The API does not support the change.

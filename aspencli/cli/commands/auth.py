@@ -158,7 +158,7 @@ def switch(
     if access.at.known_place is None:  # then no one has signed in
         raise _no_other(context) if wanted is None else access.unknown_account(wanted)
     before = access.accounts.ledger.active(access.at.place)
-    account = access.accounts.described(_switched(context, wanted))
+    account = access.accounts.described(_switch_account(context, wanted))
     if before is not None and before.key == account.key:
         context.out.done(f"{account.title} is already the active account on {target}")
     else:
@@ -167,7 +167,7 @@ def switch(
     _warn_of_precedence(context, account)
 
 
-def _switched(context: AppContext, wanted: str | None) -> Account:
+def _switch_account(context: AppContext, wanted: str | None) -> Account:
     """Return the account that is active from now on: the one with the name, or the other of two.
 
     Raises:
@@ -239,7 +239,7 @@ def logout(
 def _sign_out(
     context: AppContext, *, forget: bool
 ) -> tuple[Account | None, Account | None, Account | None]:
-    """Return the account that was signed out, if any, and the active one before and after."""
+    """Revoke and remove the sign-in; return its account, and the active one before and after."""
     access = context.access
     with access.store.lock():
         before = None if forget else access.store.load()

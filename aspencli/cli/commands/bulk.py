@@ -196,7 +196,14 @@ def bulk_update(
     group = runner.chosen_group_id(context, group_id)
     days = DayFormat(date_format) if date_format is not None else None
     _change(
-        *(context, "samples bulk-update", file, SAMPLE_CHANGES, CHANGING, given, key, clear_word),
+        context,
+        "samples bulk-update",
+        file,
+        SAMPLE_CHANGES,
+        CHANGING,
+        given,
+        key,
+        clear_word,
         group=group,
         days=days,
         template=template,

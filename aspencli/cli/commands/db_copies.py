@@ -171,7 +171,10 @@ def dump(
         origin = Origin(context.target.label, str(plan["database"]))
         with context.out.progress("Writing rows") as tick:
             manifest = write_dump(
-                *(database, found, choice, origin),
+                database,
+                found,
+                choice,
+                origin,
                 aws=lambda: context.storage,
                 vault=vault,
                 tick=tick,

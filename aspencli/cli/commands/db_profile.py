@@ -112,7 +112,7 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportChoices:
+class ReportArguments:
     """The options for the report, as they were given."""
 
     explain: Annotated[
@@ -165,7 +165,7 @@ class ReportChoices:
 @expanded
 @prints(COLUMNS, CHANGES, document="aspen.database.profiling.report:ProfileDocument")
 def profile(
-    ctx: typer.Context, *, work: Work, reason: ReasonOption = None, report: ReportChoices
+    ctx: typer.Context, *, work: Work, reason: ReasonOption = None, report: ReportArguments
 ) -> None:
     """Run code, SQL, or a request, and show its queries: source lines, counts, and times.
 

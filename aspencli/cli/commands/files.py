@@ -91,7 +91,7 @@ TreeOption = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterOptions:
+class FileFilters:
     """The options for which files to list."""
 
     kinds: KindOption = None
@@ -133,7 +133,7 @@ class FilterOptions:
 def list_files(
     ctx: typer.Context,
     *,
-    chosen: FilterOptions,
+    chosen: FileFilters,
     group: params.GroupOption = None,
     limit: params.LimitOption = None,
     everything: params.AllOption = False,

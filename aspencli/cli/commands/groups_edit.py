@@ -136,7 +136,9 @@ def update(
         return planner, f"group {group.name} ({', '.join(wanted)})"
 
     run_change(
-        *(context, "groups", make),
+        context,
+        "groups",
+        make,
         verb="update",
         past="Updated",
         dry_run=sides.dry_run,
@@ -175,7 +177,9 @@ def archive(
         return GroupArchiving(group.id, provider, sides.database_only), f"group {group.name}"
 
     run_change(
-        *(context, "groups", make),
+        context,
+        "groups",
+        make,
         verb="archive",
         past="Archived",
         dry_run=sides.dry_run,

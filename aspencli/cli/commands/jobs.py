@@ -121,7 +121,7 @@ Job = Annotated[
     ),
 ]
 
-Step = Annotated[
+StepOption = Annotated[
     str | None,
     params.text_option(
         "Only this step, such as tree-align; in AWS, the attempt: RunSPOT or RunEC2.",
@@ -321,7 +321,7 @@ def _show_cause(context: AppContext, view: JobView, found: Reason) -> None:
 def logs(
     ctx: typer.Context,
     job: Job,
-    step: Step = None,
+    step: StepOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep showing new lines until the job ends.")
     ] = False,

@@ -181,7 +181,7 @@ def onboard(
 
         context.announce(Backend.DB)
         job = OnboardingJob(
-            *(context, context.identity, wanted, access), way_in.inviter, unblock_account
+            context, context.identity, wanted, access, way_in.inviter, unblock_account
         )
         path = Path(people.file) if people.file not in {None, STDIN} else None
         change = people_change(job, path, is_list=people.file is not None)
@@ -233,13 +233,13 @@ def _read_file(
         found = read_people(source, faults.append, names=names, defaults=defaults)
         runner.print_notes(context.out, source, said)
     if faults:
-        raise _faulty(context, faults)
+        raise _report_faults(context, faults)
     if not found:
         raise BadInputError(f"{path} contains no people.", hint="Check the file.")
     return found
 
 
-def _faulty(context: AppContext, faults: Sequence[Fault]) -> BadInputError:
+def _report_faults(context: AppContext, faults: Sequence[Fault]) -> BadInputError:
     """List the problems of a file, and return the error about them."""
     for fault in faults[:_SHOWN]:
         column = f"{fault.column}: " if fault.column else ""

@@ -21,8 +21,7 @@ from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.formats import LINK_COLUMNS, OUTCOME, Column, Row, prints, titled
 from aspencli.errors import BadInputError
-from aspencli.stored_text import clean_name
-from aspencli.text import counted
+from aspencli.text import clean_name, counted
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange
@@ -232,7 +231,7 @@ def create(
 def _starting(
     context: AppContext, scope: Scope, wanted: NewPhyloRun, made: list[PhyloRun], *, waits: bool
 ) -> ItemChange:
-    """Return the start of a run, which is added to ``made``."""
+    """Return the change that starts a run, and adds the run to ``made``."""
     from aspencli.cli.changes.execute import ItemChange
     from aspencli.phylo.remote import start_run
 

@@ -149,7 +149,7 @@ FormOption = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterOptions:
+class SampleFilters:
     """The options for which samples to list, and in which order."""
 
     group: params.GroupOption = None
@@ -213,7 +213,7 @@ class FilterOptions:
 def list_(
     ctx: typer.Context,
     *,
-    given: FilterOptions,
+    given: SampleFilters,
     limit: params.LimitOption = None,
     everything: params.AllOption = False,
     after: params.AfterOption = None,

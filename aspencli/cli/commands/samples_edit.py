@@ -338,8 +338,13 @@ def _save_undo(
     spec = Spec(SAMPLES, PRIVATE, tuple(COLUMNS[name] for name in columns), partial=True)
     made = dt.datetime.now(dt.UTC).isoformat()
     origin = origin_of(
-        *(spec, context.target.label, scope.org.id, made, len(edits)),
-        *(recording.id, recording.place),
+        spec,
+        context.target.label,
+        scope.org.id,
+        made,
+        len(edits),
+        recording.id,
+        recording.place,
     )
     rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
     path = write_undo(files.state_dir() / "undo", origin, rows, undo_file)

@@ -20,7 +20,7 @@ from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import OUTCOME, Column, Row, prints
 from aspencli.errors import BadInputError
-from aspencli.stored_text import clean_name
+from aspencli.text import clean_name
 
 if TYPE_CHECKING:
     from aspencli.cli.changes.execute import ItemChange

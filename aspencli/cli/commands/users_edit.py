@@ -27,7 +27,7 @@ from aspencli.cli.changes.two_sided import (
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import Column, prints
 from aspencli.errors import BadInputError, NotFoundError
-from aspencli.stored_text import clean_email, clean_name
+from aspencli.text import clean_email, clean_name
 
 if TYPE_CHECKING:
     from aspen.database.sessions import Reader
@@ -163,14 +163,19 @@ def update(
 
         user = find_user(reader, key)
         planner = UserUpdate(
-            *(user.id, provider, sides.database_only, allow_no_admin),
+            user.id,
+            provider,
+            sides.database_only,
+            allow_no_admin,
             wanted,
             given.email_verified,
         )
         return planner, f"user {user.email} ({', '.join(wanted)})"
 
     run_change(
-        *(context, "users", make),
+        context,
+        "users",
+        make,
         verb="update",
         past="Updated",
         dry_run=sides.dry_run,
@@ -246,7 +251,10 @@ def add_role(
         user, found = find_user(reader, key), find_group(reader, group)
         name = find_role(reader, role).name
         planner = RoleAddition(
-            *(user.id, provider, sides.database_only, allow_no_admin),
+            user.id,
+            provider,
+            sides.database_only,
+            allow_no_admin,
             group_refs(reader, [found.id])[found.id],
             name,
             replace,
@@ -254,7 +262,9 @@ def add_role(
         return planner, f"{user.email} the role {name} in group {found.name}"
 
     run_change(
-        *(context, "users", make),
+        context,
+        "users",
+        make,
         verb="give",
         past="Gave",
         dry_run=sides.dry_run,
@@ -301,7 +311,10 @@ def remove_role(
         user, found = find_user(reader, key), find_group(reader, group)
         name = None if role is None else find_role(reader, role).name
         planner = RoleRemoval(
-            *(user.id, provider, sides.database_only, allow_no_admin),
+            user.id,
+            provider,
+            sides.database_only,
+            allow_no_admin,
             group_refs(reader, [found.id])[found.id],
             name,
         )
@@ -309,7 +322,9 @@ def remove_role(
         return planner, f"{what} of {user.email} in group {found.name}"
 
     run_change(
-        *(context, "users", make),
+        context,
+        "users",
+        make,
         verb="remove",
         past="Removed",
         dry_run=sides.dry_run,

@@ -198,7 +198,7 @@ def watch(text: str, session: Callable[[], Session], names: dict[str, Any], out:
     Raises:
         UsageError: The number of seconds, or the statement, is missing.
     """
-    pause, statements = _paced(text)
+    pause, statements = _parse_watch(text)
     screen = out.out.isatty()
     try:
         while True:
@@ -214,7 +214,7 @@ def watch(text: str, session: Callable[[], Session], names: dict[str, Any], out:
         out.info("Stopped.")
 
 
-def _paced(text: str) -> tuple[float, str]:
+def _parse_watch(text: str) -> tuple[float, str]:
     """Return the number of seconds, and what follows it."""
     first, _, rest = text.strip().partition(" ")
     try:

@@ -111,7 +111,7 @@ def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
 def libpq_parameters(address: str) -> dict[str, str]:
     """Parse an address into libpq parameters.
 
-    (SQLAlchemy could parse it too, but takes longer to load than psql takes to start.)
+    (SQLAlchemy could parse it too, but takes as long to load as psql takes to start.)
 
     Raises:
         InvalidDatabaseUrlError: It is not a valid address.

@@ -77,7 +77,7 @@ _IN_THE_FUTURE = "22023"
 _REFUSALS = frozenset({"25006", "0A000", "55000"})
 
 _CANCELED = "57014"
-_SLOW_S = 3.0  # a commit that takes longer is looked into
+_SLOW_S = 3.0  # until a commit is looked into, and for that look
 _WAITS_FOR = """
 SELECT wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity
  WHERE pid = %(pid)s AND state = 'active'

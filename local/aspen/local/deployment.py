@@ -57,7 +57,13 @@ from aspen.local.supervision import LostError, PortTakenError, Supervision
 from aspencli import __version__
 from aspencli.errors import NotFoundError, UnreachableError
 from aspencli.files import data_dir, open_own
-from aspencli.machine import Endpoints, forget, read_endpoints, read_postmaster, write_endpoints
+from aspencli.machine import (
+    Endpoints,
+    clear_environment,
+    read_endpoints,
+    read_postmaster,
+    write_endpoints,
+)
 
 if TYPE_CHECKING:
     from aspen.identity.management import Credentials
@@ -310,7 +316,7 @@ class Laptop:
     def deployment(self) -> Deployment:
         """Return the deployment as a whole."""
         # Settings meant for other servers would break connections to the deployment's own.
-        forget(settings.MISLEADING | settings.CONNECTION)
+        clear_environment(settings.MISLEADING | settings.CONNECTION)
         return Deployment(data_dir())
 
     def endpoints(self) -> Endpoints | None:

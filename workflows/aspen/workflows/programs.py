@@ -82,7 +82,7 @@ class Program:
         """
         path = self.find()
         try:
-            done = _answer([str(path), *words])
+            done = _run_briefly([str(path), *words])
         except subprocess.TimeoutExpired as error:
             raise StepError(
                 f"{path} did not answer {' '.join(words)} within {_VERSION_S} s; "
@@ -98,7 +98,7 @@ class Program:
         return done.stdout.strip()
 
 
-def _answer(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _run_briefly(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - a program that the operator installed
         words,
         stdin=subprocess.DEVNULL,

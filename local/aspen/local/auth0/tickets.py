@@ -165,7 +165,7 @@ def _add_ticket(
     verifies: bool,
 ) -> str:
     """Store a ticket for a user; return its link."""
-    _check(db, wanted)
+    _check_request(db, wanted)
     secret = new_secret()
     row = {
         "ticket_hash": hashed(secret),
@@ -182,7 +182,7 @@ def _add_ticket(
     return f"{provider.issuer}{purpose}?{urlencode({'ticket': secret})}"
 
 
-def _check(db: Connection, wanted: _NewTicket) -> None:
+def _check_request(db: Connection, wanted: _NewTicket) -> None:
     if wanted.result_url and (wanted.client_id or wanted.organization_id):
         raise bad_body("result_url cannot be combined with client_id or organization_id")
     if wanted.client_id:

@@ -258,7 +258,7 @@ def _run_initdb(
     binaries: Binaries, data: Path, secret: Path, account: Account, *, durable: bool
 ) -> None:
     done = subprocess.run(  # noqa: S603 - a list, no shell
-        _initdb(binaries, data, secret, durable=durable),
+        _initdb_command(binaries, data, secret, durable=durable),
         cwd="/",
         env=server_environment(),
         capture_output=True,
@@ -275,7 +275,7 @@ def _run_initdb(
         )
 
 
-def _initdb(binaries: Binaries, data: Path, secret: Path, *, durable: bool) -> list[str]:
+def _initdb_command(binaries: Binaries, data: Path, secret: Path, *, durable: bool) -> list[str]:
     return [
         binaries.program("initdb"),
         f"--pgdata={data}",

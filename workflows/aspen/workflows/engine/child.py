@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +78,15 @@ def run_child(
         "command": list(command),
         "folder": str(folder),
         "log": str(log),
-        **asdict(limits),
+        "seconds": limits.seconds,
+        "megabytes": limits.megabytes,
         "nice": _NICE,
     }
-    with contextlib.closing(_Guarded(given, environment)) as guarded:
+    with contextlib.closing(_GuardedCommand(given, environment)) as guarded:
         return guarded.until_it_ends(should_stop)
 
 
-class _Guarded:
+class _GuardedCommand:
     """A command that a guard runs, and what the guard has said about it so far."""
 
     def __init__(self, given: Mapping[str, Any], environment: Mapping[str, str]):

@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def _handle_signals() -> int:
-    """Return a pipe's end that is readable once a child has ended; ignore what ends processes."""
+    """Ignore what ends processes; return a descriptor that is readable once a child has ended."""
     wake, alarm = os.pipe()
     os.set_blocking(alarm, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -341,7 +341,7 @@ class StepFunctionsEngine:
 
     def evidence(self, execution: Description, *, most: int = _LINES) -> Evidence:
         """Return everything that is known about an execution; what cannot be read is named."""
-        reader = _Reader()
+        reader = _EvidenceSources()
         attempts, failures = read_history(self._events(execution, reader))
         ids = [attempt.id for attempt in attempts]
         none: list[Attempt] = []
@@ -360,7 +360,9 @@ class StepFunctionsEngine:
             lines = reader.read("log", lambda: self.lines(job, most), None)
         return Evidence(execution, attempts, failures, output, lines, reader.gaps)
 
-    def _events(self, execution: Description, reader: _Reader) -> Sequence[Mapping[str, Any]]:
+    def _events(
+        self, execution: Description, reader: _EvidenceSources
+    ) -> Sequence[Mapping[str, Any]]:
         events: list[Mapping[str, Any]] = []
         if not execution.archived:
             events = reader.read("history", lambda: self.history(execution.arn), events)
@@ -601,8 +603,8 @@ class StepFunctionsEngine:
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-class _Reader:
-    """A reader of sources, of which one that fails hides no other.
+class _EvidenceSources:
+    """A reader that records what could not be read, and continues with the other sources.
 
     Attributes:
         gaps: What could not be read, and why.
