@@ -3,7 +3,6 @@
 import errno
 import gc
 import os
-import signal
 import sys
 from contextlib import suppress
 from itertools import pairwise
@@ -32,7 +31,6 @@ def main() -> None:
 
         code = run()
     except KeyboardInterrupt:  # during the import, or while connections close
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would only spoil the message
         code = 130
         sys.stderr.write(_interrupted(code))
     # Everything is closed by now. The interpreter's final garbage collection would take a fifth of
@@ -43,12 +41,13 @@ def main() -> None:
 
 def _interrupted(code: int) -> str:
     """Return the message for an interrupt that the command could not report itself."""
-    from aspencli.config import given_format
-    from aspencli.errors import JSON_FORMATS, error_json
-
     message = "Interrupted."
-    if given_format(sys.argv[1:]) in JSON_FORMATS:
-        return error_json(code, message) + "\n"
+    with suppress(KeyboardInterrupt):  # another one, during these imports
+        from aspencli.config import given_format
+        from aspencli.errors import JSON_FORMATS, error_json
+
+        if given_format(sys.argv[1:]) in JSON_FORMATS:
+            return error_json(code, message) + "\n"
     return f"Error: {message}\n"
 
 
