@@ -4,7 +4,6 @@ import errno
 import gc
 import os
 import sys
-from contextlib import suppress
 from itertools import pairwise
 
 from aspencli import __version__
@@ -41,6 +40,8 @@ def main() -> None:
 
 def _interrupted(code: int) -> str:
     """Return the message for an interrupt that the command could not report itself."""
+    from contextlib import suppress  # the version is shown without it, which takes 4 ms
+
     message = "Interrupted."
     with suppress(KeyboardInterrupt):  # another one, during these imports
         from aspencli.config import given_format
@@ -61,6 +62,8 @@ def _serves_completion() -> bool:
         return True
     if mode == "refresh":
         os.environ.pop("_ASPENCLI_COMPLETE")
+        from contextlib import suppress
+
         from aspencli.cli.completion.refresh import refresh
 
         with suppress(Exception):  # whatever is in the way: names are only a convenience
