@@ -206,6 +206,8 @@ def canonical_host(host: str) -> str:
 
 
 def _ascii(host: str) -> str:
+    if host.isascii():  # loading the codec would take longer than everything else here
+        return host.rstrip(".")
     try:
         return host.encode("idna").decode().rstrip(".")
     except UnicodeError:

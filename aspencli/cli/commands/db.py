@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -314,6 +313,8 @@ def _texts(words: Words) -> Iterator[str]:
                     f"Cannot read {name}: {error.strerror}", hint="Check the file name."
                 ) from error
     if words.reads_stdin and not sys.stdin.isatty():
+        import tempfile
+
         text = sys.stdin.buffer.read()
         # psql reads the same text again, from an unnamed temporary file.
         with tempfile.TemporaryFile() as kept:
