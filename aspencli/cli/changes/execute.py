@@ -18,7 +18,7 @@ from typer._click.globals import get_current_context
 from aspen.database.errors import NotAllowedError
 from aspencli.changes.journal import Recording, Unrecorded, Witness, open_journal, place_of
 from aspencli.changes.masking import masked_words
-from aspencli.changes.runs import Counts, InputFile, Outcome, Place, Subject
+from aspencli.changes.runs import Counts, InputFile, Outcome, Place, Subject, is_same_place
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
 from aspencli.errors import AspenError, ConflictError, RefusedError, UncertainError
@@ -410,6 +410,25 @@ def place_of_target(context: AppContext, via: str) -> Place:
     except AspenError:  # such as a local deployment that is not running
         return Place()
     return place_of(url, None)
+
+
+def is_made_here(out: Output, recorded: Place, here: Place, run: str, where: str = "") -> bool:
+    """Return True if a run was made on this database or API; warn if that is uncertain.
+
+    Args:
+        out: The output for the warning.
+        recorded: The place of the run, as far as it is recorded.
+        here: The current place.
+        run: The run's name in messages.
+        where: The words for the current place in the warning; by default its address.
+
+    Raises:
+        RefusedError: It was made on a different one.
+    """
+    if is_same_place(recorded, here, run):
+        return True
+    out.warn(f"Cannot tell whether {run} was made on {where or here}. Check before you confirm.")
+    return False
 
 
 def authorize(

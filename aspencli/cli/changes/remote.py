@@ -30,12 +30,11 @@ from aspencli.changes.runs import (
     Run,
     Subject,
     find,
-    is_same_place,
     looks_like_id,
     runs_of,
 )
 from aspencli.changes.undo import write_undo_rows
-from aspencli.cli.changes.execute import signed, witness_of
+from aspencli.cli.changes.execute import is_made_here, signed, witness_of
 from aspencli.cli.changes.runner import BulkJob, Purpose, StoreT
 from aspencli.cli.changes.views import (
     RENAMING,
@@ -345,7 +344,7 @@ def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: boo
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
         grounds = open_grounds(context, head.group_id)
-        certain = _check_place(context, head, grounds.stored)
+        certain = is_made_here(context.out, _known_place(head), grounds.stored, f"run {head.run}")
         deed = f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})"
         if not dry_run:
             context.authorize(deed, by_name=not certain)
@@ -363,16 +362,6 @@ def _refuse_other_target(context: AppContext, head: RunFacts) -> None:
             hint="Resume it there: "
             + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
         )
-
-
-def _check_place(context: AppContext, head: RunFacts, here: Place) -> bool:
-    """Return True if a run was made on this API; warn if that cannot be told."""
-    certain = is_same_place(_known_place(head), here, f"run {head.run}")
-    if not certain:
-        context.out.warn(
-            f"Cannot tell whether run {head.run} was made on {here}. Check before you confirm."
-        )
-    return certain
 
 
 def _refuse_beside_other(journal: RunJournal) -> None:

@@ -25,9 +25,9 @@ from aspencli.changes.apply import (
 )
 from aspencli.changes.journal import Recording, open_journal, place_of
 from aspencli.changes.report import JobFiles
-from aspencli.changes.runs import Outcome, Place, Run, Subject, is_same_place, runs_of
+from aspencli.changes.runs import Outcome, Place, Run, Subject, runs_of
 from aspencli.changes.undo import origin_of, write_undo
-from aspencli.cli.changes.execute import Change, digest_of, execute
+from aspencli.cli.changes.execute import Change, digest_of, execute, is_made_here
 from aspencli.cli.changes.views import (
     RESULT_COLUMNS,
     TALLY_COLUMNS,
@@ -253,12 +253,7 @@ class BulkJob(Change, Generic[StoreT]):
         """Return True if the run being undone is known to have been made here."""
         undone = self._purpose.undo_of
         run = f"run {undone}" if undone else "the run"
-        if is_same_place(recorded, self._place, run):
-            return True
-        self.context.out.warn(
-            f"Cannot tell whether {run} was made on {self._place}. Check before you confirm."
-        )
-        return False
+        return is_made_here(self.context.out, recorded, self._place, run)
 
     def _save_undo(
         self,

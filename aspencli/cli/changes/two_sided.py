@@ -18,10 +18,10 @@ from aspen.database.errors import OutcomeUnknownError
 from aspencli import files
 from aspencli.changes.journal import Recording, open_journal, place_of
 from aspencli.changes.report import new_undo_file
-from aspencli.changes.runs import Outcome, Place, Subject, is_same_place
+from aspencli.changes.runs import Outcome, Place, Subject
 from aspencli.changes.undo import write_undo
 from aspencli.cli import params
-from aspencli.cli.changes.execute import ItemChange, execute
+from aspencli.cli.changes.execute import ItemChange, execute, is_made_here
 from aspencli.cli.changes.options import UndoFile
 from aspencli.cli.context import AppContext, Backend
 from aspencli.cli.output.formats import DONE, OUTCOME, PLANNED, Column, Row
@@ -538,11 +538,8 @@ def execute_undo(
     Raises:
         ConflictError: Some values were skipped.
     """
-    if not is_same_place(origin.place, place, f"run {origin.run}"):
+    if not is_made_here(change.context.out, origin.place, place, f"run {origin.run}"):
         change.by_name = True
-        change.context.out.warn(
-            f"Cannot tell whether run {origin.run} was made on {place}. Check before you confirm."
-        )
     execute(change, dry_run=dry_run)
     if skipped:
         raise ConflictError(

@@ -14,7 +14,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples, expanded
 from aspencli.cli.changes import options
-from aspencli.cli.changes.execute import ItemChange, SavedFile, execute
+from aspencli.cli.changes.execute import ItemChange, SavedFile, execute, is_made_here
 from aspencli.cli.context import AppContext, Backend, current
 from aspencli.cli.job_access import (
     engine_errors,
@@ -261,7 +261,7 @@ def _repository_parameters(
     if given.coordinates:
         if not is_local(context):
             raise BadInputError(
-                "--coordinates does not apply in AWS: its import has coordinates of its own."
+                "--coordinates does not apply in AWS, where the import has its own coordinates."
             )
         files["coordinates"] = given.coordinates
     values = {name: _full(value) for name, value in files.items() if value}
@@ -586,18 +586,12 @@ def undo(
     dry_run: params.DryRunOption = False,
 ) -> None:
     """Restore the rows that `jobs reconcile` settled, where they are still as it left them."""
-    from aspencli.changes.runs import is_same_place
-
     context = current(ctx)
     origin, rows = _read_undo(context, what)
     context.announce(Backend.DB)
     change = _restoration(context, origin, rows, undo_file)
-    if not is_same_place(origin.place, _place(context), f"run {origin.run}"):
-        change.by_name = True
-        context.out.warn(
-            f"Cannot tell whether run {origin.run} was made on this database. Check before you "
-            "confirm."
-        )
+    here, run = _place(context), f"run {origin.run}"
+    change.by_name = not is_made_here(context.out, origin.place, here, run, "this database")
     execute(change, dry_run=dry_run)
 
 
