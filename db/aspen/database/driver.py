@@ -30,6 +30,7 @@ from psycopg2.sql import Composable
 
 from aspen.database.errors import NotAllowedError, ServerReadOnlyError
 from aspen.database.settings import (
+    INVALID_URL,
     TIMEOUTS,
     Guard,
     InvalidDatabaseUrlError,
@@ -125,9 +126,7 @@ def libpq_parameters(address: str) -> dict[str, str]:
         raise
     except (psycopg2.ProgrammingError, ValueError):
         # The parser's message could include the password.
-        raise InvalidDatabaseUrlError(
-            "Invalid database URL (expected postgresql://user:password@host:port/name)."
-        ) from None
+        raise InvalidDatabaseUrlError(INVALID_URL) from None
     if wanted := found.get("target_session_attrs"):
         found["target_session_attrs"] = wanted_server(wanted)
     return found

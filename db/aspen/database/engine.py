@@ -36,7 +36,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from aspen.database.cancel import GLANCE_S, NotedInterrupts, StatementThread
+from aspen.database.cancel import GLANCE_S, NotedInterrupts, StatementThread, driver_of
 from aspen.database.driver import DriverConnection, EarlyConnection, opener
 from aspen.database.errors import (
     NotAllowedError,
@@ -47,6 +47,7 @@ from aspen.database.errors import (
 )
 from aspen.database.settings import (
     DRIVER,
+    INVALID_URL,
     Guard,
     InvalidDatabaseUrlError,
     Limits,
@@ -126,9 +127,7 @@ def normalize_url(address: str | URL) -> URL:
         url = make_url(address if isinstance(address, URL) else split_hosts(address))
     except (ArgumentError, ValueError) as error:
         # The parser's message could repeat a password.
-        raise InvalidDatabaseUrlError(
-            "Invalid database URL (expected postgresql://user:password@host:port/name)."
-        ) from error
+        raise InvalidDatabaseUrlError(INVALID_URL) from error
     if url.get_backend_name() not in _BACKENDS:
         raise InvalidDatabaseUrlError(f"Not a PostgreSQL database URL: {url.get_backend_name()}")
     return url.set(drivername=DRIVER)
@@ -280,7 +279,7 @@ class Database:
     def _observer(self) -> Engine:
         engine = self._engine(writable=False)
         with engine.connect() as connection:
-            pooled = _driver(connection).pooled
+            pooled = driver_of(connection).pooled
         if pooled or self._policy.guard.guards:
             return engine
         return engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -361,12 +360,8 @@ class Database:
 
 
 def _server_version(connection: Connection) -> tuple[int, ...]:
-    major, minor = divmod(int(_driver(connection).info.server_version), 10_000)
+    major, minor = divmod(int(driver_of(connection).info.server_version), 10_000)
     return major, minor
-
-
-def _driver(connection: Connection) -> Any:
-    return connection.connection.driver_connection
 
 
 # What SQLAlchemy asks each new server in six round trips, the connection knows already. Its hooks
@@ -374,13 +369,13 @@ def _driver(connection: Connection) -> Any:
 _KNOWN: dict[str, Callable[[Any], Any]] = {
     "_get_server_version_info": _server_version,
     "_get_default_schema_name": lambda connection: getattr(
-        _driver(connection), "current_schema", None
+        driver_of(connection), "current_schema", None
     ),
     "get_default_isolation_level": lambda driver: getattr(driver, "isolation", None),
     # Back to the server's default, which takes no round trip; a level by name would.
     "reset_isolation_level": lambda driver: driver.set_isolation_level(None),
     "_set_backslash_escapes": lambda connection: vars(connection.dialect).update(
-        _backslash_escapes=_driver(connection).get_parameter_status("standard_conforming_strings")
+        _backslash_escapes=driver_of(connection).get_parameter_status("standard_conforming_strings")
         == "off"
     ),
 }
@@ -556,7 +551,7 @@ def identify(connection: Connection) -> DatabaseIdentity:
 
     It is asked for outside any transaction, in one round trip.
     """
-    driver: DriverConnection = _driver(connection)
+    driver: DriverConnection = driver_of(connection)
     try:
         oid, system = driver.ask(_IDENTITY)
     except InsufficientPrivilege:

@@ -77,6 +77,8 @@ CONNECTION = frozenset(
         *("PGCHANNELBINDING", "PGREQUIREPEER", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGSYSCONFDIR"),
     }
 )
+INVALID_URL = "Invalid database URL (expected postgresql://user:password@host:port/name)."
+"""The message for an address that cannot be parsed."""
 
 
 class InvalidDatabaseUrlError(ValueError):
