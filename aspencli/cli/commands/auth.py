@@ -171,7 +171,7 @@ def _switch_account(context: AppContext, wanted: str | None) -> Account:
     """Return the account that is active from now on: the one with the name, or the other of two.
 
     Raises:
-        AspenError: There is no such account.
+        AspenError: The account does not exist.
     """
     access = context.access
     ledger = access.accounts.ledger
