@@ -30,9 +30,10 @@ _NAMED = re.compile(
 _ADDRESS = re.compile(
     r"(?<![\w+.-])(?P<scheme>[\w+.-]+://)(?P<user>[^\s/:@?#]*)(?P<password>:\S*)?@"
 )
+# No possessive group: Python 3.11.2 matches it wrongly, and the token would be shown.
 _KNOWN = re.compile(
     r"""-----BEGIN[ ][\s\S]*
-      | (?<![\w-])(?P<before>(?:(?!\beyJ)[\w-])*+)eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?  # JSON web tokens
+      | (?<![\w-])(?P<before>(?:(?!\beyJ)[\w-])*)\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?  # JSON web tokens
       | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b               # AWS access keys
       | \b(?:gh[a-z]|github_pat|xox[a-z]|sk|pk|rk|glpat|hf|v1)[._-][\w.-]{16,}
     """,

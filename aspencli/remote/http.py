@@ -66,7 +66,8 @@ _OPEN_HEADERS = frozenset(
 )  # fmt: skip
 _SECRET_KEY = re.compile(r"token|secret|password|code|cookie|assertion|credential|signature", re.I)
 # A token may begin inside a word. Each word is looked at once, so that a long one takes no time.
-_TOKEN = re.compile(r"(?<![\w-])((?:(?!eyJ)[\w-])*+)eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?")
+# No possessive group: Python 3.11.2 matches it wrongly, and the token would be shown.
+_TOKEN = re.compile(r"(?<![\w-])((?:(?!eyJ)[\w-])*)eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?")
 # The host is looked for from the start of a word only, so that a sequence takes no time.
 _ADDRESS = re.compile(r"(?:https?://)?(?<![\w.\[\]:-])[\w.\[\]:-]+/[^\s\"'<>]*")
 _MAGIC_LINK = re.compile(r"(/access/)[^/?\s\"]+")

@@ -23,9 +23,11 @@ LAZY_REPEATS = 3
 REPEATS = 10
 """The number of SELECTs with one fingerprint from one line that make an N+1."""
 _UNUSED_ROWS = 100
-# FROM and JOIN are also followed by functions and subqueries, which are not tables.
+# FROM and JOIN are also followed by functions and subqueries, which are not tables. The
+# group is not possessive, because Python 3.11.2 matches such a group wrongly.
 _TABLE = re.compile(
-    r"""\b(?:FROM|JOIN)\s+(?:ONLY\s+)?(?:"[^"]*"|[\w$]++)(?:\.(?:"[^"]*"|[\w$]++))*+(?!\s*\()""",
+    r"""\b(?:FROM|JOIN)\s+(?:ONLY\s+)?(?:"[^"]*"|[\w$]++)(?:\.(?:"[^"]*"|[\w$]++))*"""
+    r"""(?!\.(?:"[^"]*"|[\w$]))(?!\s*\()""",
     re.IGNORECASE,
 )
 
